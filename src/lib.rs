@@ -1,0 +1,27 @@
+//! `pattoo_agent_modbustcpd` polls Modbus TCP devices and delivers every reading to a pattoo server.
+//!
+//! A tour of the rooms, in the order in which a reading passes through them:
+//!
+//! | room | what it owns |
+//! |---|---|
+//! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column |
+//! | [`modbus`] | the device side: register numbers, the plan of requests, one connection, words → values |
+//! | [`pattoo`] | the server side: identity of a series, the JSON body, one attempt to post it |
+//! | [`spool`] | the queue on disk between the two |
+//! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
+//! | [`daemon`] | the life of the process: run, check, signals, lock |
+//!
+//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
+//! [`backoff`], [`batch`].
+//!
+//! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
+//! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
+//! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus` in
+//! `modbus::link`, `awc` in `pattoo::post`, `serde_yaml` in `config`, `std::fs` in `config`, `spool`,
+//! `pattoo::agent_id` and `daemon`.
+
+pub mod config;
+pub mod modbus;
+pub mod pattoo;
+pub mod reading;
+pub mod spool;

@@ -1,0 +1,3 @@
+//! argv → configuration → logger → command → exit code. No logic.
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! The device side: what can be read from a Modbus device, in which requests, and what its words mean.
+//!
+//! [`register`] is the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
+//! one request in flight, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
+//! from "the link broke".
+//!
+//! This room only ever reads: no type in it can express a write request.
+
+pub mod decode;
+pub mod endpoint;
+pub mod error;
+pub mod link;
+pub mod plan;
+pub mod register;
