@@ -20,8 +20,11 @@
 //! `modbus::link`, `awc` in `pattoo::post`, `serde_yaml` in `config`, `std::fs` in `config`, `spool`,
 //! `pattoo::agent_id` and `daemon`.
 
+pub mod backoff;
 pub mod config;
+pub mod health;
 pub mod modbus;
 pub mod pattoo;
 pub mod reading;
+pub mod schedule;
 pub mod spool;
