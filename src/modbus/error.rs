@@ -1,1 +1,304 @@
-//! (to come)
+//! What can go wrong between a request and its words, in two layers: the device said no ([`Exception`]),
+//! or the link broke (everything else in [`ReadError`]).
+//!
+//! Owns the classification. [`ReadError::link_is_dead`] is what decides whether a connection lives on:
+//! after a timeout or a frame that does not fit, a late reply would pass for the next answer, so only an
+//! exception leaves it open. [`ReadError::kind`] is the name under which a failure is counted; once
+//! published it does not change. No decision anywhere looks at a text.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a block was not read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The device received the request and refused it; the connection is as good as before.
+    #[error("the device answered with an exception")]
+    Exception(#[source] Exception),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The whole reply was not there in time.
+    #[error("no whole reply within {0:?}")]
+    ResponseTimeout(Duration),
+    /// End of file, or a reset.
+    #[error("connection closed by the device after {received} bytes of its reply")]
+    Closed {
+        /// Bytes of the reply that had arrived.
+        received: usize,
+        /// Whether an earlier request on this connection had been answered.
+        reused: bool,
+        /// The error when it was a reset, none when it was an end of file.
+        source: Option<io::Error>,
+    },
+    /// The network stack reported something else.
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    /// The device sent what is not the reply to this request.
+    #[error("the reply does not fit the request")]
+    Protocol(#[from] Violation),
+    /// An earlier error, or a read that was abandoned, had closed this link.
+    #[error("the link is closed")]
+    LinkClosed,
+}
+
+impl ReadError {
+    /// Whether the connection must not be used again: true for all but an exception.
+    #[must_use]
+    pub fn link_is_dead(&self) -> bool {
+        match self {
+            Self::Exception(_) => false,
+            Self::Connect(_)
+            | Self::ResponseTimeout(_)
+            | Self::Closed { .. }
+            | Self::Io(_)
+            | Self::Protocol(_)
+            | Self::LinkClosed => true,
+        }
+    }
+
+    /// Whether a connection that had worked turned out to be closed when it was used again.
+    ///
+    /// Devices close idle connections: that is no failure, and the request is to be sent once more on a
+    /// new connection.
+    #[must_use]
+    pub fn is_stale_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed {
+                received: 0,
+                reused: true,
+                ..
+            }
+        )
+    }
+
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exception(_) => "exception",
+            Self::Connect(error) => error.kind(),
+            Self::ResponseTimeout(_) => "response_timeout",
+            Self::Closed { .. } => "closed",
+            Self::Io(_) => "io",
+            Self::Protocol(violation) => violation.kind(),
+            Self::LinkClosed => "link_closed",
+        }
+    }
+}
+
+/// Why there is no connection to an endpoint.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The name has no address, or nobody could tell in time.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The name as configured.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The last address that was tried refused, or no way leads to it.
+    #[error("cannot connect to {address}")]
+    Unreachable {
+        /// The address.
+        address: SocketAddr,
+        /// What the network stack said.
+        source: io::Error,
+    },
+    /// The last address that was tried did not answer.
+    #[error("no connection to {address} within {waited:?}")]
+    Timeout {
+        /// The address.
+        address: SocketAddr,
+        /// This address's share of the connect timeout.
+        waited: Duration,
+    },
+}
+
+impl ConnectError {
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "resolve",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Timeout { .. } => "connect_timeout",
+        }
+    }
+}
+
+/// How the bytes of a device differ from the reply that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Of another request, or of a gateway that does not echo it.
+    #[error("transaction id {expected} expected, {found} found")]
+    TransactionId {
+        /// Of the request.
+        expected: u16,
+        /// Of the reply.
+        found: u16,
+    },
+    /// Not Modbus.
+    #[error("protocol id 0 expected, {found} found")]
+    ProtocolId {
+        /// In the reply.
+        found: u16,
+    },
+    /// The header announces too few or too many bytes.
+    #[error("length {expected} expected, {found} found")]
+    Length {
+        /// Unit id and PDU for what was asked, or for an exception if it is one.
+        expected: u16,
+        /// In the header.
+        found: u16,
+    },
+    /// Of another device behind the gateway.
+    #[error("unit {expected} expected, {found} found")]
+    Unit {
+        /// Asked.
+        expected: u8,
+        /// Answering.
+        found: u8,
+    },
+    /// Neither the function code asked for nor its exception.
+    #[error("function code {expected} expected, {found} found")]
+    Function {
+        /// Of the request.
+        expected: u8,
+        /// Of the reply.
+        found: u8,
+    },
+    /// Not two bytes for each register asked for.
+    #[error("byte count {expected} expected, {found} found")]
+    ByteCount {
+        /// Of the registers asked for.
+        expected: u16,
+        /// Of the reply.
+        found: u16,
+    },
+    /// Bytes that no request was waiting for: a second frame, or junk behind a reply.
+    #[error("no bytes expected before the request, some found")]
+    Unasked,
+}
+
+impl Violation {
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TransactionId { .. } => "transaction_id",
+            Self::ProtocolId { .. } => "protocol_id",
+            Self::Length { .. } => "length",
+            Self::Unit { .. } => "unit",
+            Self::Function { .. } => "function",
+            Self::ByteCount { .. } => "byte_count",
+            Self::Unasked => "unasked",
+        }
+    }
+}
+
+/// An exception code: the device understood that it was asked and says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub struct Exception {
+    /// As sent, also when the specification does not know it.
+    pub code: u8,
+}
+
+impl Exception {
+    /// The specification's words (Modbus Application Protocol 1.1b3, 7), if it knows the code.
+    #[must_use]
+    pub fn meaning(self) -> Option<&'static str> {
+        Some(match self.code {
+            1 => "illegal function",
+            2 => "illegal data address",
+            3 => "illegal data value",
+            4 => "server device failure",
+            5 => "acknowledge",
+            6 => "server device busy",
+            8 => "memory parity error",
+            10 => "gateway path unavailable",
+            11 => "gateway target device failed to respond",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.meaning() {
+            Some(meaning) => write!(f, "exception {} ({meaning})", self.code),
+            None => write!(f, "exception {}", self.code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn an_exception_says_its_number_and_the_specifications_meaning() {
+        let cases = [
+            (0, "exception 0"),
+            (1, "exception 1 (illegal function)"),
+            (2, "exception 2 (illegal data address)"),
+            (3, "exception 3 (illegal data value)"),
+            (4, "exception 4 (server device failure)"),
+            (5, "exception 5 (acknowledge)"),
+            (6, "exception 6 (server device busy)"),
+            (7, "exception 7"),
+            (8, "exception 8 (memory parity error)"),
+            (10, "exception 10 (gateway path unavailable)"),
+            (11, "exception 11 (gateway target device failed to respond)"),
+            (0x80, "exception 128"),
+            (0xFF, "exception 255"),
+        ];
+        for (code, text) in cases {
+            assert_eq!(Exception { code }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_a_used_connection_without_a_byte_of_the_reply_is_stale() {
+        for (received, reused, stale) in [
+            (0, true, true),
+            (0, false, false),
+            (1, true, false),
+            (1, false, false),
+        ] {
+            let error = ReadError::Closed {
+                received,
+                reused,
+                source: None,
+            };
+            assert_eq!(error.is_stale_connection(), stale, "{received} {reused}");
+        }
+        assert!(!ReadError::LinkClosed.is_stale_connection());
+    }
+
+    #[test]
+    fn a_chain_says_each_thing_once() {
+        let error = ReadError::from(Violation::Unit {
+            expected: 3,
+            found: 4,
+        });
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(error.to_string(), "the reply does not fit the request");
+        assert_eq!(source.as_deref(), Some("unit 3 expected, 4 found"));
+
+        let error = ReadError::Exception(Exception { code: 2 });
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(
+            source.as_deref(),
+            Some("exception 2 (illegal data address)")
+        );
+    }
+}

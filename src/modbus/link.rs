@@ -1,1 +1,133 @@
-//! (to come)
+//! One connection to a device, with one request in flight, under a deadline: the only file that names
+//! `tokio_modbus`.
+//!
+//! Owns the life of the connection. It asks for registers with function codes 3 and 4 and cannot express
+//! another request. A reply is believed only when it fits its request in every field (`guard`), is whole
+//! before the deadline (of the exchange, not of each read), and has one word per register.
+//!
+//! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
+//! gone: nothing that arrives late can be taken for an answer. The link then answers
+//! [`ReadError::LinkClosed`], and its owner makes a new one; closing sends RST.
+
+mod dial;
+mod expected;
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_modbus::client::{Client, tcp};
+use tokio_modbus::{Request, Response, Slave};
+
+use crate::modbus::endpoint::Endpoint;
+use crate::modbus::error::{ConnectError, Exception, ReadError, Violation};
+use crate::modbus::plan::Block;
+use crate::modbus::register::Table;
+use guard::FrameGuard;
+
+/// How long a device may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For name resolution and TCP handshake, all addresses together.
+    pub connect: Duration,
+    /// From a request to the last byte of its reply.
+    pub response: Duration,
+}
+
+/// A connection to one device, open until the first failure.
+pub struct Link {
+    /// Absent while a request is in flight, and for ever after a failure.
+    client: Option<Box<dyn Client>>,
+    response_timeout: Duration,
+}
+
+impl Link {
+    /// Resolves the name of `endpoint` and connects to the first of its addresses that accepts.
+    ///
+    /// # Errors
+    ///
+    /// When no address accepts within the connect timeout.
+    pub async fn connect(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, ConnectError> {
+        let stream = dial::dial(endpoint, timeouts.connect).await?;
+        Ok(Self::over(stream, timeouts.response))
+    }
+
+    /// A link over a stream that is open already.
+    pub fn over<S>(stream: S, response_timeout: Duration) -> Self
+    where
+        S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
+    {
+        Self {
+            client: Some(tcp::attach(FrameGuard::new(stream)).into()),
+            response_timeout,
+        }
+    }
+
+    /// The words of `block`, one per register.
+    ///
+    /// # Errors
+    ///
+    /// When the device says no, and when the link breaks; after the latter it is closed.
+    pub async fn read(&mut self, block: &Block) -> Result<Vec<u16>, ReadError> {
+        // Put back only by an exchange that ended well: dropping this future closes the link too.
+        let mut client = self.client.take().ok_or(ReadError::LinkClosed)?;
+        let result = timeout(self.response_timeout, exchange(&mut *client, block))
+            .await
+            .unwrap_or(Err(ReadError::ResponseTimeout(self.response_timeout)));
+        if !matches!(&result, Err(error) if error.link_is_dead()) {
+            self.client = Some(client);
+        }
+        result
+    }
+}
+
+async fn exchange(client: &mut dyn Client, block: &Block) -> Result<Vec<u16>, ReadError> {
+    client.set_slave(Slave(block.unit.0));
+    match client.call(request(block)).await {
+        Ok(Ok(response)) => words(response, block).map_err(ReadError::Protocol),
+        Ok(Err(code)) => Err(ReadError::Exception(Exception { code: code.into() })),
+        Err(tokio_modbus::Error::Transport(error)) => Err(unwrapped(error)),
+        // The guard has compared the headers already; this is here to be total.
+        Err(tokio_modbus::Error::Protocol(error)) => Err(ReadError::Io(io::Error::other(error))),
+    }
+}
+
+/// The one place where a request is made.
+fn request(block: &Block) -> Request<'static> {
+    match block.table {
+        Table::InputRegisters => Request::ReadInputRegisters(block.address, block.quantity),
+        Table::HoldingRegisters => Request::ReadHoldingRegisters(block.address, block.quantity),
+    }
+}
+
+fn words(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
+    let (expected, found) = (request(block).function_code(), response.function_code());
+    match response {
+        Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words)
+            if expected == found =>
+        {
+            if words.len() == usize::from(block.quantity) {
+                Ok(words)
+            } else {
+                Err(Violation::ByteCount {
+                    expected: block.quantity.saturating_mul(2),
+                    found: u16::try_from(words.len() * 2).unwrap_or(u16::MAX),
+                })
+            }
+        }
+        _ => Err(Violation::Function {
+            expected: expected.value(),
+            found: found.value(),
+        }),
+    }
+}
+
+/// What the guard said, if it was the guard.
+fn unwrapped(error: io::Error) -> ReadError {
+    error.downcast().unwrap_or_else(ReadError::Io)
+}

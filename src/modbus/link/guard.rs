@@ -1,0 +1,186 @@
+//! A stream that lets nothing through but the one reply to the one request that was sent.
+//!
+//! Sits between the connection and `tokio_modbus`, which believes too much of a lying device: it checks
+//! the number of registers in debug builds only (by a panic), buffers frames of up to 64 KiB, reports a
+//! closed connection as whatever error came last, and has no word for bytes that nobody asked for. The
+//! guard reads the request as it passes and compares the reply with what is [`Expected`] of it.
+//!
+//! Invariant: `tokio_modbus` sees either a frame that fits its request exactly (the transaction, protocol
+//! 0, unit, function or its exception, length, byte count), or an [`io::Error`] that carries a
+//! [`ReadError`]. Never more than one byte beyond the expected reply is taken from the stream. After an
+//! error the stream is of no further use; the owner drops it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::expected::{Expected, REPLY_HEAD_LEN, REQUEST_LEN};
+use crate::modbus::error::{ReadError, Violation};
+
+/// The part of a frame that its length field does not count.
+const UNCOUNTED: usize = 6;
+
+/// The stream and what is known of the exchange that is under way on it.
+#[derive(Debug)]
+pub(super) struct FrameGuard<S> {
+    stream: S,
+    request: [u8; REQUEST_LEN],
+    /// Bytes of the request that have left; 0 between exchanges.
+    sent: usize,
+    head: [u8; REPLY_HEAD_LEN],
+    /// Bytes of the reply that have come.
+    received: usize,
+    /// Whether a reply has come on this stream before.
+    reused: bool,
+    /// Whether bytes came behind the last reply.
+    excess: bool,
+}
+
+impl<S> FrameGuard<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            request: [0; REQUEST_LEN],
+            sent: 0,
+            head: [0; REPLY_HEAD_LEN],
+            received: 0,
+            reused: false,
+            excess: false,
+        }
+    }
+
+    /// Follows the request as it leaves.
+    fn note_sent(&mut self, bytes: &[u8]) {
+        for (to, from) in self.request[self.sent..].iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.sent = REQUEST_LEN.min(self.sent + bytes.len());
+    }
+
+    /// Follows the reply as it comes, and says how many of `bytes` belong to it.
+    fn note_received(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let head = self.head.get_mut(self.received..).unwrap_or_default();
+        for (to, from) in head.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let before = self.received;
+        self.received += bytes.len();
+
+        let known = &self.head[..self.received.min(REPLY_HEAD_LEN)];
+        let Some(length) = Expected::by(&self.request).check(known)? else {
+            return Ok(bytes.len());
+        };
+        let whole = UNCOUNTED + usize::from(length);
+        if self.received < whole {
+            return Ok(bytes.len());
+        }
+        self.excess = self.received > whole;
+        self.reused = true;
+        self.sent = 0;
+        self.received = 0;
+        Ok(whole.saturating_sub(before))
+    }
+
+    fn closed(&self, source: Option<io::Error>) -> io::Error {
+        io::Error::other(ReadError::Closed {
+            received: self.received,
+            reused: self.reused,
+            source,
+        })
+    }
+
+    /// Tells a connection that the device closed from other failures of the stream.
+    fn failed(&self, error: io::Error) -> io::Error {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset => self.closed(Some(error)),
+            _ => error,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> FrameGuard<S> {
+    /// Reads into `buf`; no byte at all is an error.
+    fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), io::Error>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        Poll::Ready(match result {
+            Ok(()) if buf.filled().is_empty() => Err(self.closed(None)),
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        })
+    }
+
+    /// Before a request: the stream must be open and silent.
+    fn check_silent(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.excess {
+            return Err(violated(Violation::Unasked));
+        }
+        let mut byte = [0];
+        match self.poll_bytes(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => Err(violated(Violation::Unasked)),
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+}
+
+fn violated(violation: Violation) -> io::Error {
+    io::Error::other(ReadError::Protocol(violation))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.sent < REQUEST_LEN {
+            // Without a request there is no reply; `tokio_modbus` does not ask for one.
+            return Poll::Ready(Err(violated(Violation::Unasked)));
+        }
+        // One byte beyond the reply: enough to know that there is more, and a read that comes back short
+        // spares the reactor the next one.
+        let whole = UNCOUNTED + usize::from(Expected::by(&this.request).length());
+        let room = (whole + 1 - this.received).min(buf.remaining());
+        let mut bytes = ReadBuf::new(buf.initialize_unfilled_to(room));
+        ready!(this.poll_bytes(cx, &mut bytes))?;
+        let passed = this.note_received(bytes.filled()).map_err(violated)?;
+        buf.advance(passed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.sent == 0 {
+            this.check_silent(cx)?;
+        }
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))
+            .map_err(|error| this.failed(error))?;
+        this.note_sent(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.stream)
+            .poll_flush(cx)
+            .map_err(|error| this.failed(error))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
