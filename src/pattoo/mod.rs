@@ -5,14 +5,22 @@
 //! | [`identity`] | agent, series and the checksum by which the server knows a series; pure |
 //! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
 //! | [`json`] | strings and floats as Python writes them; pure |
+//! | [`agent_id`] | the file that holds the agent id |
+//! | [`hostname`] | the host name that is part of every series, and the file that remembers it |
+//! | [`fqdn`] | what the system says this host is called |
+//! | [`small_file`] | one line on disk, read with suspicion, written whole or not at all |
 //!
 //! The rule of the room: whatever the server answers 200 to and its ingester then dies of (an infinite
 //! value, a text over 512 bytes, an interval over 2³² ms) cannot be expressed by a body made here, because
 //! one such body stops the ingestion of every agent of that server.
 
+pub mod agent_id;
+pub mod fqdn;
+pub mod hostname;
 pub mod identity;
 pub mod json;
 pub mod payload;
+pub mod small_file;
 
 #[cfg(test)]
 mod golden;
