@@ -5,6 +5,7 @@
 //! | [`identity`] | agent, series and the checksum by which the server knows a series; pure |
 //! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
 //! | [`json`] | strings and floats as Python writes them; pure |
+//! | [`post`] | one attempt to deliver one body; the only file that names `awc` |
 //! | [`agent_id`] | the file that holds the agent id |
 //! | [`hostname`] | the host name that is part of every series, and the file that remembers it |
 //! | [`fqdn`] | what the system says this host is called |
@@ -20,6 +21,7 @@ pub mod hostname;
 pub mod identity;
 pub mod json;
 pub mod payload;
+pub mod post;
 pub mod small_file;
 
 #[cfg(test)]

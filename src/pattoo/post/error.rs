@@ -1,0 +1,137 @@
+//! Why a body is not known to be delivered: one sentence each that a person can act on.
+//!
+//! What a server said is quoted only as far as [`printable`] lets it: it is text from outside, and it ends up
+//! in terminals and logs. Nothing here says whether to try again; that is for whoever keeps the body.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// How much of an answer a message quotes.
+const EXCERPT_CHARS: usize = 200;
+
+/// Why a body is not known to be delivered.
+#[derive(Debug, Error)]
+pub enum PostError {
+    /// Host and port make no URL.
+    #[error(
+        "{server:?} is no address of a pattoo server; check ip_address and ip_bind_port of pattoo_agent_api"
+    )]
+    Address {
+        /// Host and port.
+        server: String,
+    },
+    /// No connection.
+    #[error(
+        "cannot connect to the pattoo server at {server}; is it running, and are ip_address and ip_bind_port right?"
+    )]
+    Connect {
+        /// Host and port.
+        server: String,
+        /// What stood in the way.
+        source: io::Error,
+    },
+    /// Connected, but the answer was not complete in time.
+    #[error("the pattoo server at {server} gave no complete answer within {}", humantime::format_duration(*.after))]
+    Timeout {
+        /// Host and port.
+        server: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The connection broke, or what came back was no HTTP.
+    #[error("the exchange with the pattoo server at {server} broke before its answer was complete")]
+    Transport {
+        /// Host and port.
+        server: String,
+        /// What broke it.
+        source: io::Error,
+    },
+    /// A status other than 200.
+    #[error("{server} answered {status} instead of 200 ({}): \"{excerpt}\"", advice(*.status))]
+    Refused {
+        /// Host and port.
+        server: String,
+        /// The status.
+        status: u16,
+        /// The beginning of the answer, fit to be printed.
+        excerpt: String,
+        /// How long the server wants to be left alone, at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
+    },
+    /// A redirect, which is never followed: whoever answered is not the agent API.
+    #[error(
+        "{server} answered {status}, a redirect to \"{location}\", which is not followed; check ip_address and ip_bind_port"
+    )]
+    Redirected {
+        /// Host and port.
+        server: String,
+        /// The status.
+        status: u16,
+        /// Where to, fit to be printed.
+        location: String,
+    },
+    /// Status 200, but not the server's `OK`.
+    #[error(
+        "{server} answered 200 but not OK; is it a pattoo server, or something in between? \"{excerpt}\""
+    )]
+    NotOk {
+        /// Host and port.
+        server: String,
+        /// The beginning of the answer, fit to be printed.
+        excerpt: String,
+    },
+}
+
+/// What a person can do about a status.
+fn advice(status: u16) -> &'static str {
+    match status {
+        404 | 405 => "is this the pattoo agent API? check ip_address and ip_bind_port",
+        401 | 403 | 407 => {
+            "something wants a login, which the pattoo agent API never does; check ip_address and ip_bind_port"
+        }
+        413 => "something in between limits the size of a post",
+        429 | 503 => "it asks to be left alone for a while",
+        500..=599 => "its log knows why",
+        _ => "the pattoo agent API never does; check ip_address and ip_bind_port",
+    }
+}
+
+/// The beginning of what a server said, on one line and without control characters.
+pub(super) fn printable(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    let mut excerpt: String = line
+        .chars()
+        .take(EXCERPT_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if line.chars().nth(EXCERPT_CHARS).is_some() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_said_is_quoted_short_and_without_anything_that_a_terminal_obeys() {
+        let long = "é".repeat(1_000);
+        let cut = format!("{}…", "é".repeat(200));
+        let cases: [(&[u8], &str); 6] = [
+            (b"", ""),
+            (b" <html>\r\n\t<p>Sign  in</p>\n", "<html> <p>Sign in</p>"),
+            (b"\x1b[31mred\x07\0", "\\u{1b}[31mred\\u{7}\\0"),
+            (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+            ("\u{202e}\u{200b}x".as_bytes(), "\\u{202e}\\u{200b}x"),
+            (long.as_bytes(), &cut),
+        ];
+        for (said, quoted) in cases {
+            assert_eq!(printable(said), quoted);
+        }
+    }
+}
