@@ -184,3 +184,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_behind_a_reply_is_passed_on_and_one_byte_of_it_is_taken() {
+        let reply = [0, 0, 0, 0, 0, 5, 7, 3, 2, 0, 9];
+        let (near, mut far) = duplex(64);
+        let mut guard = FrameGuard::new(near);
+        guard
+            .write_all(&[0, 0, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        far.write_all(&reply).await.unwrap();
+        far.write_all(&[1, 2, 3, 4]).await.unwrap();
+        drop(far);
+
+        let mut passed = [0; 64];
+        let length = guard.read(&mut passed).await.unwrap();
+        assert_eq!(passed[..length], reply);
+
+        let mut untouched = Vec::new();
+        guard.stream.read_to_end(&mut untouched).await.unwrap();
+        assert_eq!(untouched, [2, 3, 4]);
+    }
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Link;
@@ -73,14 +74,15 @@ impl Device {
 
     /// Asserts that `link` is closed for good, and that nothing more had been sent to the device.
     pub async fn assert_closed(&mut self, link: &mut Link, case: &str) {
-        let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, [0; 0], "{case}");
         let again = link.read(&holding(1)).await;
         assert!(
             matches!(again, Err(ReadError::LinkClosed)),
             "{case}: {again:?}"
         );
+        let mut rest = Vec::new();
+        let end = timeout(RESPONSE, self.0.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "{case}: the connection is still open");
+        assert_eq!(rest, [0; 0], "{case}");
     }
 }
 
