@@ -26,8 +26,7 @@ fn series() -> Vec<Series> {
         .map(|point| {
             let target = format!("192.168.1.{}", point / 100);
             let key = format!("input_register_{}", 30_001 + point % 100);
-            Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10))
-                .expect("short names")
+            Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10)).expect("short names")
         })
         .collect()
 }
@@ -45,13 +44,9 @@ fn readings() -> Vec<Reading> {
 
 fn encode(encoder: &mut Encoder, readings: &[Reading]) -> Vec<u8> {
     for reading in readings {
-        encoder
-            .push(reading)
-            .expect("a finite value of a known point");
+        encoder.push(reading).expect("a finite value of a known point");
     }
-    encoder
-        .finish(Timestamp::from_millis(NOW))
-        .expect("13 digits")
+    encoder.finish(Timestamp::from_millis(NOW)).expect("13 digits")
 }
 
 fn payload(c: &mut Criterion) {
@@ -69,22 +64,12 @@ fn payload(c: &mut Criterion) {
         b.iter(|| black_box(&body).clone());
     });
 
-    group
-        .sample_size(10)
-        .throughput(Throughput::Elements(POINTS.into()));
+    group.sample_size(10).throughput(Throughput::Elements(POINTS.into()));
     group.bench_function("checksums of 10,000 series", |b| {
-        b.iter(|| {
-            series
-                .iter()
-                .map(|series| series.checksum(&agent).len())
-                .sum::<usize>()
-        });
+        b.iter(|| series.iter().map(|series| series.checksum(&agent).len()).sum::<usize>());
     });
     group.bench_function("catalogue of 10,000 series", |b| {
-        b.iter(|| {
-            Catalogue::new(&agent, Duration::from_secs(300), &series)
-                .map(|catalogue| catalogue.len())
-        });
+        b.iter(|| Catalogue::new(&agent, Duration::from_secs(300), &series).map(|catalogue| catalogue.len()));
     });
     group.finish();
 }

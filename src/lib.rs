@@ -20,11 +20,18 @@
 //! `modbus::link`, `awc` in `pattoo::post`, `serde_yaml` in `config`, `std::fs` in `config`, `spool`,
 //! `pattoo::agent_id` and `daemon`.
 
+pub mod actors;
 pub mod backoff;
+pub mod batch;
+pub mod books;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod health;
+pub mod logging;
 pub mod modbus;
 pub mod pattoo;
+pub mod phrase;
 pub mod reading;
 pub mod schedule;
 pub mod spool;

@@ -58,11 +58,7 @@ pub fn decode(scale: Scale, word: u16) -> Result<Value, NotAValue> {
         Scale::Times(factor) => {
             let value = f64::from(word) * factor;
             // False for NaN too.
-            if value.abs() < TOO_LARGE {
-                Ok(Value::Float(value))
-            } else {
-                Err(NotAValue::OutOfRange { word, factor })
-            }
+            if value.abs() < TOO_LARGE { Ok(Value::Float(value)) } else { Err(NotAValue::OutOfRange { word, factor }) }
         }
     }
 }
@@ -102,31 +98,19 @@ mod tests {
         ];
         for (factor, word) in cases {
             let got = decode(Scale::Times(factor), word);
-            assert!(
-                matches!(got, Err(NotAValue::OutOfRange { .. })),
-                "{factor} {word}: {got:?}"
-            );
+            assert!(matches!(got, Err(NotAValue::OutOfRange { .. })), "{factor} {word}: {got:?}");
         }
     }
 
     #[test]
     fn each_point_gets_the_word_at_its_offset() {
-        let at = |id, offset, scale| BlockPoint {
-            id: PointId(id),
-            offset,
-            scale,
-        };
+        let at = |id, offset, scale| BlockPoint { id: PointId(id), offset, scale };
         let block = Block {
             unit: UnitId(1),
             table: Table::InputRegisters,
             address: 10,
             quantity: 3,
-            points: vec![
-                at(4, 0, Scale::Raw),
-                at(5, 2, Scale::Raw),
-                at(6, 2, Scale::Times(2.0)),
-                at(7, 3, Scale::Raw),
-            ],
+            points: vec![at(4, 0, Scale::Raw), at(5, 2, Scale::Raw), at(6, 2, Scale::Times(2.0)), at(7, 3, Scale::Raw)],
         };
         let got: Vec<_> = values(&block, &[100, 200, 300]).collect();
         let expected = vec![

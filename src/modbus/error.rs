@@ -61,20 +61,26 @@ impl ReadError {
         }
     }
 
-    /// Whether a connection that had worked turned out to be closed when it was used again.
+    /// Whether a connection that had worked turned out to be of no use before it was asked again: closed by
+    /// the device, or holding bytes that nobody asked for.
     ///
     /// Devices close idle connections: that is no failure, and the request is to be sent once more on a
     /// new connection.
     #[must_use]
     pub fn is_stale_connection(&self) -> bool {
-        matches!(
-            self,
-            Self::Closed {
-                received: 0,
-                reused: true,
-                ..
-            }
-        )
+        matches!(self, Self::Closed { received: 0, reused: true, .. } | Self::Protocol(Violation::Unasked))
+    }
+
+    /// Whether the device asks for patience: acknowledge (5) or busy (6).
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Exception(Exception { code: 5 | 6 }))
+    }
+
+    /// Whether a gateway says that it cannot reach the unit (10, 11): the connection is fine.
+    #[must_use]
+    pub fn unit_is_gone(&self) -> bool {
+        matches!(self, Self::Exception(Exception { code: 10 | 11 }))
     }
 
     /// The name under which this is counted.
@@ -268,17 +274,8 @@ mod tests {
 
     #[test]
     fn only_a_used_connection_without_a_byte_of_the_reply_is_stale() {
-        for (received, reused, stale) in [
-            (0, true, true),
-            (0, false, false),
-            (1, true, false),
-            (1, false, false),
-        ] {
-            let error = ReadError::Closed {
-                received,
-                reused,
-                source: None,
-            };
+        for (received, reused, stale) in [(0, true, true), (0, false, false), (1, true, false), (1, false, false)] {
+            let error = ReadError::Closed { received, reused, source: None };
             assert_eq!(error.is_stale_connection(), stale, "{received} {reused}");
         }
         assert!(!ReadError::LinkClosed.is_stale_connection());
@@ -286,19 +283,13 @@ mod tests {
 
     #[test]
     fn a_chain_says_each_thing_once() {
-        let error = ReadError::from(Violation::Unit {
-            expected: 3,
-            found: 4,
-        });
+        let error = ReadError::from(Violation::Unit { expected: 3, found: 4 });
         let source = error.source().map(ToString::to_string);
         assert_eq!(error.to_string(), "the reply does not fit the request");
         assert_eq!(source.as_deref(), Some("unit 3 expected, 4 found"));
 
         let error = ReadError::Exception(Exception { code: 2 });
         let source = error.source().map(ToString::to_string);
-        assert_eq!(
-            source.as_deref(),
-            Some("exception 2 (illegal data address)")
-        );
+        assert_eq!(source.as_deref(), Some("exception 2 (illegal data address)"));
     }
 }

@@ -46,6 +46,12 @@ pub struct Link {
     response_timeout: Duration,
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("open", &self.client.is_some()).finish_non_exhaustive()
+    }
+}
+
 impl Link {
     /// Resolves the name of `endpoint` and connects to the first of its addresses that accepts.
     ///
@@ -62,10 +68,7 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self {
-            client: Some(tcp::attach(FrameGuard::new(stream)).into()),
-            response_timeout,
-        }
+        Self { client: Some(tcp::attach(FrameGuard::new(stream)).into()), response_timeout }
     }
 
     /// The words of `block`, one per register.
@@ -108,9 +111,7 @@ fn request(block: &Block) -> Request<'static> {
 fn words(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
     let (expected, found) = (request(block).function_code(), response.function_code());
     match response {
-        Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words)
-            if expected == found =>
-        {
+        Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words) if expected == found => {
             if words.len() == usize::from(block.quantity) {
                 Ok(words)
             } else {
@@ -120,10 +121,7 @@ fn words(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
                 })
             }
         }
-        _ => Err(Violation::Function {
-            expected: expected.value(),
-            found: found.value(),
-        }),
+        _ => Err(Violation::Function { expected: expected.value(), found: found.value() }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The device side: what can be read from a Modbus device, in which requests, and what its words mean.
 //!
 //! [`register`] is the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
-//! one request in flight, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
+//! one request in flight, [`session`] is one device across connections, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
 //! from "the link broke".
 //!
 //! This room only ever reads: no type in it can express a write request.
@@ -12,3 +12,4 @@ pub mod error;
 pub mod link;
 pub mod plan;
 pub mod register;
+pub mod session;

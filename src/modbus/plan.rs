@@ -24,18 +24,14 @@ impl Limits {
     /// At most this many registers in a request, or `None` when it is not 1–125.
     #[must_use]
     pub fn new(max_registers: u16) -> Option<Self> {
-        (1..=Self::MAX_REGISTERS)
-            .contains(&max_registers)
-            .then_some(Self { max_registers })
+        (1..=Self::MAX_REGISTERS).contains(&max_registers).then_some(Self { max_registers })
     }
 }
 
 impl Default for Limits {
     /// The bounds of the protocol itself.
     fn default() -> Self {
-        Self {
-            max_registers: Self::MAX_REGISTERS,
-        }
+        Self { max_registers: Self::MAX_REGISTERS }
     }
 }
 
@@ -108,11 +104,7 @@ impl Block {
 
     fn add(&mut self, point: &Point, offset: u16) {
         self.quantity = self.quantity.max(offset + 1);
-        self.points.push(BlockPoint {
-            id: point.id,
-            offset,
-            scale: point.scale,
-        });
+        self.points.push(BlockPoint { id: point.id, offset, scale: point.scale });
     }
 }
 
@@ -137,13 +129,7 @@ mod tests {
 
     fn shape(block: &Block) -> Shape {
         let points = block.points.iter().map(|p| (p.id.0, p.offset)).collect();
-        (
-            block.unit.0,
-            block.table,
-            block.address,
-            block.quantity,
-            points,
-        )
+        (block.unit.0, block.table, block.address, block.quantity, points)
     }
 
     #[test]
@@ -153,11 +139,7 @@ mod tests {
             ("nothing to read", vec![], vec![]),
             (
                 "a run in any order",
-                vec![
-                    point(0, 0, I, 30_003),
-                    point(1, 0, I, 30_001),
-                    point(2, 0, I, 30_002),
-                ],
+                vec![point(0, 0, I, 30_003), point(1, 0, I, 30_001), point(2, 0, I, 30_002)],
                 vec![(0, I, 0, 3, vec![(1, 0), (2, 1), (0, 2)])],
             ),
             (
@@ -167,12 +149,7 @@ mod tests {
             ),
             (
                 "one address, two reference numbers and two targets",
-                vec![
-                    point(0, 0, I, 30_001),
-                    point(1, 0, I, 300_001),
-                    point(2, 0, I, 30_001),
-                    point(3, 0, I, 30_002),
-                ],
+                vec![point(0, 0, I, 30_001), point(1, 0, I, 300_001), point(2, 0, I, 30_001), point(3, 0, I, 30_002)],
                 vec![(0, I, 0, 2, vec![(0, 0), (1, 0), (2, 0), (3, 1)])],
             ),
             (
@@ -193,23 +170,16 @@ mod tests {
         ];
         for (name, points, expected) in cases {
             let blocks = plan(&points, Limits::default());
-            assert_eq!(
-                blocks.iter().map(shape).collect::<Vec<_>>(),
-                expected,
-                "{name}"
-            );
+            assert_eq!(blocks.iter().map(shape).collect::<Vec<_>>(), expected, "{name}");
         }
     }
 
     #[test]
     fn a_long_run_is_cut_at_the_limit() {
-        let points: Vec<_> = (0..251)
-            .map(|i| point(i, 0, Table::HoldingRegisters, 400_001 + i64::from(i)))
-            .collect();
-        for (limit, expected) in [
-            (125, vec![(0, 125), (125, 125), (250, 1)]),
-            (100, vec![(0, 100), (100, 100), (200, 51)]),
-        ] {
+        let points: Vec<_> = (0..251).map(|i| point(i, 0, Table::HoldingRegisters, 400_001 + i64::from(i))).collect();
+        for (limit, expected) in
+            [(125, vec![(0, 125), (125, 125), (250, 1)]), (100, vec![(0, 100), (100, 100), (200, 51)])]
+        {
             let blocks = plan(&points, Limits::new(limit).unwrap());
             let runs: Vec<_> = blocks.iter().map(|b| (b.address, b.quantity)).collect();
             assert_eq!(runs, expected);
@@ -231,11 +201,8 @@ mod tests {
             (0..)
                 .zip(ones)
                 .map(|(id, (unit, input, address))| {
-                    let (table, base) = if input {
-                        (Table::InputRegisters, 300_001)
-                    } else {
-                        (Table::HoldingRegisters, 400_001)
-                    };
+                    let (table, base) =
+                        if input { (Table::InputRegisters, 300_001) } else { (Table::HoldingRegisters, 400_001) };
                     point(id, unit, table, base + address)
                 })
                 .collect()

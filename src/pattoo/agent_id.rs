@@ -45,9 +45,7 @@ pub struct StoredAgentId {
 /// Where the agent id is, below `daemon_directory`.
 #[must_use]
 pub fn path(daemon_directory: &Path) -> PathBuf {
-    daemon_directory
-        .join("agent_id")
-        .join(format!("{PROGRAM}.agent_id"))
+    daemon_directory.join("agent_id").join(format!("{PROGRAM}.agent_id"))
 }
 
 /// The agent id of this `daemon_directory`, made and stored if there is none.
@@ -60,10 +58,7 @@ pub fn load_or_make(daemon_directory: &Path) -> Result<StoredAgentId, AgentIdErr
     }
     let id = random()?;
     small_file::write(&path(daemon_directory), id.as_str())?;
-    Ok(StoredAgentId {
-        id,
-        original_cache: None,
-    })
+    Ok(StoredAgentId { id, original_cache: None })
 }
 
 /// The agent id of this `daemon_directory`, or `None` when none was made yet.
@@ -75,9 +70,7 @@ pub fn load(daemon_directory: &Path) -> Result<Option<StoredAgentId>, AgentIdErr
     let Some(text) = small_file::read(&path)? else {
         return Ok(None);
     };
-    let id: AgentId = text
-        .parse()
-        .map_err(|source| AgentIdError::NotAnId { path, source })?;
+    let id: AgentId = text.parse().map_err(|source| AgentIdError::NotAnId { path, source })?;
     let original = first_line(&text);
     let original_cache = (original != id.as_str()).then_some(original);
     Ok(Some(StoredAgentId { id, original_cache }))
@@ -125,10 +118,7 @@ mod tests {
         assert_eq!(made.original_cache, None);
         assert_eq!(load_or_make(here.path()).unwrap(), made);
         assert_ne!(load_or_make(there.path()).unwrap().id, made.id);
-        assert_eq!(
-            fs::read_to_string(path(here.path())).unwrap(),
-            made.id.as_str()
-        );
+        assert_eq!(fs::read_to_string(path(here.path())).unwrap(), made.id.as_str());
     }
 
     #[test]
@@ -142,11 +132,7 @@ mod tests {
         for (text, original_cache) in cases {
             let root = daemon_directory_with(&text);
             let stored = load_or_make(root.path()).unwrap();
-            assert_eq!(
-                (stored.id.as_str(), stored.original_cache),
-                (ID, original_cache),
-                "{text:?}"
-            );
+            assert_eq!((stored.id.as_str(), stored.original_cache), (ID, original_cache), "{text:?}");
             assert_eq!(fs::read_to_string(path(root.path())).unwrap(), text);
         }
     }
@@ -155,10 +141,7 @@ mod tests {
     fn a_file_without_an_id_is_an_error_and_stays_as_it_is() {
         for text in ["", "\n", "not an id", &ID[1..], &format!("{ID}\n{ID}\n")] {
             let root = daemon_directory_with(text);
-            assert!(
-                matches!(load_or_make(root.path()), Err(AgentIdError::NotAnId { .. })),
-                "{text:?}"
-            );
+            assert!(matches!(load_or_make(root.path()), Err(AgentIdError::NotAnId { .. })), "{text:?}");
             assert_eq!(fs::read_to_string(path(root.path())).unwrap(), text);
         }
     }

@@ -13,10 +13,7 @@ const HOSTS: &str = "/etc/hosts";
 /// The name of this host as the original agent finds it.
 #[must_use]
 pub fn fqdn() -> String {
-    let node = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
     canonical(&node).unwrap_or(node)
 }
 
@@ -65,9 +62,7 @@ mod tests {
 
     #[test]
     fn it_is_what_python_says_here() {
-        let python = Command::new("python3")
-            .args(["-c", "import socket; print(socket.getfqdn())"])
-            .output();
+        let python = Command::new("python3").args(["-c", "import socket; print(socket.getfqdn())"]).output();
         match python {
             Ok(output) if output.status.success() => {
                 assert_eq!(fqdn(), String::from_utf8(output.stdout).unwrap().trim_end());
@@ -97,11 +92,7 @@ mod tests {
         ];
         for (address, canonical, alias) in cases {
             let address = address.parse().unwrap();
-            assert_eq!(
-                alias_with_dot(hosts, address, canonical).as_deref(),
-                alias,
-                "{address} {canonical}"
-            );
+            assert_eq!(alias_with_dot(hosts, address, canonical).as_deref(), alias, "{address} {canonical}");
         }
         let only_v6 = "::1 localhost localhost.example.net\n";
         let alias = alias_with_dot(only_v6, Ipv4Addr::LOCALHOST.into(), "localhost");

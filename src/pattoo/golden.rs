@@ -21,11 +21,7 @@ fn our_encoder_sends_the_datapoints_that_the_original_sent() {
         let folder = entry.unwrap().path();
         if folder.is_dir() {
             let recorded = fs::read(folder.join("body.json")).unwrap();
-            assert_eq!(
-                as_set(&datapoints(&encoded_anew(&recorded))),
-                as_set(&datapoints(&recorded)),
-                "{folder:?}"
-            );
+            assert_eq!(as_set(&datapoints(&encoded_anew(&recorded))), as_set(&datapoints(&recorded)), "{folder:?}");
             vectors += 1;
         }
     }
@@ -51,11 +47,7 @@ fn encoded_anew(recorded: &[u8]) -> Vec<u8> {
                 text(datapoint, "pattoo_key"),
                 text(datapoint, "unit").parse().unwrap(),
                 DataType::Integer,
-                Duration::from_millis(
-                    text(datapoint, "pattoo_agent_polling_interval")
-                        .parse()
-                        .unwrap(),
-                ),
+                Duration::from_millis(text(datapoint, "pattoo_agent_polling_interval").parse().unwrap()),
             )
             .unwrap()
         })
@@ -65,23 +57,14 @@ fn encoded_anew(recorded: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::new(Arc::new(Catalogue::new(&agent, interval, &series).unwrap()));
     for (point, datapoint) in (0..).map(PointId).zip(&datapoints) {
         let number = &datapoint["pattoo_value"];
-        let value = number
-            .as_i64()
-            .map_or_else(|| Value::Float(number.as_f64().unwrap()), Value::Integer);
+        let value = number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap()), Value::Integer);
         let at = Timestamp::from_millis(datapoint["pattoo_timestamp"].as_u64().unwrap());
         encoder.push(&Reading { point, at, value }).unwrap();
     }
-    encoder
-        .finish(Timestamp::from_millis(
-            top["pattoo_agent_timestamp"].as_u64().unwrap(),
-        ))
-        .unwrap()
+    encoder.finish(Timestamp::from_millis(top["pattoo_agent_timestamp"].as_u64().unwrap())).unwrap()
 }
 
 /// Text tells 13 from 13.0.
 fn as_set(datapoints: &[Datapoint]) -> BTreeSet<String> {
-    datapoints
-        .iter()
-        .map(|datapoint| format!("{datapoint:?}"))
-        .collect()
+    datapoints.iter().map(|datapoint| format!("{datapoint:?}")).collect()
 }

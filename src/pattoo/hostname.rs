@@ -63,11 +63,7 @@ pub enum Disagreement {
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Configured {
-                configured,
-                remembered,
-                path,
-            } => write!(
+            Self::Configured { configured, remembered, path } => write!(
                 f,
                 "agent_hostname is {configured:?}, but this agent has posted as {remembered:?}: every chart at the \
                  server starts anew under the new name; if that is meant, remove {}",
@@ -85,19 +81,14 @@ impl fmt::Display for Disagreement {
 /// Where the name is remembered, below `daemon_directory`.
 #[must_use]
 pub fn path(daemon_directory: &Path) -> PathBuf {
-    daemon_directory
-        .join("agent_id")
-        .join(format!("{PROGRAM}.hostname"))
+    daemon_directory.join("agent_id").join(format!("{PROGRAM}.hostname"))
 }
 
 /// The name to post under, remembered from now on. Asks the system, which may block, unless it is configured.
 ///
 /// # Errors
 /// When the name cannot be remembered, or what is remembered is no name.
-pub fn decide(
-    configured: Option<&str>,
-    daemon_directory: &Path,
-) -> Result<Hostname, HostnameError> {
+pub fn decide(configured: Option<&str>, daemon_directory: &Path) -> Result<Hostname, HostnameError> {
     decide_with(configured, daemon_directory, fqdn)
 }
 
@@ -110,19 +101,12 @@ fn decide_with(
     let Some(remembered) = remembered(&path)? else {
         let name = configured.map_or_else(system, str::to_owned);
         small_file::write(&path, &format!("{name}\n"))?;
-        return Ok(Hostname {
-            name,
-            warning: None,
-        });
+        return Ok(Hostname { name, warning: None });
     };
     if let Some(configured) = configured {
         let configured = configured.to_owned();
         let name = configured.clone();
-        let warning = (configured != remembered).then_some(Disagreement::Configured {
-            configured,
-            remembered,
-            path,
-        });
+        let warning = (configured != remembered).then_some(Disagreement::Configured { configured, remembered, path });
         return Ok(Hostname { name, warning });
     }
     let system = system();
@@ -138,10 +122,7 @@ fn remembered(path: &Path) -> Result<Option<String>, HostnameError> {
     let name = text.trim();
     if name.is_empty() || name.len() > MAX_TEXT_BYTES || name.contains(char::is_control) {
         let found = name.chars().take(70).collect();
-        return Err(HostnameError::NotAName {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(HostnameError::NotAName { path: path.to_owned(), found });
     }
     Ok(Some(name.to_owned()))
 }
@@ -157,10 +138,7 @@ mod tests {
     }
 
     fn silent(name: &str) -> Hostname {
-        Hostname {
-            name: name.to_owned(),
-            warning: None,
-        }
+        Hostname { name: name.to_owned(), warning: None }
     }
 
     #[test]
@@ -172,10 +150,7 @@ mod tests {
         let Hostname { name, warning } = decide(None, root.path(), "localhost");
         assert_eq!(name, "plant-7");
         let warning = warning.unwrap().to_string();
-        assert!(
-            warning.contains("\"localhost\"") && warning.contains("\"plant-7\""),
-            "{warning}"
-        );
+        assert!(warning.contains("\"localhost\"") && warning.contains("\"plant-7\""), "{warning}");
     }
 
     #[test]
@@ -194,10 +169,7 @@ mod tests {
     fn a_configured_name_is_remembered_without_asking_the_system() {
         let root = tempfile::tempdir().unwrap();
         let never = || panic!("asked the system");
-        assert_eq!(
-            decide_with(Some("plant-7"), root.path(), never).unwrap(),
-            silent("plant-7")
-        );
+        assert_eq!(decide_with(Some("plant-7"), root.path(), never).unwrap(), silent("plant-7"));
         assert_eq!(decide(None, root.path(), "plant-7"), silent("plant-7"));
     }
 
@@ -208,10 +180,7 @@ mod tests {
             fs::create_dir(root.path().join("agent_id")).unwrap();
             fs::write(path(root.path()), text).unwrap();
             let result = decide_with(None, root.path(), || "plant-7".to_owned());
-            assert!(
-                matches!(result, Err(HostnameError::NotAName { .. })),
-                "{text:?}"
-            );
+            assert!(matches!(result, Err(HostnameError::NotAName { .. })), "{text:?}");
         }
     }
 }

@@ -26,9 +26,7 @@ pub enum IdentityError {
     #[error("an agent id is 64 hex digits, but this is {0:?}")]
     AgentId(String),
     /// A text longer than the database takes.
-    #[error(
-        "the {what} is {bytes} bytes long, the server takes at most {MAX_TEXT_BYTES}: {start:?}…"
-    )]
+    #[error("the {what} is {bytes} bytes long, the server takes at most {MAX_TEXT_BYTES}: {start:?}…")]
     TooLong {
         /// Which text.
         what: &'static str,
@@ -240,11 +238,7 @@ fn fitting(what: &'static str, text: String) -> Result<String, IdentityError> {
     if text.len() <= MAX_TEXT_BYTES {
         return Ok(text);
     }
-    Err(IdentityError::TooLong {
-        what,
-        bytes: text.len(),
-        start: start(&text),
-    })
+    Err(IdentityError::TooLong { what, bytes: text.len(), start: start(&text) })
 }
 
 /// Enough of a text to recognise it by.
@@ -263,14 +257,8 @@ mod tests {
     fn the_checksum_is_the_originals() {
         let agent = Agent::new(ID.parse().unwrap(), "modbus-gw.example.net").unwrap();
         let cases = [
-            (
-                "input_register_30387",
-                "2bfa791598aa9f1fb6179520c8b38e5fa8307ec68412f5513e9484fe7175a254",
-            ),
-            (
-                "holding_register_40123",
-                "cfa45cfe0a584eae1e0dcbdf2c0ad1694a1bbaa6ba056f53e52377ced2201a48",
-            ),
+            ("input_register_30387", "2bfa791598aa9f1fb6179520c8b38e5fa8307ec68412f5513e9484fe7175a254"),
+            ("holding_register_40123", "cfa45cfe0a584eae1e0dcbdf2c0ad1694a1bbaa6ba056f53e52377ced2201a48"),
         ];
         for (key, checksum) in cases {
             let series = Series::new("127.0.0.2", key, 0, DataType::Integer, MINUTE).unwrap();
@@ -285,14 +273,7 @@ mod tests {
         }
         let upper = ID.to_uppercase();
         assert_eq!(upper.parse::<AgentId>().unwrap().to_string(), upper);
-        for text in [
-            "",
-            "\n",
-            &ID[1..],
-            &format!("{ID}0"),
-            &ID.replace('4', "g"),
-            &ID.replace('4', " "),
-        ] {
+        for text in ["", "\n", &ID[1..], &format!("{ID}0"), &ID.replace('4', "g"), &ID.replace('4', " ")] {
             assert!(text.parse::<AgentId>().is_err(), "{text:?}");
         }
     }
@@ -304,9 +285,7 @@ mod tests {
         let id: AgentId = ID.parse().unwrap();
         for (texts, ok) in [(fits, true), (does_not, false)] {
             for text in texts {
-                let series = |target: &str, key: &str| {
-                    Series::new(target, key, 0, DataType::Integer, MINUTE).is_ok()
-                };
+                let series = |target: &str, key: &str| Series::new(target, key, 0, DataType::Integer, MINUTE).is_ok();
                 assert_eq!(series(&text, "k"), ok);
                 assert_eq!(series("t", &text), ok);
                 assert_eq!(Agent::new(id.clone(), text).is_ok(), ok);

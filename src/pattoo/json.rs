@@ -46,9 +46,7 @@ pub fn push_float(out: &mut Vec<u8>, value: f64) {
 
 /// Lays out anew what Python writes with an exponent: `1e-05`, `-1.04e+22`, and never `0.00001` or `1e22`.
 fn push_scientific(out: &mut Vec<u8>, text: &str) {
-    let (sign, text) = text
-        .strip_prefix('-')
-        .map_or(("", text), |rest| ("-", rest));
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
 
@@ -64,13 +62,7 @@ fn push_scientific(out: &mut Vec<u8>, text: &str) {
     let dot = if rest.is_empty() { "" } else { "." };
     let exponent = point - 1;
     let exponent_sign = if exponent < 0 { '-' } else { '+' };
-    out.extend_from_slice(
-        format!(
-            "{sign}{first}{dot}{rest}e{exponent_sign}{:02}",
-            exponent.abs()
-        )
-        .as_bytes(),
-    );
+    out.extend_from_slice(format!("{sign}{first}{dot}{rest}e{exponent_sign}{:02}", exponent.abs()).as_bytes());
 }
 
 #[cfg(test)]

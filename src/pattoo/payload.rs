@@ -54,9 +54,7 @@ pub enum Unfinished {
     #[error("the batch is empty")]
     Empty,
     /// The clock is before 2001-09-09 or after 2286-11-20.
-    #[error(
-        "{0} ms is no timestamp of {TIMESTAMP_DIGITS} digits, which the server needs to keep posts in order"
-    )]
+    #[error("{0} ms is no timestamp of {TIMESTAMP_DIGITS} digits, which the server needs to keep posts in order")]
     Timestamp(Timestamp),
 }
 
@@ -116,13 +114,11 @@ impl Encoder {
         let value = self.write_value(reading.value);
         let timestamp = self.write_timestamp(reading.at);
 
-        self.rows
-            .extend_from_slice(self.catalogue.rows.text(2 * place));
+        self.rows.extend_from_slice(self.catalogue.rows.text(2 * place));
         push_id(&mut self.rows, value);
         self.rows.push(b',');
         push_id(&mut self.rows, timestamp);
-        self.rows
-            .extend_from_slice(self.catalogue.rows.text(2 * place + 1));
+        self.rows.extend_from_slice(self.catalogue.rows.text(2 * place + 1));
         self.datapoints += 1;
         Ok(())
     }
@@ -143,8 +139,7 @@ impl Encoder {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let last_commas = if self.is_empty() { 0 } else { 2 };
-        self.body.len() + BETWEEN_PAIRS_AND_ROWS.len() + self.rows.len() + BODY_END.len()
-            - last_commas
+        self.body.len() + BETWEEN_PAIRS_AND_ROWS.len() + self.rows.len() + BODY_END.len() - last_commas
     }
 
     /// The body of the batch as posted at `timestamp`; the encoder is then empty.
@@ -212,8 +207,7 @@ impl Encoder {
             return id;
         }
         let id = self.start_pair(b"\":[\"pattoo_timestamp\",");
-        self.body
-            .extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
+        self.body.extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
         self.body.extend_from_slice(b"],");
         self.timestamp = Some((at, id));
         id

@@ -51,10 +51,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            total: Duration::from_secs(30),
-        }
+        Self { connect: Duration::from_secs(5), total: Duration::from_secs(30) }
     }
 }
 
@@ -77,26 +74,13 @@ impl Poster {
     /// When `host` cannot be part of a URL.
     pub fn new(host: &str, port: u16, id: &AgentId) -> Result<Self, PostError> {
         let bare_ipv6 = host.contains(':') && !host.starts_with('[');
-        let server = if bare_ipv6 {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        };
-        let uri = format!("http://{server}/pattoo/api/v1/agent/receive/{id}")
-            .parse::<Uri>()
-            .ok();
+        let server = if bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let uri = format!("http://{server}/pattoo/api/v1/agent/receive/{id}").parse::<Uri>().ok();
         // A host such as `a/b` or `a@b` parses, but as something else than a host.
-        match uri.filter(|uri| {
-            uri.authority()
-                .is_some_and(|parsed| parsed == server.as_str())
-        }) {
-            Some(uri) if !host.is_empty() && !host.contains('@') => Ok(Self {
-                uri,
-                server,
-                timeouts: Timeouts::default(),
-                cookie: None,
-                server_date: None,
-            }),
+        match uri.filter(|uri| uri.authority().is_some_and(|parsed| parsed == server.as_str())) {
+            Some(uri) if !host.is_empty() && !host.contains('@') => {
+                Ok(Self { uri, server, timeouts: Timeouts::default(), cookie: None, server_date: None })
+            }
             _ => Err(PostError::Address { server }),
         }
     }
@@ -144,10 +128,7 @@ impl Poster {
             .no_decompress()
             .force_close()
             .content_type("application/json")
-            .insert_header((
-                header::USER_AGENT,
-                format!("{PROGRAM}/{}", env!("CARGO_PKG_VERSION")),
-            ));
+            .insert_header((header::USER_AGENT, format!("{PROGRAM}/{}", env!("CARGO_PKG_VERSION"))));
         if let Some(cookie) = &self.cookie {
             request = request.insert_header((header::COOKIE, cookie.clone()));
         }
@@ -155,24 +136,15 @@ impl Poster {
     }
 
     /// Decides by the answer whether the server has the body.
-    async fn judge(
-        &mut self,
-        mut response: ClientResponse,
-        deadline: Instant,
-    ) -> Result<(), PostError> {
+    async fn judge(&mut self, mut response: ClientResponse, deadline: Instant) -> Result<(), PostError> {
         let headers = response.headers();
         let date = header_text(headers, header::DATE).and_then(http_date);
         // The server's own clock, for the date that it asks us to wait for is one of that clock.
         let now = date.unwrap_or_else(SystemTime::now);
-        let retry_after =
-            header_text(headers, header::RETRY_AFTER).and_then(|text| retry_after(text, now));
+        let retry_after = header_text(headers, header::RETRY_AFTER).and_then(|text| retry_after(text, now));
         let length = stated_length(headers);
         let cookie = session_cookie(headers);
-        let location = printable(
-            headers
-                .get(header::LOCATION)
-                .map_or(b"", HeaderValue::as_bytes),
-        );
+        let location = printable(headers.get(header::LOCATION).map_or(b"", HeaderValue::as_bytes));
 
         self.server_date = date.map(Timestamp::from);
         if cookie.is_some() {
@@ -182,30 +154,21 @@ impl Poster {
         let server = self.server.clone();
         let status = response.status();
         if status.is_redirection() {
-            return Err(PostError::Redirected {
-                server,
-                status: status.as_u16(),
-                location,
-            });
+            return Err(PostError::Redirected { server, status: status.as_u16(), location });
         }
         let (answer, end) = read_answer(&mut response, deadline).await;
         let excerpt = printable(&answer);
         if status != StatusCode::OK {
             // The status alone says that the body is not stored, whatever became of the rest.
-            return Err(PostError::Refused {
-                server,
-                status: status.as_u16(),
-                excerpt,
-                retry_after,
-            });
+            return Err(PostError::Refused { server, status: status.as_u16(), excerpt, retry_after });
         }
         // awc takes the end of the connection for the end of the answer, however much is missing. (Of an
         // answer in chunks it does not tell whether the last one came; there the word OK must do.)
         let end = match (end, length) {
             (End::Complete, Err(error)) => End::Broken(error),
-            (End::Complete, Ok(Some(length))) if length != answer.len() as u64 => End::Broken(
-                io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is cut"),
-            ),
+            (End::Complete, Ok(Some(length))) if length != answer.len() as u64 => {
+                End::Broken(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is cut"))
+            }
             (end, _) => end,
         };
         match end {
@@ -220,41 +183,26 @@ impl Poster {
         let source = match error {
             // This is how awc says that the server closed the connection instead of answering.
             SendRequestError::Connect(ConnectError::Disconnected) => {
-                return self.broken(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "closed without an answer",
-                ));
+                return self.broken(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"));
             }
             SendRequestError::Connect(ConnectError::Io(error)) => error,
             SendRequestError::Connect(ConnectError::Timeout) => {
                 let limit = humantime::format_duration(self.timeouts.connect);
-                io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no connection within {limit}"),
-                )
+                io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}"))
             }
             SendRequestError::Connect(error) => io::Error::other(error.to_string()),
             SendRequestError::Send(error) => return self.broken(error),
             error => return self.broken(io::Error::other(error.to_string())),
         };
-        PostError::Connect {
-            server: self.server.clone(),
-            source,
-        }
+        PostError::Connect { server: self.server.clone(), source }
     }
 
     fn broken(&self, source: io::Error) -> PostError {
-        PostError::Transport {
-            server: self.server.clone(),
-            source,
-        }
+        PostError::Transport { server: self.server.clone(), source }
     }
 
     fn late(&self) -> PostError {
-        PostError::Timeout {
-            server: self.server.clone(),
-            after: self.timeouts.total,
-        }
+        PostError::Timeout { server: self.server.clone(), after: self.timeouts.total }
     }
 }
 
@@ -311,10 +259,7 @@ fn stated_length(headers: &HeaderMap) -> io::Result<Option<u64>> {
         return Ok(None);
     };
     if headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the answer states two lengths",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer states two lengths"));
     }
     Ok(length.parse().ok())
 }

@@ -12,12 +12,8 @@ use super::identity::MAX_TEXT_BYTES;
 /// One datapoint: its eleven keys and their values.
 pub type Datapoint = BTreeMap<String, Value>;
 
-const TOP_KEYS: [&str; 4] = [
-    "pattoo_agent_id",
-    "pattoo_agent_polling_interval",
-    "pattoo_agent_timestamp",
-    "pattoo_datapoints",
-];
+const TOP_KEYS: [&str; 4] =
+    ["pattoo_agent_id", "pattoo_agent_polling_interval", "pattoo_agent_timestamp", "pattoo_datapoints"];
 
 const DATAPOINT_KEYS: [&str; 11] = [
     "unit",
@@ -40,27 +36,13 @@ pub fn datapoints(body: &[u8]) -> Vec<Datapoint> {
     let mut keys: Vec<_> = top.keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(keys, TOP_KEYS);
-    assert_eq!(
-        top["pattoo_agent_timestamp"]
-            .as_u64()
-            .expect("an integer")
-            .to_string()
-            .len(),
-        13
-    );
-    assert!(
-        top["pattoo_agent_polling_interval"]
-            .as_u64()
-            .expect("an integer")
-            < 1 << 32
-    );
+    assert_eq!(top["pattoo_agent_timestamp"].as_u64().expect("an integer").to_string().len(), 13);
+    assert!(top["pattoo_agent_polling_interval"].as_u64().expect("an integer") < 1 << 32);
     let id = top["pattoo_agent_id"].as_str().expect("a string");
 
     let datapoints = top["pattoo_datapoints"].as_object().expect("an object");
     assert_eq!(datapoints.len(), 2);
-    let pairs = datapoints["key_value_pairs"]
-        .as_object()
-        .expect("an object");
+    let pairs = datapoints["key_value_pairs"].as_object().expect("an object");
     let mut used = HashSet::new();
     let rows = datapoints["datapoint_pairs"].as_array().expect("an array");
     let datapoints = rows
@@ -71,17 +53,12 @@ pub fn datapoints(body: &[u8]) -> Vec<Datapoint> {
                 .iter()
                 .map(|id| {
                     let id = id.as_u64().expect("an integer").to_string();
-                    let pair = pairs
-                        .get(&id)
-                        .unwrap_or_else(|| panic!("pair {id} is missing"));
+                    let pair = pairs.get(&id).unwrap_or_else(|| panic!("pair {id} is missing"));
                     used.insert(id);
                     check_pair(pair)
                 })
                 .collect();
-            let keys: Vec<_> = keys_and_values
-                .iter()
-                .map(|(key, _)| key.as_str())
-                .collect();
+            let keys: Vec<_> = keys_and_values.iter().map(|(key, _)| key.as_str()).collect();
             assert_eq!(keys, DATAPOINT_KEYS);
             Datapoint::from_iter(keys_and_values)
         })
@@ -94,26 +71,13 @@ pub fn datapoints(body: &[u8]) -> Vec<Datapoint> {
 }
 
 fn check_pair(pair: &Value) -> (String, Value) {
-    let [key, value] = pair.as_array().expect("an array").as_slice() else {
-        panic!("{pair} is no pair")
-    };
+    let [key, value] = pair.as_array().expect("an array").as_slice() else { panic!("{pair} is no pair") };
     let key = key.as_str().expect("a string");
     match key {
         "pattoo_timestamp" => assert!(value.is_u64(), "{value}"),
-        "pattoo_value" => assert!(
-            value.as_f64().is_some_and(|value| value.abs() < 1e30),
-            "{value}"
-        ),
-        "pattoo_data_type" => assert!(
-            [99, 101, 32, 64].map(Value::from).contains(value),
-            "{value}"
-        ),
-        _ => assert!(
-            value
-                .as_str()
-                .is_some_and(|text| text.len() <= MAX_TEXT_BYTES),
-            "{value}"
-        ),
+        "pattoo_value" => assert!(value.as_f64().is_some_and(|value| value.abs() < 1e30), "{value}"),
+        "pattoo_data_type" => assert!([99, 101, 32, 64].map(Value::from).contains(value), "{value}"),
+        _ => assert!(value.as_str().is_some_and(|text| text.len() <= MAX_TEXT_BYTES), "{value}"),
     }
     if key == "pattoo_agent_polling_interval" {
         let ms = value.as_str().and_then(|text| text.parse::<u32>().ok());
@@ -129,10 +93,7 @@ fn a_body_with_a_missing_pair_a_fifth_key_or_a_short_row_is_noticed() {
     assert_eq!(datapoints(good.as_bytes()).len(), 1);
     for (from, to) in [
         (r#""10": ["#, r#""11": ["#),
-        (
-            r#"{"pattoo_agent_timestamp""#,
-            r#"{"x": 1, "pattoo_agent_timestamp""#,
-        ),
+        (r#"{"pattoo_agent_timestamp""#, r#"{"x": 1, "pattoo_agent_timestamp""#),
         ("[[0, 1,", "[[1,"),
         ("1700000000123", "170000000012"),
         ("13.0", "\"13.0\""),
@@ -140,9 +101,6 @@ fn a_body_with_a_missing_pair_a_fifth_key_or_a_short_row_is_noticed() {
     ] {
         let bad = good.replace(from, to);
         assert_ne!(bad, good);
-        assert!(
-            std::panic::catch_unwind(|| datapoints(bad.as_bytes())).is_err(),
-            "{from} -> {to}"
-        );
+        assert!(std::panic::catch_unwind(|| datapoints(bad.as_bytes())).is_err(), "{from} -> {to}");
     }
 }

@@ -49,10 +49,7 @@ pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
     let io = |source| failed("read", path, source);
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path);
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
     let file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,15 +62,11 @@ pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
         return Err(SmallFileError::NotAFile(path.to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(SmallFileError::TooLarge(path.to_owned()));
     }
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| SmallFileError::NotText(path.to_owned()))
+    String::from_utf8(bytes).map(Some).map_err(|_| SmallFileError::NotText(path.to_owned()))
 }
 
 /// Makes `text` the content of the file at `path`, and its directory if it is missing.
@@ -97,12 +90,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), SmallFileError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(io)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
     file.sync_all().map_err(io)?;
     fs::rename(&temporary, path).map_err(|error| failed("replace", path, error))?;
@@ -112,11 +100,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), SmallFileError> {
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> SmallFileError {
-    SmallFileError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    SmallFileError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -164,32 +148,16 @@ mod tests {
         symlink(at("nowhere"), at("broken")).unwrap();
         fs::create_dir(at("directory")).unwrap();
         let everyone = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            at("fifo"),
-            rustix::fs::FileType::Fifo,
-            everyone,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, everyone, 0).unwrap();
         for name in ["link", "broken", "directory", "fifo"] {
-            assert!(
-                matches!(read(&at(name)), Err(SmallFileError::NotAFile(_))),
-                "{name}"
-            );
+            assert!(matches!(read(&at(name)), Err(SmallFileError::NotAFile(_))), "{name}");
         }
 
         fs::write(at("fits"), "x".repeat(4096)).unwrap();
         fs::write(at("large"), "x".repeat(4097)).unwrap();
         fs::write(at("binary"), [0xff, 0xfe]).unwrap();
         assert!(read(&at("fits")).is_ok());
-        assert!(matches!(
-            read(&at("large")),
-            Err(SmallFileError::TooLarge(_))
-        ));
-        assert!(matches!(
-            read(&at("binary")),
-            Err(SmallFileError::NotText(_))
-        ));
+        assert!(matches!(read(&at("large")), Err(SmallFileError::TooLarge(_))));
+        assert!(matches!(read(&at("binary")), Err(SmallFileError::NotText(_))));
     }
 }

@@ -24,10 +24,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A connection to `endpoint`, made within `limit` in all.
 pub(super) async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, ConnectError> {
     let deadline = Instant::now() + limit;
-    let unresolved = |source| ConnectError::Resolve {
-        host: endpoint.host.clone(),
-        source,
-    };
+    let unresolved = |source| ConnectError::Resolve { host: endpoint.host.clone(), source };
     let lookup = lookup_host((endpoint.host.as_str(), endpoint.port));
     let addresses: Vec<_> = timeout_at(deadline, lookup)
         .await
@@ -41,10 +38,7 @@ pub(super) async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStre
 }
 
 /// Tries `addresses` in their order; `None` if there are none.
-async fn first_to_accept(
-    addresses: &[SocketAddr],
-    deadline: Instant,
-) -> Option<Result<TcpStream, ConnectError>> {
+async fn first_to_accept(addresses: &[SocketAddr], deadline: Instant) -> Option<Result<TcpStream, ConnectError>> {
     let mut last = None;
     for (&address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let result = attempt(address, fair_share(deadline, left)).await;
@@ -64,13 +58,8 @@ fn fair_share(deadline: Instant, addresses: usize) -> Duration {
 
 async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
     match timeout(limit, TcpStream::connect(address)).await {
-        Ok(connected) => connected
-            .and_then(prepared)
-            .map_err(|source| ConnectError::Unreachable { address, source }),
-        Err(_elapsed) => Err(ConnectError::Timeout {
-            address,
-            waited: limit,
-        }),
+        Ok(connected) => connected.and_then(prepared).map_err(|source| ConnectError::Unreachable { address, source }),
+        Err(_elapsed) => Err(ConnectError::Timeout { address, waited: limit }),
     }
 }
 
@@ -79,9 +68,7 @@ fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     // Closing sends RST: devices with a handful of sessions have been seen to free one on nothing else.
     // Nothing of ours is ever lost by it, because a link is closed between exchanges or after a failure.
     stream.set_zero_linger()?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
@@ -114,24 +101,17 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_resolved_and_the_connection_prepared() {
         let (listener, address) = listener().await;
-        let stream = dial(&endpoint("localhost", address.port()), LIMIT)
-            .await
-            .unwrap();
+        let stream = dial(&endpoint("localhost", address.port()), LIMIT).await.unwrap();
         listener.accept().await.unwrap();
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).keepalive().unwrap());
-        assert_eq!(
-            SockRef::from(&stream).linger().unwrap(),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(SockRef::from(&stream).linger().unwrap(), Some(Duration::ZERO));
     }
 
     #[tokio::test]
     async fn closing_resets_the_connection() {
         let (listener, address) = listener().await;
-        let stream = dial(&endpoint("127.0.0.1", address.port()), LIMIT)
-            .await
-            .unwrap();
+        let stream = dial(&endpoint("127.0.0.1", address.port()), LIMIT).await.unwrap();
         let (mut device, _) = listener.accept().await.unwrap();
         drop(stream);
         let error = device.read_u8().await.unwrap_err();
@@ -141,14 +121,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusing_port_is_unreachable() {
         let address = refusing().await;
-        let error = dial(&endpoint("127.0.0.1", address.port()), LIMIT)
-            .await
-            .unwrap_err();
-        let ConnectError::Unreachable {
-            address: tried,
-            source,
-        } = error
-        else {
+        let error = dial(&endpoint("127.0.0.1", address.port()), LIMIT).await.unwrap_err();
+        let ConnectError::Unreachable { address: tried, source } = error else {
             panic!("{error:?}");
         };
         assert_eq!(tried, address);
@@ -188,9 +162,7 @@ mod tests {
     async fn a_silent_address_is_a_timeout_and_no_address_is_nothing() {
         let (_full, _queued, silent) = silent().await;
         let limit = Duration::from_millis(50);
-        let error = dial(&endpoint("127.0.0.1", silent.port()), limit)
-            .await
-            .unwrap_err();
+        let error = dial(&endpoint("127.0.0.1", silent.port()), limit).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Timeout { address, waited } if address == silent && waited <= limit),
             "{error:?}"
@@ -200,9 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_none_is_not_resolved() {
-        let error = dial(&endpoint("not a host name", 502), LIMIT)
-            .await
-            .unwrap_err();
+        let error = dial(&endpoint("not a host name", 502), LIMIT).await.unwrap_err();
         assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
     }
 
@@ -210,10 +180,7 @@ mod tests {
     async fn each_address_gets_an_equal_share_of_what_is_left() {
         let deadline = Instant::now() + Duration::from_secs(3);
         for (addresses, share) in [(3, 1_000), (2, 1_500), (1, 3_000)] {
-            assert_eq!(
-                fair_share(deadline, addresses),
-                Duration::from_millis(share)
-            );
+            assert_eq!(fair_share(deadline, addresses), Duration::from_millis(share));
         }
         assert_eq!(fair_share(Instant::now(), 2), Duration::ZERO);
     }

@@ -27,12 +27,7 @@ impl Expected {
     /// As the bytes of a request for registers ask for it.
     pub(super) fn by(request: &[u8; REQUEST_LEN]) -> Self {
         let [t0, t1, _, _, _, _, unit, function, _, _, q0, q1] = *request;
-        Self {
-            transaction: u16::from_be_bytes([t0, t1]),
-            unit,
-            function,
-            quantity: u16::from_be_bytes([q0, q1]),
-        }
+        Self { transaction: u16::from_be_bytes([t0, t1]), unit, function, quantity: u16::from_be_bytes([q0, q1]) }
     }
 
     fn byte_count(&self) -> u16 {

@@ -84,11 +84,7 @@ impl<S> FrameGuard<S> {
     }
 
     fn closed(&self, source: Option<io::Error>) -> io::Error {
-        io::Error::other(ReadError::Closed {
-            received: self.received,
-            reused: self.reused,
-            source,
-        })
+        io::Error::other(ReadError::Closed { received: self.received, reused: self.reused, source })
     }
 
     /// Tells a connection that the device closed from other failures of the stream.
@@ -103,11 +99,7 @@ impl<S> FrameGuard<S> {
 
 impl<S: AsyncRead + Unpin> FrameGuard<S> {
     /// Reads into `buf`; no byte at all is an error.
-    fn poll_bytes(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<Result<(), io::Error>> {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), io::Error>> {
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         Poll::Ready(match result {
             Ok(()) if buf.filled().is_empty() => Err(self.closed(None)),
@@ -135,11 +127,7 @@ fn violated(violation: Violation) -> io::Error {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.sent < REQUEST_LEN {
             // Without a request there is no reply; `tokio_modbus` does not ask for one.
@@ -158,26 +146,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.sent == 0 {
             this.check_silent(cx)?;
         }
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))
-            .map_err(|error| this.failed(error))?;
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes)).map_err(|error| this.failed(error))?;
         this.note_sent(&bytes[..written]);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        Pin::new(&mut this.stream)
-            .poll_flush(cx)
-            .map_err(|error| this.failed(error))
+        Pin::new(&mut this.stream).poll_flush(cx).map_err(|error| this.failed(error))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -196,10 +177,7 @@ mod tests {
         let reply = [0, 0, 0, 0, 0, 5, 7, 3, 2, 0, 9];
         let (near, mut far) = duplex(64);
         let mut guard = FrameGuard::new(near);
-        guard
-            .write_all(&[0, 0, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1])
-            .await
-            .unwrap();
+        guard.write_all(&[0, 0, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1]).await.unwrap();
         far.write_all(&reply).await.unwrap();
         far.write_all(&[1, 2, 3, 4]).await.unwrap();
         drop(far);

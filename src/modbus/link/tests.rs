@@ -19,42 +19,16 @@ async fn the_words_of_both_tables_are_read_with_the_exact_bytes() {
     use Table::{HoldingRegisters, InputRegisters};
     let (mut link, mut device) = fresh();
     let cases: [(_, _, _, &[u16], [u8; 12]); 4] = [
-        (
-            InputRegisters,
-            386,
-            4,
-            &[2_715, 0, 65_535],
-            [0, 0, 0, 0, 0, 6, 7, 4, 1, 130, 0, 3],
-        ),
-        (
-            HoldingRegisters,
-            0,
-            3,
-            &[258],
-            [0, 1, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1],
-        ),
-        (
-            HoldingRegisters,
-            65_535,
-            3,
-            &[9],
-            [0, 2, 0, 0, 0, 6, 7, 3, 255, 255, 0, 1],
-        ),
-        (
-            InputRegisters,
-            0,
-            4,
-            &[7; 125],
-            [0, 3, 0, 0, 0, 6, 7, 4, 0, 0, 0, 125],
-        ),
+        (InputRegisters, 386, 4, &[2_715, 0, 65_535], [0, 0, 0, 0, 0, 6, 7, 4, 1, 130, 0, 3]),
+        (HoldingRegisters, 0, 3, &[258], [0, 1, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1]),
+        (HoldingRegisters, 65_535, 3, &[9], [0, 2, 0, 0, 0, 6, 7, 3, 255, 255, 0, 1]),
+        (InputRegisters, 0, 4, &[7; 125], [0, 3, 0, 0, 0, 6, 7, 4, 0, 0, 0, 125]),
     ];
     for (transaction, (table, address, function, words, request)) in (0..).zip(cases) {
         let block = block(table, address, u16::try_from(words.len()).unwrap());
         let (read, sent) = tokio::join!(link.read(&block), async {
             let sent = device.request().await;
-            device
-                .send(&reply(transaction, UNIT, function, words))
-                .await;
+            device.send(&reply(transaction, UNIT, function, words)).await;
             sent
         });
         assert_eq!(sent, request, "{table} {address}");
@@ -106,26 +80,10 @@ async fn a_reply_that_does_not_fit_is_refused_and_closes_the_link() {
     let cases = [
         ("id + 1", reply(2, UNIT, 3, &[9]), transaction(2)),
         ("id - 1, 0", reply(0, UNIT, 3, &[9]), transaction(0)),
-        (
-            "id far off",
-            reply(0xFF01, UNIT, 3, &[9]),
-            transaction(0xFF01),
-        ),
-        (
-            "exception, other id",
-            exception(2, UNIT, 3, 2),
-            transaction(2),
-        ),
-        (
-            "protocol 1",
-            frame(1, 1, 5, UNIT, &[3, 2, 0, 9]),
-            ProtocolId { found: 1 },
-        ),
-        (
-            "protocol 256",
-            frame(1, 256, 5, UNIT, &[3, 2, 0, 9]),
-            ProtocolId { found: 256 },
-        ),
+        ("id far off", reply(0xFF01, UNIT, 3, &[9]), transaction(0xFF01)),
+        ("exception, other id", exception(2, UNIT, 3, 2), transaction(2)),
+        ("protocol 1", frame(1, 1, 5, UNIT, &[3, 2, 0, 9]), ProtocolId { found: 1 }),
+        ("protocol 256", frame(1, 256, 5, UNIT, &[3, 2, 0, 9]), ProtocolId { found: 256 }),
         ("length 0", with_length(0), length(0)),
         ("length 1", with_length(1), length(1)),
         ("length 2", with_length(2), length(2)),
@@ -149,32 +107,14 @@ async fn a_reply_that_does_not_fit_is_refused_and_closes_the_link() {
         ("the other table", reply(1, UNIT, 4, &[9]), function(4)),
         ("a write", frame(1, 0, 5, UNIT, &[6, 0, 0, 9]), function(6)),
         ("function 0", reply(1, UNIT, 0, &[9]), function(0)),
-        (
-            "exception, other function",
-            exception(1, UNIT, 4, 2),
-            function(0x84),
-        ),
-        (
-            "exception with a tail",
-            frame(1, 0, 5, UNIT, &[0x83, 2, 0, 0]),
-            Length {
-                expected: 3,
-                found: 5,
-            },
-        ),
-        (
-            "not Modbus",
-            b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
-            transaction(0x4854),
-        ),
+        ("exception, other function", exception(1, UNIT, 4, 2), function(0x84)),
+        ("exception with a tail", frame(1, 0, 5, UNIT, &[0x83, 2, 0, 0]), Length { expected: 3, found: 5 }),
+        ("not Modbus", b"HTTP/1.1 400 Bad Request\r\n".to_vec(), transaction(0x4854)),
     ];
     for (case, bytes, violation) in cases {
         let (mut link, mut device) = used().await;
         let error = exchange(&mut link, &mut device, &bytes).await.unwrap_err();
-        assert!(
-            matches!(error, ReadError::Protocol(found) if found == violation),
-            "{case}: {error:?}"
-        );
+        assert!(matches!(error, ReadError::Protocol(found) if found == violation), "{case}: {error:?}");
         device.assert_closed(&mut link, case).await;
     }
 }
@@ -195,10 +135,7 @@ async fn an_exception_keeps_its_number_and_the_link() {
     for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x7F, 0x80, 0xFF] {
         let bytes = exception(transaction, UNIT, 3, code);
         let error = exchange(&mut link, &mut device, &bytes).await.unwrap_err();
-        assert!(
-            matches!(error, ReadError::Exception(found) if found == Exception { code }),
-            "{code}: {error:?}"
-        );
+        assert!(matches!(error, ReadError::Exception(found) if found == Exception { code }), "{code}: {error:?}");
 
         let bytes = reply(transaction + 1, UNIT, 3, &[9]);
         let words = exchange(&mut link, &mut device, &bytes).await;
@@ -226,10 +163,7 @@ async fn without_a_whole_reply_the_deadline_closes_the_link() {
         let (mut link, mut device) = used().await;
         let start = Instant::now();
         let read = exchange(&mut link, &mut device, &whole[..arrived]).await;
-        assert!(
-            matches!(read, Err(ReadError::ResponseTimeout(RESPONSE))),
-            "{arrived} bytes: {read:?}"
-        );
+        assert!(matches!(read, Err(ReadError::ResponseTimeout(RESPONSE))), "{arrived} bytes: {read:?}");
         assert_eq!(start.elapsed(), RESPONSE, "{arrived} bytes");
 
         // The rest comes late: nobody is there to take it for the next answer.
@@ -302,20 +236,12 @@ async fn an_end_of_file_tells_how_much_had_come_and_whether_the_link_was_stale()
 async fn a_link_closed_while_idle_is_stale_only_if_it_had_worked() {
     let (mut link, device) = used().await;
     drop(device);
-    assert!(
-        link.read(&holding(1))
-            .await
-            .unwrap_err()
-            .is_stale_connection()
-    );
+    assert!(link.read(&holding(1)).await.unwrap_err().is_stale_connection());
 
     let (mut link, device) = fresh();
     drop(device);
     let error = link.read(&holding(1)).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.is_stale_connection()),
-        ("closed", false)
-    );
+    assert_eq!((error.kind(), error.is_stale_connection()), ("closed", false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,22 +250,10 @@ async fn bytes_behind_a_reply_leave_it_alone_and_close_the_link() {
     let no = exception(1, UNIT, 3, 2);
     let next = reply(2, UNIT, 3, &[8]);
     for (case, bytes, refused) in [
-        (
-            "the next reply, unasked",
-            [&answer[..], &next].concat(),
-            false,
-        ),
-        (
-            "the same reply twice",
-            [&answer[..], &answer].concat(),
-            false,
-        ),
+        ("the next reply, unasked", [&answer[..], &next].concat(), false),
+        ("the same reply twice", [&answer[..], &answer].concat(), false),
         ("one byte", [&answer[..], &[0]].concat(), false),
-        (
-            "junk behind an exception",
-            [&no[..], &[0, 0]].concat(),
-            true,
-        ),
+        ("junk behind an exception", [&no[..], &[0, 0]].concat(), true),
     ] {
         let (mut link, mut device) = used().await;
         let read = exchange(&mut link, &mut device, &bytes).await;
@@ -368,10 +282,7 @@ async fn bytes_before_a_request_close_the_link() {
 async fn a_flood_is_closed_before_it_fills_anything() {
     let floods = [
         ("zeros", vec![0; 10]),
-        (
-            "of the right id, too long",
-            frame(1, 0, 65_535, UNIT, &[3, 2]),
-        ),
+        ("of the right id, too long", frame(1, 0, 65_535, UNIT, &[3, 2])),
         ("of replies", reply(1, UNIT, 3, &[9])),
     ];
     for (case, bytes) in floods {
@@ -394,14 +305,8 @@ async fn a_flood_is_closed_before_it_fills_anything() {
 /// A link over a real socket, and the device's end of it.
 async fn connected() -> (Link, tokio::net::TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let endpoint = Endpoint {
-        host: "localhost".to_owned(),
-        port: listener.local_addr().unwrap().port(),
-    };
-    let timeouts = Timeouts {
-        connect: Duration::from_secs(30),
-        response: Duration::from_secs(30),
-    };
+    let endpoint = Endpoint { host: "localhost".to_owned(), port: listener.local_addr().unwrap().port() };
+    let timeouts = Timeouts { connect: Duration::from_secs(30), response: Duration::from_secs(30) };
     let (link, accepted) = tokio::join!(Link::connect(&endpoint, timeouts), listener.accept());
     (link.unwrap(), accepted.unwrap().0)
 }
@@ -423,15 +328,6 @@ async fn over_a_real_socket_words_come_and_a_reset_is_told() {
         drop(stream);
     });
     let error = read.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ReadError::Closed {
-                source: Some(_),
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ReadError::Closed { source: Some(_), .. }), "{error:?}");
     assert!(error.is_stale_connection());
 }

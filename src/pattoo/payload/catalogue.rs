@@ -47,23 +47,14 @@ impl Catalogue {
     /// # Errors
     /// When `polling_interval`, which every body states beside those of the series, is none that the
     /// server can store.
-    pub fn new(
-        agent: &Agent,
-        polling_interval: Duration,
-        series: &[Series],
-    ) -> Result<Self, IdentityError> {
+    pub fn new(agent: &Agent, polling_interval: Duration, series: &[Series]) -> Result<Self, IdentityError> {
         let mut start = START.to_vec();
         json::push_string(&mut start, agent.id().as_str());
         start.extend_from_slice(b",\"pattoo_agent_polling_interval\":");
         json::push_integer(&mut start, wire_millis(polling_interval)?.into());
         start.extend_from_slice(b",\"pattoo_datapoints\":{\"key_value_pairs\":{");
 
-        let mut catalogue = Self {
-            start,
-            pairs: Texts::default(),
-            points: Vec::new(),
-            rows: Texts::default(),
-        };
+        let mut catalogue = Self { start, pairs: Texts::default(), points: Vec::new(), rows: Texts::default() };
         let mut known = HashMap::new();
         for series in series {
             catalogue.add(agent, series, &mut known)?;
@@ -92,19 +83,13 @@ impl Catalogue {
         let mut pair = |key: &str, value: Literal<'_>| self.pair(known, key, value);
         let shared = [
             pair("unit", Literal::Text(&series.unit())),
-            pair(
-                "pattoo_agent_polling_interval",
-                Literal::Text(&wire_millis(series.interval())?.to_string()),
-            ),
+            pair("pattoo_agent_polling_interval", Literal::Text(&wire_millis(series.interval())?.to_string())),
             pair("pattoo_agent_hostname", Literal::Text(agent.hostname())),
             pair("pattoo_agent_id", Literal::Text(agent.id().as_str())),
             pair("pattoo_agent_polled_target", Literal::Text(series.target())),
             pair("pattoo_agent_program", Literal::Text(PROGRAM)),
             pair("pattoo_key", Literal::Text(series.key())),
-            pair(
-                "pattoo_data_type",
-                Literal::Number(series.data_type().code().into()),
-            ),
+            pair("pattoo_data_type", Literal::Number(series.data_type().code().into())),
         ];
         let checksum = pair("pattoo_checksum", Literal::Text(&series.checksum(agent)));
         self.points.push(PointPairs { shared, checksum });
@@ -116,12 +101,7 @@ impl Catalogue {
     }
 
     /// The id of a pair, which is rendered if it is new.
-    fn pair(
-        &mut self,
-        known: &mut HashMap<Vec<u8>, PairId>,
-        key: &str,
-        value: Literal<'_>,
-    ) -> PairId {
+    fn pair(&mut self, known: &mut HashMap<Vec<u8>, PairId>, key: &str, value: Literal<'_>) -> PairId {
         let mut content = Vec::new();
         json::push_string(&mut content, key);
         content.push(b',');

@@ -24,19 +24,12 @@ fn encoder(series: &[Series]) -> Encoder {
 }
 
 fn reading(point: u32, value: Value) -> Reading {
-    Reading {
-        point: PointId(point),
-        at: NOW,
-        value,
-    }
+    Reading { point: PointId(point), at: NOW, value }
 }
 
 #[test]
 fn a_body_looks_like_this() {
-    let mut encoder = encoder(&[
-        series("a", "input_register_30001", 0),
-        series("b", "input_register_30001", 0),
-    ]);
+    let mut encoder = encoder(&[series("a", "input_register_30001", 0), series("b", "input_register_30001", 0)]);
     encoder.push(&reading(1, Value::Float(13.0))).unwrap();
     encoder.push(&reading(1, Value::Integer(14))).unwrap();
     let id = agent().id().to_string();
@@ -54,10 +47,7 @@ fn a_body_looks_like_this() {
         r#""],"11":["pattoo_value",13.0],"12":["pattoo_timestamp",1700000000123],"13":["pattoo_value",14]},"#,
         r#""datapoint_pairs":[[0,1,2,3,9,5,6,7,11,12,10],[0,1,2,3,9,5,6,7,13,12,10]]}}"#,
     ];
-    assert_eq!(
-        String::from_utf8(encoder.finish(NOW).unwrap()).unwrap(),
-        expected.concat()
-    );
+    assert_eq!(String::from_utf8(encoder.finish(NOW).unwrap()).unwrap(), expected.concat());
 }
 
 #[test]
@@ -66,24 +56,12 @@ fn what_would_kill_the_ingester_is_refused_and_leaves_the_batch_as_it_was() {
     encoder.push(&reading(0, Value::Float(1.0))).unwrap();
     let before = encoder.bytes();
     for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-        assert!(
-            matches!(
-                encoder.push(&reading(0, Value::Float(value))),
-                Err(Refused::NotFinite(_))
-            ),
-            "{value}"
-        );
+        assert!(matches!(encoder.push(&reading(0, Value::Float(value))), Err(Refused::NotFinite(_))), "{value}");
     }
     for value in [1e29, -1e29, f64::MAX] {
-        assert_eq!(
-            encoder.push(&reading(0, Value::Float(value))),
-            Err(Refused::TooLarge(value))
-        );
+        assert_eq!(encoder.push(&reading(0, Value::Float(value))), Err(Refused::TooLarge(value)));
     }
-    assert_eq!(
-        encoder.push(&reading(1, Value::Integer(1))),
-        Err(Refused::UnknownPoint(PointId(1)))
-    );
+    assert_eq!(encoder.push(&reading(1, Value::Integer(1))), Err(Refused::UnknownPoint(PointId(1))));
     assert_eq!((encoder.bytes(), encoder.datapoints()), (before, 1));
     encoder.push(&reading(0, Value::Float(9.9e28))).unwrap();
     encoder.push(&reading(0, Value::Integer(i64::MIN))).unwrap();
@@ -97,10 +75,7 @@ fn a_body_is_only_made_of_readings_and_a_timestamp_of_13_digits() {
     encoder.push(&reading(0, Value::Integer(1))).unwrap();
     for ms in [0, 999_999_999_999, 10_000_000_000_000, u64::MAX] {
         let timestamp = Timestamp::from_millis(ms);
-        assert_eq!(
-            encoder.finish(timestamp),
-            Err(Unfinished::Timestamp(timestamp))
-        );
+        assert_eq!(encoder.finish(timestamp), Err(Unfinished::Timestamp(timestamp)));
     }
     for ms in [1_000_000_000_000, 9_999_999_999_999] {
         let body = encoder.finish(Timestamp::from_millis(ms)).unwrap();
@@ -113,10 +88,7 @@ fn values() -> impl Strategy<Value = Value> {
     prop_oneof![
         any::<i64>().prop_map(Value::Integer),
         (-9.9e28..9.9e28).prop_map(Value::Float),
-        (
-            any::<u16>(),
-            prop_oneof![Just(1.0), Just(0.1), Just(-0.001), Just(1e-9), Just(3e20)]
-        )
+        (any::<u16>(), prop_oneof![Just(1.0), Just(0.1), Just(-0.001), Just(1e-9), Just(3e20)])
             .prop_map(|(word, factor)| Value::Float(f64::from(word) * factor)),
     ]
 }

@@ -15,9 +15,7 @@ const EXCERPT_CHARS: usize = 200;
 #[derive(Debug, Error)]
 pub enum PostError {
     /// Host and port make no URL.
-    #[error(
-        "{server:?} is no address of a pattoo server; check ip_address and ip_bind_port of pattoo_agent_api"
-    )]
+    #[error("{server:?} is no address of a pattoo server; check ip_address and ip_bind_port of pattoo_agent_api")]
     Address {
         /// Host and port.
         server: String,
@@ -73,15 +71,38 @@ pub enum PostError {
         location: String,
     },
     /// Status 200, but not the server's `OK`.
-    #[error(
-        "{server} answered 200 but not OK; is it a pattoo server, or something in between? \"{excerpt}\""
-    )]
+    #[error("{server} answered 200 but not OK; is it a pattoo server, or something in between? \"{excerpt}\"")]
     NotOk {
         /// Host and port.
         server: String,
         /// The beginning of the answer, fit to be printed.
         excerpt: String,
     },
+}
+
+impl PostError {
+    /// How long the server wants to be left alone, at most [`super::MAX_RETRY_AFTER`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Connect { .. } => "connect",
+            Self::Timeout { .. } => "timeout",
+            Self::Transport { .. } => "transport",
+            Self::Refused { .. } => "refused",
+            Self::Redirected { .. } => "redirected",
+            Self::NotOk { .. } => "not_ok",
+        }
+    }
 }
 
 /// What a person can do about a status.
@@ -103,11 +124,7 @@ pub(super) fn printable(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let words: Vec<_> = text.split_whitespace().collect();
     let line = words.join(" ");
-    let mut excerpt: String = line
-        .chars()
-        .take(EXCERPT_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut excerpt: String = line.chars().take(EXCERPT_CHARS).flat_map(char::escape_debug).collect();
     if line.chars().nth(EXCERPT_CHARS).is_some() {
         excerpt.push('…');
     }

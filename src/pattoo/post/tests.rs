@@ -29,12 +29,7 @@ struct Script {
 }
 
 fn says(answer: impl AsRef<[u8]>) -> Script {
-    Script {
-        answer: answer.as_ref().to_vec(),
-        read_body: true,
-        endless: false,
-        then: Then::Close,
-    }
+    Script { answer: answer.as_ref().to_vec(), read_body: true, endless: false, then: Then::Close }
 }
 
 struct Server {
@@ -72,9 +67,7 @@ fn play(script: &Script, mut stream: TcpStream, seen: &mpsc::Sender<String>) {
     while stream.write_all(&script.answer).is_ok() && script.endless {}
     match script.then {
         Then::Close => drop(stream.shutdown(Shutdown::Write)),
-        Then::Reset => socket2::SockRef::from(&stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap(),
+        Then::Reset => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
         Then::Hang => drop(stream.read_to_end(&mut Vec::new())),
     }
 }
@@ -88,10 +81,7 @@ fn read_request(stream: &mut TcpStream) -> String {
         assert_ne!(read, 0, "the request is cut");
         request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
         if let Some((head, body)) = request.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             if body.len() == length.parse::<usize>().unwrap() {
                 return request;
             }
@@ -101,10 +91,7 @@ fn read_request(stream: &mut TcpStream) -> String {
 
 /// An answer with its length.
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
 /// The outcome of one attempt at a server that plays `script`.
@@ -121,10 +108,7 @@ async fn the_request_is_this_to_the_byte() {
     let request = server.requests.recv().unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let (line, headers) = head.split_once("\r\n").unwrap();
-    assert_eq!(
-        line,
-        format!("POST /pattoo/api/v1/agent/receive/{ID} HTTP/1.1")
-    );
+    assert_eq!(line, format!("POST /pattoo/api/v1/agent/receive/{ID} HTTP/1.1"));
     // awc writes its headers in no fixed order, and its own clock among them.
     let mut headers: Vec<_> = headers.split("\r\n").collect();
     headers.sort_unstable();
@@ -134,10 +118,7 @@ async fn the_request_is_this_to_the_byte() {
         "content-length: 7",
         "content-type: application/json",
         &format!("host: 127.0.0.1:{}", server.port),
-        &format!(
-            "user-agent: pattoo_agent_modbustcpd/{}",
-            env!("CARGO_PKG_VERSION")
-        ),
+        &format!("user-agent: pattoo_agent_modbustcpd/{}", env!("CARGO_PKG_VERSION")),
     ];
     assert_eq!(headers, expected);
     assert_eq!(body, "{\"a\":1}");
@@ -146,23 +127,16 @@ async fn the_request_is_this_to_the_byte() {
 #[actix_rt::test]
 async fn a_complete_200_ok_is_delivered_in_whatever_form() {
     for form in [
-        answer(
-            "200 OK",
-            "Server: gunicorn\r\nContent-Type: text/html; charset=utf-8\r\n",
-            "OK",
-        ),
+        answer("200 OK", "Server: gunicorn\r\nContent-Type: text/html; charset=utf-8\r\n", "OK"),
         answer("200 OK", "", " \r\n OK\n\n"),
         answer("200 Fine, thank you!", "", "OK"),
         answer("200 ", "", "OK"),
         "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nOK".to_owned(),
         "HTTP/1.0 200 OK\r\n\r\nOK".to_owned(),
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nO\r\n1\r\nK\r\n0\r\n\r\n"
-            .to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nO\r\n1\r\nK\r\n0\r\n\r\n".to_owned(),
         "HTTP/1.1 200 OK\r\ncONTENT-lENGTH: 2\r\nConnection: keep-alive\r\n\r\nOK".to_owned(),
     ] {
-        outcome(says(&form))
-            .await
-            .unwrap_or_else(|error| panic!("{form}: {error}"));
+        outcome(says(&form)).await.unwrap_or_else(|error| panic!("{form}: {error}"));
     }
 }
 
@@ -171,13 +145,8 @@ async fn a_200_that_is_not_ok_is_not_delivered() {
     let page = format!("<html>{}</html>", "x".repeat(1_000_000));
     for body in ["", "ok", "OKAY", "O K", "<html>Sign in</html>", &page] {
         let error = outcome(says(answer("200 OK", "", body))).await.unwrap_err();
-        let PostError::NotOk { excerpt, .. } = error else {
-            panic!("{error}")
-        };
-        assert!(
-            excerpt.len() < 300 && body.starts_with(excerpt.trim_end_matches('…')),
-            "{excerpt}"
-        );
+        let PostError::NotOk { excerpt, .. } = error else { panic!("{error}") };
+        assert!(excerpt.len() < 300 && body.starts_with(excerpt.trim_end_matches('…')), "{excerpt}");
     }
 }
 
@@ -197,14 +166,9 @@ async fn any_other_status_is_refused_and_says_what_to_do() {
         ("100 Continue", ports),
         ("999 What", ports),
     ] {
-        let error = outcome(says(answer(status, "", "OK\x1b[2J")))
-            .await
-            .unwrap_err();
+        let error = outcome(says(answer(status, "", "OK\x1b[2J"))).await.unwrap_err();
         let said = error.to_string();
-        assert!(
-            said.contains(&status[..3]) && said.contains(hint) && !said.contains('\x1b'),
-            "{said}"
-        );
+        assert!(said.contains(&status[..3]) && said.contains(hint) && !said.contains('\x1b'), "{said}");
         assert!(matches!(error, PostError::Refused { .. }), "{error:?}");
     }
 }
@@ -215,10 +179,7 @@ async fn a_refusal_counts_though_the_rest_of_the_answer_hangs_or_breaks() {
     for then in [Then::Close, Then::Reset, Then::Hang] {
         let server = Server::start(vec![Script { then, ..says(head) }]);
         let error = hurried(&server).post(b"{}".to_vec()).await.unwrap_err();
-        assert!(
-            matches!(error, PostError::Refused { status: 500, .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, PostError::Refused { status: 500, .. }), "{error:?}");
     }
 }
 
@@ -239,12 +200,8 @@ async fn retry_after_is_understood_and_bounded() {
     ] {
         for status in ["429 Too Many Requests", "503 Service Unavailable"] {
             let headers = format!("{DATE}Retry-After: {text}\r\n");
-            let error = outcome(says(answer(status, &headers, "")))
-                .await
-                .unwrap_err();
-            let PostError::Refused { retry_after, .. } = error else {
-                panic!("{error}")
-            };
+            let error = outcome(says(answer(status, &headers, ""))).await.unwrap_err();
+            let PostError::Refused { retry_after, .. } = error else { panic!("{error}") };
             assert_eq!(retry_after.map(|pause| pause.as_secs()), seconds, "{text}");
         }
     }
@@ -255,35 +212,15 @@ async fn no_redirect_is_followed() {
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     target.set_nonblocking(true).unwrap();
     let elsewhere = format!("http://{}/", target.local_addr().unwrap());
-    for status in [
-        "301 Moved",
-        "302 Found",
-        "303 See Other",
-        "307 Temporary",
-        "308 Permanent",
-    ] {
-        for location in [
-            elsewhere.as_str(),
-            "/pattoo",
-            "file:///etc/passwd",
-            "\x01?\u{e9}",
-        ] {
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        for location in [elsewhere.as_str(), "/pattoo", "file:///etc/passwd", "\x01?\u{e9}"] {
             let headers = format!("Location: {location}\r\n");
-            let error = outcome(says(answer(status, &headers, "OK")))
-                .await
-                .unwrap_err();
-            let garbage =
-                matches!(error, PostError::Transport { .. }) && location.starts_with('\x01');
-            assert!(
-                garbage || matches!(error, PostError::Redirected { .. }),
-                "{error:?}"
-            );
+            let error = outcome(says(answer(status, &headers, "OK"))).await.unwrap_err();
+            let garbage = matches!(error, PostError::Transport { .. }) && location.starts_with('\x01');
+            assert!(garbage || matches!(error, PostError::Redirected { .. }), "{error:?}");
         }
     }
-    assert_eq!(
-        target.accept().unwrap_err().kind(),
-        io::ErrorKind::WouldBlock
-    );
+    assert_eq!(target.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[actix_rt::test]
@@ -292,45 +229,26 @@ async fn what_is_cut_reset_contradictory_or_no_http_is_not_delivered() {
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nOK";
     for script in [
         says(""),
-        Script {
-            then: Then::Reset,
-            ..says("")
-        },
+        Script { then: Then::Reset, ..says("") },
         says(&ok[..30]),
-        Script {
-            then: Then::Reset,
-            ..says(&ok[..30])
-        },
+        Script { then: Then::Reset, ..says(&ok[..30]) },
         says(cut),
-        Script {
-            then: Then::Reset,
-            ..says(cut)
-        },
+        Script { then: Then::Reset, ..says(cut) },
         says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nO"),
         says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nOK"),
         says("HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nOK"),
         says("HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nOK"),
-        says(
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\n",
-        ),
+        says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\n"),
         says("HTTP/1.1 20 OK\r\n\r\nOK"),
         says("HTTP/9.9 200 OK\r\n\r\nOK"),
         says("OK"),
         says("SSH-2.0-OpenSSH_9.2\r\n"),
-        says([
-            0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03,
-        ]),
+        says([0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03]),
         says([0xff; 4096]),
     ] {
         let text = String::from_utf8_lossy(&script.answer).into_owned();
         let outcome = outcome(script).await;
-        assert!(
-            matches!(
-                outcome,
-                Err(PostError::Transport { .. } | PostError::NotOk { .. })
-            ),
-            "{text}: {outcome:?}"
-        );
+        assert!(matches!(outcome, Err(PostError::Transport { .. } | PostError::NotOk { .. })), "{text}: {outcome:?}");
     }
 }
 
@@ -338,11 +256,7 @@ async fn what_is_cut_reset_contradictory_or_no_http_is_not_delivered() {
 async fn an_answer_before_the_body_is_read_is_doubtful_or_delivered_but_never_hangs() {
     // More than the socket buffers hold, so that the poster is still writing when the server is gone.
     let body = vec![b' '; 64 << 20];
-    let script = Script {
-        read_body: false,
-        then: Then::Reset,
-        ..says(answer("200 OK", "", "OK"))
-    };
+    let script = Script { read_body: false, then: Then::Reset, ..says(answer("200 OK", "", "OK")) };
     let server = Server::start(vec![script]);
     let error = server.poster().post(body).await.unwrap_err();
     assert!(matches!(error, PostError::Transport { .. }), "{error:?}");
@@ -352,18 +266,9 @@ async fn an_answer_before_the_body_is_read_is_doubtful_or_delivered_but_never_ha
 async fn an_answer_without_end_or_of_monstrous_size_is_read_no_further_than_needed() {
     let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
     for (head, piece) in [
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 100000000000000\r\n\r\n",
-            "x".repeat(4096),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFF\r\n",
-            "x".repeat(4096),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            chunk.repeat(4),
-        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100000000000000\r\n\r\n", "x".repeat(4096)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFF\r\n", "x".repeat(4096)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk.repeat(4)),
         ("HTTP/1.0 200 OK\r\n\r\n", "x".repeat(4096)),
         ("HTTP/1.1 200 OK\r\nX: ", "x".repeat(4096)),
         ("HTTP/1.1 200 OK\r\n", "X: y\r\n".repeat(1000)),
@@ -380,29 +285,21 @@ async fn an_answer_without_end_or_of_monstrous_size_is_read_no_further_than_need
         });
         let mut poster = Poster::new("127.0.0.1", port, &ID.parse().unwrap()).unwrap();
         let error = poster.post(b"{}".to_vec()).await.unwrap_err();
-        assert!(
-            matches!(error, PostError::NotOk { .. } | PostError::Transport { .. }),
-            "{head}: {error:?}"
-        );
+        assert!(matches!(error, PostError::NotOk { .. } | PostError::Transport { .. }), "{head}: {error:?}");
     }
 }
 
 #[actix_rt::test]
 async fn a_header_name_that_the_client_chokes_on_is_an_error_and_no_panic() {
     let name = "x".repeat(70_000);
-    let error = outcome(says(format!("HTTP/1.1 200 OK\r\n{name}: y\r\n\r\n")))
-        .await
-        .unwrap_err();
+    let error = outcome(says(format!("HTTP/1.1 200 OK\r\n{name}: y\r\n\r\n"))).await.unwrap_err();
     assert!(matches!(error, PostError::Transport { .. }), "{error:?}");
 }
 
 /// A poster with little time; what it waits for never comes, so that how little does not matter.
 fn hurried(server: &Server) -> Poster {
     let limit = Duration::from_millis(200);
-    server.poster().with_timeouts(Timeouts {
-        connect: Duration::from_secs(5),
-        total: limit,
-    })
+    server.poster().with_timeouts(Timeouts { connect: Duration::from_secs(5), total: limit })
 }
 
 #[actix_rt::test]
@@ -413,55 +310,34 @@ async fn silence_ends_the_attempt_wherever_it_sets_in() {
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
         &answer("200 OK", "", "OK").replace("h: 2", "h: 3"),
     ] {
-        let server = Server::start(vec![Script {
-            then: Then::Hang,
-            ..says(said)
-        }]);
+        let server = Server::start(vec![Script { then: Then::Hang, ..says(said) }]);
         let error = hurried(&server).post(b"{}".to_vec()).await.unwrap_err();
-        assert!(
-            matches!(error, PostError::Timeout { .. }),
-            "{said}: {error:?}"
-        );
+        assert!(matches!(error, PostError::Timeout { .. }), "{said}: {error:?}");
     }
 }
 
 #[actix_rt::test]
 async fn a_server_that_does_not_read_the_body_is_not_waited_for() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let server = Server {
-        port: listener.local_addr().unwrap().port(),
-        requests: mpsc::channel().1,
-    };
-    let error = hurried(&server)
-        .post(vec![b' '; 64 << 20])
-        .await
-        .unwrap_err();
+    let server = Server { port: listener.local_addr().unwrap().port(), requests: mpsc::channel().1 };
+    let error = hurried(&server).post(vec![b' '; 64 << 20]).await.unwrap_err();
     assert!(matches!(error, PostError::Timeout { .. }), "{error:?}");
 }
 
 #[actix_rt::test]
 async fn no_server_and_no_such_host_are_failures_to_connect() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     for host in ["127.0.0.1", "no-such-host.invalid"] {
         let mut poster = Poster::new(host, port, &ID.parse().unwrap()).unwrap();
         let error = poster.post(b"{}".to_vec()).await.unwrap_err();
         assert!(matches!(error, PostError::Connect { .. }), "{error:?}");
-        assert!(
-            error.to_string().contains(&format!("{host}:{port}")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("{host}:{port}")), "{error}");
     }
 }
 
 #[actix_rt::test]
 async fn the_session_cookie_is_sent_back_and_the_servers_clock_known() {
-    let set = |cookie: &str| {
-        format!("{DATE}Set-Cookie: other=1\r\nSet-Cookie: session={cookie}; HttpOnly; Path=/\r\n")
-    };
+    let set = |cookie: &str| format!("{DATE}Set-Cookie: other=1\r\nSet-Cookie: session={cookie}; HttpOnly; Path=/\r\n");
     let server = Server::start(vec![
         says(answer("200 OK", &set("abc.d"), "OK")),
         says(answer("500 X", &set("second"), "")),
@@ -475,12 +351,7 @@ async fn the_session_cookie_is_sent_back_and_the_servers_clock_known() {
         poster.post(b"{}".to_vec()).await.ok();
         dates.push(poster.server_date().map(Timestamp::as_millis));
         let request = server.requests.recv().unwrap();
-        cookies.push(
-            request
-                .lines()
-                .find_map(|line| line.strip_prefix("cookie: "))
-                .map(str::to_owned),
-        );
+        cookies.push(request.lines().find_map(|line| line.strip_prefix("cookie: ")).map(str::to_owned));
     }
     // All scripts are played, nobody listens any more.
     poster.post(b"{}".to_vec()).await.unwrap_err();
@@ -488,10 +359,7 @@ async fn the_session_cookie_is_sent_back_and_the_servers_clock_known() {
 
     let now = Some(1_700_000_000_000);
     let cookie = |value: &str| Some(format!("session={value}"));
-    assert_eq!(
-        cookies,
-        [None, cookie("abc.d"), cookie("second"), cookie("second")]
-    );
+    assert_eq!(cookies, [None, cookie("abc.d"), cookie("second"), cookie("second")]);
     assert_eq!(dates, [now, now, None, now, None]);
 }
 
@@ -507,41 +375,21 @@ async fn an_ipv6_server_is_reached_with_or_without_brackets() {
         let seen = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let request = read_request(&mut stream);
-            stream
-                .write_all(answer("200 OK", "", "OK").as_bytes())
-                .unwrap();
+            stream.write_all(answer("200 OK", "", "OK").as_bytes()).unwrap();
             request
         });
-        Poster::new(host, port, &ID.parse().unwrap())
-            .unwrap()
-            .post(b"{}".to_vec())
-            .await
-            .unwrap();
-        assert!(
-            seen.join()
-                .unwrap()
-                .contains(&format!("host: [::1]:{port}\r\n"))
-        );
+        Poster::new(host, port, &ID.parse().unwrap()).unwrap().post(b"{}".to_vec()).await.unwrap();
+        assert!(seen.join().unwrap().contains(&format!("host: [::1]:{port}\r\n")));
     }
 }
 
 #[test]
 fn what_is_no_host_is_no_address() {
-    for host in [
-        "", " ", "a b", "a/b", "user@a", "a?b", "a#b", "http://a", "[::1", "a\n",
-    ] {
+    for host in ["", " ", "a b", "a/b", "user@a", "a?b", "a#b", "http://a", "[::1", "a\n"] {
         let error = Poster::new(host, 20201, &ID.parse().unwrap()).unwrap_err();
-        assert!(
-            matches!(error, PostError::Address { .. }),
-            "{host:?}: {error:?}"
-        );
+        assert!(matches!(error, PostError::Address { .. }), "{host:?}: {error:?}");
     }
-    for host in [
-        "localhost",
-        "pattoo.example.net",
-        "192.168.1.100",
-        "2001:db8::7",
-    ] {
+    for host in ["localhost", "pattoo.example.net", "192.168.1.100", "2001:db8::7"] {
         Poster::new(host, 20201, &ID.parse().unwrap()).unwrap();
     }
 }

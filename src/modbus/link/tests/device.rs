@@ -33,11 +33,7 @@ pub async fn used() -> (Link, Device) {
 }
 
 /// Reads one holding register while the device answers with `bytes`.
-pub async fn exchange(
-    link: &mut Link,
-    device: &mut Device,
-    bytes: &[u8],
-) -> Result<Vec<u16>, ReadError> {
+pub async fn exchange(link: &mut Link, device: &mut Device, bytes: &[u8]) -> Result<Vec<u16>, ReadError> {
     let block = holding(1);
     let (read, ()) = tokio::join!(link.read(&block), async {
         device.request().await;
@@ -75,10 +71,7 @@ impl Device {
     /// Asserts that `link` is closed for good, and that nothing more had been sent to the device.
     pub async fn assert_closed(&mut self, link: &mut Link, case: &str) {
         let again = link.read(&holding(1)).await;
-        assert!(
-            matches!(again, Err(ReadError::LinkClosed)),
-            "{case}: {again:?}"
-        );
+        assert!(matches!(again, Err(ReadError::LinkClosed)), "{case}: {again:?}");
         let mut rest = Vec::new();
         let end = timeout(RESPONSE, self.0.read_to_end(&mut rest)).await;
         assert!(end.is_ok(), "{case}: the connection is still open");
@@ -92,13 +85,7 @@ pub fn holding(quantity: u16) -> Block {
 }
 
 pub fn block(table: Table, address: u16, quantity: u16) -> Block {
-    Block {
-        unit: UnitId(UNIT),
-        table,
-        address,
-        quantity,
-        points: Vec::new(),
-    }
+    Block { unit: UnitId(UNIT), table, address, quantity, points: Vec::new() }
 }
 
 /// A reply with a consistent header.

@@ -1,0 +1,135 @@
+//! The aggregator: takes readings from all devices, hands batches to the poster one at a time.
+//!
+//! Owns the flush timer and nothing else of substance: what is sealed when and what gives way is
+//! [`Batcher`]'s business. A batch that the spool refuses stays first in line and is offered again after
+//! a backoff, so a full disk costs memory up to the batcher's cap and then the oldest readings, counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::poster::Store;
+use super::supervisor::{ExitGuard, Stop};
+use crate::backoff::Backoff;
+use crate::batch::Batcher;
+use crate::books::{Books, Reason};
+use crate::clock;
+use crate::reading::Reading;
+
+/// Readings of one poll, from a device. After the reply they are the aggregator's: the sender may forget
+/// them.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Submit(pub Vec<Reading>);
+
+/// The actor between all devices and the poster.
+#[derive(Debug)]
+pub struct AggregatorActor {
+    batcher: Batcher,
+    store: Recipient<Store>,
+    books: Arc<Books>,
+    flush_interval: Duration,
+    flush: Option<SpawnHandle>,
+    backoff: Backoff,
+    stopping: Option<oneshot::Sender<()>>,
+    _guard: ExitGuard,
+}
+
+impl AggregatorActor {
+    /// An aggregator that stores into `store` what waited for `flush_interval` at most.
+    #[must_use]
+    pub fn new(
+        batcher: Batcher,
+        store: Recipient<Store>,
+        books: Arc<Books>,
+        flush_interval: Duration,
+        guard: ExitGuard,
+    ) -> Self {
+        Self {
+            batcher,
+            store,
+            books,
+            flush_interval,
+            flush: None,
+            backoff: Backoff::default(),
+            stopping: None,
+            _guard: guard,
+        }
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        self.flush = None;
+        let displaced = self.batcher.seal(clock::wall());
+        self.drop_oldest(displaced);
+        self.hand_over(ctx);
+    }
+
+    fn drop_oldest(&self, datapoints: usize) {
+        if datapoints > 0 {
+            self.books.lose(Reason::MemoryFull, datapoints);
+            tracing::debug!(points = datapoints, "oldest readings in memory dropped: the spool takes none");
+        }
+    }
+
+    fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        let Some(batch) = self.batcher.hand_over() else {
+            if self.batcher.is_empty()
+                && let Some(stopping) = self.stopping.take()
+            {
+                // The supervisor may have run out of patience.
+                stopping.send(()).ok();
+            }
+            return;
+        };
+        let datapoints = batch.datapoints;
+        let stored = self.store.send(Store(batch)).into_actor(self).map(move |reply, this, ctx| {
+            if matches!(reply, Ok(Ok(()))) {
+                this.books.store(datapoints);
+                this.batcher.stored();
+                this.backoff.reset();
+                this.hand_over(ctx);
+                return;
+            }
+            // Why, the poster has said.
+            this.batcher.refused();
+            let wait = this.backoff.fail(fastrand::f64());
+            ctx.run_later(wait, Self::hand_over);
+        });
+        ctx.spawn(stored);
+    }
+}
+
+impl Actor for AggregatorActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Submit> for AggregatorActor {
+    type Result = ();
+
+    fn handle(&mut self, Submit(readings): Submit, ctx: &mut Self::Context) {
+        self.books.accept(readings.len());
+        let accepted = self.batcher.accept(&readings, clock::wall());
+        self.books.lose(Reason::NotSendable, accepted.not_sendable);
+        self.drop_oldest(accepted.displaced);
+        self.hand_over(ctx);
+        if self.flush.is_none() && self.batcher.is_open() {
+            self.flush = Some(ctx.run_later(self.flush_interval, Self::flush));
+        }
+    }
+}
+
+impl Handler<Stop> for AggregatorActor {
+    type Result = ResponseFuture<()>;
+
+    /// The reply says that everything is on disk.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        let (sender, receiver) = oneshot::channel();
+        self.stopping = Some(sender);
+        self.flush(ctx);
+        Box::pin(async move {
+            receiver.await.ok();
+        })
+    }
+}

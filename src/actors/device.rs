@@ -1,0 +1,183 @@
+//! One device: polls its cycles when they are due and submits what was read.
+//!
+//! A shell over [`Session`] (the connection and the requests), [`Schedule`] (when) and [`Health`] (what is
+//! worth a line). One poll runs at a time; the next tick is armed when it has ended and its readings are
+//! accepted, so a slow device or a slow aggregator skips ticks and queues nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::aggregator::Submit;
+use super::supervisor::{ExitGuard, Stop};
+use crate::books::{Books, Reason};
+use crate::clock;
+use crate::health::Change;
+use crate::modbus::endpoint::Endpoint;
+use crate::modbus::link::Timeouts;
+use crate::modbus::plan::Block;
+use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
+use crate::phrase::{Chain, seconds};
+use crate::reading::Timestamp;
+use crate::schedule::{Grid, Schedule};
+
+/// What a device actor needs to know, computed once per configuration.
+#[derive(Debug)]
+pub struct DeviceSettings {
+    /// As people call it in the log: the first `ip_device` that means it.
+    pub name: String,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How long to wait for it.
+    pub timeouts: Timeouts,
+    /// What to read, by interval.
+    pub cycles: Vec<Cycle>,
+}
+
+/// The requests that are due together.
+#[derive(Debug)]
+pub struct Cycle {
+    /// Time between two polls.
+    pub interval: Duration,
+    /// One request each.
+    pub blocks: Vec<Block>,
+}
+
+/// The actor that polls one device.
+#[derive(Debug)]
+pub struct DeviceActor {
+    settings: Arc<DeviceSettings>,
+    submit: Recipient<Submit>,
+    books: Arc<Books>,
+    /// One per cycle.
+    schedules: Vec<Schedule>,
+    /// Cycles whose last poll got no answer at all: tried again before their next tick.
+    unanswered: Vec<bool>,
+    /// `None` while a poll has it.
+    session: Option<Session<TcpDial>>,
+    _guard: ExitGuard,
+}
+
+impl DeviceActor {
+    /// An actor that polls at once and then keeps to its grid.
+    #[must_use]
+    pub fn new(settings: Arc<DeviceSettings>, submit: Recipient<Submit>, books: Arc<Books>, guard: ExitGuard) -> Self {
+        let schedules: Vec<_> =
+            settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
+        let unanswered = vec![false; schedules.len()];
+        let session = Some(Session::new(TcpDial { endpoint: settings.endpoint.clone(), timeouts: settings.timeouts }));
+        Self { settings, submit, books, schedules, unanswered, session, _guard: guard }
+    }
+
+    fn arm(&self, ctx: &mut Context<Self>) {
+        let now = clock::wall();
+        let tick = self.schedules.iter().map(|schedule| schedule.wait(now)).min().unwrap_or(Duration::MAX);
+        let again = self.session.as_ref().and_then(Session::retry_in).filter(|_| self.unanswered.contains(&true));
+        ctx.run_later(again.map_or(tick, |again| tick.min(again)), Self::poll);
+    }
+
+    fn poll(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::wall();
+        let ready = self.session.as_ref().and_then(Session::retry_in).is_some_and(|wait| wait.is_zero());
+        let due: Vec<usize> = (0..self.schedules.len())
+            .filter(|&cycle| self.schedules[cycle].wait(now).is_zero() || (ready && self.unanswered[cycle]))
+            .collect();
+        let Some(mut session) = self.session.take().filter(|_| !due.is_empty()) else {
+            self.arm(ctx);
+            return;
+        };
+        for &cycle in &due {
+            self.schedules[cycle].begin(now);
+        }
+        let settings = Arc::clone(&self.settings);
+        let submit = self.submit.clone();
+        let poll = async move {
+            let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
+            let mut outcome = session.poll(blocks).await;
+            let readings = std::mem::take(&mut outcome.readings);
+            if !readings.is_empty() {
+                // An aggregator that is gone ends the process; nothing to do here.
+                submit.send(Submit(readings)).await.ok();
+            }
+            (session, due, outcome)
+        };
+        ctx.spawn(poll.into_actor(self).map(|(session, due, outcome), this, ctx| {
+            this.session = Some(session);
+            this.polled(&due, outcome);
+            this.arm(ctx);
+        }));
+    }
+
+    fn polled(&mut self, due: &[usize], outcome: Outcome) {
+        let now = clock::wall();
+        for &cycle in due {
+            self.books.overrun(self.schedules[cycle].finish(now));
+            self.unanswered[cycle] = !outcome.answered;
+        }
+        self.books.accept(outcome.not_sendable);
+        self.books.lose(Reason::NotSendable, outcome.not_sendable);
+        for event in outcome.events {
+            tell(&self.settings.name, event, now);
+        }
+    }
+}
+
+impl Actor for DeviceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Stop> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// One line for one change of state: what, which device, why, what happens next.
+fn tell(device: &str, event: Event, now: Timestamp) {
+    let Event { subject, change, cause, retry_in } = event;
+    let code = code(subject);
+    let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
+    let next = retry_in.map_or_else(
+        || "asked again at each poll".to_owned(),
+        |wait| format!("tried again in {}, then ever more rarely, at least once a minute", seconds(wait)),
+    );
+    match change {
+        Change::Failed { untold: 0 } => tracing::warn!(code, "{device}: {subject}: {cause}; {next}"),
+        Change::Failed { untold } => {
+            tracing::warn!(
+                code,
+                "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
+            );
+        }
+        Change::Down { since } => {
+            let lasted = seconds(now.since(since));
+            tracing::error!(code, "{device}: {subject} is down for {lasted}: {cause}; {next}");
+        }
+        Change::OtherCause { failures } => {
+            tracing::warn!(
+                code,
+                "{device}: {subject} still fails, now otherwise: {cause}; {failures} failures so far; {next}"
+            );
+        }
+        Change::Recovered { since, failures } => {
+            let lasted = seconds(now.since(since));
+            tracing::info!(code, "{device}: {subject} works again after {lasted} and {failures} failures");
+        }
+    }
+}
+
+/// The original's codes for the same events.
+fn code(subject: Subject) -> u64 {
+    match subject {
+        Subject::Connection => 65028,
+        Subject::Unit(_) => 65026,
+        Subject::Block { .. } => 65027,
+    }
+}

@@ -1,0 +1,270 @@
+//! The supervisor: starts every other actor, restarts devices, ends the process in order.
+//!
+//! A device that exits unasked (a panic) is started again after a backoff; one that exits too often, or
+//! any other actor that exits unasked, ends the process with a failure: never a half-dead daemon. Stopping
+//! goes along the flow, so that nothing is accepted that cannot be stored: devices, aggregator, poster.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::aggregator::AggregatorActor;
+use super::device::{DeviceActor, DeviceSettings};
+use super::poster::PosterActor;
+use super::spooler::SpoolThread;
+use crate::backoff::Backoff;
+use crate::batch::Batcher;
+use crate::books::Books;
+use crate::pattoo::payload::Catalogue;
+use crate::pattoo::post::Poster;
+use crate::phrase::seconds;
+use crate::reading::Timestamp;
+
+/// Stop, from the supervisor (to it: from a signal). The reply says that it is done.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// An actor is gone, from its [`ExitGuard`].
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Exited {
+    /// Which actor.
+    pub who: Who,
+    /// Whether a panic was its end.
+    pub panicked: bool,
+}
+
+/// An actor under supervision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The device with this place in the configuration.
+    Device(usize),
+    /// The aggregator.
+    Aggregator,
+    /// The poster.
+    Poster,
+}
+
+/// Tells the supervisor when the actor that holds it is dropped, during unwinding too.
+#[derive(Debug)]
+pub struct ExitGuard {
+    supervisor: Recipient<Exited>,
+    who: Who,
+}
+
+impl ExitGuard {
+    /// A guard for the actor `who`.
+    #[must_use]
+    pub fn new(supervisor: Recipient<Exited>, who: Who) -> Self {
+        Self { supervisor, who }
+    }
+}
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.supervisor.do_send(Exited { who: self.who, panicked: std::thread::panicking() });
+    }
+}
+
+/// Panics of one device within [`FORGIVEN`] of each other after which the whole process gives up.
+pub const MAX_RESTARTS: u32 = 8;
+
+/// A device that ran this long without a panic has a clean slate.
+pub const FORGIVEN: Duration = Duration::from_secs(3_600);
+
+/// How long stopping may take before what is still in memory is given up.
+pub const GRACE: Duration = Duration::from_millis(1_500);
+
+/// What the supervisor starts, checked and opened beforehand.
+pub struct Parts {
+    /// One entry per device of the configuration.
+    pub devices: Vec<Arc<DeviceSettings>>,
+    /// What is known of every point for ever.
+    pub catalogue: Arc<Catalogue>,
+    /// How long a reading may wait for others.
+    pub flush_interval: Duration,
+    /// The queue on disk.
+    pub spool: SpoolThread,
+    /// The newest stamp on disk.
+    pub newest: Timestamp,
+    /// Where to post.
+    pub poster: Poster,
+    /// The counters that all share.
+    pub books: Arc<Books>,
+}
+
+/// The actor that owns all others.
+pub struct SupervisorActor {
+    parts: Option<Parts>,
+    books: Arc<Books>,
+    devices: Vec<Supervised>,
+    flow: Option<Flow>,
+    stopping: bool,
+    ending: Option<oneshot::Sender<Ending>>,
+}
+
+/// The way of a reading, downstream of the devices.
+struct Flow {
+    aggregator: Addr<AggregatorActor>,
+    poster: Addr<PosterActor>,
+    /// The poster's.
+    _arbiter: Arbiter,
+}
+
+struct Supervised {
+    settings: Arc<DeviceSettings>,
+    address: Addr<DeviceActor>,
+    started: Instant,
+    restarts: Backoff,
+}
+
+impl SupervisorActor {
+    /// A supervisor that will start `parts`, and the word of how it ended; no word at all means a panic.
+    #[must_use]
+    pub fn new(parts: Parts) -> (Self, oneshot::Receiver<Ending>) {
+        let (ending, ended) = oneshot::channel();
+        let books = Arc::clone(&parts.books);
+        let this =
+            Self { parts: Some(parts), books, devices: Vec::new(), flow: None, stopping: false, ending: Some(ending) };
+        (this, ended)
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if let Some(sender) = self.ending.take() {
+            sender.send(ending).ok();
+        }
+    }
+
+    fn start_device(
+        &self,
+        place: usize,
+        settings: &Arc<DeviceSettings>,
+        flow: &Flow,
+        this: &Addr<Self>,
+    ) -> Addr<DeviceActor> {
+        let guard = ExitGuard::new(this.clone().recipient(), Who::Device(place));
+        let submit = flow.aggregator.clone().recipient();
+        DeviceActor::new(Arc::clone(settings), submit, Arc::clone(&self.books), guard).start()
+    }
+
+    fn restart_device(&mut self, place: usize, ctx: &mut Context<Self>) {
+        let Some(device) = self.devices.get_mut(place) else { return };
+        if device.started.elapsed() >= FORGIVEN {
+            device.restarts.reset();
+        }
+        let wait = device.restarts.fail(fastrand::f64());
+        let name = &device.settings.name;
+        if device.restarts.failures() > MAX_RESTARTS {
+            tracing::error!(device = %name, restarts = MAX_RESTARTS, "device actor panics again and again; the agent gives up and exits");
+            self.end(Ending::Failed);
+            return;
+        }
+        tracing::error!(device = %name, "device actor panicked; it is started again in {}", seconds(wait));
+        ctx.run_later(wait, move |this, ctx| {
+            if this.stopping {
+                return;
+            }
+            let (Some(device), Some(flow)) = (this.devices.get(place), this.flow.as_ref()) else { return };
+            let address = this.start_device(place, &device.settings, flow, &ctx.address());
+            if let Some(device) = this.devices.get_mut(place) {
+                device.address = address;
+                device.started = Instant::now();
+            }
+        });
+    }
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(parts) = self.parts.take() else { return };
+        let this = ctx.address();
+        let arbiter = Arbiter::new();
+        let poster = {
+            let guard = ExitGuard::new(this.clone().recipient(), Who::Poster);
+            let books = Arc::clone(&self.books);
+            let (poster, spool) = (parts.poster, parts.spool);
+            PosterActor::start_in_arbiter(&arbiter.handle(), move |_| PosterActor::new(poster, spool, books, guard))
+        };
+        let aggregator = AggregatorActor::new(
+            Batcher::new(parts.catalogue, parts.newest),
+            poster.clone().recipient(),
+            Arc::clone(&self.books),
+            parts.flush_interval,
+            ExitGuard::new(this.clone().recipient(), Who::Aggregator),
+        )
+        .start();
+        let flow = Flow { aggregator, poster, _arbiter: arbiter };
+        for (place, settings) in parts.devices.into_iter().enumerate() {
+            let address = self.start_device(place, &settings, &flow, &this);
+            self.devices.push(Supervised { settings, address, started: Instant::now(), restarts: Backoff::default() });
+        }
+        self.flow = Some(flow);
+    }
+}
+
+impl Handler<Exited> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, exited: Exited, ctx: &mut Self::Context) {
+        if self.stopping {
+            return;
+        }
+        match exited.who {
+            Who::Device(place) => self.restart_device(place, ctx),
+            Who::Aggregator | Who::Poster => {
+                tracing::error!(actor = ?exited.who, panicked = exited.panicked, "actor is gone; the agent exits so that it can be started whole");
+                self.end(Ending::Failed);
+            }
+        }
+    }
+}
+
+impl Handler<Stop> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.stopping, true) {
+            return;
+        }
+        let devices: Vec<_> = self.devices.iter().map(|device| device.address.clone()).collect();
+        let flow = self.flow.as_ref().map(|flow| (flow.aggregator.clone(), flow.poster.clone()));
+        let stop = async move {
+            let in_order = async {
+                for device in &devices {
+                    // A device that is gone has stopped.
+                    device.send(Stop).await.ok();
+                }
+                let Some((aggregator, poster)) = flow else { return true };
+                aggregator.send(Stop).await.is_ok() && poster.send(Stop).await.is_ok()
+            };
+            matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
+        };
+        ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
+            let lost = this.books.in_memory();
+            if in_time && lost == 0 {
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk");
+                this.end(Ending::Done);
+            } else {
+                tracing::error!(
+                    code = 1071,
+                    "stopped, but {lost} readings could not be put on disk in time and are lost"
+                );
+                this.end(Ending::Failed);
+            }
+        }));
+    }
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Stopped as asked, everything on disk or delivered.
+    Done,
+    /// Something is lost or broken.
+    Failed,
+}

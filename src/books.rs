@@ -1,0 +1,133 @@
+//! The closed books: what became of every reading.
+//!
+//! Counters that any thread may read at any moment and that only go up. A reading that a device sent is
+//! *accepted* once the aggregator has it, then *stored* once its batch is on disk, then *delivered* once
+//! the server has said so; whatever else happens to it is a drop under a [`Reason`]. Nothing leaves
+//! uncounted: a new way to lose a reading needs a new reason here first.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a datapoint was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The server's ingester would die on it: not finite, or 1e29 and beyond.
+    NotSendable,
+    /// The spool refused batches for so long that the memory set aside for them was full.
+    MemoryFull,
+}
+
+impl Reason {
+    /// Every reason, in the order in which they are shown.
+    pub const ALL: [Self; 2] = [Self::NotSendable, Self::MemoryFull];
+
+    /// The reason as a word for logs and counters.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSendable => "not_sendable",
+            Self::MemoryFull => "memory_full",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::NotSendable => 0,
+            Self::MemoryFull => 1,
+        }
+    }
+}
+
+/// The counters of one run of the agent, in datapoints unless said otherwise.
+#[derive(Debug, Default)]
+pub struct Books {
+    accepted: AtomicU64,
+    stored: AtomicU64,
+    delivered: AtomicU64,
+    dropped: [AtomicU64; Reason::ALL.len()],
+    overruns: AtomicU64,
+}
+
+impl Books {
+    /// The aggregator has taken over `count` readings.
+    pub fn accept(&self, count: usize) {
+        add(&self.accepted, count);
+    }
+
+    /// `count` datapoints are on disk, fsynced.
+    pub fn store(&self, count: usize) {
+        add(&self.stored, count);
+    }
+
+    /// The server has taken over `count` datapoints.
+    pub fn deliver(&self, count: usize) {
+        add(&self.delivered, count);
+    }
+
+    /// `count` datapoints are lost.
+    pub fn lose(&self, reason: Reason, count: usize) {
+        add(&self.dropped[reason.index()], count);
+    }
+
+    /// `count` polls were skipped because the one before them still ran.
+    pub fn overrun(&self, count: u64) {
+        self.overruns.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Readings taken over so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Datapoints put on disk so far.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Datapoints delivered so far, those of earlier runs included.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Datapoints lost so far under `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped[reason.index()].load(Ordering::Relaxed)
+    }
+
+    /// Polls skipped so far.
+    #[must_use]
+    pub fn overruns(&self) -> u64 {
+        self.overruns.load(Ordering::Relaxed)
+    }
+
+    /// Readings accepted that are neither on disk nor dropped: in memory, about to be stored.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        let dropped: u64 = Reason::ALL.iter().map(|&reason| self.dropped(reason)).sum();
+        self.accepted().saturating_sub(self.stored() + dropped)
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_is_in_memory_until_it_is_stored_or_dropped() {
+        let books = Books::default();
+        books.accept(10);
+        books.store(6);
+        books.lose(Reason::MemoryFull, 3);
+        assert_eq!(books.in_memory(), 1);
+        books.lose(Reason::NotSendable, 1);
+        assert_eq!(books.in_memory(), 0);
+        assert_eq!(books.dropped(Reason::MemoryFull), 3);
+    }
+}

@@ -1,0 +1,294 @@
+//! What a poll costs when parts of a device are in trouble, on in-memory streams and a paused clock.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+use crate::modbus::plan::{Limits, plan};
+use crate::modbus::register::{Point, Reference, Scale};
+use crate::reading::{PointId, Value};
+
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a scripted device does with one request.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// Every register holds this word.
+    Word(u16),
+    Exception(u8),
+    Silence,
+    /// This, and then the connection is closed.
+    WordAndClose(u16),
+}
+
+/// A device whose answer is a function of unit, address and how often it was asked in all.
+#[derive(Clone)]
+struct Scripted {
+    answer: Rc<dyn Fn(u8, u16, usize) -> Answer>,
+    seen: Rc<RefCell<Seen>>,
+    refuses: Rc<RefCell<bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    connections: usize,
+    /// Unit and address of each request.
+    requests: Vec<(u8, u16)>,
+}
+
+impl Scripted {
+    fn new(answer: impl Fn(u8, u16, usize) -> Answer + 'static) -> Self {
+        Self { answer: Rc::new(answer), seen: Rc::default(), refuses: Rc::default() }
+    }
+
+    fn requests(&self) -> Vec<(u8, u16)> {
+        std::mem::take(&mut self.seen.borrow_mut().requests)
+    }
+
+    async fn serve(self, mut stream: DuplexStream) {
+        let mut request = [0; 12];
+        while stream.read_exact(&mut request).await.is_ok() {
+            let [transaction_high, transaction_low, _, _, _, _, unit, function, address_high, address_low, _, quantity] =
+                request;
+            let address = u16::from_be_bytes([address_high, address_low]);
+            let asked = {
+                let mut seen = self.seen.borrow_mut();
+                seen.requests.push((unit, address));
+                seen.requests.len()
+            };
+            let answer = (self.answer)(unit, address, asked);
+            let pdu = match answer {
+                Answer::Silence => continue,
+                Answer::Exception(code) => vec![function | 0x80, code],
+                Answer::Word(word) | Answer::WordAndClose(word) => {
+                    let words = word.to_be_bytes().repeat(usize::from(quantity));
+                    [vec![function, quantity * 2], words].concat()
+                }
+            };
+            let length = u8::try_from(pdu.len() + 1).unwrap();
+            let head = [transaction_high, transaction_low, 0, 0, 0, length, unit];
+            stream.write_all(&[&head[..], &pdu].concat()).await.unwrap();
+            if matches!(answer, Answer::WordAndClose(_)) {
+                return;
+            }
+        }
+    }
+}
+
+impl Dial for Scripted {
+    async fn dial(&self) -> Result<Link, ConnectError> {
+        self.seen.borrow_mut().connections += 1;
+        if *self.refuses.borrow() {
+            let source = std::io::ErrorKind::ConnectionRefused.into();
+            return Err(ConnectError::Unreachable { address: ([127, 0, 0, 1], 502).into(), source });
+        }
+        let (ours, theirs) = tokio::io::duplex(1024);
+        tokio::task::spawn_local(self.clone().serve(theirs));
+        Ok(Link::over(ours, RESPONSE_TIMEOUT))
+    }
+}
+
+/// One block of one register for each unit and input register number.
+fn blocks(registers: &[(u8, i64)]) -> Vec<Block> {
+    let points: Vec<_> = (0..)
+        .zip(registers)
+        .map(|(id, &(unit, number))| Point {
+            id: PointId(id),
+            unit: UnitId(unit),
+            reference: Reference::new(Table::InputRegisters, number).unwrap(),
+            scale: Scale::Raw,
+        })
+        .collect();
+    plan(&points, Limits::default())
+}
+
+async fn on_paused_clock(test: impl Future<Output = ()>) {
+    tokio::time::pause();
+    tokio::task::LocalSet::new().run_until(test).await;
+}
+
+fn points(outcome: &Outcome) -> Vec<u32> {
+    outcome.readings.iter().map(|reading| reading.point.0).collect()
+}
+
+#[tokio::test]
+async fn every_block_is_read_over_one_connection() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, address, _| Answer::Word(address));
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (1, 30_010), (2, 30_001)]);
+        for _ in 0..3 {
+            let outcome = session.poll(&blocks).await;
+            assert_eq!(points(&outcome), [0, 1, 2]);
+            assert_eq!(outcome.readings[1].value, Value::Integer(9));
+            assert!(outcome.answered && outcome.events.is_empty());
+        }
+        assert_eq!(device.seen.borrow().connections, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_block_costs_only_itself_and_is_told_once() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, address, _| if address == 9 { Answer::Exception(2) } else { Answer::Word(7) });
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020)]);
+        let mut events = Vec::new();
+        for _ in 0..10 {
+            let outcome = session.poll(&blocks).await;
+            assert_eq!(points(&outcome), [0, 2]);
+            events.extend(outcome.events);
+        }
+        let changes: Vec<_> = events.iter().map(|event| event.change).collect();
+        assert!(matches!(changes[..], [Change::Failed { .. }, Change::Down { .. }]), "{changes:?}");
+        assert!(matches!(events[0].subject, Subject::Block { address: 9, .. }));
+        assert_eq!(device.seen.borrow().connections, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_unit_costs_one_timeout_and_then_a_probe_per_backoff_period_behind_its_siblings() {
+    on_paused_clock(async {
+        let device = Scripted::new(|unit, _, _| if unit == 1 { Answer::Silence } else { Answer::Word(7) });
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020), (2, 30_001), (2, 30_010)]);
+        let begun = Instant::now();
+        let outcome = session.poll(&blocks).await;
+        assert_eq!(points(&outcome), [3, 4]);
+        assert_eq!(device.requests(), [(1, 0), (2, 0), (2, 9)], "one request to the silent unit");
+        assert_eq!(begun.elapsed().as_secs(), RESPONSE_TIMEOUT.as_secs());
+
+        session.poll(&blocks).await;
+        assert_eq!(device.requests(), [(2, 0), (2, 9)], "no probe before its backoff");
+
+        let mut probes = 0;
+        for _ in 0..600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(points(&session.poll(&blocks).await), [3, 4]);
+            let requests = device.requests();
+            assert_eq!(requests[..2], [(2, 0), (2, 9)], "siblings first");
+            probes += requests.len() - 2;
+        }
+        assert!((10..40).contains(&probes), "{probes} probes in over ten minutes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_device_is_given_up_after_two_units_in_a_poll() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, _, _| Answer::Silence);
+        let mut session = Session::new(device.clone());
+        let registers: Vec<_> = (1..=30).map(|unit| (unit, 30_001)).collect();
+        let begun = Instant::now();
+        let outcome = session.poll(&blocks(&registers)).await;
+        assert!(!outcome.answered);
+        assert_eq!(begun.elapsed().as_secs(), RESPONSE_TIMEOUT.as_secs() * 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_unit_that_comes_back_is_read_at_its_next_probe() {
+    on_paused_clock(async {
+        let well = Rc::new(RefCell::new(false));
+        let told = Rc::clone(&well);
+        let device = Scripted::new(move |_, _, _| if *told.borrow() { Answer::Word(7) } else { Answer::Silence });
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (1, 30_010)]);
+        for _ in 0..20 {
+            session.poll(&blocks).await;
+            tokio::time::advance(Duration::from_secs(10)).await;
+        }
+        *well.borrow_mut() = true;
+        tokio::time::advance(crate::backoff::CAP).await;
+        assert_eq!(points(&session.poll(&blocks).await), [0, 1]);
+        assert_eq!(points(&session.poll(&blocks).await), [0, 1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_reach_a_unit_keeps_its_connection() {
+    on_paused_clock(async {
+        for code in [10, 11] {
+            let device =
+                Scripted::new(move |unit, _, _| if unit == 1 { Answer::Exception(code) } else { Answer::Word(7) });
+            let mut session = Session::new(device.clone());
+            let outcome = session.poll(&blocks(&[(1, 30_001), (1, 30_010), (2, 30_001)])).await;
+            assert_eq!(points(&outcome), [2]);
+            assert_eq!(device.requests(), [(1, 0), (2, 0)]);
+            assert_eq!(device.seen.borrow().connections, 1);
+            assert!(matches!(outcome.events[..], [Event { subject: Subject::Unit(UnitId(1)), .. }]));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_busy_device_is_asked_once_more_in_the_same_poll() {
+    on_paused_clock(async {
+        for code in [5, 6] {
+            let device =
+                Scripted::new(move |_, _, asked| if asked == 1 { Answer::Exception(code) } else { Answer::Word(7) });
+            let mut session = Session::new(device.clone());
+            let outcome = session.poll(&blocks(&[(1, 30_001)])).await;
+            assert_eq!(points(&outcome), [0]);
+            assert!(outcome.events.is_empty());
+
+            let device = Scripted::new(move |_, _, _| Answer::Exception(code));
+            let mut session = Session::new(device.clone());
+            assert!(points(&session.poll(&blocks(&[(1, 30_001)])).await).is_empty());
+            assert_eq!(device.requests().len(), 2);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_that_closes_after_each_answer_loses_nothing() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, _, _| Answer::WordAndClose(7));
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020)]);
+        for _ in 0..3 {
+            let outcome = session.poll(&blocks).await;
+            assert_eq!(points(&outcome), [0, 1, 2]);
+            assert!(outcome.events.is_empty());
+        }
+        assert_eq!(device.seen.borrow().connections, 9);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_that_refuses_connections_gets_one_attempt_per_backoff_period() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, _, _| Answer::Word(7));
+        *device.refuses.borrow_mut() = true;
+        let mut session = Session::new(device.clone());
+        let blocks = blocks(&[(1, 30_001), (2, 30_001)]);
+        for _ in 0..600 {
+            let outcome = session.poll(&blocks).await;
+            assert!(!outcome.answered);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let attempts = device.seen.borrow().connections;
+        assert!((10..40).contains(&attempts), "{attempts} attempts in ten minutes");
+
+        *device.refuses.borrow_mut() = false;
+        tokio::time::advance(session.retry_in().unwrap()).await;
+        let outcome = session.poll(&blocks).await;
+        assert_eq!(points(&outcome), [0, 1]);
+        assert!(matches!(
+            outcome.events[..],
+            [Event { subject: Subject::Connection, change: Change::Recovered { .. }, .. }]
+        ));
+        assert_eq!(session.retry_in(), None);
+    })
+    .await;
+}

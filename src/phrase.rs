@@ -1,0 +1,51 @@
+//! Pieces of sentences for people: an error with its causes, a duration as one says it. Pure.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::reading::millis;
+
+/// An error and all its sources on one line, outermost first.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// `duration` in words, to the second above ten of them and to the tenth of a second below.
+#[must_use]
+pub fn seconds(duration: Duration) -> impl fmt::Display {
+    let step = if duration < Duration::from_secs(10) { 100 } else { 1_000 };
+    humantime::format_duration(Duration::from_millis(millis(duration) / step * step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_all_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot store")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk on fire"));
+        assert_eq!(Chain(&error).to_string(), "cannot store: disk on fire");
+    }
+
+    #[test]
+    fn durations_are_told_as_exactly_as_one_wants_to_know_them() {
+        let cases = [(1_234, "1s 200ms"), (59_999, "59s"), (90_061_001, "1day 1h 1m 1s"), (3, "0s")];
+        for (ms, said) in cases {
+            assert_eq!(seconds(Duration::from_millis(ms)).to_string(), said);
+        }
+    }
+}
