@@ -1,12 +1,47 @@
-//! The two YAML files of the agent → one validated [`Config`], or every fault at once.
+//! The YAML files of the agent → one validated [`Config`], or every fault at once.
 //!
-//! (header to be completed with the room)
+//! Owns the rules of what a configuration means, the original agent's and ours. Refuses a configuration
+//! whole: a [`Config`] exists only when there is no fault in any file. What the original silently left out
+//! is a warning, so that a configuration it ran with goes on working.
+//!
+//! `source` reads a file with suspicion and parses it once into `node`s;
+//! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
+//! file, line, column, what was found and what is allowed. [`render`] tells people what will be polled.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::agent::{Agent, Group, Register};
+pub use self::fault::{ConfigError, Fault};
+use self::source::Source;
+use self::view::Report;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::register::{Reference, Scale, UnitId};
+use crate::modbus::register::{Reference, Scale, Table, UnitId};
+
+mod agent;
+mod fault;
+mod node;
+pub mod render;
+mod shared;
+mod source;
+mod view;
+mod yaml11;
+
+/// The file that all pattoo programs share.
+pub const SHARED_FILE: &str = "pattoo.yaml";
+
+/// Where later versions of pattoo keep the address of the server.
+pub const SHARED_AGENT_FILE: &str = "pattoo_agent.yaml";
+
+/// The file of this agent alone.
+pub const AGENT_FILE: &str = "pattoo_agent_modbustcpd.yaml";
+
+/// Time allowed for name resolution and TCP handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time allowed from a request to its whole reply.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything the agent needs to know, checked whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,4 +117,162 @@ pub struct Point {
     pub scale: Scale,
     /// Time between two polls.
     pub interval: Duration,
+}
+
+/// A configuration without faults, and what a person should know of it all the same.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What to do.
+    pub config: Config,
+    /// What is questionable, in order of file and line.
+    pub warnings: Vec<Fault>,
+}
+
+/// Reads the configuration files in `directory`.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
+    let mut report = Report::default();
+    let shared_file = required(directory, SHARED_FILE, &mut report);
+    let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
+    let agent_file = required(directory, AGENT_FILE, &mut report);
+    let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
+    let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
+    let points = agent.as_ref().map(|agent| points(agent, &mut report));
+    if let (Some((_, points)), Some(file)) = (&points, &agent_file)
+        && points.is_empty()
+        && report.faults.is_empty()
+    {
+        report.faults.push(Fault::of_file(
+            &file.file,
+            "there is nothing to poll: no polling group has both a device and a register",
+        ));
+    }
+    let sort = |faults: &mut Vec<Fault>| faults.sort_by(|a, b| (&a.file, a.position).cmp(&(&b.file, b.position)));
+    sort(&mut report.faults);
+    sort(&mut report.warnings);
+    // One slip in a group is one warning, however many devices the group has.
+    report.warnings.dedup();
+    match (shared, agent, points) {
+        (Some((pattoo, api)), Some(agent), Some((devices, points))) if report.faults.is_empty() => Ok(Loaded {
+            config: Config {
+                log_level: pattoo.log_level,
+                log_directory: pattoo.log_directory,
+                cache_directory: pattoo.cache_directory,
+                daemon_directory: pattoo.daemon_directory,
+                system_daemon_directory: pattoo.system_daemon_directory,
+                server_host: api.host,
+                server_port: api.port,
+                polling_interval: agent.polling_interval,
+                flush_interval: agent.flush_interval,
+                agent_hostname: agent.hostname,
+                devices,
+                points,
+            },
+            warnings: report.warnings,
+        }),
+        _ => Err(ConfigError { faults: report.faults }),
+    }
+}
+
+fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source> {
+    let path = directory.join(name);
+    let faults = report.faults.len();
+    let source = open(&path, report);
+    if source.is_none() && report.faults.len() == faults {
+        report.faults.push(Fault::of_file(
+            &path,
+            "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it",
+        ));
+    }
+    source
+}
+
+fn open(path: &Path, report: &mut Report) -> Option<Source> {
+    Source::read(path).unwrap_or_else(|fault| {
+        report.faults.push(fault);
+        None
+    })
+}
+
+/// Every point once, in the original's order: groups as in the file, input before holding registers, devices
+/// as in the file, then by multiplier and number.
+fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
+    let mut devices: Vec<Device> = Vec::new();
+    let mut places: HashMap<Endpoint, usize> = HashMap::new();
+    let mut known: HashMap<(String, UnitId, Reference), Seen<'_>> = HashMap::new();
+    let mut points = Vec::new();
+    for group in &agent.groups {
+        if group.registers.is_empty() {
+            continue;
+        }
+        for table in [Table::InputRegisters, Table::HoldingRegisters] {
+            let registers = in_order(group, table);
+            for (target, endpoint) in &group.devices {
+                let device = *places.entry(endpoint.clone()).or_insert_with(|| {
+                    devices.push(Device {
+                        endpoint: endpoint.clone(),
+                        names: Vec::new(),
+                        connect_timeout: CONNECT_TIMEOUT,
+                        response_timeout: RESPONSE_TIMEOUT,
+                    });
+                    devices.len() - 1
+                });
+                let names = &mut devices[device].names;
+                if !names.contains(target) {
+                    names.push(target.clone());
+                }
+                for register in &registers {
+                    let identity = (target.clone(), group.unit, register.reference);
+                    if let Some(first) = known.get(&identity) {
+                        report.warnings.extend(first.clash(group, register));
+                        continue;
+                    }
+                    known.insert(identity, Seen { group: &group.name, register });
+                    points.push(Point {
+                        device,
+                        target: target.clone(),
+                        group: group.name.clone(),
+                        unit: group.unit,
+                        reference: register.reference,
+                        scale: register.multiplier.scale,
+                        interval: group.polling_interval.unwrap_or(agent.polling_interval),
+                    });
+                }
+            }
+        }
+    }
+    (devices, points)
+}
+
+/// The registers of one table by multiplier and number: of a number that is there twice the smallest
+/// multiplier comes first, and the first is the one that is polled.
+fn in_order<'g, 'a>(group: &'g Group<'a>, table: Table) -> Vec<&'g Register<'a>> {
+    let mut registers: Vec<_> = group.registers.iter().filter(|register| register.reference.table() == table).collect();
+    let order = |register: &Register<'_>| (register.multiplier.order, register.reference.number());
+    registers.sort_by(|a, b| {
+        let ((a, a_number), (b, b_number)) = (order(a), order(b));
+        a.total_cmp(&b).then(a_number.cmp(&b_number))
+    });
+    registers
+}
+
+/// The configured register that a point was first met in.
+struct Seen<'g> {
+    group: &'g str,
+    register: &'g Register<'g>,
+}
+
+impl Seen<'_> {
+    /// A point is posted once: another configuration of it is worth a word unless it says the same.
+    fn clash(&self, group: &Group<'_>, register: &Register<'_>) -> Option<Fault> {
+        if self.group == group.name && self.register.multiplier == register.multiplier {
+            return None;
+        }
+        let (place, other) = (self.register.view.place(), self.group);
+        Some(register.view.fault(format!(
+            "found a register that is already read at {place} (group \"{other}\"); that one is posted, this one is left out"
+        )))
+    }
 }

@@ -1,0 +1,362 @@
+//! `pattoo_agent_modbustcpd.yaml`: what to poll, by the rules of the original agent.
+//!
+//! What the original accepts means the same here. Where it crashes, the fault is told; where it left
+//! something out without a word (a number outside its table, an `ip_device` that is no text), the agent
+//! starts as before and a warning says what is left out, so that an old configuration goes on working.
+
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::node::Node;
+use super::source::Source;
+use super::view::{Entry, Report, View};
+use super::yaml11::python_float;
+use crate::modbus::endpoint::Endpoint;
+use crate::modbus::register::{Reference, Scale, Table, UnitId};
+
+/// The default of `polling_interval`.
+pub const POLLING_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The default of `flush_interval`.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+const KEYS: [&str; 4] = ["polling_interval", "flush_interval", "agent_hostname", "polling_groups"];
+const GROUP_KEYS: [&str; 7] =
+    ["group_name", "ip_devices", "ip_targets", "unit", "polling_interval", "input_registers", "holding_registers"];
+const REGISTER_KEYS: [&str; 2] = ["address", "multiplier"];
+
+/// No longer text is stored by the server.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// The largest value that the server stores, with a margin.
+const TOO_LARGE: f64 = 1e29;
+
+/// The file as it is meant.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    pub polling_interval: Duration,
+    pub flush_interval: Duration,
+    pub hostname: Option<String>,
+    pub groups: Vec<Group<'a>>,
+}
+
+/// One polling group.
+#[derive(Debug)]
+pub struct Group<'a> {
+    pub name: String,
+    pub devices: Vec<(String, Endpoint)>,
+    pub unit: UnitId,
+    pub polling_interval: Option<Duration>,
+    /// Input registers before holding registers, each in the order of the file.
+    pub registers: Vec<Register<'a>>,
+}
+
+/// One register of a group.
+#[derive(Debug, Clone)]
+pub struct Register<'a> {
+    pub reference: Reference,
+    pub multiplier: Multiplier,
+    pub view: View<'a>,
+}
+
+/// A multiplier as configured; the original sorts by it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Multiplier {
+    pub scale: Scale,
+    /// What the original compares: the number before it is converted.
+    pub order: f64,
+}
+
+/// Reads the file. What is wrong is in the report.
+pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
+    let root = View::root(source);
+    let Some(entries) = root.entries(report) else {
+        report.faults.push(root.unfit("a mapping with polling_groups"));
+        return None;
+    };
+    let mut agent = Agent {
+        polling_interval: POLLING_INTERVAL,
+        flush_interval: FLUSH_INTERVAL,
+        hostname: None,
+        groups: Vec::new(),
+    };
+    let mut groups = None;
+    for Entry { key, value, key_view } in &entries {
+        match key.as_str() {
+            "polling_interval" => agent.polling_interval = interval(value, report).unwrap_or(POLLING_INTERVAL),
+            "flush_interval" => agent.flush_interval = flush_interval(value, report).unwrap_or(FLUSH_INTERVAL),
+            "agent_hostname" => agent.hostname = hostname(value, report),
+            "polling_groups" => groups = Some(value),
+            _ => {
+                let entry = Entry { key: key.clone(), key_view: key_view.clone(), value: value.clone() };
+                report.faults.push(entry.unknown(&KEYS));
+            }
+        }
+    }
+    match groups.map(|groups| (groups, groups.items())) {
+        None => report.faults.push(Fault::of_file(&source.file, "polling_groups is missing; it lists what to poll")),
+        Some((view, None)) => report.faults.push(view.unfit("a list of polling groups")),
+        Some((view, Some(items))) if items.is_empty() => report.faults.push(view.unfit("at least one polling group")),
+        Some((_, Some(items))) => {
+            agent.groups = items.iter().enumerate().filter_map(|(place, item)| group(place, item, report)).collect();
+        }
+    }
+    Some(agent)
+}
+
+fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group<'a>> {
+    let Some(entries) = view.entries(report) else {
+        report.faults.push(view.unfit("a mapping with ip_devices and registers"));
+        return None;
+    };
+    let mut group = Group {
+        name: format!("group {}", place + 1),
+        devices: Vec::new(),
+        unit: UnitId::default(),
+        polling_interval: None,
+        registers: Vec::new(),
+    };
+    let (mut named, mut input, mut holding) = (false, Vec::new(), Vec::new());
+    let faults_before = report.faults.len();
+    for entry in &entries {
+        let value = &entry.value;
+        match entry.key.as_str() {
+            "group_name" => group.name = name(value),
+            "ip_devices" | "ip_targets" => {
+                named = true;
+                devices(value, &mut group.devices, report);
+            }
+            "unit" => group.unit = unit(value, report).unwrap_or_default(),
+            "polling_interval" => group.polling_interval = interval(value, report),
+            "input_registers" => input = registers(Table::InputRegisters, value, report),
+            "holding_registers" => holding = registers(Table::HoldingRegisters, value, report),
+            _ => report.faults.push(entry.unknown(&GROUP_KEYS)),
+        }
+    }
+    if !named {
+        report.faults.push(view.fault("ip_devices is missing; it lists the devices of this group"));
+    }
+    group.registers = input.into_iter().chain(holding).collect();
+    if group.registers.is_empty() && report.faults.len() == faults_before {
+        report.warnings.push(view.fault("this group has no register that can be read, so nothing of it is polled"));
+    }
+    Some(group)
+}
+
+fn name(value: &View<'_>) -> String {
+    match &*value.node {
+        Node::Text(text) => text.trim().to_owned(),
+        other => other.shown(),
+    }
+}
+
+fn devices(value: &View<'_>, devices: &mut Vec<(String, Endpoint)>, report: &mut Report) {
+    let items = match (value.items(), &*value.node) {
+        (Some(items), _) => items,
+        (None, Node::Text(_)) => {
+            report.warnings.push(value.fault("found one text where a list belongs; it is taken as one device"));
+            vec![value.clone()]
+        }
+        (None, _) => {
+            report.faults.push(value.unfit("a list of devices (name, address, host:port)"));
+            return;
+        }
+    };
+    if items.is_empty() {
+        report.faults.push(value.unfit("at least one device (name, address, host:port)"));
+    }
+    for item in items {
+        let Node::Text(text) = &*item.node else {
+            let message = format!(
+                "found {}, which is no text and is left out; put it in quotes if it is a device",
+                item.node.shown()
+            );
+            report.warnings.push(item.fault(message));
+            continue;
+        };
+        let text = text.trim().to_owned();
+        match text.parse() {
+            Ok(endpoint) => devices.push((text, endpoint)),
+            Err(error) => {
+                let found = item.node.shown();
+                report.faults.push(item.fault(format!(
+                    "found {found}, which is no device: {error}; allowed are name, address, host:port"
+                )));
+            }
+        }
+    }
+}
+
+/// `abs(int(value))` seconds as in the original, or a duration with its unit.
+fn interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
+    const ALLOWED: &str = "seconds as a whole number, or a duration such as 10s or 5m, from 100ms to 49days";
+    let seconds = match &*value.node {
+        Node::Null => return None,
+        Node::Integer(seconds) => u64::try_from(seconds.unsigned_abs()).ok().map(Duration::from_secs),
+        // Towards zero, as Python's int() does.
+        Node::Float(seconds) => Duration::try_from_secs_f64(seconds.abs().trunc()).ok(),
+        Node::Text(text) => {
+            let digits = text.trim().trim_start_matches(['-', '+']);
+            digits.parse().map(Duration::from_secs).ok().or_else(|| humantime::parse_duration(text.trim()).ok())
+        }
+        _ => None,
+    };
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(49 * 86_400);
+    let seconds = seconds.filter(|seconds| allowed.contains(seconds) && seconds.subsec_nanos() % 1_000_000 == 0);
+    if seconds.is_none() {
+        report.faults.push(value.unfit(ALLOWED));
+    }
+    seconds
+}
+
+fn flush_interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
+    let duration = match &*value.node {
+        Node::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        Node::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        Node::Text(text) => humantime::parse_duration(text.trim()).ok(),
+        _ => None,
+    };
+    let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
+    let duration = duration.filter(|duration| allowed.contains(duration));
+    if duration.is_none() {
+        report.faults.push(value.unfit("a duration such as 1s, from 10ms to 60s"));
+    }
+    duration
+}
+
+fn hostname(value: &View<'_>, report: &mut Report) -> Option<String> {
+    let Node::Text(text) = &*value.node else {
+        report.faults.push(value.unfit("a name"));
+        return None;
+    };
+    let text = text.trim();
+    let fit = !text.is_empty() && text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control);
+    if !fit {
+        report.faults.push(value.unfit("a name of at most 512 bytes"));
+    }
+    fit.then(|| text.to_owned())
+}
+
+/// The original takes 0 for whatever is no number; a quoted number is a slip that it hides.
+fn unit(value: &View<'_>, report: &mut Report) -> Option<UnitId> {
+    const ALLOWED: &str = "a whole number from 0 to 255";
+    let number = match &*value.node {
+        Node::Null => return None,
+        Node::Integer(number) => *number,
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "towards zero, as Python's int() does; saturation is out of range too"
+        )]
+        Node::Float(number) if number.is_finite() => *number as i128,
+        Node::Text(text) if text.trim().parse::<i128>().is_ok() => {
+            report.faults.push(
+                value.fault(format!("found {}, a text; allowed is {ALLOWED} (remove the quotes)", value.node.shown())),
+            );
+            return None;
+        }
+        Node::Bool(_) | Node::Text(_) | Node::List(_) => {
+            let found = value.node.shown();
+            report.warnings.push(value.fault(format!("found {found}, which counts as unit 0; allowed is {ALLOWED}")));
+            return None;
+        }
+        _ => -1,
+    };
+    let unit = u8::try_from(number).ok();
+    if unit.is_none() {
+        report.faults.push(value.unfit(ALLOWED));
+    }
+    unit.map(UnitId)
+}
+
+fn registers<'a>(table: Table, value: &View<'a>, report: &mut Report) -> Vec<Register<'a>> {
+    if matches!(*value.node, Node::Null) {
+        return Vec::new();
+    }
+    let Some(items) = value.items() else {
+        report.faults.push(value.unfit("a list of register numbers"));
+        return Vec::new();
+    };
+    items.iter().filter_map(|item| register(table, item, report)).collect()
+}
+
+fn register<'a>(table: Table, item: &View<'a>, report: &mut Report) -> Option<Register<'a>> {
+    let one = Multiplier { scale: Scale::Times(1.0), order: 1.0 };
+    let Some(entries) = item.entries(report) else {
+        return Some(Register { reference: reference(table, item, report)?, multiplier: one, view: item.clone() });
+    };
+    let mut address = None;
+    let mut multiplier = Some(one);
+    for entry in &entries {
+        match entry.key.as_str() {
+            "address" => address = Some(&entry.value),
+            "multiplier" => multiplier = self::multiplier(&entry.value, report),
+            _ => report.faults.push(entry.unknown(&REGISTER_KEYS)),
+        }
+    }
+    let Some(address) = address else {
+        report
+            .faults
+            .push(item.fault("found a register without address; allowed is its number, or a mapping with address"));
+        return None;
+    };
+    let reference = reference(table, address, report);
+    Some(Register { reference: reference?, multiplier: multiplier?, view: address.clone() })
+}
+
+fn reference(table: Table, value: &View<'_>, report: &mut Report) -> Option<Reference> {
+    let allowed = |table| match table {
+        Table::InputRegisters => "30001 to 39999 or 300001 to 365536",
+        Table::HoldingRegisters => "40001 to 49999 or 400001 to 465536",
+    };
+    let number = match &*value.node {
+        Node::Integer(number) => i64::try_from(*number).unwrap_or(-1),
+        Node::Text(text) if text.trim().parse::<i64>().is_ok() && !value.is_plain() => {
+            let found = value.node.shown();
+            report.faults.push(value.fault(format!("found {found}, a text; allowed is a number (remove the quotes)")));
+            return None;
+        }
+        _ => {
+            report.faults.push(value.unfit(&format!("the number of one of the {table}, {}", allowed(table))));
+            return None;
+        }
+    };
+    let reference = Reference::new(table, number);
+    if reference.is_none() {
+        let other = match table {
+            Table::InputRegisters => Table::HoldingRegisters,
+            Table::HoldingRegisters => Table::InputRegisters,
+        };
+        let hint = Reference::new(other, number).map(|_| format!("; it is the number of one of the {other}"));
+        let (found, allowed, hint) = (value.node.shown(), allowed(table), hint.unwrap_or_default());
+        report.warnings.push(value.fault(format!("found {found}, which is left out; allowed is {allowed}{hint}")));
+    }
+    reference
+}
+
+fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
+    const ALLOWED: &str = "a finite number";
+    let numeric = match &*value.node {
+        #[allow(clippy::cast_precision_loss, reason = "as Python's float() does")]
+        Node::Integer(number) => Some(*number as f64),
+        Node::Float(number) => Some(*number),
+        Node::Text(text) => python_float(text),
+        Node::Null | Node::Bool(_) | Node::List(_) | Node::Mapping(_) | Node::Tagged(_) => None,
+    };
+    let Some(number) = numeric else {
+        if !matches!(*value.node, Node::Null) {
+            let found = value.node.shown();
+            report.warnings.push(value.fault(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
+        }
+        return Some(Multiplier { scale: Scale::Times(1.0), order: 1.0 });
+    };
+    if number.is_nan() || number.abs() * 65_535.0 >= TOO_LARGE {
+        let found = value.node.shown();
+        let message = format!(
+            "found {found}; allowed is {ALLOWED} below 1e24, because the server's ingester dies on larger values"
+        );
+        report.faults.push(value.fault(message));
+        return None;
+    }
+    let raw = number == 0.0 && !matches!(*value.node, Node::Text(_));
+    Some(Multiplier { scale: if raw { Scale::Raw } else { Scale::Times(number) }, order: number })
+}

@@ -1,0 +1,73 @@
+//! What will be polled, as a table for people. Pure.
+
+use std::fmt::Write as _;
+
+use super::{Config, Point};
+use crate::phrase::seconds;
+
+const HEADS: [&str; 6] = ["device", "unit", "table", "registers", "points", "interval"];
+
+/// The directories, the server and every run of registers.
+#[must_use]
+pub fn summary(config: &Config) -> String {
+    let mut text = String::new();
+    let directories = [
+        ("server", format!("{} port {}", config.server_host, config.server_port)),
+        ("cache", config.cache_directory.display().to_string()),
+        ("identity", config.daemon_directory.display().to_string()),
+        ("log", config.log_directory.display().to_string()),
+    ];
+    for (what, value) in directories {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{what:<9} {value}");
+    }
+    text.push('\n');
+    table(&mut text, &rows(&config.points));
+    let (devices, points) = (config.devices.len(), config.points.len());
+    let _ = write!(text, "\n{devices} devices, {points} points.");
+    text
+}
+
+/// One row for each run of adjacent numbers that are read alike.
+fn rows(points: &[Point]) -> Vec<[String; 6]> {
+    let mut sorted: Vec<&Point> = points.iter().collect();
+    sorted.sort_by_key(|point| (point.device, &point.target, point.unit, point.reference));
+    let same_run = |a: &&Point, b: &&Point| {
+        (&a.target, a.unit, a.reference.table(), a.interval) == (&b.target, b.unit, b.reference.table(), b.interval)
+            && a.reference.number() + 1 == b.reference.number()
+    };
+    sorted
+        .chunk_by(same_run)
+        .filter_map(|run| {
+            let (first, last) = (run.first()?, run.last()?);
+            let numbers = match run.len() {
+                1 => first.reference.number().to_string(),
+                _ => format!("{}-{}", first.reference.number(), last.reference.number()),
+            };
+            let table = first.reference.table().to_string();
+            let interval = seconds(first.interval).to_string();
+            Some([first.target.clone(), first.unit.to_string(), table, numbers, run.len().to_string(), interval])
+        })
+        .collect()
+}
+
+fn table(text: &mut String, rows: &[[String; 6]]) {
+    let mut widths = HEADS.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut line = |cells: [&str; 6]| {
+        let mut row = String::new();
+        for (width, cell) in widths.iter().zip(cells) {
+            let _ = write!(row, "{cell:<width$}  ");
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
+    };
+    line(HEADS);
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
+}

@@ -1,0 +1,186 @@
+//! `pattoo.yaml` and `pattoo_agent.yaml`: what all pattoo programs share.
+//!
+//! Sections of others are ignored; in ours an unknown key is a warning, because other programs may know it.
+//! `pattoo_agent_api` may stand in either file; the one in `pattoo_agent.yaml` wins.
+
+use std::path::{Path, PathBuf};
+
+use super::LogLevel;
+use super::fault::Fault;
+use super::node::Node;
+use super::source::Source;
+use super::view::{Entry, Report, View};
+
+const PATTOO_KEYS: [&str; 6] =
+    ["log_level", "log_directory", "cache_directory", "daemon_directory", "system_daemon_directory", "language"];
+const API_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
+
+/// Section `pattoo`.
+#[derive(Debug)]
+pub struct Pattoo {
+    pub log_level: LogLevel,
+    pub log_directory: PathBuf,
+    pub cache_directory: PathBuf,
+    pub daemon_directory: PathBuf,
+    pub system_daemon_directory: PathBuf,
+}
+
+/// Section `pattoo_agent_api`.
+#[derive(Debug)]
+pub struct AgentApi {
+    pub host: String,
+    pub port: u16,
+}
+
+/// Both sections from `pattoo.yaml` and, if it is there, `pattoo_agent.yaml`. `None` when something is wrong.
+pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report) -> Option<(Pattoo, AgentApi)> {
+    let own = sections(pattoo, report);
+    let newer = pattoo_agent.map(|source| sections(source, report)).unwrap_or_default();
+    let of = |sections: &[Entry<'_>], name: &str| sections.iter().position(|entry| entry.key == name);
+    let Some(section) = of(&own, "pattoo").map(|place| &own[place]) else {
+        report.faults.push(Fault::of_file(&pattoo.file, "the section \"pattoo\" is missing; it names the directories"));
+        return None;
+    };
+    let section = directories(&pattoo.file, section, report);
+    let api = of(&newer, "pattoo_agent_api").map(|place| &newer[place]);
+    let api = api.or_else(|| of(&own, "pattoo_agent_api").map(|place| &own[place]));
+    let api = agent_api(api, report);
+    Some((section?, api?))
+}
+
+fn sections<'a>(source: &'a Source, report: &mut Report) -> Vec<Entry<'a>> {
+    let root = View::root(source);
+    root.entries(report).unwrap_or_else(|| {
+        report.faults.push(root.unfit("a mapping with the section \"pattoo\""));
+        Vec::new()
+    })
+}
+
+fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<Pattoo> {
+    let Some(entries) = section.value.entries(report) else {
+        report.faults.push(section.value.unfit("a mapping with the directories"));
+        return None;
+    };
+    let mut log_level = Some(LogLevel::Info);
+    let mut found: [Option<Option<PathBuf>>; 4] = Default::default();
+    for entry in &entries {
+        match entry.key.as_str() {
+            "log_level" => log_level = level(&entry.value, report),
+            "log_directory" => found[0] = Some(directory(&entry.value, report)),
+            "cache_directory" => found[1] = Some(directory(&entry.value, report)),
+            "daemon_directory" => found[2] = Some(directory(&entry.value, report)),
+            "system_daemon_directory" => found[3] = Some(directory(&entry.value, report)),
+            "language" => {}
+            _ => report.warnings.push(entry.unknown(&PATTOO_KEYS)),
+        }
+    }
+    let [log, cache, daemon, system] = found;
+    let mut required = |name: &str, value: Option<Option<PathBuf>>| {
+        if value.is_none() {
+            let message = format!("{name} is missing; it must name a directory that the agent may write to");
+            report.faults.push(Fault { path: "pattoo".to_owned(), ..Fault::of_file(file, message) });
+        }
+        value.flatten()
+    };
+    let log_directory = required("log_directory", log);
+    let cache_directory = required("cache_directory", cache);
+    let daemon_directory = required("daemon_directory", daemon);
+    let system_daemon_directory = system.unwrap_or_else(|| daemon_directory.clone());
+    Some(Pattoo {
+        log_level: log_level?,
+        log_directory: log_directory?,
+        cache_directory: cache_directory?,
+        daemon_directory: daemon_directory?,
+        system_daemon_directory: system_daemon_directory?,
+    })
+}
+
+fn level(value: &View<'_>, report: &mut Report) -> Option<LogLevel> {
+    let level = match &*value.node {
+        Node::Text(text) => match text.to_lowercase().as_str() {
+            "debug" => Some(LogLevel::Debug),
+            "info" => Some(LogLevel::Info),
+            "warning" => Some(LogLevel::Warning),
+            "error" => Some(LogLevel::Error),
+            "critical" => Some(LogLevel::Critical),
+            _ => None,
+        },
+        _ => None,
+    };
+    if level.is_none() {
+        report.faults.push(value.unfit("debug, info, warning, error or critical"));
+    }
+    level
+}
+
+/// A path, `~` standing for the home directory.
+fn directory(value: &View<'_>, report: &mut Report) -> Option<PathBuf> {
+    let text = match &*value.node {
+        Node::Text(text) if !text.is_empty() && !text.contains('\0') => text,
+        _ => {
+            report.faults.push(value.unfit("a directory"));
+            return None;
+        }
+    };
+    let Some(rest) = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+        if !text.starts_with('/') {
+            report.warnings.push(value.fault(format!(
+                "found \"{text}\", which depends on the directory that the agent is started in; better begin it with / or ~/"
+            )));
+        }
+        return std::path::absolute(text).ok();
+    };
+    let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) else {
+        report.faults.push(value.fault(format!("found \"{text}\", but HOME is not set; write the whole path")));
+        return None;
+    };
+    Some(PathBuf::from(home).join(rest.trim_start_matches('/')))
+}
+
+fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentApi> {
+    let mut host = Some("localhost".to_owned());
+    let mut port = Some(20_201);
+    let Some(section) = section else { return Some(AgentApi { host: host?, port: port? }) };
+    let Some(entries) = section.value.entries(report) else {
+        report.faults.push(section.value.unfit("a mapping with ip_address and ip_bind_port"));
+        return None;
+    };
+    for entry in &entries {
+        match entry.key.as_str() {
+            "ip_address" => host = self::host(&entry.value, report),
+            "ip_bind_port" => port = self::port(&entry.value, report),
+            _ => report.warnings.push(entry.unknown(&API_KEYS)),
+        }
+    }
+    Some(AgentApi { host: host?, port: port? })
+}
+
+fn host(value: &View<'_>, report: &mut Report) -> Option<String> {
+    if let Node::Text(text) = &*value.node {
+        let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+        let fit =
+            !bare.is_empty() && !bare.contains(|c: char| c.is_whitespace() || c.is_control() || "/@?#[]".contains(c));
+        let one_colon = bare.matches(':').count() == 1;
+        if fit && !one_colon {
+            return Some(bare.to_owned());
+        }
+    }
+    report.faults.push(
+        value.unfit("a name, an IPv4 or an IPv6 address, without http:// and without a port (ip_bind_port has it)"),
+    );
+    None
+}
+
+fn port(value: &View<'_>, report: &mut Report) -> Option<u16> {
+    let port = match &*value.node {
+        Node::Integer(port) => u16::try_from(*port).ok(),
+        // The original put it into a URL as it was, so a quoted number works.
+        Node::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let port = port.filter(|&port| port != 0);
+    if port.is_none() {
+        report.faults.push(value.unfit("a port from 1 to 65535"));
+    }
+    port
+}

@@ -1,0 +1,130 @@
+//! One configuration file: read with suspicion, parsed once, and able to say where a node of it is.
+//!
+//! Refused before a byte of YAML is parsed: what is no regular file, larger than [`MAX_BYTES`], writable by
+//! everybody, or not UTF-8. A document that is not YAML, or that expands beyond what the parser allows, is
+//! one fault with its position.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+
+use super::fault::Fault;
+use super::node::{Node, Route, locate};
+
+/// No configuration file is larger.
+pub const MAX_BYTES: u64 = 256 << 10;
+
+/// A parsed file.
+#[derive(Debug)]
+pub struct Source {
+    /// Where it is.
+    pub file: PathBuf,
+    text: String,
+    /// What it says.
+    pub root: Node,
+}
+
+impl Source {
+    /// The file at `path`, or `None` when there is none.
+    pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
+        let Some(bytes) = read(path)? else { return Ok(None) };
+        let text = text(path, bytes)?;
+        let root = parse(path, &text)?;
+        Ok(Some(Self { file: path.to_owned(), text, root }))
+    }
+
+    /// A fault at the node that `route` leads to; `path` is the same way in words.
+    pub fn fault(&self, route: &Route, path: &str, message: impl Into<String>) -> Fault {
+        let position = locate(&self.text, route);
+        Fault { file: self.file.clone(), position, path: path.to_owned(), message: message.into() }
+    }
+
+    /// Whether the scalar at `route` stands in the file without quotes.
+    pub fn is_plain(&self, route: &Route) -> bool {
+        let Some((line, column)) = locate(&self.text, route) else { return false };
+        let line = self.text.lines().nth(line - 1).unwrap_or_default();
+        !matches!(line.chars().nth(column - 1), Some('"' | '\'' | '|' | '>'))
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Node, Fault> {
+    let mut documents = serde_yaml::Deserializer::from_str(text);
+    let root = match documents.next().map(Node::deserialize) {
+        Some(Ok(root)) => root,
+        None => Node::Null,
+        Some(Err(error)) => return Err(not_yaml(path, text, &error)),
+    };
+    if documents.next().is_some() {
+        return Err(Fault::of_file(path, "found a second document (after `---`); allowed is one"));
+    }
+    if root == Node::Null {
+        return Err(Fault::of_file(path, "the file is empty"));
+    }
+    Ok(root)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let failed = |error: io::Error| Fault::of_file(path, format!("cannot be read: {error}"));
+    // Without NONBLOCK the opening of a FIFO waits for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Fault::of_file(path, "is no regular file"));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return Err(Fault::of_file(path, "can be written by every user of this machine; run chmod o-w on it"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(Fault::of_file(path, format!("has {} bytes; allowed are {MAX_BYTES}", metadata.len())));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Fault> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let line = valid.matches('\n').count() + 1;
+        let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Fault { position: Some((line, column)), ..Fault::of_file(path, "found a byte that is not UTF-8 text") }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+fn not_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Fault {
+    if let Some(fault) = documented_slip(path, text) {
+        return fault;
+    }
+    let position = error.location().map(|location| (location.line(), location.column()));
+    // Its own text ends in the position, which the fault states in front.
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    Fault { position, ..Fault::of_file(path, format!("this is not YAML: {message}")) }
+}
+
+/// The sample in the original's documentation has `- 30789` and, below it, an indented `multiplier: 1`.
+fn documented_slip(path: &Path, text: &str) -> Option<Fault> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let place = lines.windows(2).position(|pair| {
+        let item = pair[0].trim().strip_prefix('-').map(str::trim);
+        let bare_number = item.is_some_and(|item| !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit()));
+        bare_number && pair[1].trim_start().starts_with("multiplier:") && indent(pair[1]) > indent(pair[0])
+    })?;
+    let number = lines[place].trim().trim_start_matches('-').trim();
+    let multiplier = lines[place + 1].trim();
+    let message = format!(
+        "this is not YAML: a bare register number cannot have a multiplier below it (the sample in the documentation \
+         of the original agent is wrong here); write either\n    - {number}\nor\n    - address: {number}\n      {multiplier}"
+    );
+    Some(Fault { position: Some((place + 2, indent(lines[place + 1]) + 1)), ..Fault::of_file(path, message) })
+}

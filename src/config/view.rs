@@ -1,0 +1,141 @@
+//! A node together with the way to it, and the report that its faults go into.
+
+use std::borrow::Cow;
+
+use super::fault::{Fault, did_you_mean};
+use super::node::{Node, Route, Step};
+use super::source::Source;
+use super::yaml11;
+
+/// Everything that is wrong (faults) or questionable (warnings) so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What stops the agent from starting.
+    pub faults: Vec<Fault>,
+    /// What a person should know.
+    pub warnings: Vec<Fault>,
+}
+
+/// One node of one file.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    source: &'a Source,
+    /// The node.
+    pub node: Cow<'a, Node>,
+    route: Route,
+    path: String,
+}
+
+/// One entry of a mapping.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// The key.
+    pub key: String,
+    /// What stands at the key itself.
+    pub key_view: View<'a>,
+    /// Its value.
+    pub value: View<'a>,
+}
+
+impl<'a> View<'a> {
+    /// The whole file.
+    pub fn root(source: &'a Source) -> Self {
+        Self { source, node: Cow::Borrowed(&source.root), route: Route::new(), path: String::new() }
+    }
+
+    fn below(&self, node: &'a Node, step: Step, path: String) -> Self {
+        let mut route = self.route.clone();
+        route.push(step);
+        let mut view = Self { source: self.source, node: Cow::Borrowed(node), route, path };
+        // A plain scalar that YAML 1.1 and 1.2 read differently has the meaning that it had for the original.
+        if let Node::Text(text) = node
+            && let Some(meant) = yaml11::resolve(text)
+            && self.source.is_plain(&view.route)
+        {
+            view.node = Cow::Owned(meant);
+        }
+        view
+    }
+
+    fn borrowed(&self) -> Option<&'a Node> {
+        match self.node {
+            Cow::Borrowed(node) => Some(node),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    /// The items of a list; `None` for anything else.
+    pub fn items(&self) -> Option<Vec<Self>> {
+        let Some(Node::List(items)) = self.borrowed() else { return None };
+        let items = items.iter().enumerate();
+        Some(
+            items.map(|(place, item)| self.below(item, Step::Item(place), format!("{}[{place}]", self.path))).collect(),
+        )
+    }
+
+    /// The entries of a mapping, merge keys (`<<`) resolved; `None` for anything else. Keys that are no text
+    /// or come twice are reported.
+    pub fn entries(&self, report: &mut Report) -> Option<Vec<Entry<'a>>> {
+        let Some(Node::Mapping(entries)) = self.borrowed() else { return None };
+        let mut found: Vec<Entry<'a>> = Vec::new();
+        let mut merged: Vec<Entry<'a>> = Vec::new();
+        for (place, (key, value)) in entries.iter().enumerate() {
+            let path =
+                |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+            let key_view = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
+            let Node::Text(name) = key else {
+                report.faults.push(key_view.fault(format!("found the key {}; allowed are words", key.shown())));
+                continue;
+            };
+            let value = self.below(value, Step::Value(place), path(name));
+            if name == "<<" {
+                let sources = value.items().unwrap_or_else(|| vec![value]);
+                merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
+            } else if found.iter().any(|entry| entry.key == *name) {
+                report.faults.push(key_view.fault("found this key twice; allowed is once"));
+            } else {
+                found.push(Entry { key: name.clone(), key_view, value });
+            }
+        }
+        for entry in merged {
+            if found.iter().all(|known| known.key != entry.key) {
+                found.push(entry);
+            }
+        }
+        Some(found)
+    }
+
+    /// A fault at this node.
+    pub fn fault(&self, message: impl Into<String>) -> Fault {
+        self.source.fault(&self.route, &self.path, message)
+    }
+
+    /// A fault that says what was found here and what is allowed.
+    pub fn unfit(&self, allowed: &str) -> Fault {
+        self.fault(format!("found {}; allowed is {allowed}", self.node.shown()))
+    }
+
+    /// Line and column of this node, for a message about another one.
+    pub fn place(&self) -> String {
+        match self.fault("").position {
+            Some((line, column)) => format!("{line}:{column}"),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Whether the value stands in the file without quotes.
+    pub fn is_plain(&self) -> bool {
+        self.source.is_plain(&self.route)
+    }
+}
+
+impl Entry<'_> {
+    /// A fault for a key that nobody knows.
+    pub fn unknown(&self, known: &[&str]) -> Fault {
+        let hint = match did_you_mean(&self.key, known) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("allowed are {}", known.join(", ")),
+        };
+        self.key_view.fault(format!("found an unknown key; {hint}"))
+    }
+}

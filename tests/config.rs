@@ -1,0 +1,392 @@
+//! What a configuration means, and what is said of one that means nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
+use pattoo_agent_modbustcpd::modbus::register::Scale;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const PATTOO: &str = "\
+pattoo:
+  log_directory: /tmp/log
+  cache_directory: /tmp/cache
+  daemon_directory: /tmp/daemon
+";
+
+/// A directory with this as `pattoo_agent_modbustcpd.yaml` and a `pattoo.yaml` that is right.
+fn directory(agent: impl AsRef<[u8]>) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("pattoo.yaml"), PATTOO).unwrap();
+    std::fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+    directory
+}
+
+fn load(agent: &str) -> Loaded {
+    config::load(directory(agent).path()).unwrap_or_else(|error| panic!("{agent}\n{error}"))
+}
+
+/// What is said of a wrong file, without the directory.
+fn faults(agent: impl AsRef<[u8]>) -> Vec<String> {
+    let directory = directory(agent);
+    let error = config::load(directory.path()).err().unwrap();
+    let prefix = format!("{}/", directory.path().display());
+    error.faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
+}
+
+fn warnings(agent: &str) -> Vec<String> {
+    load(agent).warnings.iter().map(|fault| fault.to_string().rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+/// A file with one group, to which `more` is added.
+fn group(more: &str) -> String {
+    format!("polling_groups:\n  - ip_devices: [a]\n    input_registers: [30001]\n{more}")
+}
+
+#[test]
+fn every_sample_in_config_loads_without_a_warning() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let names: BTreeSet<_> = std::fs::read_dir(&samples).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let loaded = config::load(&samples).unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.devices.len(), 4);
+    assert_eq!(loaded.config.points.len(), 3 * 4 + 2);
+}
+
+#[test]
+fn a_spurious_key_in_every_mapping_of_the_samples_is_refused() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let text = std::fs::read_to_string(samples.join("pattoo_agent_modbustcpd.yaml")).unwrap();
+    let mut tried = 0;
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && line.contains(": ")) {
+        let indent = line.len() - line.trim_start_matches([' ', '-']).len();
+        let spurious = format!("{line}\n{}spurious: 1", " ".repeat(indent));
+        let said = faults(text.replacen(line, &spurious, 1)).join("\n");
+        assert!(said.contains("spurious: found an unknown key"), "{line}\n{said}");
+        tried += 1;
+    }
+    assert!(tried > 10, "{tried}");
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_their_place() {
+    let file = "\
+pooling_interval: 10
+polling_groups:
+  - group_name: a
+    ip_devices:
+      - tcp://plc:502
+      - ok
+    unit: \"1\"
+    input_register: [30001]
+    holding_registers:
+      - adress: 40001
+      - address: 40002
+        multiplier: .inf
+      - \"40003\"
+";
+    let expected = [
+        "pattoo_agent_modbustcpd.yaml:1:1: pooling_interval: found an unknown key; did you mean \"polling_interval\"?",
+        "pattoo_agent_modbustcpd.yaml:5:9: polling_groups[0].ip_devices[0]: found \"tcp://plc:502\", which is no device: it is a URL; write only the host, or host:port; allowed are name, address, host:port",
+        "pattoo_agent_modbustcpd.yaml:7:11: polling_groups[0].unit: found \"1\", a text; allowed is a whole number from 0 to 255 (remove the quotes)",
+        "pattoo_agent_modbustcpd.yaml:8:5: polling_groups[0].input_register: found an unknown key; did you mean \"input_registers\"?",
+        "pattoo_agent_modbustcpd.yaml:10:9: polling_groups[0].holding_registers[0]: found a register without address; allowed is its number, or a mapping with address",
+        "pattoo_agent_modbustcpd.yaml:10:9: polling_groups[0].holding_registers[0].adress: found an unknown key; did you mean \"address\"?",
+        "pattoo_agent_modbustcpd.yaml:12:21: polling_groups[0].holding_registers[1].multiplier: found inf; allowed is a finite number below 1e24, because the server's ingester dies on larger values",
+        "pattoo_agent_modbustcpd.yaml:13:9: polling_groups[0].holding_registers[2]: found \"40003\", a text; allowed is a number (remove the quotes)",
+    ];
+    let mut found = faults(file);
+    found.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_sample_of_the_original_documentation_gets_help() {
+    let file = "\
+polling_groups:
+  - group_name: TEST 1
+    ip_devices:
+      - test1.modbus.tcp.device.net
+    input_registers:
+      - address: 30123
+        multiplier: 1
+      - 30789
+        multiplier: 1
+";
+    let found = faults(file);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("pattoo_agent_modbustcpd.yaml:9:9: this is not YAML"), "{}", found[0]);
+    assert!(found[0].contains("    - 30789\nor\n    - address: 30789\n      multiplier: 1"), "{}", found[0]);
+}
+
+#[test]
+fn intervals_mean_what_they_meant_and_durations_too() {
+    let cases = [
+        ("300", 300_000),
+        ("'-61'", 61_000),
+        ("-61", 61_000),
+        ("7.9", 7_000),
+        ("10s", 10_000),
+        ("500ms", 500),
+        ("5m", 300_000),
+        ("1:30", 90_000),
+        ("1_000", 1_000_000),
+        ("", 300_000),
+        ("~", 300_000),
+    ];
+    for (value, ms) in cases {
+        let loaded = load(&group("").replace("polling_groups", &format!("polling_interval: {value}\npolling_groups")));
+        assert_eq!(loaded.config.polling_interval, Duration::from_millis(ms), "{value}");
+        assert_eq!(loaded.config.points[0].interval, Duration::from_millis(ms), "{value}");
+    }
+    for value in
+        ["0", "0.5", "true", "[1]", "often", "'7.9'", "1e400", ".nan", ".inf", "5000000000", "50days", "99ms", "1.5ms"]
+    {
+        let file = group("").replace("polling_groups", &format!("polling_interval: {value}\npolling_groups"));
+        let found = faults(file);
+        assert!(found.len() == 1 && found[0].contains(":1:19: polling_interval: found "), "{value}: {found:?}");
+    }
+}
+
+#[test]
+fn multipliers_mean_what_they_meant() {
+    let cases = [
+        ("1", Scale::Times(1.0)),
+        ("0.1", Scale::Times(0.1)),
+        ("-0.5", Scale::Times(-0.5)),
+        ("0", Scale::Raw),
+        ("0.0", Scale::Raw),
+        ("'0'", Scale::Times(0.0)),
+        ("1e3", Scale::Times(1000.0)),
+        ("' 3 '", Scale::Times(3.0)),
+        ("'1_0'", Scale::Times(10.0)),
+        ("~", Scale::Times(1.0)),
+        ("", Scale::Times(1.0)),
+        ("true", Scale::Times(1.0)),
+        ("yes", Scale::Times(1.0)),
+        ("abc", Scale::Times(1.0)),
+        ("''", Scale::Times(1.0)),
+        ("[2]", Scale::Times(1.0)),
+    ];
+    for (value, scale) in cases {
+        let loaded =
+            load(&group(&format!("    holding_registers:\n      - address: 40001\n        multiplier: {value}\n")));
+        assert_eq!(loaded.config.points[1].scale, scale, "{value}");
+    }
+    for value in [".inf", "-.inf", ".nan", "1e300", "'inf'", "'nan'", "1e25"] {
+        let found =
+            faults(group(&format!("    holding_registers:\n      - {{address: 40001, multiplier: {value}}}\n")));
+        assert!(found.len() == 1 && found[0].contains("multiplier: found "), "{value}: {found:?}");
+    }
+}
+
+#[test]
+fn units_mean_what_they_meant_and_what_cannot_be_one_is_refused() {
+    let cases = [
+        ("0", 0),
+        ("1", 1),
+        ("255", 255),
+        ("1.9", 1),
+        ("~", 0),
+        ("", 0),
+        ("true", 0),
+        ("[1]", 0),
+        ("abc", 0),
+        ("0x10", 16),
+        ("017", 15),
+    ];
+    for (value, unit) in cases {
+        let loaded = load(&group(&format!("    unit: {value}\n")));
+        assert_eq!(loaded.config.points[0].unit.0, unit, "{value}");
+    }
+    for value in ["-1", "256", "'1'", "1e9", ".nan", "{a: 1}"] {
+        let found = faults(group(&format!("    unit: {value}\n")));
+        assert!(found.len() == 1 && found[0].contains(":4:11: polling_groups[0].unit: found "), "{value}: {found:?}");
+    }
+}
+
+#[test]
+fn a_number_outside_its_table_is_left_out_with_a_warning_and_costs_only_itself() {
+    let file =
+        "polling_groups:\n  - ip_devices: [a]\n    input_registers: [30000, 30001, 40001, 072461, 0, -5, 365537]\n";
+    let Loaded { config: Config { points, .. }, warnings } = load(file);
+    // 072461 is octal to the original: 30001 once more.
+    assert_eq!(points.len(), 1);
+    assert_eq!(points[0].reference.to_string(), "input_register_30001");
+    assert_eq!(warnings.len(), 5);
+    assert!(
+        warnings[1].to_string().contains(":3:37: polling_groups[0].input_registers[2]: found 40001, which is left out")
+    );
+    assert!(warnings[1].to_string().ends_with("it is the number of one of the holding registers"));
+
+    let nothing = faults("polling_groups:\n  - ip_devices: [a]\n    input_registers: [50000]\n");
+    assert!(nothing[0].contains("there is nothing to poll"), "{nothing:?}");
+}
+
+#[test]
+fn a_point_is_polled_once_and_the_smallest_multiplier_wins() {
+    let file = "\
+polling_groups:
+  - group_name: one
+    ip_devices: [a, A, 'a:502']
+    input_registers:
+      - {address: 30001, multiplier: 10}
+      - {address: 30001, multiplier: 0.5}
+      - 300001
+      - 300001
+  - group_name: two
+    ip_targets: [a]
+    input_registers: [30001]
+";
+    let Loaded { config, warnings } = load(file);
+    assert_eq!(config.devices.len(), 1, "three spellings of one endpoint");
+    assert_eq!(config.devices[0].names, ["a", "A", "a:502"]);
+    assert_eq!(config.points.len(), 6, "two keys for each of three targets");
+    assert_eq!(config.points[0].scale, Scale::Times(0.5));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[1].to_string().contains("already read at 6:19 (group \"one\")"), "{}", warnings[1]);
+}
+
+#[test]
+fn what_is_no_device_is_refused_or_left_out_with_a_word() {
+    assert!(
+        warnings("polling_groups:\n  - ip_devices: a\n    input_registers: [30001]\n")[0]
+            .contains("taken as one device")
+    );
+    assert!(
+        warnings("polling_groups:\n  - ip_devices: [7, a]\n    input_registers: [30001]\n")[0]
+            .contains("is no text and is left out")
+    );
+    for (devices, said) in [
+        ("ip_devices: []", "at least one device"),
+        ("ip_devices: {a: 1}", "a list of devices"),
+        ("ip_devices: ['']", "there is no host in it"),
+        ("ip_devices: ['a:0']", "its port is not a number"),
+        ("unit: 1", "ip_devices is missing"),
+    ] {
+        let found = faults(format!("polling_groups:\n  - {devices}\n    input_registers: [30001]\n"));
+        assert!(found.len() == 1 && found[0].contains(said), "{devices}: {found:?}");
+    }
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused_in_a_moment() {
+    let cases: [(&[u8], &str); 14] = [
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"a: 1\n---\nb: 2\n", "found a second document"),
+        (b"a: [1\n", "this is not YAML"),
+        (b"a: 1\na: 2\n", "2:1: a: found this key twice"),
+        (b"polling_groups: x\n", "1:17: polling_groups: found \"x\"; allowed is a list of polling groups"),
+        (b"polling_groups: []\n", "at least one polling group"),
+        (b"- 1\n", "found a list; allowed is a mapping"),
+        (b"\tx: 1\n", "this is not YAML"),
+        (b"a: \"\xff\"\n", "1:5: found a byte that is not UTF-8 text"),
+        (b"a: b\0c\n", "this is not YAML"),
+        (b"polling_groups: !!python/object:os.system [ls]\n", "polling_groups"),
+        (b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n", "repetition limit"),
+        (b"1: 2\n", "found the key 1; allowed are words"),
+    ];
+    for (file, said) in cases {
+        let begun = Instant::now();
+        let found = faults(file).join("\n");
+        assert!(found.contains(said), "{}: {found}", String::from_utf8_lossy(file));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    for deep in ["[".repeat(65_536), "- ".repeat(50_000), "{a: ".repeat(10_000)] {
+        assert!(faults(deep)[0].contains("this is not YAML"));
+    }
+    assert!(faults("x".repeat(300_000))[0].contains("has 300000 bytes; allowed are 262144"));
+    assert!(load(&format!("\u{feff}{}", group("").replace('\n', "\r\n"))).warnings.is_empty());
+}
+
+#[test]
+fn what_is_no_safe_file_is_refused_without_waiting() {
+    let directory = directory(group(""));
+    let file = directory.path().join("pattoo_agent_modbustcpd.yaml");
+    let said = || config::load(directory.path()).err().unwrap().to_string();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    assert!(said().contains("can be written by every user"));
+    std::fs::remove_file(&file).unwrap();
+    assert!(said().contains("there is no such file; --config_dir or PATTOO_CONFIGDIR"));
+    std::fs::create_dir(&file).unwrap();
+    assert!(said().contains("is no regular file"));
+    std::fs::remove_dir(&file).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(said().contains("is no regular file"));
+}
+
+#[test]
+fn the_shared_files_are_read_as_the_original_does() {
+    let directory = directory(group(""));
+    let pattoo = directory.path().join("pattoo.yaml");
+    let load = || config::load(directory.path());
+    let loaded = load().unwrap();
+    assert_eq!((loaded.config.server_host.as_str(), loaded.config.server_port), ("localhost", 20_201));
+    assert_eq!(loaded.config.system_daemon_directory, PathBuf::from("/tmp/daemon"));
+
+    let api = "pattoo_agent_api:\n  ip_address: '[2001:db8::1]'\n  ip_bind_port: 20202\npattoo_web: {anything: 1}\n";
+    std::fs::write(&pattoo, format!("{PATTOO}  log_levle: info\n{api}")).unwrap();
+    let loaded = load().unwrap();
+    assert_eq!((loaded.config.server_host.as_str(), loaded.config.server_port), ("2001:db8::1", 20_202));
+    assert!(
+        loaded.warnings[0]
+            .to_string()
+            .contains("5:3: pattoo.log_levle: found an unknown key; did you mean \"log_level\"?")
+    );
+
+    std::fs::write(directory.path().join("pattoo_agent.yaml"), "pattoo_agent_api: {ip_address: newer}\n").unwrap();
+    assert_eq!(load().unwrap().config.server_host, "newer");
+
+    std::fs::write(&pattoo, "pattoo:\n  log_level: loud\n  cache_directory: 7\n").unwrap();
+    let said = load().err().unwrap().to_string();
+    for part in [
+        "2:14: pattoo.log_level: found \"loud\"; allowed is debug, info, warning, error or critical",
+        "3:20: pattoo.cache_directory: found 7; allowed is a directory",
+        "log_directory is missing",
+        "daemon_directory is missing",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let file = "\
+polling_groups:
+  - &base
+    group_name: one
+    ip_devices: [a]
+    input_registers: [30001]
+  - <<: *base
+    group_name: two
+    ip_devices: [b]
+";
+    assert_eq!(load(file).config.points.len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn no_damage_to_a_configuration_makes_it_panic(cuts in prop::collection::vec((0usize..1200, 0usize..40, "[-:{}\\[\\],&*!|>'\"%#a0 \n\t]{0,6}"), 1..6)) {
+        let mut text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
+        text.retain(|&byte| byte != b'#');
+        for (at, length, insert) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, insert.bytes());
+        }
+        let directory = directory(&text);
+        match config::load(directory.path()) {
+            Ok(loaded) => prop_assert!(!loaded.config.points.is_empty()),
+            Err(error) => prop_assert!(!error.faults.is_empty()),
+        }
+    }
+}
