@@ -27,6 +27,7 @@ pub mod books;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod health;
 pub mod logging;
 pub mod modbus;

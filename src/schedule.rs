@@ -154,7 +154,7 @@ mod tests {
         schedule.finish(at(1_510));
         schedule.begin(at(1_998));
         assert_eq!(schedule.finish(at(1_999)), 0);
-        assert_eq!(schedule.wait(at(1_999)), Duration::from_millis(1_000));
+        assert_eq!(schedule.wait(at(1_999)), Duration::from_secs(1));
         assert_eq!(schedule.due, Some(at(3_000)));
     }
 

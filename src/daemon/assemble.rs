@@ -1,0 +1,54 @@
+//! One configuration → what each room needs of it, computed once: the plan of every device and the
+//! catalogue of every series. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::device::{Cycle, DeviceSettings};
+use crate::config::{Config, Device, Point};
+use crate::modbus::link::Timeouts;
+use crate::modbus::plan::{Limits, plan};
+use crate::modbus::register;
+use crate::pattoo::identity::{DataType, IdentityError, Series};
+use crate::reading::PointId;
+
+/// What to read from each device, in the order of the configuration.
+#[must_use]
+pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
+    let mut points: Vec<Vec<(Duration, register::Point)>> = vec![Vec::new(); config.devices.len()];
+    for (id, point) in (0..).map(PointId).zip(&config.points) {
+        let planned = register::Point { id, unit: point.unit, reference: point.reference, scale: point.scale };
+        if let Some(points) = points.get_mut(point.device) {
+            points.push((point.interval, planned));
+        }
+    }
+    config.devices.iter().zip(points).map(|(device, points)| Arc::new(settings(device, points))).collect()
+}
+
+/// What the server knows of each point, in the order of the configuration.
+///
+/// # Errors
+/// When the server could not store a series; the configuration refuses such a one before.
+pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
+    let series = |point: &Point| {
+        let key = point.reference.to_string();
+        Series::new(&*point.target, key, point.unit.0, DataType::Integer, point.interval)
+    };
+    config.points.iter().map(series).collect()
+}
+
+fn settings(device: &Device, points: Vec<(Duration, register::Point)>) -> DeviceSettings {
+    let mut intervals: Vec<Duration> = points.iter().map(|(interval, _)| *interval).collect();
+    intervals.sort_unstable();
+    intervals.dedup();
+    let cycle = |interval| {
+        let points: Vec<_> = points.iter().filter(|(of, _)| *of == interval).map(|(_, point)| *point).collect();
+        Cycle { interval, blocks: plan(&points, Limits::default()) }
+    };
+    DeviceSettings {
+        name: device.names.first().cloned().unwrap_or_else(|| device.endpoint.to_string()),
+        endpoint: device.endpoint.clone(),
+        timeouts: Timeouts { connect: device.connect_timeout, response: device.response_timeout },
+        cycles: intervals.into_iter().map(cycle).collect(),
+    }
+}

@@ -1,0 +1,182 @@
+//! `run`: the daemon in the foreground, from the configuration to the last log line.
+//!
+//! Everything that can be refused is refused before the first actor starts, with the exit code that says
+//! what it was: configuration 78, directories 77, another agent 75. From then on nothing ends the process
+//! but a signal or a broken actor. SIGTERM and SIGINT stop it in order; a second one ends it at once.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::iter::successors;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::assemble;
+use super::exit::Exit;
+use super::lock::{Lock, LockError};
+use crate::actors::device::DeviceSettings;
+use crate::actors::spooler::SpoolThread;
+use crate::actors::supervisor::{Ending, Parts, Stop, SupervisorActor};
+use crate::config::{self, Config, LogLevel};
+use crate::logging;
+use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
+use crate::pattoo::payload::Catalogue;
+use crate::pattoo::post::Poster;
+use crate::pattoo::{agent_id, hostname};
+use crate::phrase::Chain;
+use crate::spool::{Spool, SpoolError};
+
+/// Runs the agent with the configuration in `config_dir` until it is told to stop.
+#[must_use]
+pub fn run(config_dir: &Path) -> Exit {
+    let loaded = match config::load(config_dir) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            // There is no log yet, and a stderr that nobody reads changes nothing.
+            writeln!(io::stderr(), "{error}").ok();
+            return Exit::BadConfiguration;
+        }
+    };
+    let config = loaded.config;
+    let (log, log_file_error) = logging::start(level(config.log_level), &config.log_directory);
+    if let Some(error) = log_file_error {
+        tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", config.log_directory.display());
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let exit = serve(&config).unwrap_or_else(|refusal| {
+        tracing::error!("{}", refusal.why);
+        refusal.exit
+    });
+    drop(log);
+    exit
+}
+
+fn serve(config: &Config) -> Result<Exit, Refusal> {
+    let _lock = Lock::acquire(&config.system_daemon_directory)?;
+    let stored_id =
+        agent_id::load_or_make(&config.daemon_directory).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let agent = identify(config, stored_id.id)?;
+    let catalogue =
+        assemble::series(config).and_then(|series| Catalogue::new(&agent, config.polling_interval, &series));
+    let catalogue = catalogue.map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    let poster = Poster::new(&config.server_host, config.server_port, agent.id())
+        .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    let mut spool = Spool::open(&config.cache_directory, agent.id().as_str())?;
+    if let Some(name) = stored_id.original_cache {
+        let adopted = spool.adopt(&config.cache_directory, &name)?;
+        if adopted > 0 {
+            tracing::info!("took in {adopted} batches that the Python agent left in the cache directory {name:?}");
+        }
+    }
+    let newest = spool.newest().unwrap_or_default();
+    let devices = assemble::devices(config);
+    tell_start(config, &agent, &devices, &spool);
+    let spool = SpoolThread::start(spool).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let parts = Parts {
+        devices,
+        catalogue: Arc::new(catalogue),
+        flush_interval: config.flush_interval,
+        spool,
+        newest,
+        poster,
+        books: Arc::default(),
+    };
+    // Not dropped: a name look-up that hangs in a thread of its own would hold it.
+    let runner = ManuallyDrop::new(System::new());
+    runner.block_on(live(parts)).map_err(|error| Refusal::new(Exit::Failure, &error))
+}
+
+/// Who we are to the server: the id and the host name first used.
+fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
+    let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
+        .map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    if let Some(warning) = hostname.warning {
+        tracing::warn!("{warning}");
+    }
+    Agent::new(id, hostname.name).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))
+}
+
+fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], spool: &Spool) {
+    let requests: usize = devices.iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
+    tracing::info!(
+        code = 1070,
+        "started {PROGRAM} {}: {} devices, {} points, {requests} requests per cycle, {} batches on disk; \
+         posting to {} port {} as agent {} on {}",
+        env!("CARGO_PKG_VERSION"),
+        config.devices.len(),
+        config.points.len(),
+        spool.batches(),
+        config.server_host,
+        config.server_port,
+        agent.id(),
+        agent.hostname(),
+    );
+}
+
+/// Why the agent does not start.
+struct Refusal {
+    exit: Exit,
+    why: String,
+}
+
+impl Refusal {
+    /// `exit`, unless permissions are at the root of it.
+    fn new(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        let forbidden = successors(Some(error), |&error| error.source())
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        Self { exit: if forbidden { Exit::Permissions } else { exit }, why: Chain(error).to_string() }
+    }
+}
+
+impl From<LockError> for Refusal {
+    fn from(error: LockError) -> Self {
+        Self::new(if matches!(error, LockError::Held { .. }) { Exit::Held } else { Exit::Failure }, &error)
+    }
+}
+
+impl From<SpoolError> for Refusal {
+    fn from(error: SpoolError) -> Self {
+        Self::new(if matches!(error, SpoolError::InUse { .. }) { Exit::Held } else { Exit::Failure }, &error)
+    }
+}
+
+/// From the first actor to the last.
+async fn live(parts: Parts) -> io::Result<Exit> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (supervisor, mut ended) = SupervisorActor::new(parts);
+    let supervisor = supervisor.start();
+    let mut stopping = false;
+    loop {
+        let name = tokio::select! {
+            ending = &mut ended => return Ok(match ending {
+                Ok(Ending::Done) => Exit::Done,
+                Ok(Ending::Failed) | Err(_) => Exit::Failure,
+            }),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if std::mem::replace(&mut stopping, true) {
+            tracing::warn!("{name} again; exiting at once");
+            return Ok(Exit::Failure);
+        }
+        tracing::info!("{name}; stopping: no more polls, what is in memory goes to disk");
+        supervisor.do_send(Stop);
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+    }
+}
