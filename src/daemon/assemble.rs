@@ -22,7 +22,7 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
             points.push((point.interval, planned));
         }
     }
-    config.devices.iter().zip(points).map(|(device, points)| Arc::new(settings(device, points))).collect()
+    config.devices.iter().zip(points).map(|(device, points)| Arc::new(settings(device, &points))).collect()
 }
 
 /// What the server knows of each point, in the order of the configuration.
@@ -37,7 +37,7 @@ pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
     config.points.iter().map(series).collect()
 }
 
-fn settings(device: &Device, points: Vec<(Duration, register::Point)>) -> DeviceSettings {
+fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSettings {
     let mut intervals: Vec<Duration> = points.iter().map(|(interval, _)| *interval).collect();
     intervals.sort_unstable();
     intervals.dedup();
