@@ -1,0 +1,288 @@
+//! The real binary: a directory of its own, a configuration, a process that does not outlive the test.
+//!
+//! Waiting is always for a condition, with a limit, and ends at once when the agent has died; whoever waits
+//! in vain gets the agent's log printed.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// The host name in every configuration that [`Home`] writes.
+pub const HOSTNAME: &str = "agent.example.net";
+
+/// Everything an agent owns: configuration, cache, id, log; removed when dropped.
+#[derive(Debug)]
+pub struct Home {
+    root: TempDir,
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Home {
+    /// A home for the binary that Cargo built for this test, posting to `server`.
+    pub fn new(server: SocketAddr) -> Self {
+        let binary = option_env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd").expect("Cargo builds the binary for tests");
+        Self::of(Path::new(binary), server)
+    }
+
+    /// A home for this binary, posting to `server`.
+    pub fn of(binary: &Path, server: SocketAddr) -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let home = Self { root, binary: binary.to_path_buf(), environment: Vec::new() };
+        fs::create_dir(home.config_dir()).expect("a directory for the configuration");
+        let root = home.path().display();
+        let pattoo = format!(
+            "pattoo:\n  log_level: debug\n  log_directory: {root}/log\n  cache_directory: {root}/cache\n  \
+             daemon_directory: {root}/daemon\n  system_daemon_directory: {root}/run\n  language: en\n\
+             pattoo_agent_api:\n  ip_address: {}\n  ip_bind_port: {}\n",
+            server.ip(),
+            server.port(),
+        );
+        fs::write(home.config_dir().join("pattoo.yaml"), pattoo).expect("a file in it");
+        home
+    }
+
+    /// The directory of this home.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The directory with the configuration.
+    pub fn config_dir(&self) -> PathBuf {
+        self.path().join("etc")
+    }
+
+    /// Writes `pattoo_agent_modbustcpd.yaml` as it stands.
+    pub fn write_config(&self, yaml: &str) {
+        fs::write(self.config_dir().join("pattoo_agent_modbustcpd.yaml"), yaml).expect("a file in the home");
+    }
+
+    /// Writes a configuration: polling groups as YAML list items, one interval for all.
+    pub fn write_groups(&self, interval: &str, groups: &str) {
+        self.write_config(&format!(
+            "polling_interval: {interval}\nagent_hostname: {HOSTNAME}\npolling_groups:\n{groups}"
+        ));
+    }
+
+    /// Sets a variable of the agent's environment.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The agent id in its file.
+    pub fn agent_id(&self) -> String {
+        fs::read_to_string(self.agent_id_file()).expect("an agent id").trim().to_owned()
+    }
+
+    /// Puts this text where the agent keeps its id.
+    pub fn write_agent_id(&self, text: &str) {
+        let file = self.agent_id_file();
+        fs::create_dir_all(file.parent().expect("a file in a directory")).expect("a directory for the id");
+        fs::write(file, text).expect("a file in it");
+    }
+
+    /// Where the agent keeps its id.
+    pub fn agent_id_file(&self) -> PathBuf {
+        self.path().join("daemon/agent_id/pattoo_agent_modbustcpd.agent_id")
+    }
+
+    /// Where the agent keeps what is not delivered yet.
+    pub fn spool(&self) -> PathBuf {
+        self.path().join("cache").join(self.agent_id())
+    }
+
+    /// The bodies on disk, in the order of their names.
+    pub fn spooled(&self) -> Vec<Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.spool()) else { return Vec::new() };
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        files.sort();
+        // One that is gone meanwhile has been delivered.
+        files.iter().filter_map(|path| fs::read(path).ok()).collect()
+    }
+
+    /// Starts the agent in the foreground.
+    pub fn run(&self) -> Agent {
+        self.start(&["run", "--config_dir", self.config_dir().to_str().expect("a path in UTF-8")])
+    }
+
+    /// Starts the agent with these arguments.
+    pub fn start(&self, arguments: &[&str]) -> Agent {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("PATTOO_CONFIGDIR").current_dir(self.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn().expect("the agent's binary");
+        let output = Output::default();
+        let readers = vec![
+            output.collect(child.stdout.take().expect("piped"), |text| &mut text.stdout),
+            output.collect(child.stderr.take().expect("piped"), |text| &mut text.stderr),
+        ];
+        Agent { child, output, readers, ended: None }
+    }
+
+    /// Runs the agent with these arguments to its end.
+    pub fn output(&self, arguments: &[&str]) -> Finished {
+        let mut agent = self.start(arguments);
+        let code = agent.wait(PATIENCE);
+        Finished { code, stdout: agent.stdout(), stderr: agent.log() }
+    }
+}
+
+/// What a finished process left.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+/// A running agent; killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    output: Output,
+    readers: Vec<JoinHandle<()>>,
+    ended: Option<ExitStatus>,
+}
+
+impl Agent {
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.output.text.lock().expect("no reader panics").stderr.clone()
+    }
+
+    /// What it printed so far.
+    pub fn stdout(&self) -> String {
+        self.output.text.lock().expect("no reader panics").stdout.clone()
+    }
+
+    /// The lines of its log so far that contain all of `words`.
+    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let log = self.log();
+        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+    }
+
+    /// Waits until `condition` holds; fails the test with the log when it does not, or when the agent dies.
+    pub fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                self.fail(&format!("the agent ended ({status}) while waiting for: {what}"));
+            }
+            if Instant::now() > deadline {
+                self.fail(&format!("waited {PATIENCE:?} in vain for: {what}"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_none()
+    }
+
+    /// Asks it to stop.
+    pub fn sigterm(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it as Ctrl-C does.
+    pub fn sigint(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Ends it as a power cut would, as far as it can tell.
+    pub fn sigkill(&mut self) {
+        self.signal(Signal::KILL);
+        assert_eq!(self.wait(PATIENCE), None, "killed by a signal");
+    }
+
+    /// Waits for its end; its exit code, or `None` when a signal ended it.
+    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+        let deadline = Instant::now() + limit;
+        while self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("a child of ours");
+            if self.ended.is_none() && Instant::now() > deadline {
+                self.fail(&format!("the agent still runs after {limit:?}"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no reader panics");
+        }
+        self.ended.and_then(|status| status.code())
+    }
+
+    /// Stops it and fails the test unless it ends well within five seconds.
+    pub fn stop(&mut self) {
+        self.sigterm();
+        let code = self.wait(Duration::from_secs(5));
+        if code != Some(0) {
+            self.fail(&format!("exit code {code:?} after SIGTERM"));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("a process of ours");
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        let mut message = format!("{why}\n--- its log ---\n");
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let skipped = lines.len().saturating_sub(200);
+        if skipped > 0 {
+            writeln!(message, "… {skipped} lines before").expect("memory");
+        }
+        panic!("{message}{}", lines[skipped..].join("\n"));
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    text: Arc<Mutex<Text>>,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    stdout: String,
+    stderr: String,
+}
+
+impl Output {
+    fn collect(&self, pipe: impl Read + Send + 'static, side: fn(&mut Text) -> &mut String) -> JoinHandle<()> {
+        let text = Arc::clone(&self.text);
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while matches!(pipe.read_until(b'\n', &mut line), Ok(read) if read > 0) {
+                side(&mut text.lock().expect("no reader panics")).push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! The world around the agent, for the end-to-end tests and for `cargo run --example demo`.
+//!
+//! [`device`] is a Modbus device and [`server`] a pattoo server, both written from the specifications with
+//! bare sockets and without a line of the agent's code, so that the two cannot share a mistake. [`agent`]
+//! runs the real binary, [`judge`] says by arithmetic what was lost, doubled, disordered or mixed up.
+//!
+//! Every simulator has a loopback address of its own: a port that one of them gave up for a while cannot
+//! be taken by another one, so "stop listening and come back" is safe in tests that run side by side.
+
+#![allow(dead_code, reason = "each test program uses its part of the world")]
+
+pub mod agent;
+pub mod device;
+pub mod judge;
+pub mod python;
+pub mod server;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a test waits for what must happen before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds, or fails the test with `what` it waited for.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Wall-clock time in the server's unit.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    u64::try_from(since.as_millis()).expect("a clock before the year 500 million")
+}
+
+/// A listener on a loopback address that no other simulator of any test program has.
+fn listen_somewhere() -> TcpListener {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
+    listen(SocketAddr::from((ip, 0))).expect("a free port on the loopback")
+}
+
+/// Listens where a listener may have been until a moment ago (the standard library sets `SO_REUSEADDR`).
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address)
+}
