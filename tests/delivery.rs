@@ -121,10 +121,10 @@ fn nothing_is_lost_by(number: u32, mode: Mode) {
     let (device, server) = (Device::counting(number), Server::start());
     let home = home_with(&server, &device);
     let mut agent = at_work(&home, &device, &server);
-    let (reached, served) = (server.connections(), device.served_count());
+    let (before, polled) = (server.connections(), device.served_count());
     server.set(mode);
     agent.until("posts that fail, and polls that go on", || {
-        server.connections() > reached + 1 && device.served_count() > served + 8
+        server.connections() > before + 1 && device.served_count() > polled + 8
     });
     server.set(Mode::Ok);
     everything_arrives(&mut agent, &device, &server);
@@ -168,10 +168,10 @@ fn a_hanging_server_stops_nothing(number: u32, mode: Mode) {
     let reached = server.connections();
     server.set(mode);
     agent.until("a post that hangs", || server.connections() > reached);
-    let (reached, served) = (server.connections(), device.served_count());
-    agent.until("polls that go on", || device.served_count() > served + 10);
+    let (before, polled) = (server.connections(), device.served_count());
+    agent.until("polls that go on", || device.served_count() > polled + 10);
     // The post that hung may have ended well the moment before.
-    assert!(server.connections() <= reached + 1, "no second post beside the one that hangs");
+    assert!(server.connections() <= before + 1, "no second post beside the one that hangs");
     server.set(Mode::Ok);
     everything_arrives(&mut agent, &device, &server);
 }

@@ -9,7 +9,8 @@ use std::net::TcpStream;
 use support::device::{Device, Mode};
 use support::judge::{Verdict, judge, unwrap};
 use support::python;
-use support::server::{self, Database, Row, Server, http_date};
+use support::server::http::http_date;
+use support::server::{self, Database, Row, Server};
 use support::until;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

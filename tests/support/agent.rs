@@ -32,18 +32,20 @@ pub struct Home {
 impl Home {
     /// A home for the binary that Cargo built for this test, posting to `server`.
     pub fn new(server: SocketAddr) -> Self {
-        let binary = option_env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd").expect("Cargo builds the binary for tests");
-        Self::of(Path::new(binary), server)
+        let Some(binary) = option_env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd") else {
+            unreachable!("Cargo sets it for tests; an example uses `of`")
+        };
+        Self::of(Path::new(binary), server, "debug")
     }
 
-    /// A home for this binary, posting to `server`.
-    pub fn of(binary: &Path, server: SocketAddr) -> Self {
+    /// A home for this binary, posting to `server`, logging from `log_level` up.
+    pub fn of(binary: &Path, server: SocketAddr, log_level: &str) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         let home = Self { root, binary: binary.to_path_buf(), environment: Vec::new() };
         fs::create_dir(home.config_dir()).expect("a directory for the configuration");
         let root = home.path().display();
         let pattoo = format!(
-            "pattoo:\n  log_level: debug\n  log_directory: {root}/log\n  cache_directory: {root}/cache\n  \
+            "pattoo:\n  log_level: {log_level}\n  log_directory: {root}/log\n  cache_directory: {root}/cache\n  \
              daemon_directory: {root}/daemon\n  system_daemon_directory: {root}/run\n  language: en\n\
              pattoo_agent_api:\n  ip_address: {}\n  ip_bind_port: {}\n",
             server.ip(),
@@ -210,6 +212,18 @@ impl Agent {
     pub fn sigkill(&mut self) {
         self.signal(Signal::KILL);
         assert_eq!(self.wait(PATIENCE), None, "killed by a signal");
+    }
+
+    /// Whether it ends by itself within this time.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.is_running() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     /// Waits for its end; its exit code, or `None` when a signal ended it.

@@ -107,9 +107,10 @@ fn judge_one<'a>(device: &Device, served: &[Served], rows: impl Iterator<Item = 
 /// Unit, table, address and word of a row; `None` for what no 16-bit register can have given.
 fn parse(row: &Row) -> Option<(u8, Table, u16, u16)> {
     let (table, address) = Table::of_key(&row.key)?;
-    let value = row.value.as_f64()?;
-    let is_word = value.fract() == 0.0 && (0.0..65_536.0).contains(&value);
-    is_word.then(|| Some((row.unit.parse().ok()?, table, address, value as u16)))?
+    // `2715.0` for most points, `2715` for those with multiplier 0.
+    let value = row.value.to_string();
+    let value = value.strip_suffix(".0").unwrap_or(&value).parse().ok()?;
+    Some((row.unit.parse().ok()?, table, address, value))
 }
 
 /// The `n` nearest to the last one of its series, of which only the lowest 16 bits came.

@@ -6,7 +6,7 @@
 //! time; every request is written down in the order in which it came.
 
 mod database;
-mod http;
+pub mod http;
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 pub use database::{Database, Row, checksum};
-pub use http::{Head, http_date};
+pub use http::Head;
 
 /// What the server does with a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Shared {
         }
         let Some((head, body)) = http::read_request(&mut stream) else { return };
         if head.line.starts_with("GET /pattoo/api/v1/agent/status ") {
-            http::answer(&mut stream, 200, &[], b"The Pattoo Agent API is Operational.\n");
+            http::answer(&mut stream, 200, "", b"The Pattoo Agent API is Operational.\n");
             return;
         }
         let (post, mode, status) = self.state().receive(head, body);
@@ -255,7 +255,7 @@ impl Shared {
             state.posts[post].status = status_and_extra.as_ref().map(|(status, ..)| *status);
         }
         if let Some((status, extra, text)) = status_and_extra {
-            http::answer(&mut stream, status, &[&extra], text);
+            http::answer(&mut stream, status, &extra, text);
         }
     }
 
@@ -304,9 +304,8 @@ fn verdict(head: &Head, body: &[u8]) -> u16 {
         return 404;
     }
     match serde_json::from_slice::<serde_json::Value>(body) {
-        Err(_) => 500,
         Ok(serde_json::Value::Object(body)) if database::has_the_four_keys(&body) => 200,
-        Ok(serde_json::Value::Object(_)) => 500,
+        Ok(serde_json::Value::Object(_)) | Err(_) => 500,
         Ok(_) => 404,
     }
 }

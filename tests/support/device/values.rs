@@ -62,7 +62,7 @@ impl Values {
         match self {
             Self::Counting { device } => {
                 let sum = n + offset(*device, unit, address);
-                (sum % 65_536) as u16
+                u16::try_from(sum % 65_536).expect("a word")
             }
             Self::Fixed { overrides } => {
                 let named = overrides.iter().find(|(of, in_table, at, _)| {

@@ -60,11 +60,11 @@ impl Shared {
     fn take(&self, connection: u64, header: [u8; 7], pdu: &[u8]) -> Option<(Request, Mode, Reply)> {
         let mut state = self.state();
         let unit = header[6];
-        let &[function, a, b, c, d] = pdu else {
+        let Ok([function, rest @ ..]) = <[u8; 5]>::try_from(pdu) else {
             state.violations.push(format!("a request of {} bytes", pdu.len()));
             return None;
         };
-        let (address, quantity) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let [address, quantity] = [[rest[0], rest[1]], [rest[2], rest[3]]].map(u16::from_be_bytes);
         let request = Request { function, unit, address, quantity, at: Instant::now(), connection };
         state.requests.push(request);
         if state.is_busy_elsewhere(connection) {

@@ -201,7 +201,7 @@ pub fn has_the_four_keys(body: &Map<String, Value>) -> bool {
 
 /// The checksum chain over the datapoint's own metadata.
 pub fn checksum(row: &Row) -> String {
-    let hex = |text: String| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |text: String| Sha256::digest(text).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let seed = hex(format!("{}{}", row.key, row.data_type));
     let metadata = [
         ("unit", &row.unit),

@@ -45,18 +45,20 @@ fn read_line(reader: &mut impl BufRead) -> Option<String> {
     Some(line.strip_suffix("\r\n")?.to_owned())
 }
 
-/// Sends a whole answer with the headers of the real server; an agent that has gone away is its own loss.
-pub fn answer(stream: &mut TcpStream, status: u16, extra: &[&str], body: &[u8]) {
-    let mut head = format!("HTTP/1.1 {status} {}\r\nServer: gunicorn\r\n", reason(status));
-    head += &format!("Date: {}\r\nConnection: close\r\n", http_date(super::super::now_ms() / 1000));
-    if status != 204 {
-        head += &format!("Content-Length: {}\r\n", body.len());
-    }
-    for line in extra.iter().filter(|line| !line.is_empty()) {
-        head += line;
-        head += "\r\n";
-    }
-    stream.write_all(&[head.as_bytes(), b"\r\n", body].concat()).ok();
+/// Sends a whole answer with the headers of the real server and one more, if any; an agent that has gone away is its own loss.
+pub fn answer(stream: &mut TcpStream, status: u16, extra: &str, body: &[u8]) {
+    let length = if status == 204 { String::new() } else { format!("Content-Length: {}", body.len()) };
+    let lines = [
+        format!("HTTP/1.1 {status} {}", reason(status)),
+        "Server: gunicorn".to_owned(),
+        format!("Date: {}", http_date(super::super::now_ms() / 1000)),
+        "Connection: close".to_owned(),
+        length,
+        extra.to_owned(),
+    ];
+    let head: Vec<u8> =
+        lines.iter().filter(|line| !line.is_empty()).flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+    stream.write_all(&[&head, &b"\r\n"[..], body].concat()).ok();
 }
 
 /// Announces 20 bytes and sends two.
