@@ -56,7 +56,9 @@ fn main() -> ExitCode {
 
     stage.say("the devices fall silent, the last readings arrive, the agent is told to stop");
     let devices: Vec<&Device> = devices.iter().collect();
-    devices.iter().for_each(|device| device.set(Mode::Silent));
+    for device in &devices {
+        device.set(Mode::Silent);
+    }
     let verdict = || judge(&devices, server.database().rows());
     stage.play_until(|| verdict().lost.is_empty());
     let code = stage.stop();
@@ -110,7 +112,9 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn say(&self, what: &str) {
+    /// Tells the next turn of the story, after what has happened until now.
+    fn say(&mut self, what: &str) {
+        self.show();
         println!("\n--- {what} ---\n");
     }
 
