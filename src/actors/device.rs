@@ -83,10 +83,11 @@ impl DeviceActor {
         let due: Vec<usize> = (0..self.schedules.len())
             .filter(|&cycle| self.schedules[cycle].wait(now).is_zero() || (ready && self.unanswered[cycle]))
             .collect();
-        let Some(mut session) = self.session.take().filter(|_| !due.is_empty()) else {
+        if due.is_empty() {
             self.arm(ctx);
             return;
-        };
+        }
+        let Some(mut session) = self.session.take() else { return };
         for &cycle in &due {
             self.schedules[cycle].begin(now);
         }

@@ -64,14 +64,9 @@ impl FromStr for Endpoint {
         }
         let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(None) => return Err(EndpointError::Ipv6),
-            Some(Some((host, rest))) => {
-                ipv6(host)?;
-                (host, (!rest.is_empty()).then_some(rest.strip_prefix(':').ok_or(EndpointError::Port)?))
-            }
-            None if text.matches(':').count() > 1 => {
-                ipv6(text)?;
-                (text, None)
-            }
+            Some(Some((host, ""))) => (ipv6(host)?, None),
+            Some(Some((host, rest))) => (ipv6(host)?, Some(rest.strip_prefix(':').ok_or(EndpointError::Port)?)),
+            None if text.matches(':').count() > 1 => (ipv6(text)?, None),
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
         if host.is_empty() {
@@ -92,9 +87,9 @@ impl FromStr for Endpoint {
 }
 
 /// An address, perhaps with a zone (`fe80::1%eth0`).
-fn ipv6(host: &str) -> Result<(), EndpointError> {
+fn ipv6(host: &str) -> Result<&str, EndpointError> {
     let address = host.split_once('%').map_or(host, |(address, _)| address);
-    address.parse::<Ipv6Addr>().map(drop).map_err(|_| EndpointError::Ipv6)
+    address.parse::<Ipv6Addr>().map(|_| host).map_err(|_| EndpointError::Ipv6)
 }
 
 impl fmt::Display for Endpoint {
