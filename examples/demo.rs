@@ -61,6 +61,7 @@ fn main() -> ExitCode {
     }
     let verdict = || judge(&devices, server.database().rows());
     stage.play_until(|| verdict().lost.is_empty());
+    let early = stage.is_interrupted();
     let code = stage.stop();
 
     let (verdict, database) = (verdict(), server.database());
@@ -72,8 +73,12 @@ fn main() -> ExitCode {
     println!("  out of order or dropped as late {:>5}", verdict.disorder.len() + database.late().len());
     println!("  wrong                           {:>5}", verdict.misattributed.len() + verdict.forbidden.len());
     println!("  exit code of the agent          {:>5}", code.map_or("none".to_owned(), |code| code.to_string()));
-    verdict.assert_complete();
-    database.assert_sound();
+    if early {
+        println!("Stopped early: what is missing was still on its way, on disk.");
+    } else {
+        verdict.assert_complete();
+        database.assert_sound();
+    }
     if code == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -115,7 +120,13 @@ impl Stage<'_> {
     /// Tells the next turn of the story, after what has happened until now.
     fn say(&mut self, what: &str) {
         self.show();
-        println!("\n--- {what} ---\n");
+        if !self.is_interrupted() {
+            println!("\n--- {what} ---\n");
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     fn play(&mut self, time: Duration) {
@@ -126,7 +137,7 @@ impl Stage<'_> {
     /// Shows what happens until `done` or Ctrl-C.
     fn play_until(&mut self, mut done: impl FnMut() -> bool) {
         let deadline = Instant::now() + support::PATIENCE;
-        while !done() && !self.interrupted.load(Ordering::Relaxed) {
+        while !done() && !self.is_interrupted() {
             self.show();
             assert!(self.agent.is_running(), "the agent has ended:\n{}", self.agent.log());
             assert!(Instant::now() < deadline, "nothing more happens:\n{}", self.agent.log());
@@ -156,7 +167,7 @@ impl Stage<'_> {
     /// Stops the agent; its exit code.
     fn stop(mut self) -> Option<i32> {
         // A terminal sends Ctrl-C to the agent too.
-        let told = self.interrupted.load(Ordering::Relaxed) && self.agent.ends_within(Duration::from_secs(1));
+        let told = self.is_interrupted() && self.agent.ends_within(Duration::from_secs(1));
         if !told {
             self.agent.sigterm();
         }
