@@ -1,6 +1,6 @@
 //! One device: polls its cycles when they are due and submits what was read.
 //!
-//! A shell over [`Session`] (the connection and the requests), [`Schedule`] (when) and [`Health`] (what is
+//! A shell over [`Session`] (the connection and the requests), [`Schedule`] (when) and [`crate::health`] (what is
 //! worth a line). One poll runs at a time; the next tick is armed when it has ended and its readings are
 //! accepted, so a slow device or a slow aggregator skips ticks and queues nothing.
 

@@ -55,7 +55,7 @@ pub enum PostError {
         status: u16,
         /// The beginning of the answer, fit to be printed.
         excerpt: String,
-        /// How long the server wants to be left alone, at most [`MAX_RETRY_AFTER`].
+        /// How long the server wants to be left alone, at most [`super::MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
     /// A redirect, which is never followed: whoever answered is not the agent API.
