@@ -28,6 +28,12 @@ pub fn seconds(duration: Duration) -> impl fmt::Display {
     humantime::format_duration(Duration::from_millis(millis(duration) / step * step))
 }
 
+/// `1 device`, `2 devices`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +45,14 @@ mod tests {
         struct Outer(#[source] std::io::Error);
         let error = Outer(std::io::Error::other("disk on fire"));
         assert_eq!(Chain(&error).to_string(), "cannot store: disk on fire");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [count(0, "point"), count(1, "device"), count(2, "request")],
+            ["0 points", "1 device", "2 requests"]
+        );
     }
 
     #[test]

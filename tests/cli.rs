@@ -127,3 +127,15 @@ fn a_missing_configuration_exits_78_and_names_the_file() {
         assert!(stderr.contains("pattoo_agent_modbustcpd.yaml"), "{stderr}");
     }
 }
+
+#[test]
+fn what_the_readme_shows_of_check_is_what_it_prints() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = readme.split("check --config_dir config\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut home = home();
+    home.set_variable("HOME", "/home/pattoo");
+    let Finished { code, stdout, stderr } =
+        home.output(&["check", "--config_dir", root.join("config").to_str().unwrap()]);
+    assert_eq!((code, &*stderr, &*stdout), (Some(0), "", shown));
+}

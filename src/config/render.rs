@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Point};
-use crate::phrase::seconds;
+use crate::phrase::{count, seconds};
 
 const HEADS: [&str; 6] = ["device", "unit", "table", "registers", "points", "interval"];
 
@@ -23,8 +23,7 @@ pub fn summary(config: &Config) -> String {
     }
     text.push('\n');
     table(&mut text, &rows(&config.points));
-    let (devices, points) = (config.devices.len(), config.points.len());
-    let _ = write!(text, "\n{devices} devices, {points} points.");
+    let _ = write!(text, "\n{}, {}", count(config.devices.len(), "device"), count(config.points.len(), "point"));
     text
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::assemble;
 use super::exit::Exit;
 use crate::config;
+use crate::phrase::count;
 
 /// Prints every fault to stderr, or else what will be polled to stdout.
 #[must_use]
@@ -28,6 +29,6 @@ pub fn check(config_dir: &Path) -> Exit {
         .map(|cycle| cycle.blocks.len())
         .sum();
     let summary = config::render::summary(&loaded.config);
-    writeln!(std::io::stdout(), "{summary}\n{requests} requests read every point once.").ok();
+    writeln!(std::io::stdout(), "{summary}, each of them read once by {}.", count(requests, "request")).ok();
     Exit::Done
 }

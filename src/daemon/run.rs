@@ -27,7 +27,7 @@ use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
 use crate::pattoo::payload::Catalogue;
 use crate::pattoo::post::Poster;
 use crate::pattoo::{agent_id, hostname};
-use crate::phrase::Chain;
+use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
 
 /// Runs the agent with the configuration in `config_dir` until it is told to stop.
@@ -106,11 +106,12 @@ fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], s
     let requests: usize = devices.iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
     tracing::info!(
         code = 1070,
-        "started {PROGRAM} {}: {} devices, {} points, {requests} requests per cycle, {} batches on disk; \
+        "started {PROGRAM} {}: {}, {}, {} per cycle, {} batches on disk; \
          posting to {} port {} as agent {} on {}",
         env!("CARGO_PKG_VERSION"),
-        config.devices.len(),
-        config.points.len(),
+        count(config.devices.len(), "device"),
+        count(config.points.len(), "point"),
+        count(requests, "request"),
         spool.batches(),
         config.server_host,
         config.server_port,
