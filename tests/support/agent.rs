@@ -119,9 +119,25 @@ impl Home {
         self.start(&["run", "--config_dir", self.config_dir().to_str().expect("a path in UTF-8")])
     }
 
+    /// Starts the agent in the foreground below another program, which gets these arguments first.
+    pub fn run_under(&self, program: &str, arguments: &[String]) -> Agent {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&self.binary);
+        self.spawn(command, &["run", "--config_dir", self.config_dir().to_str().expect("a path in UTF-8")])
+    }
+
+    /// The process that the agent says it is, while it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        let pid = fs::read_to_string(self.path().join("run/pid/pattoo_agent_modbustcpd.pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    }
+
     /// Starts the agent with these arguments.
     pub fn start(&self, arguments: &[&str]) -> Agent {
-        let mut command = Command::new(&self.binary);
+        self.spawn(Command::new(&self.binary), arguments)
+    }
+
+    fn spawn(&self, mut command: Command, arguments: &[&str]) -> Agent {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("PATTOO_CONFIGDIR").current_dir(self.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

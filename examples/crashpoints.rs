@@ -1,0 +1,78 @@
+//! Ends the real agent at each of its system calls and looks at what its next life makes of the rest:
+//! `cargo run --release --example crashpoints` tries all points, `-- --sample STEP LIMIT` some of them,
+//! `-- Scene call N` one. Prints how many were tried; exits with 1 when anything was lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a program for developers"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+
+use support::crashpoints::{Blow, CALLS, ERRORS, Point, Scene, attempt, is_possible, try_all};
+
+fn main() -> ExitCode {
+    if !is_possible() {
+        println!("strace is not there, or may not trace; nothing was tried");
+        return ExitCode::FAILURE;
+    }
+    let binary = binary();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (step, limit) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (1, usize::MAX),
+        ["--sample", step, limit] => (step.parse().unwrap(), limit.parse().unwrap()),
+        [scene, call, n] => {
+            let scene = Scene::ALL.into_iter().find(|known| format!("{known:?}") == scene).unwrap();
+            let call = CALLS.into_iter().find(|known| *known == call).unwrap();
+            let point = Point { scene, call, n: n.parse().unwrap(), blow: Blow::Kill };
+            println!("{point}: {:?}", attempt(&binary, point));
+            return ExitCode::SUCCESS;
+        }
+        _ => panic!("usage: crashpoints [--sample STEP LIMIT | SCENE CALL N]"),
+    };
+    let blows = std::iter::once(Blow::Kill).chain(ERRORS.map(Blow::Error));
+    let mut work: Vec<_> = blows
+        .flat_map(|blow| CALLS.into_iter().map(move |call| (call, blow)))
+        .filter(|(call, blow)| *blow == Blow::Kill || !matches!(*call, "sendto" | "mkdir"))
+        .flat_map(|(call, blow)| Scene::ALL.into_iter().map(move |scene| (scene, call, blow)))
+        .collect();
+    work.reverse();
+    let (work, results) = (Mutex::new(work), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let next = work.lock().unwrap().pop();
+                    let Some((scene, call, blow)) = next else { return };
+                    let series = try_all(&binary, scene, call, blow, step, limit);
+                    println!("{:<36} tried {:>4}  failed {:>3}", series.what, series.tried, series.failures.len());
+                    results.lock().unwrap().push(series);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    let (tried, failed): (usize, usize) =
+        results.iter().fold((0, 0), |(tried, failed), series| (tried + series.tried, failed + series.failures.len()));
+    for (point, why) in results.iter().flat_map(|series| &series.failures).take(20) {
+        println!("\n{point}\n{why}");
+    }
+    println!("points tried : {tried}\nLOST or wrong: {failed}\nVERDICT {}", if failed == 0 { "PASS" } else { "FAIL" });
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// The agent of the same profile, built if need be.
+fn binary() -> PathBuf {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--profile", profile, "--bins"]).status();
+    assert!(built.is_ok_and(|status| status.success()), "the agent does not build");
+    let directory = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+    directory.join("pattoo_agent_modbustcpd")
+}
