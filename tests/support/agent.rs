@@ -114,6 +114,11 @@ impl Home {
         files.iter().filter_map(|path| fs::read(path).ok()).collect()
     }
 
+    /// How many batches were set aside as damaged.
+    pub fn quarantined(&self) -> usize {
+        fs::read_dir(self.spool().join("quarantine")).map_or(0, Iterator::count)
+    }
+
     /// Starts the agent in the foreground.
     pub fn run(&self) -> Agent {
         self.start(&["run", "--config_dir", self.config_dir().to_str().expect("a path in UTF-8")])

@@ -27,8 +27,19 @@ use super::{PATIENCE, python};
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The system calls by which anything can be lost.
-pub const CALLS: [&str; 10] =
-    ["openat", "write", "fsync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "sendto"];
+pub const CALLS: [&str; 11] = [
+    "openat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "sendto",
+];
 
 /// What the disk can say instead of obeying.
 pub const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EMFILE", "EROFS", "EDQUOT"];
@@ -138,7 +149,13 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
     }
     stage.owed.extend(rows_of(&on_disk));
     stage.owed.extend(rows_of(&stage.server.database()));
-    next_life(&stage).map_err(|why| format!("{why}\n--- log of the life that was struck ---\n{}", agent.log()))
+    let tried = next_life(&stage).and_then(|tried| match stage.home.quarantined() {
+        n if n > usize::from(point.scene == Scene::Leftovers) => {
+            Err("a batch was visible before it was whole".to_owned())
+        }
+        _ => Ok(tried),
+    });
+    tried.map_err(|why| format!("{why}\n--- log of the life that was struck ---\n{}", agent.log()))
 }
 
 /// The batches under their final names: what is a whole body; a file that is not is the scene's own damage.
@@ -209,6 +226,9 @@ fn next_life(stage: &Stage) -> Result<Tried, String> {
     let wrong = [&verdict.duplicate, &verdict.disorder, &verdict.misattributed, &verdict.forbidden];
     if wrong.iter().any(|list| !list.is_empty()) {
         return Err(format!("{wrong:#?}"));
+    }
+    if !database.late().is_empty() {
+        return Err(format!("dropped as late by the server: {:?}", database.late()));
     }
     // A blow may cost one repetition of what was posted but not yet recorded as delivered.
     if database.posted_again() > 1 {
