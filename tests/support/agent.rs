@@ -194,12 +194,6 @@ impl Agent {
         self.output.text.lock().expect("no reader panics").stdout.clone()
     }
 
-    /// The lines of its log so far that contain all of `words`.
-    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
-        let log = self.log();
-        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
-    }
-
     /// Waits until `condition` holds; fails the test with the log when it does not, or when the agent dies.
     pub fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;

@@ -249,13 +249,13 @@ impl Shared {
             }
             Mode::Ok => Some((status, String::new(), &b"error"[..])),
         };
+        // Under the lock, so that no stop and no next post can come between the answer and its record.
+        let mut state = self.state();
+        state.at_once -= 1;
+        if let Some((status, extra, text)) = status_and_extra
+            && http::answer(&mut stream, status, &extra, text)
         {
-            let mut state = self.state();
-            state.at_once -= 1;
-            state.posts[post].status = status_and_extra.as_ref().map(|(status, ..)| *status);
-        }
-        if let Some((status, extra, text)) = status_and_extra {
-            http::answer(&mut stream, status, &extra, text);
+            state.answered(post, &mode, status);
         }
     }
 
@@ -290,10 +290,18 @@ impl State {
             _ => verdict(&head, &body),
         };
         if mode.stores() && status == 200 {
-            self.database.post(&head, &body, mode == Mode::Ok);
+            self.database.store(&head, &body);
         }
         self.posts.push(Post { head, body, at: Instant::now(), status: None });
         (self.posts.len() - 1, mode, status)
+    }
+
+    fn answered(&mut self, post: usize, mode: &Mode, status: u16) {
+        let post = &mut self.posts[post];
+        post.status = Some(status);
+        if (mode, status) == (&Mode::Ok, 200) {
+            self.database.acknowledged(&post.head, &post.body);
+        }
     }
 }
 

@@ -93,24 +93,27 @@ impl Database {
         assert!(self.disorder.is_empty(), "timestamps of posts must rise: {:#?}", self.disorder);
     }
 
-    /// Stores the body of a post that is answered 200, or (`answered` false) that the agent will not know of.
-    pub fn post(&mut self, head: &Head, body: &[u8], answered: bool) {
-        let from = head.line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        let Ok(Value::Object(parsed)) = serde_json::from_slice(body) else { return };
-        if parsed["pattoo_agent_id"].as_str() != Some(from) {
-            self.invalid.push(format!("posted by {from}: {}", parsed["pattoo_agent_id"]));
+    /// Stores a post that deserves 200.
+    pub fn store(&mut self, head: &Head, body: &[u8]) {
+        let stated: Value = serde_json::from_slice(body).unwrap_or_default();
+        if stated["pattoo_agent_id"].as_str() != Some(sender(head)) {
+            self.invalid.push(format!("posted by {}: {}", sender(head), stated["pattoo_agent_id"]));
         }
         if head.header("content-length").is_none() {
             self.invalid.push("no content length".to_owned());
         }
-        if answered && let Some(timestamp) = parsed["pattoo_agent_timestamp"].as_u64() {
-            match self.last_post.insert(from.to_owned(), (timestamp, body.to_vec())) {
-                Some(last) if last == (timestamp, body.to_vec()) => self.posted_again += 1,
-                Some((last, _)) if last >= timestamp => self.disorder.push(format!("{timestamp} after {last}")),
-                _ => {}
-            }
-        }
         self.ingest(body);
+    }
+
+    /// The agent has been told 200: it may never send this body again, nor an older one.
+    pub fn acknowledged(&mut self, head: &Head, body: &[u8]) {
+        let stated: Value = serde_json::from_slice(body).unwrap_or_default();
+        let timestamp = stated["pattoo_agent_timestamp"].as_u64().unwrap_or_default();
+        match self.last_post.insert(sender(head).to_owned(), (timestamp, body.to_vec())) {
+            Some(last) if last == (timestamp, body.to_vec()) => self.posted_again += 1,
+            Some((last, _)) if last >= timestamp => self.disorder.push(format!("{timestamp} after {last}")),
+            _ => {}
+        }
     }
 
     /// Ingests a body, from a post or from a file that is still to be posted.
@@ -190,6 +193,11 @@ impl Database {
             self.late.push(row);
         }
     }
+}
+
+/// The agent id in the path of a post.
+fn sender(head: &Head) -> &str {
+    head.line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default()
 }
 
 /// Whether these are exactly the keys of a post.

@@ -45,8 +45,8 @@ fn read_line(reader: &mut impl BufRead) -> Option<String> {
     Some(line.strip_suffix("\r\n")?.to_owned())
 }
 
-/// Sends a whole answer with the headers of the real server and one more, if any; an agent that has gone away is its own loss.
-pub fn answer(stream: &mut TcpStream, status: u16, extra: &str, body: &[u8]) {
+/// Sends a whole answer with the headers of the real server and one more, if any; whether it left.
+pub fn answer(stream: &mut TcpStream, status: u16, extra: &str, body: &[u8]) -> bool {
     let length = if status == 204 { String::new() } else { format!("Content-Length: {}", body.len()) };
     let lines = [
         format!("HTTP/1.1 {status} {}", reason(status)),
@@ -58,7 +58,7 @@ pub fn answer(stream: &mut TcpStream, status: u16, extra: &str, body: &[u8]) {
     ];
     let head: Vec<u8> =
         lines.iter().filter(|line| !line.is_empty()).flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
-    stream.write_all(&[&head, &b"\r\n"[..], body].concat()).ok();
+    stream.write_all(&[&head, &b"\r\n"[..], body].concat()).is_ok()
 }
 
 /// Announces 20 bytes and sends two.
