@@ -12,13 +12,13 @@
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`].
+//! [`backoff`], [`batch`], [`timeline`]. [`clock`] reads the clocks that they are told.
 //!
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
 //! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus` in
 //! `modbus::link`, `awc` in `pattoo::post`, `serde_yaml` in `config`, `std::fs` in `config`, `spool`,
-//! `pattoo::agent_id` and `daemon`.
+//! `pattoo::agent_id`, `daemon`, and in `clock` for the boot id.
 
 pub mod actors;
 pub mod backoff;
@@ -36,3 +36,4 @@ pub mod phrase;
 pub mod reading;
 pub mod schedule;
 pub mod spool;
+pub mod timeline;
