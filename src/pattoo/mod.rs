@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`identity`] | agent, series and the checksum by which the server knows a series; pure |
 //! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
+//! | [`restamp`] | a stored body of undated readings → the same body, dated; pure |
 //! | [`json`] | strings and floats as Python writes them; pure |
 //! | [`post`] | one attempt to deliver one body; the only file that names `awc` |
 //! | [`agent_id`] | the file that holds the agent id |
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod json;
 pub mod payload;
 pub mod post;
+pub mod restamp;
 pub mod small_file;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::reading::{PointId, Reading, Timestamp, Value};
 const VALUE_LIMIT: f64 = 1e29;
 
 /// The server sorts posts by name, and names begin with the timestamp as text: it must keep its 13 digits.
-const TIMESTAMP_DIGITS: usize = 13;
+pub(super) const TIMESTAMP_DIGITS: usize = 13;
 
 /// What follows the pairs, and what ends the body.
 const BETWEEN_PAIRS_AND_ROWS: &[u8] = b"},\"datapoint_pairs\":[";
