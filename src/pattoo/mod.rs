@@ -6,6 +6,7 @@
 //! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
 //! | [`restamp`] | a stored body of undated readings → the same body, dated; pure |
 //! | [`json`] | strings and floats as Python writes them; pure |
+//! | [`body`] | stored bodies read again: checked, merged, taken apart; pure |
 //! | [`post`] | one attempt to deliver one body; the only file that names `awc` |
 //! | [`agent_id`] | the file that holds the agent id |
 //! | [`hostname`] | the host name that is part of every series, and the file that remembers it |
@@ -17,6 +18,7 @@
 //! one such body stops the ingestion of every agent of that server.
 
 pub mod agent_id;
+pub mod body;
 pub mod fqdn;
 pub mod hostname;
 pub mod identity;

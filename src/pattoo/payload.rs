@@ -24,7 +24,7 @@ use super::json;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
 /// The server's ingester hangs on numbers of 10³⁰ and more; a digit less is a margin.
-const VALUE_LIMIT: f64 = 1e29;
+pub(super) const VALUE_LIMIT: f64 = 1e29;
 
 /// The server sorts posts by name, and names begin with the timestamp as text: it must keep its 13 digits.
 pub(super) const TIMESTAMP_DIGITS: usize = 13;
