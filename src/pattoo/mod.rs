@@ -19,10 +19,12 @@
 
 pub mod agent_id;
 pub mod body;
+pub mod consignment;
 pub mod fqdn;
 pub mod hostname;
 pub mod identity;
 pub mod json;
+pub mod parts;
 pub mod payload;
 pub mod post;
 pub mod restamp;
