@@ -1,8 +1,8 @@
 //! What has been accepted and is not on disk yet: the open batch, and sealed ones that wait their turn.
 //!
-//! Pure: given readings and `now`, it says what to hand over. A batch is sealed at [`MAX_DATAPOINTS`],
-//! at [`MAX_BYTES`], or when the caller's flush timer fires. Its stamp is the wall clock's, but always
-//! greater than the stamp before it, because the server reads batches in the order of their stamps.
+//! Pure: given readings and a source of stamps, it says what to hand over. A batch is sealed at
+//! [`MAX_DATAPOINTS`], at [`MAX_BYTES`], when the caller's flush timer fires, and between readings that have
+//! dates and readings that wait for them: a batch holds one kind only.
 //! Memory is bounded by [`MAX_PENDING_BYTES`]: past it the oldest sealed batch gives way, and its
 //! datapoints are returned to be counted as lost.
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::pattoo::payload::{Catalogue, Encoder};
 use crate::reading::{Reading, Timestamp};
+use crate::timeline::Stamp;
 
 /// No batch holds more datapoints.
 pub const MAX_DATAPOINTS: usize = 5_000;
@@ -26,6 +27,8 @@ pub const MAX_PENDING_BYTES: usize = 8 << 20;
 pub struct Batch {
     /// The body's `pattoo_agent_timestamp`.
     pub at: Timestamp,
+    /// Whether that and the stamps of its readings are dates, or boot times that wait for them.
+    pub dated: bool,
     /// How many datapoints it holds.
     pub datapoints: usize,
     /// The JSON text.
@@ -45,44 +48,58 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Batcher {
     encoder: Encoder,
+    /// Whether the readings of the open batch have dates.
+    dated: bool,
     sealed: VecDeque<Arc<Batch>>,
     sealed_bytes: usize,
-    last: Timestamp,
     handed_over: bool,
 }
 
 impl Batcher {
-    /// Nothing accepted yet; the first stamp will be greater than `last`, the newest on disk.
+    /// Nothing accepted yet.
     #[must_use]
-    pub fn new(catalogue: Arc<Catalogue>, last: Timestamp) -> Self {
-        Self { encoder: Encoder::new(catalogue), sealed: VecDeque::new(), sealed_bytes: 0, last, handed_over: false }
+    pub fn new(catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            encoder: Encoder::new(catalogue),
+            dated: true,
+            sealed: VecDeque::new(),
+            sealed_bytes: 0,
+            handed_over: false,
+        }
     }
 
-    /// Takes over `readings`, sealing batches as they fill.
-    pub fn accept(&mut self, readings: &[Reading], now: Timestamp) -> Accepted {
+    /// Takes over `readings`, sealing batches as they fill; `stamp` says with what, given whether the readings
+    /// of the batch have dates.
+    pub fn accept(&mut self, readings: &[Reading], stamp: impl Fn(bool) -> Timestamp) -> Accepted {
         let mut accepted = Accepted::default();
         for reading in readings {
+            let dated = matches!(Stamp::read(reading.at), Stamp::At(_));
+            if dated != self.dated {
+                accepted.displaced += self.seal(&stamp);
+                self.dated = dated;
+            }
             if self.encoder.push(reading).is_err() {
                 accepted.not_sendable += 1;
             } else if self.encoder.datapoints() >= MAX_DATAPOINTS || self.encoder.bytes() >= SEAL_AT_BYTES {
-                accepted.displaced += self.seal(now);
+                accepted.displaced += self.seal(&stamp);
             }
         }
         accepted
     }
 
-    /// Closes the open batch, if it holds anything; returns how many older datapoints were displaced by it.
-    pub fn seal(&mut self, now: Timestamp) -> usize {
-        if self.encoder.is_empty() {
+    /// Closes the open batch, if it holds anything; returns how many datapoints were displaced by it.
+    pub fn seal(&mut self, stamp: impl Fn(bool) -> Timestamp) -> usize {
+        let datapoints = self.encoder.datapoints();
+        if datapoints == 0 {
             return 0;
         }
-        let at = now.max(Timestamp::from_millis(self.last.as_millis() + 1));
-        let datapoints = self.encoder.datapoints();
-        // A clock that is not set yet gives no stamp that the server can sort: the batch stays open.
-        let Ok(body) = self.encoder.finish(at) else { return 0 };
-        self.last = at;
+        let at = stamp(self.dated);
+        let Ok(body) = self.encoder.finish(at) else {
+            // No stamp of the timeline is refused; were one, the batch must not grow for ever.
+            return self.encoder.clear();
+        };
         self.sealed_bytes += body.len();
-        self.sealed.push_back(Arc::new(Batch { at, datapoints, body }));
+        self.sealed.push_back(Arc::new(Batch { at, dated: self.dated, datapoints, body }));
         self.displace()
     }
 
@@ -138,13 +155,14 @@ const SEAL_AT_BYTES: usize = MAX_BYTES - 8 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::time::Duration;
 
     use super::*;
     use crate::pattoo::identity::{Agent, AgentId, DataType, Series};
     use crate::reading::{PointId, Value};
 
-    fn batcher(last: u64) -> Batcher {
+    fn batcher() -> Batcher {
         let agent = Agent::new(AgentId::from_bytes([7; 32]), "host").unwrap();
         let interval = Duration::from_secs(10);
         let series: Vec<_> = (0..100)
@@ -154,7 +172,7 @@ mod tests {
             })
             .collect();
         let catalogue = Catalogue::new(&agent, interval, &series).unwrap();
-        Batcher::new(Arc::new(catalogue), Timestamp::from_millis(last))
+        Batcher::new(Arc::new(catalogue))
     }
 
     fn readings(count: u32, at: Timestamp) -> Vec<Reading> {
@@ -163,12 +181,19 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+    /// A millisecond later each time.
+    fn stamps() -> impl Fn(bool) -> Timestamp {
+        let last = Cell::new(NOW);
+        move |_| last.replace(last.get().after(Duration::from_millis(1)))
+    }
+
     #[test]
     fn a_batch_is_sealed_when_full_and_when_flushed() {
-        let mut batcher = batcher(0);
-        assert_eq!(batcher.accept(&readings(12_345, NOW), NOW), Accepted::default());
+        let mut batcher = batcher();
+        let stamps = stamps();
+        assert_eq!(batcher.accept(&readings(12_345, NOW), &stamps), Accepted::default());
         assert!(batcher.is_open());
-        batcher.seal(NOW);
+        batcher.seal(&stamps);
         let mut sizes = Vec::new();
         while let Some(batch) = batcher.hand_over() {
             assert!(batch.body.len() <= MAX_BYTES);
@@ -180,22 +205,27 @@ mod tests {
     }
 
     #[test]
-    fn stamps_only_go_up_whatever_the_clock_does() {
-        let mut batcher = batcher(NOW.as_millis() + 5);
-        let mut stamps = Vec::new();
-        for now in [NOW, NOW, NOW.after(Duration::from_secs(9)), NOW] {
-            batcher.accept(&readings(1, NOW), now);
-            batcher.seal(now);
-            stamps.push(batcher.hand_over().unwrap().at.as_millis() - NOW.as_millis());
+    fn readings_with_dates_and_without_are_never_in_one_batch() {
+        let mut batcher = batcher();
+        let undated = Stamp::Undated(Duration::from_secs(50)).written();
+        let stamp = |dated| if dated { NOW } else { undated };
+        for at in [NOW, undated, undated, NOW] {
+            batcher.accept(&readings(1, at), stamp);
+        }
+        batcher.seal(stamp);
+        let mut handed = Vec::new();
+        while let Some(batch) = batcher.hand_over() {
+            handed.push((batch.dated, batch.at, batch.datapoints));
             batcher.stored();
         }
-        assert_eq!(stamps, [6, 7, 9_000, 9_001]);
+        assert_eq!(handed, [(true, NOW, 1), (false, undated, 2), (true, NOW, 1)]);
     }
 
     #[test]
     fn one_batch_is_handed_over_at_a_time_and_stays_first_when_refused() {
-        let mut batcher = batcher(0);
-        batcher.accept(&readings(10_000, NOW), NOW);
+        let mut batcher = batcher();
+        let stamps = stamps();
+        batcher.accept(&readings(10_000, NOW), &stamps);
         let first = batcher.hand_over().unwrap();
         assert_eq!(batcher.hand_over(), None);
         batcher.refused();
@@ -206,12 +236,13 @@ mod tests {
 
     #[test]
     fn when_memory_is_full_the_oldest_gives_way_but_never_the_one_being_stored() {
-        let mut batcher = batcher(0);
-        batcher.accept(&readings(5_000, NOW), NOW);
+        let mut batcher = batcher();
+        let stamps = stamps();
+        batcher.accept(&readings(5_000, NOW), &stamps);
         let in_flight = batcher.hand_over().unwrap();
         let mut displaced = 0;
         for _ in 0..100 {
-            displaced += batcher.accept(&readings(5_000, NOW), NOW).displaced;
+            displaced += batcher.accept(&readings(5_000, NOW), &stamps).displaced;
         }
         assert!(displaced > 0 && displaced % 5_000 == 0);
         assert!(batcher.sealed_bytes <= MAX_PENDING_BYTES);
@@ -230,23 +261,22 @@ mod tests {
 
     #[test]
     fn what_the_server_would_die_on_is_counted_and_not_taken() {
-        let mut batcher = batcher(0);
+        let mut batcher = batcher();
+        let stamps = stamps();
         let mut poison = readings(4, NOW);
         poison[0].value = Value::Float(f64::NAN);
         poison[1].value = Value::Float(1e30);
         poison[2].point = PointId(100);
-        assert_eq!(batcher.accept(&poison, NOW), Accepted { not_sendable: 3, displaced: 0 });
-        batcher.seal(NOW);
+        assert_eq!(batcher.accept(&poison, &stamps), Accepted { not_sendable: 3, displaced: 0 });
+        batcher.seal(&stamps);
         assert_eq!(batcher.hand_over().unwrap().datapoints, 1);
     }
 
     #[test]
-    fn a_clock_that_is_not_set_leaves_the_batch_open() {
-        let mut batcher = batcher(0);
-        batcher.accept(&readings(1, NOW), Timestamp::from_millis(50_000));
-        batcher.seal(Timestamp::from_millis(50_000));
-        assert!(batcher.is_open() && batcher.hand_over().is_none());
-        batcher.seal(NOW);
-        assert!(batcher.hand_over().is_some());
+    fn a_stamp_that_no_body_can_have_costs_the_batch_and_is_counted() {
+        let mut batcher = batcher();
+        batcher.accept(&readings(3, NOW), stamps());
+        assert_eq!(batcher.seal(|_| Timestamp::from_millis(50_000)), 3);
+        assert!(batcher.is_empty());
     }
 }

@@ -5,7 +5,11 @@
 //! the server has said so; whatever else happens to it is a drop under a [`Reason`]. Nothing leaves
 //! uncounted: a new way to lose a reading needs a new reason here first.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::spool::Tally;
 
 /// Why a datapoint was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +46,10 @@ impl Reason {
 pub struct Books {
     accepted: AtomicU64,
     stored: AtomicU64,
-    delivered: AtomicU64,
+    direct: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
     overruns: AtomicU64,
+    disk: Mutex<Tally>,
 }
 
 impl Books {
@@ -58,9 +63,9 @@ impl Books {
         add(&self.stored, count);
     }
 
-    /// The server has taken over `count` datapoints.
-    pub fn deliver(&self, count: usize) {
-        add(&self.delivered, count);
+    /// The server has taken over `count` datapoints that the disk had refused.
+    pub fn deliver_from_memory(&self, count: usize) {
+        add(&self.direct, count);
     }
 
     /// `count` datapoints are lost.
@@ -71,6 +76,11 @@ impl Books {
     /// `count` polls were skipped because the one before them still ran.
     pub fn overrun(&self, count: u64) {
         self.overruns.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// What became of everything that was put on disk.
+    pub fn on_disk(&self, tally: Tally) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = tally;
     }
 
     /// Readings taken over so far.
@@ -85,10 +95,10 @@ impl Books {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Datapoints delivered so far, those of earlier runs included.
+    /// Datapoints delivered so far without having been on disk.
     #[must_use]
-    pub fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
+    pub fn delivered_from_memory(&self) -> u64 {
+        self.direct.load(Ordering::Relaxed)
     }
 
     /// Datapoints lost so far under `reason`.
@@ -103,11 +113,38 @@ impl Books {
         self.overruns.load(Ordering::Relaxed)
     }
 
-    /// Readings accepted that are neither on disk nor dropped: in memory, about to be stored.
+    /// The spool's part of the books, over all runs.
+    #[must_use]
+    pub fn disk(&self) -> Tally {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readings accepted that are neither on disk nor delivered nor dropped: in memory, about to be stored.
     #[must_use]
     pub fn in_memory(&self) -> u64 {
         let dropped: u64 = Reason::ALL.iter().map(|&reason| self.dropped(reason)).sum();
-        self.accepted().saturating_sub(self.stored() + dropped)
+        self.accepted().saturating_sub(self.stored() + self.delivered_from_memory() + dropped)
+    }
+}
+
+impl fmt::Display for Books {
+    /// Where every reading of this run and of what was on disk before it is, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let disk = self.disk();
+        write!(
+            f,
+            "readings accepted {}, found on disk {}; delivered {}, on disk {}, in memory {}, quarantined {}, evicted {}, \
+             vanished {}",
+            self.accepted(),
+            disk.found,
+            disk.delivered + self.delivered_from_memory(),
+            disk.on_disk,
+            self.in_memory(),
+            disk.quarantined,
+            disk.evicted(),
+            disk.vanished,
+        )?;
+        Reason::ALL.iter().try_for_each(|&reason| write!(f, ", {} {}", reason.as_str(), self.dropped(reason)))
     }
 }
 

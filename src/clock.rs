@@ -33,6 +33,17 @@ pub struct Moment {
     pub boot: Duration,
 }
 
+impl Moment {
+    /// Whether the wall clock was set by `step` or more between this moment and `later`.
+    #[must_use]
+    pub fn has_stepped(self, later: Self, step: Duration) -> bool {
+        let real = later.boot.saturating_sub(self.boot);
+        let shown = later.wall.since(self.wall);
+        let back = self.wall.since(later.wall);
+        back + real.saturating_sub(shown) >= step || shown.saturating_sub(real) >= step
+    }
+}
+
 /// What both clocks show now.
 #[must_use]
 pub fn now() -> Moment {
@@ -84,6 +95,25 @@ mod tests {
         let second = now();
         assert!(second.boot > first.boot);
         assert!(wall().since(first.wall) < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_from_one_that_goes() {
+        let moment = |wall, boot| Moment { wall: Timestamp::from_millis(wall), boot: Duration::from_millis(boot) };
+        let step = Duration::from_secs(2);
+        let cases = [
+            (moment(60_000, 60_000), false),
+            (moment(61_999, 60_000), false),
+            (moment(62_000, 60_000), true),
+            (moment(58_001, 60_000), false),
+            (moment(58_000, 60_000), true),
+            (moment(0, 1), false),
+        ];
+        for (later, stepped) in cases {
+            assert_eq!(moment(0, 0).has_stepped(later, step), stepped, "{later:?}");
+        }
+        assert!(moment(10_000, 0).has_stepped(moment(8_000, 0), step));
+        assert!(!moment(10_000, 0).has_stepped(moment(9_000, 500), step));
     }
 
     #[test]

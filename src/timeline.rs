@@ -68,6 +68,8 @@ pub struct Timeline {
     repeats: Timestamp,
     hold: Option<Hold>,
     release: Option<Release>,
+    /// The boot times on batches of undated readings.
+    seals: Track,
     state: ClockState,
 }
 
@@ -86,6 +88,7 @@ impl Timeline {
             repeats: Timestamp::default(),
             hold: None,
             release: None,
+            seals: Track::default(),
             state: ClockState::Good,
         }
     }
@@ -137,6 +140,26 @@ impl Timeline {
         let line = self.advance(now).unwrap_or_default();
         self.newest = line.max(next(self.newest));
         self.newest
+    }
+
+    /// What to write on a batch of undated readings that is closed at `now`: its boot time, greater than those
+    /// of all such batches before it. Its date will be before every later [`seal`](Self::seal).
+    pub fn seal_undated(&mut self, now: Moment) -> Timestamp {
+        // A hold that is over takes in no later instant.
+        let boot = if self.hold.is_some() { now.boot } else { self.release.map_or(now.boot, |release| release.until) };
+        let mut seals = std::mem::take(&mut self.seals);
+        let boot = self.undated(boot, &mut seals);
+        self.seals = seals;
+        if let Some(release) = self.release.filter(|_| self.hold.is_none()) {
+            self.newest = self.newest.max(date(release.line.at(boot)));
+        }
+        Stamp::Undated(boot).written()
+    }
+
+    /// What to add to a boot time of the last hold that is over, to date it; `None` when there was none.
+    #[must_use]
+    pub fn offset(&self) -> Option<Duration> {
+        self.release.map(|release| release.line.at.saturating_sub(release.line.boot))
     }
 
     /// The date of an instant in the last hold that is over; `None` for any other instant.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::poster::Store;
+use super::poster::{Kept, Store};
 use super::supervisor::{ExitGuard, Stop};
+use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::{Books, Reason};
-use crate::clock;
 use crate::reading::Reading;
 
 /// Readings of one poll, from a device. After the reply they are the aggregator's: the sender may forget
@@ -28,6 +28,7 @@ pub struct Submit(pub Vec<Reading>);
 #[derive(Debug)]
 pub struct AggregatorActor {
     batcher: Batcher,
+    timekeeper: Timekeeper,
     store: Recipient<Store>,
     books: Arc<Books>,
     flush_interval: Duration,
@@ -42,6 +43,7 @@ impl AggregatorActor {
     #[must_use]
     pub fn new(
         batcher: Batcher,
+        timekeeper: Timekeeper,
         store: Recipient<Store>,
         books: Arc<Books>,
         flush_interval: Duration,
@@ -49,6 +51,7 @@ impl AggregatorActor {
     ) -> Self {
         Self {
             batcher,
+            timekeeper,
             store,
             books,
             flush_interval,
@@ -61,7 +64,7 @@ impl AggregatorActor {
 
     fn flush(&mut self, ctx: &mut Context<Self>) {
         self.flush = None;
-        let displaced = self.batcher.seal(clock::wall());
+        let displaced = self.batcher.seal(|dated| self.timekeeper.seal(dated));
         self.drop_oldest(displaced);
         self.hand_over(ctx);
     }
@@ -85,8 +88,11 @@ impl AggregatorActor {
         };
         let datapoints = batch.datapoints;
         let stored = self.store.send(Store(batch)).into_actor(self).map(move |reply, this, ctx| {
-            if matches!(reply, Ok(Ok(()))) {
-                this.books.store(datapoints);
+            if let Ok(Ok(kept)) = reply {
+                match kept {
+                    Kept::OnDisk => this.books.store(datapoints),
+                    Kept::Delivered => this.books.deliver_from_memory(datapoints),
+                }
                 this.batcher.stored();
                 this.backoff.reset();
                 this.hand_over(ctx);
@@ -110,7 +116,7 @@ impl Handler<Submit> for AggregatorActor {
 
     fn handle(&mut self, Submit(readings): Submit, ctx: &mut Self::Context) {
         self.books.accept(readings.len());
-        let accepted = self.batcher.accept(&readings, clock::wall());
+        let accepted = self.batcher.accept(&readings, |dated| self.timekeeper.seal(dated));
         self.books.lose(Reason::NotSendable, accepted.not_sendable);
         self.drop_oldest(accepted.displaced);
         self.hand_over(ctx);

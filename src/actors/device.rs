@@ -11,6 +11,7 @@ use actix::prelude::*;
 
 use super::aggregator::Submit;
 use super::supervisor::{ExitGuard, Stop};
+use super::timekeeper::Timekeeper;
 use crate::books::{Books, Reason};
 use crate::clock;
 use crate::health::Change;
@@ -21,6 +22,7 @@ use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
 use crate::phrase::{Chain, seconds};
 use crate::reading::Timestamp;
 use crate::schedule::{Grid, Schedule};
+use crate::timeline::Track;
 
 /// What a device actor needs to know, computed once per configuration.
 #[derive(Debug)]
@@ -54,20 +56,30 @@ pub struct DeviceActor {
     schedules: Vec<Schedule>,
     /// Cycles whose last poll got no answer at all: tried again before their next tick.
     unanswered: Vec<bool>,
+    timekeeper: Timekeeper,
     /// `None` while a poll has it.
     session: Option<Session<TcpDial>>,
+    /// The stamps of this device's readings.
+    track: Track,
     _guard: ExitGuard,
 }
 
 impl DeviceActor {
     /// An actor that polls at once and then keeps to its grid.
     #[must_use]
-    pub fn new(settings: Arc<DeviceSettings>, submit: Recipient<Submit>, books: Arc<Books>, guard: ExitGuard) -> Self {
+    pub fn new(
+        settings: Arc<DeviceSettings>,
+        submit: Recipient<Submit>,
+        timekeeper: Timekeeper,
+        books: Arc<Books>,
+        guard: ExitGuard,
+    ) -> Self {
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
         let session = Some(Session::new(TcpDial { endpoint: settings.endpoint.clone(), timeouts: settings.timeouts }));
-        Self { settings, submit, books, schedules, unanswered, session, _guard: guard }
+        let track = Track::default();
+        Self { settings, submit, books, schedules, unanswered, timekeeper, session, track, _guard: guard }
     }
 
     fn arm(&self, ctx: &mut Context<Self>) {
@@ -92,19 +104,20 @@ impl DeviceActor {
             self.schedules[cycle].begin(now);
         }
         let settings = Arc::clone(&self.settings);
-        let submit = self.submit.clone();
+        let (submit, timekeeper) = (self.submit.clone(), self.timekeeper.clone());
+        let mut track = std::mem::take(&mut self.track);
         let poll = async move {
             let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
-            let mut outcome = session.poll(blocks).await;
+            let mut outcome = session.poll(blocks, || timekeeper.stamp(&mut track)).await;
             let readings = std::mem::take(&mut outcome.readings);
             if !readings.is_empty() {
                 // An aggregator that is gone ends the process; nothing to do here.
                 submit.send(Submit(readings)).await.ok();
             }
-            (session, due, outcome)
+            (session, track, due, outcome)
         };
-        ctx.spawn(poll.into_actor(self).map(|(session, due, outcome), this, ctx| {
-            this.session = Some(session);
+        ctx.spawn(poll.into_actor(self).map(|(session, track, due, outcome), this, ctx| {
+            (this.session, this.track) = (Some(session), track);
             this.polled(&due, outcome);
             this.arm(ctx);
         }));

@@ -16,7 +16,9 @@
 //! other actor ends the process with a failure, so that whoever supervises it starts it whole again.
 
 pub mod aggregator;
+pub mod delivery;
 pub mod device;
 pub mod poster;
 pub mod spooler;
 pub mod supervisor;
+pub mod timekeeper;

@@ -1,33 +1,39 @@
-//! The poster: puts batches on disk and delivers what is there, oldest first, one post in flight.
+//! The poster: puts batches on disk; beside it a loop delivers what is there ([`super::delivery`]).
 //!
-//! Two things go on side by side: storing, asked for by the aggregator, and delivering, a loop that sleeps
-//! while the spool is empty or the server refuses. They meet only on disk: a batch is never posted from
-//! memory, so an outage merely makes the queue longer. When the spool thread is gone the actor ends, and
-//! the process with it.
+//! The two meet only on disk, so an outage merely makes the queue longer. The one exception is a disk that
+//! refuses a batch while nothing waits on it: then the batch goes to the server from memory, since no order
+//! can be broken by it. When the spool thread is gone the actor ends, and the process with it.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::Notify;
 
+use super::delivery::{Delivery, Destination, Doorway};
 use super::spooler::{SpoolGone, SpoolThread};
 use super::supervisor::{ExitGuard, Stop};
-use crate::backoff::Backoff;
+use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::books::Books;
 use crate::clock;
-use crate::health::{Change, Health};
-use crate::pattoo::post::{PostError, Poster};
-use crate::phrase::{Chain, seconds};
-use crate::spool::{Quarantined, SpoolError, Stored};
+use crate::health::{Change, Health, QUIET};
+use crate::phrase::{Chain, count};
+use crate::spool::SpoolError;
 
-/// A batch to put on disk, from the aggregator. After `Ok` it survives a crash and the sender may forget it;
-/// after `Err` it is not on disk, and why has been logged.
+/// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither
+/// on disk nor at the server, and why has been logged.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), NotStored>")]
+#[rtype(result = "Result<Kept, NotStored>")]
 pub struct Store(pub Arc<Batch>);
+
+/// Where the batch is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// On disk, whatever crashes.
+    OnDisk,
+    /// At the server, the disk having refused it.
+    Delivered,
+}
 
 /// The spool refused the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,34 +42,32 @@ pub struct NotStored;
 /// The actor between the aggregator and the server.
 pub struct PosterActor {
     spool: SpoolThread,
-    stored: Rc<Notify>,
+    timekeeper: Timekeeper,
+    doorway: Rc<Doorway>,
     delivery: Option<Delivery>,
-    health: Health<Trouble>,
+    health: Health<()>,
+    /// Datapoints that gave way and are not told yet; when the last line about it was.
+    evicted: u64,
+    evicted_told: Option<Duration>,
     _guard: ExitGuard,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
-    Storing,
-    Reading,
-    Posting,
-    Removing,
-}
-
 impl PosterActor {
-    /// An actor that delivers what is in `spool` by `poster`.
+    /// An actor that delivers what is in `spool`.
     #[must_use]
-    pub fn new(poster: Poster, spool: SpoolThread, books: Arc<Books>, guard: ExitGuard) -> Self {
-        let stored = Rc::new(Notify::new());
-        let delivery = Delivery {
-            spool: spool.clone(),
-            poster,
-            stored: Rc::clone(&stored),
-            books,
-            backoff: Backoff::default(),
+    pub fn new(to: Destination, spool: SpoolThread, timekeeper: Timekeeper, guard: ExitGuard) -> Self {
+        let doorway = Rc::<Doorway>::default();
+        let delivery = Delivery::new(to, spool.clone(), timekeeper.clone(), Rc::clone(&doorway));
+        Self {
+            spool,
+            timekeeper,
+            doorway,
+            delivery: Some(delivery),
             health: Health::default(),
-        };
-        Self { spool, stored, delivery: Some(delivery), health: Health::default(), _guard: guard }
+            evicted: 0,
+            evicted_told: None,
+            _guard: guard,
+        }
     }
 }
 
@@ -77,35 +81,74 @@ impl Actor for PosterActor {
 }
 
 impl Handler<Store> for PosterActor {
-    type Result = ResponseActFuture<Self, Result<(), NotStored>>;
+    type Result = ResponseActFuture<Self, Result<Kept, NotStored>>;
 
     fn handle(&mut self, Store(batch): Store, _: &mut Self::Context) -> Self::Result {
         let spool = self.spool.clone();
-        let datapoints = batch.datapoints;
-        let append = async move { spool.append(batch).await };
-        Box::pin(append.into_actor(self).map(move |answer, this, ctx| match answer {
-            Ok(Ok(())) => {
-                this.stored.notify_one();
-                if let Some(Change::Recovered { failures, .. }) = this.health.worked(&Trouble::Storing, clock::wall()) {
-                    tracing::info!(failures, "the cache directory takes batches again");
-                }
-                Ok(())
+        let append = {
+            let batch = Arc::clone(&batch);
+            let offset = self.timekeeper.offset();
+            async move { spool.append(batch, offset).await }
+        };
+        Box::pin(append.into_actor(self).then(move |answer, this, ctx| {
+            if answer.is_err() {
+                ctx.stop();
             }
-            Ok(Err(error)) => {
-                if this.health.failed(Trouble::Storing, "disk", clock::wall()).is_some() {
+            let on_disk = answer.is_ok_and(|appended| {
+                this.tell_evicted(appended.evicted);
+                this.tell_stored(&appended.result, batch.datapoints);
+                appended.result.is_ok()
+            });
+            let doorway = Rc::clone(&this.doorway);
+            let kept = async move {
+                if on_disk {
+                    doorway.arrived();
+                    Ok(Kept::OnDisk)
+                } else if batch.dated && doorway.deliver_from_memory(batch).await {
+                    Ok(Kept::Delivered)
+                } else {
+                    Err(NotStored)
+                }
+            };
+            kept.into_actor(this)
+        }))
+    }
+}
+
+impl PosterActor {
+    fn tell_stored(&mut self, result: &Result<(), SpoolError>, datapoints: usize) {
+        let now = clock::wall();
+        match result {
+            Ok(()) => {
+                if let Some(Change::Recovered { failures, .. }) = self.health.worked(&(), now) {
+                    tracing::info!("the cache directory takes batches again after {failures} failures");
+                }
+            }
+            Err(error) => {
+                if self.health.failed((), "disk", now).is_some() {
                     tracing::error!(
-                        points = datapoints,
-                        cause = %Chain(&error),
-                        "cannot put a batch on disk; it stays in memory and is tried again"
+                        "cannot put a batch of {} on disk: {}; it stays in memory, goes to the server from there \
+                         when nothing on disk is before it, and is tried again",
+                        count(datapoints, "reading"),
+                        Chain(error)
                     );
                 }
-                Err(NotStored)
             }
-            Err(SpoolGone) => {
-                ctx.stop();
-                Err(NotStored)
-            }
-        }))
+        }
+    }
+
+    fn tell_evicted(&mut self, datapoints: u64) {
+        self.evicted += datapoints;
+        let now = clock::boot();
+        if self.evicted == 0 || self.evicted_told.is_some_and(|told| now.saturating_sub(told) < QUIET) {
+            return;
+        }
+        tracing::error!(
+            "{} readings that were not delivered yet gave way on disk to newer ones, the oldest first; cache_min_free, \
+             cache_max_bytes and cache_max_age say when",
+            self.evicted
+        );
+        (self.evicted, self.evicted_told) = (0, Some(now));
     }
 }
 
@@ -115,104 +158,5 @@ impl Handler<Stop> for PosterActor {
     /// A post in flight is abandoned: its batch is on disk.
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         ctx.stop();
-    }
-}
-
-/// The loop that empties the spool.
-struct Delivery {
-    spool: SpoolThread,
-    poster: Poster,
-    stored: Rc<Notify>,
-    books: Arc<Books>,
-    backoff: Backoff,
-    health: Health<Trouble>,
-}
-
-impl Delivery {
-    async fn run(mut self) -> SpoolGone {
-        loop {
-            let (oldest, quarantined) = match self.spool.oldest().await {
-                Ok(answer) => answer,
-                Err(gone) => return gone,
-            };
-            for Quarantined { path, why } in quarantined {
-                tracing::error!(
-                    code = 1036,
-                    "a batch on disk is damaged and not delivered: {why}; it is kept as {} for you to look at",
-                    path.display()
-                );
-            }
-            let wait = match oldest {
-                Ok(None) => {
-                    self.stored.notified().await;
-                    continue;
-                }
-                Ok(Some(stored)) => match self.deliver(stored).await {
-                    Ok(wait) => wait,
-                    Err(gone) => return gone,
-                },
-                Err(error) => Some(self.cannot_read(&error)),
-            };
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
-
-    /// Posts one batch; returns how long to wait before the next attempt, if it failed.
-    async fn deliver(&mut self, stored: Stored) -> Result<Option<Duration>, SpoolGone> {
-        let Stored { name, body, datapoints } = stored;
-        if let Err(error) = self.poster.post(body).await {
-            return Ok(Some(self.refused(&error)));
-        }
-        self.backoff.reset();
-        self.books.deliver(datapoints);
-        if let Some(Change::Recovered { since, failures }) = self.health.worked(&Trouble::Posting, clock::wall()) {
-            let lasted = seconds(clock::wall().since(since));
-            tracing::info!(
-                code = 1007,
-                "the server takes batches again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
-            );
-        }
-        tracing::debug!(code = 1027, points = datapoints, batch = %name, "posted");
-        if let Err(error) = self.spool.acknowledge(name).await? {
-            if self.health.failed(Trouble::Removing, "disk", clock::wall()).is_some() {
-                tracing::error!(
-                    cause = %Chain(&error),
-                    "cannot remove a delivered batch; it is not posted again unless the agent restarts"
-                );
-            }
-        } else {
-            self.health.worked(&Trouble::Removing, clock::wall());
-        }
-        Ok(None)
-    }
-
-    fn refused(&mut self, error: &PostError) -> Duration {
-        let wait = error.retry_after().unwrap_or_default().max(self.backoff.fail(fastrand::f64()));
-        let now = clock::wall();
-        let cause = Chain(error);
-        let next = seconds(wait);
-        match self.health.failed(Trouble::Posting, error.kind(), now) {
-            None | Some(Change::Recovered { .. }) => {}
-            Some(Change::Down { since }) => {
-                let lasted = seconds(now.since(since));
-                tracing::error!(
-                    code = 1097,
-                    "the server has taken nothing for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
-                );
-            }
-            Some(Change::Failed { .. } | Change::OtherCause { .. }) => {
-                tracing::warn!(code = 1028, "post failed: {cause}; the batch stays on disk, next attempt in {next}");
-            }
-        }
-        wait
-    }
-
-    fn cannot_read(&mut self, error: &SpoolError) -> Duration {
-        if self.health.failed(Trouble::Reading, "disk", clock::wall()).is_some() {
-            tracing::error!(cause = %Chain(error), "cannot read the cache directory; delivery waits");
-        }
-        self.backoff.fail(fastrand::f64())
     }
 }

@@ -1,16 +1,24 @@
 //! The thread that owns the spool: the only place that waits for the disk.
 //!
 //! A [`SpoolThread`] is a handle that can be cloned; each call is a job for the thread and a future for its
-//! answer. Jobs run in the order in which they were sent. The thread ends when the last handle is dropped.
-//! If the thread is gone (a panic), every call answers [`SpoolGone`], and whoever called must end.
+//! answer. Jobs run in the order in which they were sent; after each the books know what is on disk. The
+//! thread ends when the last handle is dropped. If the thread is gone (a panic), every call answers
+//! [`SpoolGone`], and whoever called must end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
-use crate::spool::{Name, Quarantined, Spool, SpoolError, Stored};
+use crate::books::Books;
+use crate::pattoo::body::{Body, legible};
+use crate::pattoo::restamp;
+use crate::phrase::Chain;
+use crate::reading::Timestamp;
+use crate::spool::{Checked, Findings, Name, Spool, SpoolError, Stored};
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -23,45 +31,90 @@ pub struct SpoolThread {
     jobs: mpsc::Sender<Job>,
 }
 
+/// What became of a batch that was to be put on disk.
+#[derive(Debug)]
+pub struct Appended {
+    /// Whether the disk has it.
+    pub result: Result<(), SpoolError>,
+    /// Datapoints of older batches that gave way to it.
+    pub evicted: u64,
+}
+
+/// The oldest batches.
+#[derive(Debug)]
+pub struct Taken {
+    /// They, or why the disk does not give them.
+    pub result: Result<Vec<Stored>, SpoolError>,
+    /// What was found damaged on the way.
+    pub findings: Findings,
+    /// How many batches are on disk, these included.
+    pub batches: usize,
+}
+
 type Job = Box<dyn FnOnce(&mut Spool) + Send>;
 
 impl SpoolThread {
-    /// Moves `spool` to a thread of its own.
+    /// Moves `spool` to a thread of its own, which keeps `books` up to date.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(mut spool: Spool) -> std::io::Result<Self> {
+    pub fn start(mut spool: Spool, books: Arc<Books>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
+        books.on_disk(spool.tally());
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             for job in queue {
                 job(&mut spool);
+                books.on_disk(spool.tally());
             }
         })?;
         Ok(Self { jobs })
     }
 
-    /// Puts `batch` on disk.
+    /// Puts `batch` on disk: to be delivered, or, while its readings have no dates, to be held. Before one with
+    /// dates goes what was held, dated by adding `offset`.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub async fn append(&self, batch: Arc<Batch>, offset: Option<Duration>) -> Result<Appended, SpoolGone> {
+        self.ask(move |spool| {
+            let before = spool.tally().evicted();
+            let result = put(spool, &batch, offset);
+            Appended { result, evicted: spool.tally().evicted() - before }
+        })
+        .await
+    }
+
+    /// Reads the oldest batches, as [`Spool::take`] does.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn take(&self, bytes: usize, count: usize) -> Result<Taken, SpoolGone> {
+        self.ask(move |spool| {
+            let result = spool.take(bytes, count);
+            Taken { result, findings: spool.take_findings(), batches: spool.tally().batches }
+        })
+        .await
+    }
+
+    /// Keeps what cannot be delivered of the batch `name`, as [`Spool::set_aside`] does.
     ///
     /// # Errors
     /// The outer error: the thread is gone; the inner: the disk refused it.
-    pub async fn append(&self, batch: Arc<Batch>) -> Result<Result<(), SpoolError>, SpoolGone> {
-        self.ask(move |spool| spool.append(batch.at, &batch.body).map(drop)).await
+    pub async fn set_aside(&self, name: Name, body: Vec<u8>) -> Result<Result<PathBuf, SpoolError>, SpoolGone> {
+        self.ask(move |spool| spool.set_aside(name, &body)).await
     }
 
-    /// Reads the oldest batch, and tells what was found damaged on the way to it.
+    /// Removes delivered batches, as [`Spool::acknowledge`] does.
     ///
     /// # Errors
-    /// As [`Self::append`].
-    pub async fn oldest(&self) -> Result<(Result<Option<Stored>, SpoolError>, Vec<Quarantined>), SpoolGone> {
-        self.ask(|spool| (spool.oldest(), spool.take_quarantined())).await
-    }
-
-    /// Removes a delivered batch.
-    ///
-    /// # Errors
-    /// As [`Self::append`].
-    pub async fn acknowledge(&self, name: Name) -> Result<Result<(), SpoolError>, SpoolGone> {
-        self.ask(move |spool| spool.acknowledge(name)).await
+    /// As [`Self::set_aside`].
+    pub async fn acknowledge(
+        &self,
+        names: Vec<Name>,
+        posted: Timestamp,
+        quarantined: usize,
+    ) -> Result<Result<(), SpoolError>, SpoolGone> {
+        self.ask(move |spool| spool.acknowledge(&names, posted, quarantined)).await
     }
 
     async fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Spool) -> T + Send + 'static) -> Result<T, SpoolGone> {
@@ -73,4 +126,34 @@ impl SpoolThread {
         self.jobs.send(job).map_err(|_| SpoolGone)?;
         answered.await.map_err(|_| SpoolGone)
     }
+}
+
+fn put(spool: &mut Spool, batch: &Batch, offset: Option<Duration>) -> Result<(), SpoolError> {
+    if !batch.dated {
+        return spool.hold(batch.at, &batch.body, batch.datapoints);
+    }
+    if let Some(offset) = offset {
+        spool.date_held(offset, &redate)?;
+    }
+    spool.append(batch.at, &batch.body, batch.datapoints).map(drop)
+}
+
+/// Judges what the spool finds on disk by the server's rules.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check(body: &[u8], at: Timestamp, agent_id: &str) -> Result<Checked, String> {
+    let text = legible(body.to_vec());
+    let body = Body::parse(&text).and_then(|body| body.of_agent(agent_id));
+    let body = body.map_err(|damaged| Chain(&damaged).to_string())?;
+    Ok(Checked { datapoints: body.datapoints(), plain: body.is_plain(agent_id, at) })
+}
+
+/// Moves the boot times in a body of ours by `offset` and gives it the stamp `at`.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn redate(body: &[u8], offset: Duration, at: Timestamp) -> Result<Vec<u8>, String> {
+    let date = |boot| Some(Timestamp::from(UNIX_EPOCH + boot + offset));
+    restamp::redate(body, date, at).map_err(|error| Chain(&error).to_string())
 }

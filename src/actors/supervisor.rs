@@ -11,16 +11,16 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::aggregator::AggregatorActor;
+use super::delivery::Destination;
 use super::device::{DeviceActor, DeviceSettings};
 use super::poster::PosterActor;
 use super::spooler::SpoolThread;
+use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::Books;
 use crate::pattoo::payload::Catalogue;
-use crate::pattoo::post::Poster;
 use crate::phrase::seconds;
-use crate::reading::Timestamp;
 
 /// Stop, from the supervisor (to it: from a signal). The reply says that it is done.
 #[derive(Debug, Clone, Copy, Message)]
@@ -88,10 +88,10 @@ pub struct Parts {
     pub flush_interval: Duration,
     /// The queue on disk.
     pub spool: SpoolThread,
-    /// The newest stamp on disk.
-    pub newest: Timestamp,
+    /// The source of all stamps.
+    pub timekeeper: Timekeeper,
     /// Where to post.
-    pub poster: Poster,
+    pub destination: Destination,
     /// The counters that all share.
     pub books: Arc<Books>,
 }
@@ -99,6 +99,7 @@ pub struct Parts {
 /// The actor that owns all others.
 pub struct SupervisorActor {
     parts: Option<Parts>,
+    timekeeper: Timekeeper,
     books: Arc<Books>,
     devices: Vec<Supervised>,
     flow: Option<Flow>,
@@ -126,9 +127,15 @@ impl SupervisorActor {
     #[must_use]
     pub fn new(parts: Parts) -> (Self, oneshot::Receiver<Ending>) {
         let (ending, ended) = oneshot::channel();
-        let books = Arc::clone(&parts.books);
-        let this =
-            Self { parts: Some(parts), books, devices: Vec::new(), flow: None, stopping: false, ending: Some(ending) };
+        let this = Self {
+            timekeeper: parts.timekeeper.clone(),
+            books: Arc::clone(&parts.books),
+            parts: Some(parts),
+            devices: Vec::new(),
+            flow: None,
+            stopping: false,
+            ending: Some(ending),
+        };
         (this, ended)
     }
 
@@ -147,7 +154,8 @@ impl SupervisorActor {
     ) -> Addr<DeviceActor> {
         let guard = ExitGuard::new(this.clone().recipient(), Who::Device(place));
         let submit = flow.aggregator.clone().recipient();
-        DeviceActor::new(Arc::clone(settings), submit, Arc::clone(&self.books), guard).start()
+        let timekeeper = self.timekeeper.clone();
+        DeviceActor::new(Arc::clone(settings), submit, timekeeper, Arc::clone(&self.books), guard).start()
     }
 
     fn restart_device(&mut self, place: usize, ctx: &mut Context<Self>) {
@@ -186,12 +194,12 @@ impl Actor for SupervisorActor {
         let arbiter = Arbiter::new();
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), Who::Poster);
-            let books = Arc::clone(&self.books);
-            let (poster, spool) = (parts.poster, parts.spool);
-            PosterActor::start_in_arbiter(&arbiter.handle(), move |_| PosterActor::new(poster, spool, books, guard))
+            let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
+            PosterActor::start_in_arbiter(&arbiter.handle(), move |_| PosterActor::new(to, spool, timekeeper, guard))
         };
         let aggregator = AggregatorActor::new(
-            Batcher::new(parts.catalogue, parts.newest),
+            Batcher::new(parts.catalogue),
+            self.timekeeper.clone(),
             poster.clone().recipient(),
             Arc::clone(&self.books),
             parts.flush_interval,
@@ -247,12 +255,13 @@ impl Handler<Stop> for SupervisorActor {
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
             let lost = this.books.in_memory();
             if in_time && lost == 0 {
-                tracing::info!(code = 1071, "stopped; everything is delivered or on disk");
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {}", this.books);
                 this.end(Ending::Done);
             } else {
                 tracing::error!(
                     code = 1071,
-                    "stopped, but {lost} readings could not be put on disk in time and are lost"
+                    "stopped, but {lost} readings could not be put on disk in time and are lost: {}",
+                    this.books
                 );
                 this.end(Ending::Failed);
             }

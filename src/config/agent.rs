@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::cache;
 use super::fault::Fault;
 use super::node::Node;
 use super::source::Source;
@@ -13,6 +14,7 @@ use super::view::{Entry, Report, View};
 use super::yaml11::python_float;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::register::{Reference, Scale, Table, UnitId};
+use crate::spool::Limits;
 
 /// The default of `polling_interval`.
 pub const POLLING_INTERVAL: Duration = Duration::from_secs(300);
@@ -20,7 +22,20 @@ pub const POLLING_INTERVAL: Duration = Duration::from_secs(300);
 /// The default of `flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-const KEYS: [&str; 4] = ["polling_interval", "flush_interval", "agent_hostname", "polling_groups"];
+/// The default of `split_refused_after`.
+pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
+
+const KEYS: [&str; 9] = [
+    "polling_interval",
+    "flush_interval",
+    "cache_min_free",
+    "cache_max_bytes",
+    "cache_max_age",
+    "split_refused_after",
+    "trust_local_clock",
+    "agent_hostname",
+    "polling_groups",
+];
 const GROUP_KEYS: [&str; 7] =
     ["group_name", "ip_devices", "ip_targets", "unit", "polling_interval", "input_registers", "holding_registers"];
 const REGISTER_KEYS: [&str; 2] = ["address", "multiplier"];
@@ -36,6 +51,9 @@ const TOO_LARGE: f64 = 1e29;
 pub struct Agent<'a> {
     pub polling_interval: Duration,
     pub flush_interval: Duration,
+    pub cache_limits: Limits,
+    pub split_refused_after: Duration,
+    pub trust_local_clock: bool,
     pub hostname: Option<String>,
     pub groups: Vec<Group<'a>>,
 }
@@ -77,6 +95,9 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
     let mut agent = Agent {
         polling_interval: POLLING_INTERVAL,
         flush_interval: FLUSH_INTERVAL,
+        cache_limits: Limits::default(),
+        split_refused_after: SPLIT_REFUSED_AFTER,
+        trust_local_clock: false,
         hostname: None,
         groups: Vec::new(),
     };
@@ -85,6 +106,18 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         match key.as_str() {
             "polling_interval" => agent.polling_interval = interval(value, report).unwrap_or(POLLING_INTERVAL),
             "flush_interval" => agent.flush_interval = flush_interval(value, report).unwrap_or(FLUSH_INTERVAL),
+            "cache_min_free" | "cache_max_bytes" | "cache_max_age" => {
+                cache::limit(key, value, &mut agent.cache_limits, report);
+            }
+            "split_refused_after" => {
+                let second = Duration::from_secs(1);
+                let after = cache::duration(value, second, "a duration such as 1h, from 1s", report);
+                agent.split_refused_after = after.unwrap_or(SPLIT_REFUSED_AFTER);
+            }
+            "trust_local_clock" => match &*value.node {
+                Node::Bool(trust) => agent.trust_local_clock = *trust,
+                _ => report.faults.push(value.unfit("true or false")),
+            },
             "agent_hostname" => agent.hostname = hostname(value, report),
             "polling_groups" => groups = Some(value),
             _ => {

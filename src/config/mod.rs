@@ -18,8 +18,10 @@ use self::source::Source;
 use self::view::Report;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::register::{Reference, Scale, Table, UnitId};
+use crate::spool::Limits;
 
 mod agent;
+mod cache;
 mod fault;
 mod node;
 pub mod render;
@@ -64,6 +66,12 @@ pub struct Config {
     pub polling_interval: Duration,
     /// How long a reading may wait for others before its batch is stored.
     pub flush_interval: Duration,
+    /// How much disk the spool may take.
+    pub cache_limits: Limits,
+    /// How long the oldest batch may be refused, before it is taken apart to find out why.
+    pub split_refused_after: Duration,
+    /// Whether this machine's clock is believed when the server's says otherwise.
+    pub trust_local_clock: bool,
     /// The hostname that identifies every series; `None`: what the system says, remembered once used.
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.
@@ -166,6 +174,9 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
                 server_port: api.port,
                 polling_interval: agent.polling_interval,
                 flush_interval: agent.flush_interval,
+                cache_limits: agent.cache_limits,
+                split_refused_after: agent.split_refused_after,
+                trust_local_clock: agent.trust_local_clock,
                 agent_hostname: agent.hostname,
                 devices,
                 points,

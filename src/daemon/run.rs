@@ -18,9 +18,13 @@ use tracing::level_filters::LevelFilter;
 use super::assemble;
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
+use crate::actors::delivery::Destination;
 use crate::actors::device::DeviceSettings;
-use crate::actors::spooler::SpoolThread;
+use crate::actors::spooler::{self, SpoolThread};
 use crate::actors::supervisor::{Ending, Parts, Stop, SupervisorActor};
+use crate::actors::timekeeper::Timekeeper;
+use crate::books::Books;
+use crate::clock;
 use crate::config::{self, Config, LogLevel};
 use crate::logging;
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
@@ -29,6 +33,7 @@ use crate::pattoo::post::Poster;
 use crate::pattoo::{agent_id, hostname};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
+use crate::timeline::{BUILT, Timeline};
 
 /// Runs the agent with the configuration in `config_dir` until it is told to stop.
 #[must_use]
@@ -67,29 +72,54 @@ fn serve(config: &Config) -> Result<Exit, Refusal> {
     let catalogue = catalogue.map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     let poster = Poster::new(&config.server_host, config.server_port, agent.id())
         .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
-    let mut spool = Spool::open(&config.cache_directory, agent.id().as_str())?;
+    let mut spool = Spool::open(&config.cache_directory, agent.id().as_str(), spooler::check, config.cache_limits)?;
     if let Some(name) = stored_id.original_cache {
         let adopted = spool.adopt(&config.cache_directory, &name)?;
         if adopted > 0 {
             tracing::info!("took in {adopted} batches that the Python agent left in the cache directory {name:?}");
         }
     }
-    let newest = spool.newest().unwrap_or_default();
+    let timeline = timeline(config, &mut spool)?;
+    let destination =
+        Destination { poster, id: agent.id().clone(), posted: spool.posted(), patience: config.split_refused_after };
     let devices = assemble::devices(config);
     tell_start(config, &agent, &devices, &spool);
-    let spool = SpoolThread::start(spool).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let books = Arc::<Books>::default();
+    let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let parts = Parts {
         devices,
         catalogue: Arc::new(catalogue),
         flush_interval: config.flush_interval,
         spool,
-        newest,
-        poster,
-        books: Arc::default(),
+        timekeeper: Timekeeper::new(timeline),
+        destination,
+        books,
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
     runner.block_on(live(parts)).map_err(|error| Refusal::new(Exit::Failure, &error))
+}
+
+/// The source of stamps, going on from what is on disk; what was held without dates is dated if it can be.
+fn timeline(config: &Config, spool: &mut Spool) -> Result<Timeline, SpoolError> {
+    let boot_id = clock::boot_id().unwrap_or_else(|| format!("unknown-{}", clock::wall()));
+    let undated = spool.open_held(&boot_id)?;
+    if let Some(offset) = undated.offset {
+        spool.date_held(offset, &spooler::redate)?;
+    }
+    if undated.other_boots > 0 {
+        tracing::warn!(
+            "readings of {} have no date and never will: the clock was not set then; they stay in {} for you to look at",
+            count(undated.other_boots, "earlier boot"),
+            config.cache_directory.display()
+        );
+    }
+    let timeline = Timeline::new(BUILT, spool.newest());
+    let timeline = if config.trust_local_clock { timeline.trusting_local_clock() } else { timeline };
+    Ok(match undated.since.filter(|_| undated.offset.is_none()) {
+        Some(since) => timeline.holding_since(since),
+        None => timeline,
+    })
 }
 
 /// Who we are to the server: the id and the host name first used.
@@ -112,7 +142,7 @@ fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], s
         count(config.devices.len(), "device"),
         count(config.points.len(), "point"),
         count(requests, "request"),
-        spool.batches(),
+        spool.tally().batches,
         config.server_host,
         config.server_port,
         agent.id(),

@@ -27,7 +27,7 @@ use super::register::{Table, UnitId};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::health::{Change, Health};
-use crate::reading::Reading;
+use crate::reading::{Reading, Timestamp};
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
 pub const SILENT_UNITS: usize = 2;
@@ -166,8 +166,12 @@ impl<D: Dial> Session<D> {
         self.connection.opens.map(|opens| opens.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads `blocks`, as far as the device lets it.
-    pub async fn poll(&mut self, blocks: impl IntoIterator<Item = &Block>) -> Outcome {
+    /// Reads `blocks`, as far as the device lets it; each reply is dated by `stamp` when it is there.
+    pub async fn poll<'b>(
+        &mut self,
+        blocks: impl IntoIterator<Item = &'b Block>,
+        mut stamp: impl FnMut() -> Timestamp,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         if !self.connection.is_open() {
             return outcome;
@@ -183,7 +187,7 @@ impl<D: Dial> Session<D> {
                 Ok(words) => {
                     outcome.answered = true;
                     self.answered(block, &mut outcome);
-                    take(block, &words, &mut outcome);
+                    take(block, &words, stamp(), &mut outcome);
                 }
                 Err((Verdict::Refused, cause)) => {
                     outcome.answered = true;
@@ -273,8 +277,7 @@ impl Subject {
     }
 }
 
-fn take(block: &Block, words: &[u16], outcome: &mut Outcome) {
-    let at = clock::wall();
+fn take(block: &Block, words: &[u16], at: Timestamp, outcome: &mut Outcome) {
     for (point, value) in decode::values(block, words) {
         match value {
             Ok(value) => outcome.readings.push(Reading { point, at, value }),

@@ -167,12 +167,18 @@ impl Encoder {
         body.extend_from_slice(&self.rows);
         body.extend_from_slice(BODY_END);
 
+        self.clear();
+        Ok(body)
+    }
+
+    /// Forgets the readings of the batch; returns how many there were.
+    pub fn clear(&mut self) -> usize {
+        self.body.truncate(self.catalogue.start.len());
         self.rows.clear();
-        self.datapoints = 0;
         self.batch += 1;
         self.next_id = self.catalogue.pairs.len();
         self.timestamp = None;
-        Ok(body)
+        std::mem::take(&mut self.datapoints)
     }
 
     /// Copies the point's fixed pairs into the body, but for those that are there.

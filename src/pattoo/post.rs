@@ -21,8 +21,8 @@ use std::time::{Duration, SystemTime};
 
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use awc::http::{StatusCode, Uri};
-use awc::{Client, ClientResponse, Connector};
+use awc::http::{Method, StatusCode, Uri};
+use awc::{Client, ClientRequest, ClientResponse, Connector};
 use futures_core::Stream;
 use tokio::time::{Instant, timeout_at};
 
@@ -59,6 +59,8 @@ impl Default for Timeouts {
 #[derive(Debug)]
 pub struct Poster {
     uri: Uri,
+    /// Where the server says that it is there, and what time it is.
+    status: Uri,
     /// Host and port, for messages.
     server: String,
     timeouts: Timeouts,
@@ -75,11 +77,15 @@ impl Poster {
     pub fn new(host: &str, port: u16, id: &AgentId) -> Result<Self, PostError> {
         let bare_ipv6 = host.contains(':') && !host.starts_with('[');
         let server = if bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let uri = format!("http://{server}/pattoo/api/v1/agent/receive/{id}").parse::<Uri>().ok();
-        // A host such as `a/b` or `a@b` parses, but as something else than a host.
-        match uri.filter(|uri| uri.authority().is_some_and(|parsed| parsed == server.as_str())) {
-            Some(uri) if !host.is_empty() && !host.contains('@') => {
-                Ok(Self { uri, server, timeouts: Timeouts::default(), cookie: None, server_date: None })
+        let api = |path: &str| {
+            let uri = format!("http://{server}/pattoo/api/v1/agent/{path}").parse::<Uri>().ok()?;
+            // A host such as `a/b` or `a@b` parses, but as something else than a host.
+            let is_host = uri.authority().is_some_and(|parsed| parsed == server.as_str());
+            (is_host && !host.is_empty() && !host.contains('@')).then_some(uri)
+        };
+        match (api(&format!("receive/{id}")), api("status")) {
+            (Some(uri), Some(status)) => {
+                Ok(Self { uri, status, server, timeouts: Timeouts::default(), cookie: None, server_date: None })
             }
             _ => Err(PostError::Address { server }),
         }
@@ -115,8 +121,30 @@ impl Poster {
         }
     }
 
+    /// Asks the server for the time; `None` when it does not tell, or is not the agent API.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub async fn ask_time(&mut self) -> Result<Option<Timestamp>, PostError> {
+        let deadline = Instant::now() + self.timeouts.total;
+        let status = self.request(Method::GET, &self.status).send();
+        match timeout_at(deadline, without_panic(status)).await {
+            Ok(Ok(Ok(response))) if response.status() == StatusCode::OK => {
+                Ok(header_text(response.headers(), header::DATE).and_then(http_date).map(Timestamp::from))
+            }
+            Ok(Ok(Ok(_))) => Ok(None),
+            Ok(Ok(Err(error))) => Err(self.not_answered(error)),
+            Ok(Err(panicked)) => Err(self.broken(panicked)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
     /// Sends the request and waits for the head of the answer.
     fn send(&self, body: Vec<u8>) -> awc::SendClientRequest {
+        self.request(Method::POST, &self.uri).content_type("application/json").send_body(body)
+    }
+
+    fn request(&self, method: Method, uri: &Uri) -> ClientRequest {
         // A pool of connections for this attempt alone: none is ever used twice.
         let mut request = Client::builder()
             .connector(Connector::new().timeout(self.timeouts.connect))
@@ -124,15 +152,14 @@ impl Poster {
             .disable_timeout()
             .no_default_headers()
             .finish()
-            .post(self.uri.clone())
+            .request(method, uri.clone())
             .no_decompress()
             .force_close()
-            .content_type("application/json")
             .insert_header((header::USER_AGENT, format!("{PROGRAM}/{}", env!("CARGO_PKG_VERSION"))));
         if let Some(cookie) = &self.cookie {
             request = request.insert_header((header::COOKIE, cookie.clone()));
         }
-        request.send_body(body)
+        request
     }
 
     /// Decides by the answer whether the server has the body.

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::reading::Timestamp;
-
 /// Why the spool did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum SpoolError {
@@ -27,24 +25,30 @@ pub enum SpoolError {
         /// The directory.
         path: PathBuf,
     },
-    /// The stamp of a new batch is not greater than all before it.
-    #[error("a batch of {at} cannot follow one of {newest}")]
-    NotNewer {
-        /// The new batch's stamp.
-        at: Timestamp,
-        /// The newest on disk.
-        newest: Timestamp,
+    /// It was deleted, and what is at its path now is another disk.
+    #[error("the cache directory {} is gone, and another file system is in its place", path.display())]
+    Moved {
+        /// The directory.
+        path: PathBuf,
     },
 }
 
 impl SpoolError {
-    /// Whether the disk itself is full, read-only or broken, so that the next attempt is best made later.
+    /// Whether there is no room for another batch.
     #[must_use]
-    pub fn is_disk_trouble(&self) -> bool {
-        let Self::Io { source, .. } = self else { return false };
-        source
-            .raw_os_error()
-            .map(Errno::from_raw_os_error)
-            .is_some_and(|errno| [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::ROFS, Errno::IO].contains(&errno))
+    pub fn is_full(&self) -> bool {
+        self.errno().is_some_and(|errno| [Errno::NOSPC, Errno::DQUOT].contains(&errno))
+    }
+
+    /// Whether it is the fault of this file, and not of a process that has used up what it may have.
+    #[must_use]
+    pub fn is_of_the_file(&self) -> bool {
+        let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN, Errno::STALE];
+        self.errno().is_some_and(|errno| !passing.contains(&errno))
+    }
+
+    fn errno(&self) -> Option<Errno> {
+        let Self::Io { source, .. } = self else { return None };
+        source.raw_os_error().map(Errno::from_raw_os_error)
     }
 }

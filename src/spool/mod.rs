@@ -4,50 +4,94 @@
 //!
 //! `<cache_directory>/<agent id>/` holds one file for each batch that is not delivered yet; its [`Name`] is
 //! its place in the queue, its content one post body. There is no index: presence means not delivered.
-//! `quarantine/` beside the batches holds what was found damaged. A file that ends in `.tmp` is a batch
-//! being written, or what a crash left of one.
+//! `quarantine/` beside the batches holds what cannot be delivered, `undated/` what has no date yet
+//! ([`held`]). A file that ends in `.tmp` is a batch
+//! being written, or what a crash left of one. `state` remembers stamps and counters and may be lost.
 //!
 //! # Invariants
 //!
 //! - A batch is visible under its name only when its content is on disk: written under a temporary name,
-//!   fsynced, renamed, and the directory fsynced. [`Spool::append`] returns after the last of these.
-//! - Stamps of appended batches only go up, so a rename never replaces anything.
-//! - What leaves the spool is whole: the content of a batch of ours has the CRC-32C of its name, a Python
-//!   agent's is a JSON object with the server's four keys. Whatever is not is moved to `quarantine/`
-//!   untouched and reported; nothing damaged is ever deleted, and nothing damaged stops the queue.
+//!   fsynced, renamed, and the directory fsynced. [`Spool::append`] returns after the last of these; when
+//!   one of them fails, nothing is left behind.
+//! - Stamps of appended batches only go up, unless the clock was set back; a name holds stamp and content,
+//!   so a rename replaces nothing but the same batch.
+//! - What leaves the spool is whole: the content of a batch of ours has the CRC-32C of its name, and every
+//!   content passes the [`Check`] given at the start. Whatever does not is moved to `quarantine/` untouched
+//!   and reported; nothing damaged is ever deleted, and nothing damaged stops the queue. What the disk cannot
+//!   read in [`PATIENCE`] attempts counts as damaged.
 //! - A delivered batch is unlinked without an fsync of the directory: after a power cut it may be back, and
-//!   is posted once more, which the server ignores.
+//!   is posted once more, which the server ignores. One that cannot be unlinked is not given out again.
 //! - Foreign names, directories, links and special files are neither read nor touched.
+//! - Nothing is dropped but by [`Limits`]: then the oldest batches, whole, and counted.
+//! - Every datapoint is in the [`Tally`] once.
 //! - Memory does not grow with the queue: the oldest [`WINDOW`] names are held, and the directory is read
 //!   again when they are used up.
 //! - One process at a time: the directory is held with flock for life.
 //!
 //! Everything here blocks on the disk; it belongs on a thread of its own.
 
-use std::collections::{BTreeSet, BinaryHeap, HashSet};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::collections::HashSet;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
-
+use self::directory::{Content, Directory, TEMPORARY};
 pub use self::error::SpoolError;
+use self::held::Held;
+pub use self::held::{Redate, Undated};
+use self::limits::Free;
+pub use self::limits::{Limits, MinFree};
 pub use self::name::Name;
+use self::state::{Remembered, State};
+use self::tally::Evicted;
+pub use self::tally::Tally;
+use self::window::{Entry, Window};
 use crate::reading::Timestamp;
 
-mod body;
+mod adopt;
+mod directory;
 mod error;
+mod held;
+mod limits;
 mod name;
+mod state;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod window;
 
 /// How many names are held in memory.
 pub const WINDOW: usize = 65_536;
 
-/// No batch is larger, in bytes; the Python agent's may be larger than ours.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
+/// How often the disk may fail to read a batch before it is set aside.
+pub const PATIENCE: u8 = 3;
 
-/// The directory for damaged batches.
+/// The directory for what cannot be delivered.
 const QUARANTINE: &str = "quarantine";
+
+/// So many batches are set aside in one call at most, so that others have their turn.
+const MOST_AT_ONCE: usize = 256;
+
+/// So many findings are told one by one.
+const MOST_TOLD: usize = 16;
+
+/// The counters are saved this often, besides whenever the queue is emptied.
+const SAVE_AFTER: Duration = Duration::from_secs(60);
+
+/// A stamp of the year 2100 or later is no reason for ours to follow it.
+const IMPLAUSIBLE: Timestamp = Timestamp::from_millis(4_102_444_800_000);
+
+/// Judges the content of a batch of this stamp, or says what is wrong with it.
+pub type Check = fn(body: &[u8], at: Timestamp, agent_id: &str) -> Result<Checked, String>;
+
+/// What a [`Check`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// How many datapoints the body holds.
+    pub datapoints: usize,
+    /// Whether it can be posted byte for byte.
+    pub plain: bool,
+}
 
 /// A batch read back from disk, whole.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,35 +100,58 @@ pub struct Stored {
     pub name: Name,
     /// The post body.
     pub body: Vec<u8>,
-    /// How many datapoints it holds.
-    pub datapoints: usize,
+    /// What the check found.
+    pub checked: Checked,
 }
 
-/// A batch that was found damaged and moved away.
+/// A batch that is not given out.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Quarantined {
+pub struct Finding {
     /// Where it is now.
     pub path: PathBuf,
     /// What is wrong with it.
     pub why: String,
+    /// Whether it was moved to quarantine; what is no regular file stays where it is.
+    pub moved: bool,
+}
+
+/// What was found damaged or strange.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The first of them.
+    pub told: Vec<Finding>,
+    /// How many more there were.
+    pub untold: usize,
 }
 
 /// The queue of one agent.
 #[derive(Debug)]
 pub struct Spool {
-    directory: OwnedFd,
-    path: PathBuf,
+    directory: Directory,
     agent_id: String,
-    limit: usize,
-    /// The oldest names on disk, `limit` at most after a scan.
-    window: BTreeSet<Name>,
-    /// Whether there is nothing on disk beyond the window.
-    complete: bool,
-    batches: usize,
-    newest: Option<Timestamp>,
+    check: Check,
+    limits: Limits,
+    window: Window,
+    free: Free,
+    state: State,
+    saved: Instant,
+    tally: Tally,
+    newest: Timestamp,
+    posted: Timestamp,
+    /// Batches up to this stamp are of earlier lives.
+    inherited: Timestamp,
+    /// The newest of those given out: they are not evicted.
+    lent: Option<Name>,
     /// Delivered, but the disk would not remove them.
-    delivered: HashSet<Name>,
-    quarantined: Vec<Quarantined>,
+    tombstones: HashSet<Name>,
+    /// No regular files.
+    strange: HashSet<Name>,
+    /// The disk failed to read this one so often.
+    unread: Option<(Name, u8)>,
+    /// What has no date yet; `None` while there was nothing to hold.
+    held: Option<Held>,
+    boot_id: String,
+    findings: Findings,
 }
 
 impl Spool {
@@ -92,283 +159,405 @@ impl Spool {
     ///
     /// # Errors
     /// When the directory cannot be made, read or locked.
-    pub fn open(cache_directory: &Path, agent_id: &str) -> Result<Self, SpoolError> {
-        Self::open_with(cache_directory, agent_id, WINDOW)
+    pub fn open(cache_directory: &Path, agent_id: &str, check: Check, limits: Limits) -> Result<Self, SpoolError> {
+        Self::open_with(cache_directory, agent_id, check, limits, WINDOW)
     }
 
-    fn open_with(cache_directory: &Path, agent_id: &str, limit: usize) -> Result<Self, SpoolError> {
-        let path = cache_directory.join(agent_id);
-        make_directory(&path)?;
-        let directory =
-            fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(failed("open", &path))?;
-        match fs::flock(&directory, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(SpoolError::InUse { path }),
-            Err(errno) => return Err(failed("lock", &path)(errno)),
-        }
+    fn open_with(
+        cache_directory: &Path,
+        agent_id: &str,
+        check: Check,
+        limits: Limits,
+        window: usize,
+    ) -> Result<Self, SpoolError> {
+        let directory = Directory::open(cache_directory.join(agent_id))?;
+        directory.lock()?;
+        let (state, Remembered { newest, posted, tally }) = State::open(&directory);
         let mut spool = Self {
             directory,
-            path,
             agent_id: agent_id.to_owned(),
-            limit,
-            window: BTreeSet::new(),
-            complete: true,
-            batches: 0,
-            newest: None,
-            delivered: HashSet::new(),
-            quarantined: Vec::new(),
+            check,
+            limits,
+            window: Window::new(window),
+            free: Free::default(),
+            state,
+            saved: Instant::now(),
+            tally,
+            newest: if newest < IMPLAUSIBLE { newest } else { Timestamp::default() },
+            posted: if posted < IMPLAUSIBLE { posted } else { Timestamp::default() },
+            inherited: newest,
+            lent: None,
+            tombstones: HashSet::new(),
+            strange: HashSet::new(),
+            unread: None,
+            held: None,
+            boot_id: "unknown".to_owned(),
+            findings: Findings::default(),
         };
         spool.scan(true)?;
+        spool.inherited = spool.newest;
         Ok(spool)
+    }
+
+    /// The books of the spool.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally { batches: self.window.batches(), bytes: self.window.bytes(), ..self.tally }
+    }
+
+    /// The greatest stamp ever used, as far as the disk knows.
+    #[must_use]
+    pub fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    /// The greatest stamp under which anything was acknowledged.
+    #[must_use]
+    pub fn posted(&self) -> Timestamp {
+        self.posted
+    }
+
+    /// What was found damaged since the last call.
+    pub fn take_findings(&mut self) -> Findings {
+        std::mem::take(&mut self.findings)
     }
 }
 
 impl Spool {
-    /// How many batches wait on disk.
-    #[must_use]
-    pub fn batches(&self) -> usize {
-        self.batches
-    }
-
-    /// The greatest stamp on disk.
-    #[must_use]
-    pub fn newest(&self) -> Option<Timestamp> {
-        self.newest
-    }
-
-    /// What was found damaged since the last call.
-    pub fn take_quarantined(&mut self) -> Vec<Quarantined> {
-        std::mem::take(&mut self.quarantined)
-    }
-
-    /// Takes in what the Python agent left in a directory of another name: its id file had white space
-    /// around the id, and its cache directory and files then have it too. Returns how many were taken in.
-    ///
-    /// # Errors
-    /// When a file cannot be moved; those moved before stay moved.
-    pub fn adopt(&mut self, cache_directory: &Path, name: &str) -> Result<usize, SpoolError> {
-        let path = cache_directory.join(name);
-        let other = match fs::open(
-            &path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-        ) {
-            Ok(other) => other,
-            Err(Errno::NOENT) => return Ok(0),
-            Err(errno) => return Err(failed("open", &path)(errno)),
-        };
-        let mut adopted = 0;
-        for entry in fs::Dir::read_from(&other).map_err(failed("read", &path))? {
-            let entry = entry.map_err(failed("read", &path))?;
-            let Some(found) = Name::parse(entry.file_name().to_bytes(), name) else { continue };
-            let mut at = found.at();
-            // Two files of one millisecond: the later one moves on until its place is free.
-            let file = loop {
-                let file = Name::python(at).file_name(&self.agent_id);
-                match fs::statat(&self.directory, &*file, AtFlags::SYMLINK_NOFOLLOW) {
-                    Err(Errno::NOENT) => break file,
-                    Err(errno) => return Err(failed("inspect", &self.path.join(file))(errno)),
-                    Ok(_) => at = Timestamp::from_millis(at.as_millis() + 1),
-                }
-            };
-            fs::renameat(&other, entry.file_name(), &self.directory, &*file).map_err(failed("move", &path))?;
-            adopted += 1;
-        }
-        if adopted > 0 {
-            fs::fsync(&self.directory).map_err(failed("fsync", &self.path))?;
-            self.scan(false)?;
-        }
-        Ok(adopted)
-    }
-
     /// Puts a batch on disk; after `Ok` it survives a crash of the process and of the machine.
     ///
     /// # Errors
-    /// When the disk refuses, or `at` is not greater than every stamp before it. Nothing of it stays behind.
-    pub fn append(&mut self, at: Timestamp, body: &[u8]) -> Result<Name, SpoolError> {
-        if let Some(newest) = self.newest.filter(|&newest| newest >= at) {
-            return Err(SpoolError::NotNewer { at, newest });
-        }
+    /// When the disk refuses. Nothing of it stays behind.
+    pub fn append(&mut self, at: Timestamp, body: &[u8], datapoints: usize) -> Result<Name, SpoolError> {
+        let bytes = body.len() as u64;
+        self.make_room(at, bytes);
         let name = Name::of(at, body);
-        let file_name = name.file_name(&self.agent_id);
-        let temporary = format!("{file_name}{TEMPORARY}");
-        if let Err(error) = self.write(&temporary, &file_name, body) {
-            // A failed fsync is never asked again of the same file: the next attempt writes a new one.
-            fs::unlinkat(&self.directory, &*temporary, AtFlags::empty()).ok();
+        if let Err(error) = self.write(&name.file_name(&self.agent_id), body) {
+            if error.is_full() {
+                self.free.refused();
+                self.give_way(bytes);
+            }
             return Err(error);
         }
-        if self.complete && self.window.len() < self.limit {
-            self.window.insert(name);
-        } else {
-            self.complete = false;
-        }
-        self.batches += 1;
-        self.newest = Some(at);
+        let datapoints = datapoints as u64;
+        self.window.append(name, Entry { bytes, datapoints: Some(datapoints) });
+        self.tally.stored += datapoints;
+        self.tally.on_disk += datapoints;
+        self.newest = self.newest.max(at);
+        self.save_now_and_then();
         Ok(name)
     }
 
-    fn write(&self, temporary: &str, file_name: &str, body: &[u8]) -> Result<(), SpoolError> {
-        let path = self.path.join(temporary);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(0o640);
-        let file = fs::openat(&self.directory, temporary, flags, mode).map_err(failed("make", &path))?;
-        // Whatever the umask says.
-        fs::fchmod(&file, mode).map_err(failed("set the mode of", &path))?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(body).map_err(|source| SpoolError::Io { action: "write", path: path.clone(), source })?;
-        fs::fsync(&file).map_err(failed("fsync", &path))?;
-        fs::renameat(&self.directory, temporary, &self.directory, file_name).map_err(failed("rename", &path))?;
-        fs::fsync(&self.directory).map_err(failed("fsync", &self.path))
+    fn write(&mut self, file_name: &str, content: &[u8]) -> Result<(), SpoolError> {
+        let Err(error) = self.directory.write(file_name, content) else { return Ok(()) };
+        let Some(anew) = self.directory.anew()? else { return Err(error) };
+        anew.lock()?;
+        self.state = State::open(&anew).0;
+        self.directory = anew;
+        self.directory.write(file_name, content)
     }
 
-    /// The batch that is to be delivered next. Damaged ones before it are moved to quarantine.
+    /// The oldest batches: as many as have `bytes` together, `count` at most, one at least. Damaged ones among
+    /// them are moved to quarantine. None at all while there are some means: call again.
     ///
     /// # Errors
-    /// When the disk refuses to read, or to move a damaged batch away.
-    pub fn oldest(&mut self) -> Result<Option<Stored>, SpoolError> {
-        loop {
-            if self.window.is_empty() && !self.complete {
-                self.scan(false)?;
+    /// When the disk refuses to read the first of them, or to move a damaged one away.
+    pub fn take(&mut self, bytes: usize, count: usize) -> Result<Vec<Stored>, SpoolError> {
+        let mut taken: Vec<Stored> = Vec::new();
+        let mut room = bytes as u64;
+        self.lent = None;
+        if self.window.is_used_up() {
+            self.scan(false)?;
+        }
+        for _ in 0..count.saturating_add(MOST_AT_ONCE) {
+            let Some((name, entry)) = self.window.next(self.lent) else { break };
+            if !taken.is_empty() && (taken.len() >= count || entry.bytes > room) {
+                break;
             }
-            let Some(&name) = self.window.first() else { return Ok(None) };
-            match self.read(name)? {
-                Found::Whole(stored) => return Ok(Some(stored)),
-                Found::Damaged(why) => self.quarantine(name, why)?,
-                Found::Gone => self.forget(name),
+            match self.inspect(name) {
+                Ok(Some(stored)) => {
+                    room = room.saturating_sub(entry.bytes);
+                    self.lent = Some(name);
+                    taken.push(stored);
+                }
+                Ok(None) => {}
+                Err(_) if !taken.is_empty() => break,
+                Err(error) => return Err(error),
             }
         }
+        Ok(taken)
     }
 
-    /// Removes a delivered batch.
+    /// The batch of this name; `None` when it is one no more.
+    fn inspect(&mut self, name: Name) -> Result<Option<Stored>, SpoolError> {
+        let read = self.read(name);
+        if let Err(error) = &read
+            && error.is_of_the_file()
+        {
+            let failures = self.unread.filter(|&(last, _)| last == name).map_or(0, |(_, failures)| failures) + 1;
+            self.unread = Some((name, failures));
+            if failures >= PATIENCE {
+                let why = "the disk cannot read it".to_owned();
+                if self.quarantine(name, why.clone()).is_err() {
+                    self.skip(name, why);
+                }
+                return Ok(None);
+            }
+        }
+        match read? {
+            Found::Whole(stored) => {
+                self.learn(name, stored.checked.datapoints as u64);
+                return Ok(Some(stored));
+            }
+            // A disk that does not let it be moved away must not hold up what is behind it.
+            Found::Damaged(why) => {
+                if self.quarantine(name, why.clone()).is_err() {
+                    self.skip(name, why);
+                }
+            }
+            Found::Strange(why) => self.skip(name, format!("it is {why}")),
+            Found::Gone => self.leave(name, |tally| &mut tally.vanished),
+        }
+        Ok(None)
+    }
+
+    /// Keeps `body`, which holds what cannot be delivered of `name`, in quarantine. The books hear of it when
+    /// the batch is acknowledged.
     ///
     /// # Errors
-    /// When the disk refuses; the batch then stays on disk but is not given out again in this life.
-    pub fn acknowledge(&mut self, name: Name) -> Result<(), SpoolError> {
-        let file_name = name.file_name(&self.agent_id);
-        self.forget(name);
-        match fs::unlinkat(&self.directory, &*file_name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => {
-                self.delivered.insert(name);
-                Err(failed("remove", &self.path.join(file_name))(errno))
+    /// When the disk refuses.
+    pub fn set_aside(&mut self, name: Name, body: &[u8]) -> Result<PathBuf, SpoolError> {
+        let quarantine = self.directory.subdirectory(QUARANTINE)?;
+        // The same content has the same name: after a crash it is not kept twice.
+        let file_name = Name::of(name.at(), body).file_name(&self.agent_id);
+        quarantine.write(&file_name, body)?;
+        Ok(quarantine.path().join(file_name))
+    }
+
+    /// Removes batches that were posted under the stamp `posted`, but for `quarantined` datapoints of them
+    /// that were set aside.
+    ///
+    /// # Errors
+    /// When the disk refuses; the batches then stay on disk but are not given out again in this life.
+    pub fn acknowledge(&mut self, names: &[Name], posted: Timestamp, quarantined: usize) -> Result<(), SpoolError> {
+        let mut datapoints = 0;
+        for &name in names {
+            let entry = self.window.forget(name);
+            datapoints += entry.and_then(|entry| entry.datapoints).unwrap_or(0);
+        }
+        let quarantined = (quarantined as u64).min(datapoints);
+        self.tally.on_disk = self.tally.on_disk.saturating_sub(datapoints);
+        self.tally.quarantined += quarantined;
+        self.tally.delivered += datapoints - quarantined;
+        self.posted = self.posted.max(posted);
+        self.lent = None;
+        self.settle();
+        if self.window.batches() == 0 {
+            // The names are about to go, and with them what they say about stamps.
+            self.save();
+        }
+        self.save_now_and_then();
+        let mut result = Ok(());
+        for name in names.iter().copied().chain(self.tombstones.iter().next().copied()).collect::<Vec<_>>() {
+            match self.directory.remove(&name.file_name(&self.agent_id)) {
+                Ok(()) => drop(self.tombstones.remove(&name)),
+                Err(error) => {
+                    self.tombstones.insert(name);
+                    result = Err(error);
+                }
             }
         }
+        result
     }
 
-    fn forget(&mut self, name: Name) {
-        if self.window.remove(&name) {
-            self.batches = self.batches.saturating_sub(1);
+    /// Writes down stamps and counters, as is done now and then anyway.
+    pub fn save(&mut self) {
+        self.saved = Instant::now();
+        self.state.save(&Remembered { newest: self.newest, posted: self.posted, tally: self.tally });
+    }
+
+    fn save_now_and_then(&mut self) {
+        if self.saved.elapsed() >= SAVE_AFTER {
+            self.save();
         }
     }
+}
 
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+impl Spool {
     fn read(&self, name: Name) -> Result<Found, SpoolError> {
-        let file_name = name.file_name(&self.agent_id);
-        let path = self.path.join(&file_name);
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = match fs::openat(&self.directory, &*file_name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(Found::Gone),
-            Err(Errno::LOOP) => return Ok(Found::Damaged("it is a symbolic link".to_owned())),
-            Err(errno) => return Err(failed("open", &path)(errno)),
+        let body = match self.directory.read(&name.file_name(&self.agent_id))? {
+            Content::Whole(body) => body,
+            Content::Damaged(why) => return Ok(Found::Damaged(why)),
+            Content::Strange(why) => return Ok(Found::Strange(why)),
+            Content::Gone => return Ok(Found::Gone),
         };
-        let stat = fs::fstat(&file).map_err(failed("inspect", &path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(Found::Damaged("it is no regular file".to_owned()));
-        }
-        if stat.st_nlink > 1 {
-            return Ok(Found::Damaged("it has more than one link".to_owned()));
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if size > MAX_FILE_BYTES {
-            return Ok(Found::Damaged(format!("it has {size} bytes, more than {MAX_FILE_BYTES}")));
-        }
-        let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        let mut limited = std::fs::File::from(file).take(MAX_FILE_BYTES);
-        limited.read_to_end(&mut body).map_err(|source| SpoolError::Io { action: "read", path, source })?;
         if let Some(expected) = name.crc() {
             let found = crc32c::crc32c(&body);
             if found != expected {
                 return Ok(Found::Damaged(format!("its CRC-32C is {found:08x}, not {expected:08x}")));
             }
+            // Put here by this process, which made it right.
+            if let Some(Entry { datapoints: Some(datapoints), .. }) = self.window.get(name) {
+                let datapoints = usize::try_from(datapoints).unwrap_or(usize::MAX);
+                return Ok(Found::Whole(Stored { name, body, checked: Checked { datapoints, plain: true } }));
+            }
         }
-        Ok(match body::check(&body, &self.agent_id) {
-            Ok(datapoints) => Found::Whole(Stored { name, body, datapoints }),
+        Ok(match (self.check)(&body, name.at(), &self.agent_id) {
+            Ok(checked) => Found::Whole(Stored { name, body, checked }),
             Err(why) => Found::Damaged(why),
         })
     }
 
     fn quarantine(&mut self, name: Name, why: String) -> Result<(), SpoolError> {
         let file_name = name.file_name(&self.agent_id);
-        let path = self.path.join(QUARANTINE);
-        make_directory(&path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let quarantine =
-            fs::openat(&self.directory, QUARANTINE, flags, Mode::empty()).map_err(failed("open", &path))?;
+        let quarantine = self.directory.subdirectory(QUARANTINE)?;
         let mut target = file_name.clone();
         let mut copy = 1;
-        while fs::statat(&quarantine, &*target, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        while quarantine.has(&target)? {
             copy += 1;
             target = format!("{file_name}.{copy}");
         }
-        let moved = fs::renameat(&self.directory, &*file_name, &quarantine, &*target);
-        moved.map_err(failed("quarantine", &self.path.join(file_name)))?;
-        self.forget(name);
-        self.quarantined.push(Quarantined { path: path.join(target), why });
+        let from = CString::new(file_name).unwrap_or_default();
+        if self.directory.move_to(&from, &quarantine, &target)? {
+            self.leave(name, |tally| &mut tally.quarantined);
+            self.tell(Finding { path: quarantine.path().join(target), why, moved: true });
+        } else {
+            self.leave(name, |tally| &mut tally.vanished);
+        }
         Ok(())
+    }
+
+    /// Leaves it where it is and looks at it no more in this life.
+    fn skip(&mut self, name: Name, why: String) {
+        self.leave(name, |tally| &mut tally.vanished);
+        self.strange.insert(name);
+        let path = self.directory.path().join(name.file_name(&self.agent_id));
+        self.tell(Finding { path, why, moved: false });
+    }
+
+    fn tell(&mut self, finding: Finding) {
+        if self.findings.told.len() < MOST_TOLD {
+            self.findings.told.push(finding);
+        } else {
+            self.findings.untold += 1;
+        }
+    }
+
+    /// A batch turns out to hold so many datapoints.
+    fn learn(&mut self, name: Name, datapoints: u64) {
+        if self.window.get(name).is_some_and(|entry| entry.datapoints.is_some()) {
+            return;
+        }
+        self.window.count(name, datapoints);
+        if name.at() <= self.inherited || name.at() >= IMPLAUSIBLE {
+            self.tally.found += datapoints;
+            self.tally.on_disk += datapoints;
+        }
+    }
+
+    /// A batch is no more, for this reason.
+    fn leave(&mut self, name: Name, reason: impl FnOnce(&mut Tally) -> &mut u64) {
+        if let Some(Entry { datapoints: Some(datapoints), .. }) = self.window.forget(name) {
+            *reason(&mut self.tally) += datapoints;
+            self.tally.on_disk = self.tally.on_disk.saturating_sub(datapoints);
+        }
+        self.settle();
+    }
+
+    /// With nothing on disk, nothing is counted there: what is left is of batches of this life that were
+    /// damaged while their names were beyond the window, and with the names their counts.
+    fn settle(&mut self) {
+        if self.window.batches() == 0 && self.tally.held == 0 {
+            self.tally.quarantined += std::mem::take(&mut self.tally.on_disk);
+        }
+    }
+
+    /// Lets the oldest batches go that must not stay beside a new one.
+    fn make_room(&mut self, at: Timestamp, bytes: u64) {
+        if let Some(age) = self.limits.max_age {
+            while self.oldest_evictable().is_some_and(|(name, _)| name.at().after(age) < at) {
+                if self.evict(Evicted::Age).is_none() {
+                    break;
+                }
+            }
+        }
+        if let Some(max) = self.limits.max_bytes {
+            while self.window.bytes().saturating_add(bytes) > max && self.evict(Evicted::Size).is_some() {}
+        }
+        if self.free.is_short(&self.directory, self.limits.min_free, bytes) {
+            self.give_way(bytes);
+        }
+    }
+
+    /// Lets the oldest batches go that have `bytes` together.
+    fn give_way(&mut self, bytes: u64) {
+        let mut freed = 0;
+        while freed < bytes
+            && let Some(more) = self.evict(Evicted::Space)
+        {
+            freed += more;
+        }
+    }
+
+    fn oldest_evictable(&mut self) -> Option<(Name, Entry)> {
+        if self.window.is_used_up() {
+            self.scan(false).ok()?;
+        }
+        self.window.next(self.lent)
+    }
+
+    /// Lets the oldest batch go that is not given out; returns its bytes.
+    fn evict(&mut self, reason: Evicted) -> Option<u64> {
+        let (name, entry) = self.oldest_evictable()?;
+        if entry.datapoints.is_none()
+            && let Ok(Found::Whole(stored)) = self.read(name)
+        {
+            self.learn(name, stored.checked.datapoints as u64);
+        }
+        self.directory.remove(&name.file_name(&self.agent_id)).ok()?;
+        self.leave(name, |tally| tally.evicted_for(reason));
+        Some(entry.bytes)
     }
 
     /// Reads the directory: keeps the oldest names, counts all.
     fn scan(&mut self, first: bool) -> Result<(), SpoolError> {
-        let mut oldest: BinaryHeap<Name> = BinaryHeap::new();
-        self.batches = 0;
-        self.complete = true;
-        for entry in fs::Dir::read_from(&self.directory).map_err(failed("read", &self.path))? {
-            let entry = entry.map_err(failed("read", &self.path))?;
-            let file_name = entry.file_name().to_bytes();
-            let Some(name) = Name::parse(file_name, &self.agent_id) else {
-                if first && self.is_leftover(file_name) {
-                    fs::unlinkat(&self.directory, entry.file_name(), AtFlags::empty()).ok();
+        let mut refill = self.window.refill();
+        let mut newest = self.newest;
+        self.directory.list(|file| {
+            let Some(name) = Name::parse(file.to_bytes(), &self.agent_id) else {
+                // What a crash left of a batch that was being written: no other `.tmp` is ours to remove.
+                let unfinished = file.to_bytes().strip_suffix(TEMPORARY.as_bytes());
+                if first && unfinished.is_some_and(|name| Name::parse(name, &self.agent_id).is_some()) {
+                    self.directory.remove(&file.to_string_lossy()).ok();
                 }
-                continue;
+                return Ok(());
             };
-            if self.delivered.contains(&name) {
-                continue;
+            if !self.tombstones.contains(&name) && !self.strange.contains(&name) {
+                refill.offer(name);
+                if name.at() < IMPLAUSIBLE {
+                    newest = newest.max(name.at());
+                }
             }
-            self.batches += 1;
-            self.newest = self.newest.max(Some(name.at()));
-            oldest.push(name);
-            if oldest.len() > self.limit {
-                oldest.pop();
-                self.complete = false;
-            }
-        }
-        self.window = oldest.into_iter().collect();
+            Ok(())
+        })?;
+        self.newest = newest;
+        let size = |name: Name| self.directory.size(&name.file_name(&self.agent_id)).unwrap_or(0);
+        self.window.replace(refill, size);
+        self.settle();
         Ok(())
     }
-
-    /// Whether this is what a crash left of a batch that was being written: no other `.tmp` is ours to remove.
-    fn is_leftover(&self, file_name: &[u8]) -> bool {
-        file_name.strip_suffix(TEMPORARY.as_bytes()).is_some_and(|name| Name::parse(name, &self.agent_id).is_some())
-    }
 }
-
-const TEMPORARY: &str = ".tmp";
 
 /// What is behind a name.
 enum Found {
     Whole(Stored),
     Damaged(String),
+    Strange(&'static str),
     Gone,
-}
-
-/// Makes a directory of ours and its parents, for owner and group alone.
-fn make_directory(path: &Path) -> Result<(), SpoolError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
-    made.map_err(|source| SpoolError::Io { action: "make", path: path.to_owned(), source })
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(Errno) -> SpoolError + 'a {
-    move |errno| SpoolError::Io { action, path: path.to_owned(), source: io::Error::from(errno) }
 }

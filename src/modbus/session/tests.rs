@@ -120,7 +120,7 @@ async fn every_block_is_read_over_one_connection() {
         let mut session = Session::new(device.clone());
         let blocks = blocks(&[(1, 30_001), (1, 30_010), (2, 30_001)]);
         for _ in 0..3 {
-            let outcome = session.poll(&blocks).await;
+            let outcome = session.poll(&blocks, clock::wall).await;
             assert_eq!(points(&outcome), [0, 1, 2]);
             assert_eq!(outcome.readings[1].value, Value::Integer(9));
             assert!(outcome.answered && outcome.events.is_empty());
@@ -138,7 +138,7 @@ async fn a_refused_block_costs_only_itself_and_is_told_once() {
         let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020)]);
         let mut events = Vec::new();
         for _ in 0..10 {
-            let outcome = session.poll(&blocks).await;
+            let outcome = session.poll(&blocks, clock::wall).await;
             assert_eq!(points(&outcome), [0, 2]);
             events.extend(outcome.events);
         }
@@ -157,18 +157,18 @@ async fn a_silent_unit_costs_one_timeout_and_then_a_probe_per_backoff_period_beh
         let mut session = Session::new(device.clone());
         let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020), (2, 30_001), (2, 30_010)]);
         let begun = Instant::now();
-        let outcome = session.poll(&blocks).await;
+        let outcome = session.poll(&blocks, clock::wall).await;
         assert_eq!(points(&outcome), [3, 4]);
         assert_eq!(device.requests(), [(1, 0), (2, 0), (2, 9)], "one request to the silent unit");
         assert_eq!(begun.elapsed().as_secs(), RESPONSE_TIMEOUT.as_secs());
 
-        session.poll(&blocks).await;
+        session.poll(&blocks, clock::wall).await;
         assert_eq!(device.requests(), [(2, 0), (2, 9)], "no probe before its backoff");
 
         let mut probes = 0;
         for _ in 0..600 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert_eq!(points(&session.poll(&blocks).await), [3, 4]);
+            assert_eq!(points(&session.poll(&blocks, clock::wall).await), [3, 4]);
             let requests = device.requests();
             assert_eq!(requests[..2], [(2, 0), (2, 9)], "siblings first");
             probes += requests.len() - 2;
@@ -185,7 +185,7 @@ async fn a_silent_device_is_given_up_after_two_units_in_a_poll() {
         let mut session = Session::new(device.clone());
         let registers: Vec<_> = (1..=30).map(|unit| (unit, 30_001)).collect();
         let begun = Instant::now();
-        let outcome = session.poll(&blocks(&registers)).await;
+        let outcome = session.poll(&blocks(&registers), clock::wall).await;
         assert!(!outcome.answered);
         assert_eq!(begun.elapsed().as_secs(), RESPONSE_TIMEOUT.as_secs() * 2);
     })
@@ -201,13 +201,13 @@ async fn a_unit_that_comes_back_is_read_at_its_next_probe() {
         let mut session = Session::new(device.clone());
         let blocks = blocks(&[(1, 30_001), (1, 30_010)]);
         for _ in 0..20 {
-            session.poll(&blocks).await;
+            session.poll(&blocks, clock::wall).await;
             tokio::time::advance(Duration::from_secs(10)).await;
         }
         *well.borrow_mut() = true;
         tokio::time::advance(crate::backoff::CAP).await;
-        assert_eq!(points(&session.poll(&blocks).await), [0, 1]);
-        assert_eq!(points(&session.poll(&blocks).await), [0, 1]);
+        assert_eq!(points(&session.poll(&blocks, clock::wall).await), [0, 1]);
+        assert_eq!(points(&session.poll(&blocks, clock::wall).await), [0, 1]);
     })
     .await;
 }
@@ -219,7 +219,7 @@ async fn a_gateway_that_cannot_reach_a_unit_keeps_its_connection() {
             let device =
                 Scripted::new(move |unit, _, _| if unit == 1 { Answer::Exception(code) } else { Answer::Word(7) });
             let mut session = Session::new(device.clone());
-            let outcome = session.poll(&blocks(&[(1, 30_001), (1, 30_010), (2, 30_001)])).await;
+            let outcome = session.poll(&blocks(&[(1, 30_001), (1, 30_010), (2, 30_001)]), clock::wall).await;
             assert_eq!(points(&outcome), [2]);
             assert_eq!(device.requests(), [(1, 0), (2, 0)]);
             assert_eq!(device.seen.borrow().connections, 1);
@@ -236,13 +236,13 @@ async fn a_busy_device_is_asked_once_more_in_the_same_poll() {
             let device =
                 Scripted::new(move |_, _, asked| if asked == 1 { Answer::Exception(code) } else { Answer::Word(7) });
             let mut session = Session::new(device.clone());
-            let outcome = session.poll(&blocks(&[(1, 30_001)])).await;
+            let outcome = session.poll(&blocks(&[(1, 30_001)]), clock::wall).await;
             assert_eq!(points(&outcome), [0]);
             assert!(outcome.events.is_empty());
 
             let device = Scripted::new(move |_, _, _| Answer::Exception(code));
             let mut session = Session::new(device.clone());
-            assert!(points(&session.poll(&blocks(&[(1, 30_001)])).await).is_empty());
+            assert!(points(&session.poll(&blocks(&[(1, 30_001)]), clock::wall).await).is_empty());
             assert_eq!(device.requests().len(), 2);
         }
     })
@@ -256,7 +256,7 @@ async fn a_device_that_closes_after_each_answer_loses_nothing() {
         let mut session = Session::new(device.clone());
         let blocks = blocks(&[(1, 30_001), (1, 30_010), (1, 30_020)]);
         for _ in 0..3 {
-            let outcome = session.poll(&blocks).await;
+            let outcome = session.poll(&blocks, clock::wall).await;
             assert_eq!(points(&outcome), [0, 1, 2]);
             assert!(outcome.events.is_empty());
         }
@@ -273,7 +273,7 @@ async fn a_device_that_refuses_connections_gets_one_attempt_per_backoff_period()
         let mut session = Session::new(device.clone());
         let blocks = blocks(&[(1, 30_001), (2, 30_001)]);
         for _ in 0..600 {
-            let outcome = session.poll(&blocks).await;
+            let outcome = session.poll(&blocks, clock::wall).await;
             assert!(!outcome.answered);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
@@ -282,7 +282,7 @@ async fn a_device_that_refuses_connections_gets_one_attempt_per_backoff_period()
 
         *device.refuses.borrow_mut() = false;
         tokio::time::advance(session.retry_in().unwrap()).await;
-        let outcome = session.poll(&blocks).await;
+        let outcome = session.poll(&blocks, clock::wall).await;
         assert_eq!(points(&outcome), [0, 1]);
         assert!(matches!(
             outcome.events[..],

@@ -1,0 +1,424 @@
+//! The loop that empties the spool: oldest first, one post in flight, backlogs merged.
+//!
+//! What goes into one post and what becomes of a post that is too large or refused is decided by
+//! [`Consignment`] and its parts; this loop performs it. How many bytes go into one post adapts to the way:
+//! halved when a post is refused as too large or is not through in time, doubled when one is delivered.
+//!
+//! Nothing is dropped for being refused. After [`Destination::patience`] of refusals the oldest batch is
+//! posted alone, then apart; what is then refused while its siblings are taken is kept in quarantine.
+//!
+//! Before the first post, and after each step of the clock, the server is asked for the time, and a batch
+//! that is more than an hour ahead of it waits.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::spooler::{SpoolGone, SpoolThread, Taken};
+use super::timekeeper::Timekeeper;
+use crate::backoff::Backoff;
+use crate::batch::Batch;
+use crate::clock::{self, Moment};
+use crate::health::{Change, Health};
+use crate::pattoo::consignment::{Consignment, Item, Kept};
+use crate::pattoo::identity::AgentId;
+use crate::pattoo::post::{PostError, Poster};
+use crate::phrase::{Chain, count, seconds};
+use crate::reading::Timestamp;
+use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
+
+/// The most bytes of stored batches that are merged into one post.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Nothing smaller is cut for being late: a server that hangs is not helped by it.
+const LEAST_BYTES: usize = 4 << 10;
+
+/// The most batches that are merged into one post.
+const MOST_BATCHES: usize = 2_000;
+
+/// A clock that has moved by this against the time since boot has been set.
+const STEP: Duration = Duration::from_secs(2);
+
+/// How often a server is asked for the time while batches wait for it.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Whom to deliver to, and how.
+#[derive(Debug)]
+pub struct Destination {
+    /// The server.
+    pub poster: Poster,
+    /// Who we are.
+    pub id: AgentId,
+    /// The greatest stamp that was posted before.
+    pub posted: Timestamp,
+    /// How long the oldest batch may be refused before it is taken apart.
+    pub patience: Duration,
+}
+
+/// Where the poster's two halves meet, besides the disk.
+#[derive(Debug, Default)]
+pub struct Doorway {
+    arrived: Notify,
+    /// The loop waits for something to arrive.
+    idle: Cell<bool>,
+    direct: RefCell<Option<(Arc<Batch>, oneshot::Sender<bool>)>>,
+}
+
+impl Doorway {
+    /// A batch is on disk.
+    pub fn arrived(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Posts a batch that the disk has refused, unless others are before it; `true` when it is delivered.
+    pub async fn deliver_from_memory(&self, batch: Arc<Batch>) -> bool {
+        if !self.idle.get() {
+            return false;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.direct.replace(Some((batch, answer)));
+        self.arrived();
+        answered.await.unwrap_or(false)
+    }
+
+    async fn wait(&self) {
+        self.idle.set(true);
+        self.arrived.notified().await;
+        self.idle.set(false);
+    }
+}
+
+/// The loop and what it remembers.
+pub struct Delivery {
+    to: Destination,
+    spool: SpoolThread,
+    timekeeper: Timekeeper,
+    doorway: Rc<Doorway>,
+    backoff: Backoff,
+    health: Health<Trouble>,
+    limit: Limit,
+    refused_since: Option<Duration>,
+    /// Up to this batch each is posted alone, because one of them is refused.
+    suspect: Option<Name>,
+    /// When the server last told the time.
+    told: Option<Moment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Reading,
+    Posting,
+    Removing,
+    SettingAside,
+    Future,
+}
+
+/// How many bytes go into one post.
+#[derive(Debug)]
+struct Limit {
+    bytes: usize,
+    /// More has been refused as too large.
+    ceiling: usize,
+}
+
+/// What follows a post that was not delivered.
+enum Next {
+    /// The next part, after a pause.
+    Post(Duration),
+    /// The oldest batch alone.
+    Alone,
+}
+
+impl Delivery {
+    /// A loop that delivers what is in `spool`.
+    #[must_use]
+    pub fn new(to: Destination, spool: SpoolThread, timekeeper: Timekeeper, doorway: Rc<Doorway>) -> Self {
+        Self {
+            to,
+            spool,
+            timekeeper,
+            doorway,
+            backoff: Backoff::default(),
+            health: Health::default(),
+            limit: Limit { bytes: MOST_BYTES, ceiling: MOST_BYTES },
+            refused_since: None,
+            suspect: None,
+            told: None,
+        }
+    }
+
+    /// Runs until the spool's thread is gone.
+    pub async fn run(mut self) -> SpoolGone {
+        loop {
+            if let Err(gone) = self.step().await {
+                return gone;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), SpoolGone> {
+        let most = if self.suspect.is_some() { 1 } else { MOST_BATCHES };
+        let Taken { result, findings, batches } = self.spool.take(self.limit.bytes, most).await?;
+        tell_findings(&findings);
+        match result {
+            Ok(stored) if !stored.is_empty() => self.deliver(stored).await?,
+            // What was looked at was set aside: there is more.
+            Ok(_) if batches > 0 => {}
+            Ok(_) => self.wait().await,
+            Err(error) => self.cannot_read(&error).await,
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
+        self.doorway.wait().await;
+        let Some((batch, answer)) = self.doorway.direct.take() else { return };
+        let item = Item { at: batch.at, body: batch.body.clone(), datapoints: batch.datapoints, plain: true };
+        let consignment = Consignment::new(vec![item], self.to.id.clone());
+        let delivered = match consignment.next(self.to.posted) {
+            Some(post) if self.is_due(post.at).await => match self.to.poster.post(post.body).await {
+                Ok(()) => {
+                    self.delivered(post.at, batch.body.len());
+                    true
+                }
+                Err(error) => {
+                    self.tell_refused(&error, Duration::ZERO);
+                    false
+                }
+            },
+            _ => false,
+        };
+        // The aggregator may have been stopped.
+        answer.send(delivered).ok();
+    }
+
+    /// Delivers the batches whole and removes them, unless one of them must go alone.
+    async fn deliver(&mut self, stored: Vec<Stored>) -> Result<(), SpoolGone> {
+        let names: Vec<Name> = stored.iter().map(|stored| stored.name).collect();
+        let (Some(&oldest), Some(&newest)) = (names.first(), names.last()) else { return Ok(()) };
+        let mut consignment = Consignment::new(stored.into_iter().map(item).collect(), self.to.id.clone());
+        let mut aside = self.set_aside(oldest, consignment.unsound()).await?;
+        self.refused_since = None;
+        while let Some(post) = consignment.next(self.to.posted) {
+            if !self.is_due(post.at).await {
+                continue;
+            }
+            let bytes = post.body.len();
+            match self.to.poster.post(post.body).await {
+                Ok(()) => {
+                    consignment.parts().accepted(clock::boot());
+                    self.delivered(post.at, bytes);
+                    self.limit.delivered();
+                }
+                Err(error) => match self.failed(&error, bytes, names.len(), &mut consignment) {
+                    Next::Post(pause) => tokio::time::sleep(pause).await,
+                    Next::Alone => {
+                        self.suspect = Some(newest);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+        aside += self.set_aside(oldest, consignment.condemned()).await?;
+        self.suspect = self.suspect.filter(|&suspect| newest < suspect);
+        let removed = self.spool.acknowledge(names, self.to.posted, aside).await?;
+        self.tell_removed(removed);
+        Ok(())
+    }
+
+    /// Decides what to do about a post that was not delivered.
+    fn failed(&mut self, error: &PostError, bytes: usize, batches: usize, consignment: &mut Consignment) -> Next {
+        let now = clock::boot();
+        if error.is_too_large() {
+            self.limit.too_large(bytes);
+            if consignment.parts().too_large() {
+                return Next::Post(Duration::ZERO);
+            }
+        }
+        if error.is_late() && bytes > LEAST_BYTES {
+            self.limit.late(bytes);
+            consignment.parts().too_large();
+        }
+        let mut leave_alone = true;
+        if error.is_about_the_body() {
+            consignment.parts().refused(now);
+            leave_alone = !consignment.is_witnessed(now);
+            let since = *self.refused_since.get_or_insert(now);
+            let patient = now.saturating_sub(since) < self.to.patience && self.suspect.is_none();
+            if !patient && batches > 1 {
+                return Next::Alone;
+            }
+            if !patient && !consignment.is_apart() {
+                consignment.take_apart();
+            }
+        }
+        let pause = if leave_alone {
+            error.retry_after().unwrap_or_default().max(self.backoff.fail(fastrand::f64()))
+        } else {
+            Duration::ZERO
+        };
+        self.tell_refused(error, pause);
+        Next::Post(pause)
+    }
+
+    fn delivered(&mut self, at: Timestamp, bytes: usize) {
+        self.to.posted = self.to.posted.max(at);
+        self.backoff.reset();
+        if let Some(date) = self.to.poster.server_date() {
+            self.told = Some(self.timekeeper.server_says(date));
+        }
+        if let Some(Change::Recovered { since, failures }) = self.health.worked(&Trouble::Posting, clock::wall()) {
+            let lasted = seconds(clock::wall().since(since));
+            tracing::info!(
+                code = 1007,
+                "the server takes batches again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
+            );
+        }
+        tracing::debug!(code = 1027, at = %at, bytes, "posted");
+    }
+
+    /// Whether a batch of this stamp may be posted now. Asks the server for the time if need be, and takes its
+    /// time when the answer is no.
+    async fn is_due(&mut self, at: Timestamp) -> bool {
+        let stepped = self.told.is_none_or(|told| told.has_stepped(clock::now(), STEP));
+        if stepped && !self.ask_time().await {
+            return false;
+        }
+        if !self.timekeeper.is_future(at) {
+            self.health.worked(&Trouble::Future, clock::wall());
+            return true;
+        }
+        if self.health.failed(Trouble::Future, "future", clock::wall()).is_some() {
+            tracing::error!(
+                "batches are stamped more than an hour ahead of the server's clock and are held; set this machine's \
+                 clock, or the server's, or trust_local_clock in the configuration"
+            );
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+        self.ask_time().await;
+        false
+    }
+
+    /// Asks the server for the time; `false` when there was no answer at all, after a pause.
+    async fn ask_time(&mut self) -> bool {
+        match self.to.poster.ask_time().await {
+            Ok(date) => {
+                // A server that does not tell is not asked each time.
+                self.told = Some(date.map_or_else(clock::now, |date| self.timekeeper.server_says(date)));
+                true
+            }
+            Err(error) => {
+                let pause = self.backoff.fail(fastrand::f64());
+                self.tell_refused(&error, pause);
+                tokio::time::sleep(pause).await;
+                false
+            }
+        }
+    }
+
+    /// Keeps what cannot be delivered, however often the disk refuses it; returns how many datapoints it was.
+    async fn set_aside(&mut self, name: Name, kept: Option<Kept>) -> Result<usize, SpoolGone> {
+        let Some(Kept { datapoints, body, why }) = kept else { return Ok(0) };
+        let path = loop {
+            match self.spool.set_aside(name, body.clone()).await? {
+                Ok(path) => break path,
+                Err(error) => {
+                    if self.health.failed(Trouble::SettingAside, "disk", clock::wall()).is_some() {
+                        tracing::error!("cannot keep what cannot be delivered: {}; delivery waits", Chain(&error));
+                    }
+                    tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;
+                }
+            }
+        };
+        self.health.worked(&Trouble::SettingAside, clock::wall());
+        tracing::error!(
+            code = 1036,
+            "{} not delivered: {why}; kept as {} for you to look at",
+            count(datapoints, "reading"),
+            path.display()
+        );
+        Ok(datapoints)
+    }
+
+    fn tell_refused(&mut self, error: &PostError, pause: Duration) {
+        let now = clock::wall();
+        let cause = Chain(error);
+        let next = seconds(pause);
+        match self.health.failed(Trouble::Posting, error.kind(), now) {
+            None | Some(Change::Recovered { .. }) => {}
+            Some(Change::Down { since }) => {
+                let lasted = seconds(now.since(since));
+                tracing::error!(
+                    code = 1097,
+                    "the server has taken nothing for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
+                );
+            }
+            Some(Change::Failed { .. } | Change::OtherCause { .. }) => {
+                tracing::warn!(code = 1028, "post failed: {cause}; the batch stays on disk, next attempt in {next}");
+            }
+        }
+    }
+
+    fn tell_removed(&mut self, removed: Result<(), SpoolError>) {
+        let now = clock::wall();
+        match removed {
+            Ok(()) => {
+                self.health.worked(&Trouble::Removing, now);
+            }
+            Err(error) => {
+                if self.health.failed(Trouble::Removing, "disk", now).is_some() {
+                    tracing::error!(
+                        "cannot remove a delivered batch: {}; it is not posted again unless the agent restarts",
+                        Chain(&error)
+                    );
+                }
+            }
+        }
+    }
+
+    async fn cannot_read(&mut self, error: &SpoolError) {
+        if self.health.failed(Trouble::Reading, "disk", clock::wall()).is_some() {
+            tracing::error!("cannot read the cache directory: {}; delivery waits", Chain(error));
+        }
+        tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;
+    }
+}
+
+impl Limit {
+    fn delivered(&mut self) {
+        self.bytes = self.bytes.saturating_mul(2).min(self.ceiling);
+    }
+
+    fn late(&mut self, bytes: usize) {
+        self.bytes = (bytes / 2).max(LEAST_BYTES).min(self.ceiling);
+    }
+
+    fn too_large(&mut self, bytes: usize) {
+        self.ceiling = (bytes / 2).clamp(1, self.ceiling);
+        self.bytes = self.ceiling;
+    }
+}
+
+fn item(Stored { name, body, checked }: Stored) -> Item {
+    Item { at: name.at(), body, datapoints: checked.datapoints, plain: checked.plain }
+}
+
+fn tell_findings(Findings { told, untold }: &Findings) {
+    for Finding { path, why, moved } in told {
+        if *moved {
+            tracing::error!(
+                code = 1036,
+                "a batch on disk is damaged and not delivered: {why}; it is kept as {} for you to look at",
+                path.display()
+            );
+        } else {
+            tracing::warn!("{} is no batch and is left alone: {why}", path.display());
+        }
+    }
+    if *untold > 0 {
+        tracing::error!(code = 1036, "{untold} more files like these");
+    }
+}

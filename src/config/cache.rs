@@ -1,0 +1,104 @@
+//! `cache_min_free`, `cache_max_bytes`, `cache_max_age`: how much disk undelivered readings may take.
+
+use std::time::Duration;
+
+use super::node::Node;
+use super::view::{Report, View};
+use crate::spool::{Limits, MinFree};
+
+/// Smaller than this the spool would drop readings in every short outage.
+const LEAST_BYTES: u64 = 1 << 20;
+
+/// Reads the limit that `key` names into `limits`. What is wrong is in the report.
+pub fn limit(key: &str, value: &View<'_>, limits: &mut Limits, report: &mut Report) {
+    match key {
+        "cache_min_free" => match min_free(&value.node) {
+            Some(min_free) => limits.min_free = min_free,
+            None => report.faults.push(value.unfit("a share such as 5%, from 0% to 90%, or a size such as 500MB")),
+        },
+        "cache_max_bytes" => match bytes(&value.node).filter(|&bytes| bytes >= LEAST_BYTES) {
+            Some(bytes) => limits.max_bytes = Some(bytes),
+            None => report.faults.push(value.unfit("a size such as 2GB, from 1MB")),
+        },
+        _ => limits.max_age = duration(value, Duration::from_secs(60), "a duration such as 30days, from 1m", report),
+    }
+}
+
+/// A duration of at least `least`; a bare number is seconds.
+pub fn duration(value: &View<'_>, least: Duration, allowed: &str, report: &mut Report) -> Option<Duration> {
+    let duration = match &*value.node {
+        Node::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        Node::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        Node::Text(text) => humantime::parse_duration(text.trim()).ok(),
+        _ => None,
+    };
+    let most = Duration::from_secs(100 * 365 * 86_400);
+    let duration = duration.filter(|duration| (least..=most).contains(duration));
+    if duration.is_none() {
+        report.faults.push(value.unfit(allowed));
+    }
+    duration
+}
+
+fn min_free(node: &Node) -> Option<MinFree> {
+    if let Node::Text(text) = node
+        && let Some(percent) = text.trim().strip_suffix('%')
+    {
+        let percent = percent.trim().parse::<f64>().ok().filter(|percent| (0.0..=90.0).contains(percent))?;
+        return Some(MinFree::Ratio(percent / 100.0));
+    }
+    bytes(node).map(MinFree::Bytes)
+}
+
+/// A number of bytes; `kB`, `MB`, `GB`, `TB` are powers of 1000, `KiB`, `MiB`, `GiB`, `TiB` of 1024.
+fn bytes(node: &Node) -> Option<u64> {
+    let text = match node {
+        Node::Integer(bytes) => return u64::try_from(*bytes).ok(),
+        Node::Text(text) => text.trim(),
+        _ => return None,
+    };
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_shares_are_read_as_people_write_them() {
+        let text = |text: &str| Node::Text(text.to_owned());
+        let cases = [
+            (text("5%"), Some(MinFree::Ratio(0.05))),
+            (text(" 12.5 %"), Some(MinFree::Ratio(0.125))),
+            (text("91%"), None),
+            (text("-1%"), None),
+            (text("NaN%"), None),
+            (text("500MB"), Some(MinFree::Bytes(500_000_000))),
+            (text("2 GiB"), Some(MinFree::Bytes(2 << 30))),
+            (text("10"), Some(MinFree::Bytes(10))),
+            (Node::Integer(10), Some(MinFree::Bytes(10))),
+            (Node::Integer(-10), None),
+            (text("1.5GB"), None),
+            (text("99999999999TB"), None),
+            (text("GB"), None),
+            (text("5 bananas"), None),
+        ];
+        for (node, expected) in cases {
+            assert_eq!(min_free(&node), expected, "{node:?}");
+        }
+    }
+}

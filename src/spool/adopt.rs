@@ -1,0 +1,40 @@
+//! Taking in what the Python agent left in a directory of another name.
+
+use std::path::Path;
+
+use super::directory::Directory;
+use super::{Name, Spool, SpoolError};
+use crate::reading::Timestamp;
+
+impl Spool {
+    /// Takes in what the Python agent left in a directory of another name: its id file had white space
+    /// around the id, and its cache directory and files then have it too. Returns how many were taken in.
+    /// To be called before anything is appended or given out.
+    ///
+    /// # Errors
+    /// When a file cannot be moved; those moved before stay moved.
+    pub fn adopt(&mut self, cache_directory: &Path, name: &str) -> Result<usize, SpoolError> {
+        let Some(other) = Directory::open_existing(cache_directory.join(name))? else { return Ok(0) };
+        let mut adopted = 0;
+        other.list(|file| {
+            let Some(found) = Name::parse(file.to_bytes(), name) else { return Ok(()) };
+            let mut at = found.at();
+            // Two files of one millisecond: the later one moves on until its place is free.
+            let place = loop {
+                let place = Name::python(at).file_name(&self.agent_id);
+                if !self.directory.has(&place)? {
+                    break place;
+                }
+                at = Timestamp::from_millis(at.as_millis() + 1);
+            };
+            adopted += usize::from(other.move_to(file, &self.directory, &place)?);
+            Ok(())
+        })?;
+        if adopted > 0 {
+            self.directory.sync()?;
+            self.scan(false)?;
+            self.inherited = self.newest;
+        }
+        Ok(adopted)
+    }
+}

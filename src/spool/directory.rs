@@ -1,0 +1,262 @@
+//! The directory of the queue, held by its descriptor: every file of it is reached relative to that.
+//!
+//! So nothing is ever written below a mount point whose disk was pulled, and no link planted on the way is
+//! followed. A file is written whole or not at all. Opening a file neither follows a link nor waits for the
+//! other end of a FIFO. One spare descriptor is kept, to be given up when the process has none left.
+
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::SpoolError;
+
+/// What ends the name of a file that is being written.
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// No batch is larger, in bytes; the Python agent's may be larger than ours.
+pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
+
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// A directory that is held open.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+    spare: RefCell<Option<OwnedFd>>,
+}
+
+/// What is behind a name.
+pub(super) enum Content {
+    Whole(Vec<u8>),
+    /// A file, but none that a batch could be.
+    Damaged(String),
+    /// No regular file: not ours to touch.
+    Strange(&'static str),
+    Gone,
+}
+
+impl Directory {
+    /// Opens the directory at `path`, which is made when missing.
+    pub(super) fn open(path: PathBuf) -> Result<Self, SpoolError> {
+        make(&path)?;
+        let fd = fs::open(&path, DIRECTORY_FLAGS, Mode::empty()).map_err(failed("open", &path))?;
+        Ok(Self { spare: RefCell::new(spare(&fd)), fd, path })
+    }
+
+    /// The directory at `path` if there is one.
+    pub(super) fn open_existing(path: PathBuf) -> Result<Option<Self>, SpoolError> {
+        match fs::open(&path, DIRECTORY_FLAGS, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { spare: RefCell::new(None), fd, path })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed("open", &path)(errno)),
+        }
+    }
+
+    /// Takes it for this process alone.
+    pub(super) fn lock(&self) -> Result<(), SpoolError> {
+        match fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(Errno::WOULDBLOCK) => Err(SpoolError::InUse { path: self.path.clone() }),
+            Err(errno) => Err(failed("lock", &self.path)(errno)),
+        }
+    }
+
+    /// If somebody has deleted it: a new one in its place, on the same disk only.
+    pub(super) fn anew(&self) -> Result<Option<Self>, SpoolError> {
+        let old = fs::fstat(&self.fd).map_err(failed("inspect", &self.path))?;
+        if old.st_nlink > 0 {
+            return Ok(None);
+        }
+        let new = Self::open(self.path.clone())?;
+        let disk = fs::fstat(&new.fd).map_err(failed("inspect", &self.path))?.st_dev;
+        if disk == old.st_dev { Ok(Some(new)) } else { Err(SpoolError::Moved { path: self.path.clone() }) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// The directory `name` within it, made when missing.
+    pub(super) fn subdirectory(&self, name: &str) -> Result<Self, SpoolError> {
+        let path = self.path.join(name);
+        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+            Ok(()) => {
+                let mode = Mode::from_raw_mode(DIRECTORY_MODE);
+                fs::chmodat(&self.fd, name, mode, AtFlags::empty()).map_err(failed("set the mode of", &path))?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("make", &path)(errno)),
+        }
+        let fd = fs::openat(&self.fd, name, DIRECTORY_FLAGS, Mode::empty()).map_err(failed("open", &path))?;
+        Ok(Self { fd, path, spare: RefCell::new(None) })
+    }
+
+    /// Calls `visit` with every name in it.
+    pub(super) fn list(&self, mut visit: impl FnMut(&CStr) -> Result<(), SpoolError>) -> Result<(), SpoolError> {
+        let open = || fs::Dir::read_from(&self.fd);
+        for entry in self.sparing(open).map_err(failed("read", &self.path))? {
+            visit(entry.map_err(failed("read", &self.path))?.file_name())?;
+        }
+        Ok(())
+    }
+
+    /// How long the regular file `name` is.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        u64::try_from(stat.st_size).ok().filter(|_| regular)
+    }
+
+    pub(super) fn has(&self, name: &str) -> Result<bool, SpoolError> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(failed("inspect", &self.path.join(name))(errno)),
+        }
+    }
+
+    /// Makes a file of this content; after `Ok` it survives a crash of the machine, after `Err` there is none.
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), SpoolError> {
+        let temporary = format!("{name}{TEMPORARY}");
+        // A failed fsync is never asked again of the same file: the next attempt writes a new one.
+        self.write_temporary(&temporary, content).inspect_err(|_| self.discard(&temporary))?;
+        let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
+        renamed.map_err(failed("rename", &self.path.join(&temporary))).inspect_err(|_| self.discard(&temporary))?;
+        fs::fsync(&self.fd).map_err(failed("fsync", &self.path)).inspect_err(|_| self.discard(name))
+    }
+
+    fn write_temporary(&self, name: &str, content: &[u8]) -> Result<(), SpoolError> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let create = || fs::openat(&self.fd, name, flags, FILE_MODE);
+        let file = match self.sparing(create) {
+            // What an attempt could not remove that failed as well.
+            Err(Errno::EXIST) => {
+                self.discard(name);
+                self.sparing(create)
+            }
+            other => other,
+        };
+        let file = file.map_err(failed("make", &path))?;
+        // Whatever the umask says.
+        fs::fchmod(&file, FILE_MODE).map_err(failed("set the mode of", &path))?;
+        let file = std::fs::File::from(file);
+        file.write_all_at(content, 0).map_err(|source| SpoolError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        fs::fsync(&file).map_err(failed("fsync", &path))?;
+        drop(file);
+        self.keep_spare();
+        Ok(())
+    }
+
+    fn discard(&self, name: &str) {
+        fs::unlinkat(&self.fd, name, AtFlags::empty()).ok();
+    }
+
+    /// What is behind `name`.
+    pub(super) fn read(&self, name: &str) -> Result<Content, SpoolError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match self.sparing(|| fs::openat(&self.fd, name, flags, Mode::empty())) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(Content::Gone),
+            Err(Errno::LOOP) => return Ok(Content::Strange("a symbolic link")),
+            // What a socket or a device without a driver says.
+            Err(Errno::NXIO | Errno::NODEV) => return Ok(Content::Strange("no regular file")),
+            Err(errno) => return Err(failed("open", &path)(errno)),
+        };
+        let stat = fs::fstat(&file).map_err(failed("inspect", &path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Content::Strange("no regular file"));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > MAX_FILE_BYTES {
+            return Ok(Content::Damaged(format!("it has {size} bytes, more than {MAX_FILE_BYTES}")));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let mut limited = std::fs::File::from(file).take(MAX_FILE_BYTES);
+        limited.read_to_end(&mut content).map_err(|source| SpoolError::Io { action: "read", path, source })?;
+        drop(limited);
+        self.keep_spare();
+        Ok(Content::Whole(content))
+    }
+
+    /// Removes `name`, which may be gone already.
+    pub(super) fn remove(&self, name: &str) -> Result<(), SpoolError> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed("remove", &self.path.join(name))(errno)),
+        }
+    }
+
+    /// Moves `name` to `other` under the name `to`; `false` when it is gone already.
+    pub(super) fn move_to(&self, name: &CStr, other: &Self, to: &str) -> Result<bool, SpoolError> {
+        match fs::renameat(&self.fd, name, &other.fd, to) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(failed("move", &self.path.join(name.to_string_lossy().as_ref()))(errno)),
+        }
+    }
+
+    pub(super) fn sync(&self) -> Result<(), SpoolError> {
+        fs::fsync(&self.fd).map_err(failed("fsync", &self.path))
+    }
+
+    fn keep_spare(&self) {
+        let mut held = self.spare.borrow_mut();
+        if held.is_none() {
+            *held = spare(&self.fd);
+        }
+    }
+
+    /// `open`, once more without the spare descriptor when there is no other left.
+    fn sparing<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) if self.spare.borrow_mut().take().is_some() => open(),
+            other => other,
+        }
+    }
+}
+
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+fn spare(fd: &OwnedFd) -> Option<OwnedFd> {
+    fd.try_clone().ok()
+}
+
+/// Makes a directory of ours and its parents, for owner and group alone, whatever the umask says.
+fn make(path: &Path) -> Result<(), SpoolError> {
+    let io = |source| SpoolError::Io { action: "make", path: path.to_owned(), source };
+    let create = || std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path);
+    let made = match (create(), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make(parent)?;
+            create()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE)).map_err(io),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io(error)),
+    }
+}
+
+pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(Errno) -> SpoolError + 'a {
+    move |errno| SpoolError::Io { action, path: path.to_owned(), source: io::Error::from(errno) }
+}

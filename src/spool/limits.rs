@@ -1,0 +1,105 @@
+//! How much disk the queue may take, and whether the oldest batches must give way to a new one.
+//!
+//! While the file system is nearly full the spool does not grow: each new batch takes the place of the
+//! oldest. (Emptying it would not help when something else fills the disk, and would lose everything.)
+
+use std::time::{Duration, Instant};
+
+use rustix::fs;
+
+use super::directory::Directory;
+
+/// The file system is asked again after this time,
+const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// or after this many bytes.
+const ASK_AFTER_BYTES: u64 = 1 << 20;
+
+/// How much of the file system stays free.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MinFree {
+    /// This part of it, from 0 to 1.
+    Ratio(f64),
+    /// This many bytes.
+    Bytes(u64),
+}
+
+/// How much disk the queue may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// While less is free, the oldest batches give way to new ones.
+    pub min_free: MinFree,
+    /// The most bytes that all batches may have together.
+    pub max_bytes: Option<u64>,
+    /// The greatest age of a batch.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { min_free: MinFree::Ratio(0.05), max_bytes: None, max_age: None }
+    }
+}
+
+/// Whether the file system was nearly full when it was asked last.
+#[derive(Debug, Default)]
+pub(super) struct Free {
+    asked: Option<Instant>,
+    since: u64,
+    short: bool,
+}
+
+impl Free {
+    /// Whether there is less free than `min_free`, now that `bytes` more are to be written.
+    pub(super) fn is_short(&mut self, directory: &Directory, min_free: MinFree, bytes: u64) -> bool {
+        self.since += bytes;
+        let fresh = self.asked.is_some_and(|asked| asked.elapsed() < ASK_AFTER) && self.since < ASK_AFTER_BYTES;
+        if fresh {
+            return self.short;
+        }
+        // A file system that does not say how full it is is not full until it refuses.
+        self.short = fs::fstatvfs(directory.fd()).is_ok_and(|system| {
+            let free = system.f_bavail.saturating_mul(system.f_frsize);
+            let whole = system.f_blocks.saturating_mul(system.f_frsize);
+            free < min_free.bytes(whole)
+        });
+        self.asked = Some(Instant::now());
+        self.since = 0;
+        self.short
+    }
+
+    /// The file system has refused a write for want of space.
+    pub(super) fn refused(&mut self) {
+        self.short = true;
+        self.asked = Some(Instant::now());
+    }
+}
+
+impl MinFree {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
+    fn bytes(self, whole: u64) -> u64 {
+        match self {
+            Self::Ratio(ratio) => (whole as f64 * ratio.clamp(0.0, 1.0)) as u64,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_one_of_the_whole() {
+        let cases = [
+            (MinFree::Ratio(0.05), 50),
+            (MinFree::Ratio(-1.0), 0),
+            (MinFree::Ratio(f64::NAN), 0),
+            (MinFree::Ratio(7.0), 1_000),
+            (MinFree::Bytes(7), 7),
+        ];
+        for (min_free, bytes) in cases {
+            assert_eq!(min_free.bytes(1_000), bytes, "{min_free:?}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What must outlive an emptied queue: the newest stamps ever used, and the counters of the books.
+//!
+//! One file of two lines, `state`, written in turn in place, each with a sequence number and its CRC-32C: a
+//! power cut spoils one at most. Lost, damaged or of a newer version it is harmless: stamps then go on from
+//! the newest name on disk, and counters from 0. It is never the reason for anything to fail.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io;
+
+use super::Tally;
+use super::directory::Directory;
+use crate::reading::Timestamp;
+
+const FILE: &str = "state";
+const VERSION: &str = "pattoo-spool-1";
+const LINE_BYTES: usize = 256;
+
+/// What is remembered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// The newest stamp of a batch.
+    pub(super) newest: Timestamp,
+    /// The newest stamp that was posted.
+    pub(super) posted: Timestamp,
+    /// The counters; what was on disk is not remembered, the disk knows.
+    pub(super) tally: Tally,
+}
+
+/// The file, held open so that it can be written when there are no descriptors left.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    file: Option<OwnedFd>,
+    sequence: u64,
+}
+
+impl State {
+    /// Opens the file in `directory` and reads what it remembers.
+    pub(super) fn open(directory: &Directory) -> (Self, Remembered) {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::from_raw_mode(0o640);
+        let Ok(file) = fs::openat(directory.fd(), FILE, flags, mode) else { return Default::default() };
+        let ours = fs::fstat(&file)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1);
+        if !ours || fs::fchmod(&file, mode).is_err() {
+            return Default::default();
+        }
+        let mut text = [0; 2 * LINE_BYTES];
+        let read = io::pread(&file, &mut text, 0).unwrap_or(0);
+        let newest = text[..read].chunks(LINE_BYTES).filter_map(parse).max_by_key(|&(sequence, _)| sequence);
+        let (sequence, remembered) = newest.unwrap_or_default();
+        (Self { file: Some(file), sequence }, remembered)
+    }
+
+    /// Remembers, if the disk lets it.
+    pub(super) fn save(&mut self, remembered: &Remembered) {
+        self.sequence += 1;
+        let line = line(self.sequence, remembered);
+        let place = (self.sequence % 2) * LINE_BYTES as u64;
+        if let Some(file) = &self.file {
+            io::pwrite(file, line.as_bytes(), place).ok();
+        }
+    }
+}
+
+fn line(sequence: u64, remembered: &Remembered) -> String {
+    let Remembered { newest, posted, tally } = remembered;
+    let content = format!(
+        "{VERSION} {sequence} {newest} {posted} {} {} {} {} {} {}",
+        tally.delivered, tally.quarantined, tally.evicted_space, tally.evicted_size, tally.evicted_age, tally.vanished
+    );
+    let line = format!("{content} {:08x}", crc32c::crc32c(content.as_bytes()));
+    format!("{line:<width$}\n", width = LINE_BYTES - 1)
+}
+
+fn parse(line: &[u8]) -> Option<(u64, Remembered)> {
+    let (content, crc) = std::str::from_utf8(line).ok()?.trim_end().rsplit_once(' ')?;
+    if u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(content.as_bytes()) {
+        return None;
+    }
+    let numbers: Option<Vec<u64>> =
+        content.strip_prefix(VERSION)?.split_whitespace().map(|word| word.parse().ok()).collect();
+    let [sequence, newest, posted, delivered, quarantined, evicted_space, evicted_size, evicted_age, vanished] =
+        numbers?[..]
+    else {
+        return None;
+    };
+    let mut tally =
+        Tally { delivered, quarantined, evicted_space, evicted_size, evicted_age, vanished, ..Tally::default() };
+    // Whatever has left came in.
+    tally.found = delivered.checked_add(quarantined)?.checked_add(tally.lost())?;
+    let [newest, posted] = [newest, posted].map(Timestamp::from_millis);
+    Some((sequence, Remembered { newest, posted, tally }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remembered(newest: u64) -> Remembered {
+        let tally = Tally { delivered: u64::MAX / 2, vanished: 7, found: u64::MAX / 2 + 7, ..Tally::default() };
+        Remembered { newest: Timestamp::from_millis(newest), posted: Timestamp::from_millis(3), tally }
+    }
+
+    fn saved(times: u64) -> (tempfile::TempDir, Directory) {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open(root.path().join("spool")).unwrap();
+        let (mut state, nothing) = State::open(&directory);
+        assert_eq!(nothing, Remembered::default());
+        for time in 1..=times {
+            state.save(&remembered(time));
+        }
+        (root, directory)
+    }
+
+    #[test]
+    fn what_was_saved_last_is_remembered() {
+        for times in 1..4 {
+            let (_root, directory) = saved(times);
+            assert_eq!(State::open(&directory).1, remembered(times));
+        }
+    }
+
+    #[test]
+    fn whatever_byte_is_damaged_one_of_the_two_last_saves_is_remembered() {
+        let (_root, directory) = saved(4);
+        let path = directory.path().join(FILE);
+        let good = std::fs::read(&path).unwrap();
+        assert_eq!(good.len(), 2 * LINE_BYTES);
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let (_, after) = State::open(&directory);
+            assert!([3, 4].map(remembered).contains(&after), "byte {place}: {after:?}");
+        }
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            let (_, after) = State::open(&directory);
+            assert!([remembered(3), remembered(4), Remembered::default()].contains(&after), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_line_always_has_its_length() {
+        let most = Tally {
+            delivered: u64::MAX,
+            quarantined: u64::MAX,
+            evicted_space: u64::MAX,
+            evicted_size: u64::MAX,
+            evicted_age: u64::MAX,
+            vanished: u64::MAX,
+            ..Tally::default()
+        };
+        let most = Remembered {
+            newest: Timestamp::from_millis(u64::MAX),
+            posted: Timestamp::from_millis(u64::MAX),
+            tally: most,
+        };
+        for remembered in [most, Remembered::default()] {
+            assert_eq!(line(u64::MAX, &remembered).len(), LINE_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_fifo_in_its_place_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let victim = root.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let directory = Directory::open(root.path().join("spool")).unwrap();
+        let path = directory.path().join(FILE);
+        for plant in [
+            &|| std::os::unix::fs::symlink(&victim, &path).unwrap() as (),
+            &|| std::fs::hard_link(&victim, &path).unwrap(),
+            &|| fs::mknodat(directory.fd(), FILE, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+        ] as [&dyn Fn(); 3]
+        {
+            plant();
+            let (mut state, remembered) = State::open(&directory);
+            assert_eq!(remembered, Remembered::default());
+            state.save(&remembered);
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
