@@ -12,7 +12,8 @@
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`timeline`]. [`clock`] reads the clocks that they are told.
+//! [`backoff`], [`batch`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
+//! [`failpoint`] lets tests break what cannot be broken from outside.
 //!
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod failpoint;
 pub mod health;
 pub mod logging;
 pub mod modbus;
@@ -36,4 +38,5 @@ pub mod phrase;
 pub mod reading;
 pub mod schedule;
 pub mod spool;
+pub mod tally;
 pub mod timeline;

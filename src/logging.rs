@@ -5,20 +5,23 @@
 //! field `code` (0 when the original had none); every other field follows the text as `name=value`.
 //! Standard field names: `device`, `unit`, `cause`, `next`, `points`, `batches`, `file`.
 //!
-//! Writing never blocks and never fails the agent: lines go through a bounded queue to a thread of their
-//! own, and are dropped when it is full (a full disk, a terminal that nobody reads). Control characters
-//! are escaped, so that a device or a server cannot forge a line; no line is longer than [`MAX_LINE`].
+//! Writing never blocks and never fails the agent: lines go through bounded queues to threads of their own
+//! ([`outlet`]), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
+//! characters are escaped, so that a device or a server cannot forge a line; no line is longer than
+//! [`MAX_LINE`].
+
+mod file;
+mod outlet;
 
 use std::fmt::{self, Write as _};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime as _};
@@ -27,65 +30,49 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::file::FILE_NAME;
+use self::file::LogFile;
+use self::outlet::Outlet;
+
 /// Longer lines are cut.
 pub const MAX_LINE: usize = 2_000;
 
-/// Lines that may wait for a slow disk or terminal before further ones are dropped.
-const QUEUE: usize = 4_096;
-
-/// The name of the log file in `log_directory`.
-pub const FILE_NAME: &str = "pattoo.log";
-
-/// Keeps the writing threads alive; dropping it writes out what is queued (for a second at most).
-#[derive(Debug)]
-pub struct LogGuard {
-    _workers: Vec<WorkerGuard>,
-}
+/// Where lines go, once the log is started.
+static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
 
 /// Sends events of `level` and above to stderr and to the log file in `directory`.
 ///
-/// A log file that cannot be opened costs only itself: the error is returned beside the guard.
-#[must_use]
-pub fn start(level: LevelFilter, directory: &Path) -> (LogGuard, Option<io::Error>) {
-    let (stderr, stderr_worker) = non_blocking(io::stderr());
-    let mut workers = vec![stderr_worker];
-    let (file, error) = match open(directory) {
-        Ok(file) => {
-            let (file, worker) = non_blocking(file);
-            workers.push(worker);
-            (Some(file), None)
-        }
-        Err(error) => (None, Some(error)),
-    };
+/// # Errors
+/// When the log file cannot be opened, or a thread not started; that costs only itself.
+pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
+    let stderr = Outlet::start("console", |line| io::stderr().write_all(line));
+    let file = LogFile::open(directory).and_then(|mut file| Outlet::start("log file", move |line| file.write(line)));
     tracing_subscriber::registry()
-        .with(layer(stderr, "pattoo_console").with_filter(level))
-        .with(file.map(|file| layer(file, "pattoo_file").with_filter(level)))
+        .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console").with_filter(level)))
+        .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file").with_filter(level)))
         // Only a second start in one process could fail; the first one stays.
         .try_init()
         .ok();
-    (LogGuard { _workers: workers }, error)
+    let mut outlets = Vec::new();
+    let mut keep = |outlet: io::Result<Outlet>| outlet.map(|outlet| outlets.push(outlet));
+    let (file, stderr) = (keep(file), keep(stderr));
+    OUTLETS.set(outlets).ok();
+    file.and(stderr)
 }
 
-fn open(directory: &Path) -> io::Result<File> {
-    DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        // A FIFO or a symlink planted as the log file must neither block the start nor be followed.
-        .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits().cast_signed())
-        .open(directory.join(FILE_NAME))
+/// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.
+pub fn flush(limit: Duration) {
+    let deadline = Instant::now() + limit;
+    for outlet in OUTLETS.get().into_iter().flatten() {
+        outlet.flush(deadline);
+    }
 }
 
-fn non_blocking(writer: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log").finish(writer)
-}
-
-fn layer<S>(writer: NonBlocking, logger: &'static str) -> impl Layer<S>
+fn layer<S>(outlet: Outlet, logger: &'static str) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).event_format(Line {
+    tracing_subscriber::fmt::layer().with_writer(move || outlet.clone()).with_ansi(false).event_format(Line {
         logger,
         user: user(),
         timer: ChronoLocal::new("%Y-%m-%d %H:%M:%S,%3f".to_owned()),
@@ -168,7 +155,9 @@ pub fn printable(text: &str, limit: usize) -> String {
             out.push('…');
             break;
         }
-        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+        if character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -191,12 +180,13 @@ mod tests {
     #[test]
     fn a_line_reads_like_the_originals() {
         let directory = tempfile::tempdir().unwrap();
-        let (file, guard) = non_blocking(open(directory.path()).unwrap());
-        let subscriber = tracing_subscriber::registry().with(layer(file, "pattoo_file"));
+        let mut file = LogFile::open(directory.path()).unwrap();
+        let outlet = Outlet::start("test", move |line| file.write(line)).unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer(outlet.clone(), "pattoo_file"));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(code = 1070, device = %"m1", points = 3, "started");
         });
-        drop(guard);
+        outlet.flush(Instant::now() + Duration::from_secs(30));
         let line = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
         let (time, rest) = line.split_at(23);
         assert!(time.as_bytes()[19] == b',' && time.as_bytes()[10] == b' ', "{line}");

@@ -16,6 +16,7 @@ use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::{Books, Reason};
+use crate::failpoint;
 use crate::reading::Reading;
 
 /// Readings of one poll, from a device. After the reply they are the aggregator's: the sender may forget
@@ -115,6 +116,7 @@ impl Handler<Submit> for AggregatorActor {
     type Result = ();
 
     fn handle(&mut self, Submit(readings): Submit, ctx: &mut Self::Context) {
+        failpoint::pass("aggregator");
         self.books.accept(readings.len());
         let accepted = self.batcher.accept(&readings, |dated| self.timekeeper.seal(dated));
         self.books.lose(Reason::NotSendable, accepted.not_sendable);

@@ -22,6 +22,7 @@ use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::clock::{self, Moment};
+use crate::failpoint;
 use crate::health::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
@@ -153,6 +154,7 @@ impl Delivery {
     /// Runs until the spool's thread is gone.
     pub async fn run(mut self) -> SpoolGone {
         loop {
+            failpoint::pass("poster");
             if let Err(gone) = self.step().await {
                 return gone;
             }

@@ -14,14 +14,16 @@ use super::supervisor::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::{Books, Reason};
 use crate::clock;
+use crate::failpoint;
 use crate::health::Change;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::Block;
 use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
-use crate::phrase::{Chain, seconds};
+use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::schedule::{Grid, Schedule};
+use crate::tally::Tally;
 use crate::timeline::Track;
 
 /// What a device actor needs to know, computed once per configuration.
@@ -57,6 +59,7 @@ pub struct DeviceActor {
     /// Cycles whose last poll got no answer at all: tried again before their next tick.
     unanswered: Vec<bool>,
     timekeeper: Timekeeper,
+    overruns: Tally,
     /// `None` while a poll has it.
     session: Option<Session<TcpDial>>,
     /// The stamps of this device's readings.
@@ -79,7 +82,8 @@ impl DeviceActor {
         let unanswered = vec![false; schedules.len()];
         let session = Some(Session::new(TcpDial { endpoint: settings.endpoint.clone(), timeouts: settings.timeouts }));
         let track = Track::default();
-        Self { settings, submit, books, schedules, unanswered, timekeeper, session, track, _guard: guard }
+        let overruns = Tally::default();
+        Self { settings, submit, books, schedules, unanswered, overruns, timekeeper, session, track, _guard: guard }
     }
 
     fn arm(&self, ctx: &mut Context<Self>) {
@@ -99,6 +103,7 @@ impl DeviceActor {
             self.arm(ctx);
             return;
         }
+        failpoint::pass("device");
         let Some(mut session) = self.session.take() else { return };
         for &cycle in &due {
             self.schedules[cycle].begin(now);
@@ -125,9 +130,19 @@ impl DeviceActor {
 
     fn polled(&mut self, due: &[usize], outcome: Outcome) {
         let now = clock::wall();
+        let mut skipped = 0;
         for &cycle in due {
-            self.books.overrun(self.schedules[cycle].finish(now));
+            skipped += self.schedules[cycle].finish(now);
             self.unanswered[cycle] = !outcome.answered;
+        }
+        self.books.overrun(skipped);
+        if let Some(skipped) = self.overruns.add(skipped, clock::boot()) {
+            tracing::warn!(
+                "{}: {} skipped, because the one before took longer than the polling interval; \
+                 lengthen polling_interval or read fewer registers of this device",
+                self.settings.name,
+                count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
+            );
         }
         self.books.accept(outcome.not_sendable);
         self.books.lose(Reason::NotSendable, outcome.not_sendable);

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::Batch;
 use crate::books::Books;
+use crate::failpoint;
 use crate::pattoo::body::{Body, legible};
 use crate::pattoo::restamp;
 use crate::phrase::Chain;
@@ -63,6 +64,7 @@ impl SpoolThread {
         books.on_disk(spool.tally());
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             for job in queue {
+                failpoint::pass("spool");
                 job(&mut spool);
                 books.on_disk(spool.tally());
             }

@@ -19,6 +19,7 @@ use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::Books;
+use crate::failpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 
@@ -236,6 +237,7 @@ impl Handler<Stop> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        failpoint::pass("supervisor");
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }

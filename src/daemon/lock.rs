@@ -1,18 +1,19 @@
 //! One agent for each set of directories: a lock that the kernel holds, and a pid file for people.
 //!
 //! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.lock`: free the moment its
-//! owner dies, so that a file left behind hinders nobody. Neither file is ever followed as a link. The pid
-//! file says which process it is; nothing is decided by it.
+//! owner dies, so that a file left behind hinders nobody. The pid file says which process it is; nothing is
+//! decided by it. Either must be a plain file with one name in a directory that nobody else can write to:
+//! a link, a FIFO, a device is neither followed nor waited for nor written to.
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::directory::{self, Untrusted};
 use crate::pattoo::identity::PROGRAM;
 
 /// Why the lock is not ours.
@@ -24,6 +25,12 @@ pub enum LockError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Its directory is somebody else's to write to.
+    #[error("a lock that others can replace is none")]
+    Untrusted(#[from] Untrusted),
+    /// Something else was put in the place of a file of ours.
+    #[error("{} is no file of its own (links are not followed); remove it", .0.display())]
+    NotAFile(PathBuf),
     /// The system said no.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -50,15 +57,17 @@ impl Lock {
     /// When another process has it, or the files cannot be made.
     pub fn acquire(system_daemon_directory: &Path) -> Result<Self, LockError> {
         let path = file(system_daemon_directory, "lock")?;
-        let lock = open(&path, OFlags::empty())?;
+        let lock = open(&path)?;
         match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(LockError::Held { path }),
             Err(errno) => return Err(failed("lock", &path, errno.into())),
         }
         let pid_file = file(system_daemon_directory, "pid")?;
-        let mut pid = std::fs::File::from(open(&pid_file, OFlags::TRUNC)?);
-        writeln!(pid, "{}", std::process::id()).map_err(|error| failed("write", &pid_file, error))?;
+        let mut pid = std::fs::File::from(open(&pid_file)?);
+        pid.set_len(0)
+            .and_then(|()| writeln!(pid, "{}", std::process::id()))
+            .map_err(|error| failed("write", &pid_file, error))?;
         Ok(Self { _lock: lock, pid_file })
     }
 }
@@ -73,16 +82,30 @@ impl Drop for Lock {
 /// `<directory>/<kind>/<program>.<kind>`, its directory made when missing.
 fn file(directory: &Path, kind: &'static str) -> Result<PathBuf, LockError> {
     let directory = directory.join(kind);
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&directory);
-    made.map_err(|error| failed("make", &directory, error))?;
-    Ok(directory.join(format!("{PROGRAM}.{kind}")))
+    match directory::make(&directory).map_err(|error| failed("make", &directory, error))? {
+        Some(untrusted) if untrusted.is_grave() => Err(untrusted.into()),
+        Some(untrusted) => {
+            tracing::warn!("{untrusted}");
+            Ok(directory.join(format!("{PROGRAM}.{kind}")))
+        }
+        None => Ok(directory.join(format!("{PROGRAM}.{kind}"))),
+    }
 }
 
-fn open(path: &Path, extra: OFlags) -> Result<OwnedFd, LockError> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | extra;
+/// Opens the file, made when missing, without a change to what it holds.
+fn open(path: &Path) -> Result<OwnedFd, LockError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o640);
-    let file = fs::open(path, flags, mode).map_err(|errno| failed("open", path, errno.into()))?;
-    // Whatever the umask says; a file of another owner is left as it is.
+    let file = match fs::open(path, flags, mode) {
+        Ok(file) => file,
+        Err(Errno::LOOP) => return Err(LockError::NotAFile(path.to_owned())),
+        Err(errno) => return Err(failed("open", path, errno.into())),
+    };
+    let stat = fs::fstat(&file).map_err(|errno| failed("inspect", path, errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(LockError::NotAFile(path.to_owned()));
+    }
+    // One that was made with another mode; a file of another owner is left as it is.
     fs::fchmod(&file, mode).ok();
     Ok(file)
 }
@@ -118,7 +141,7 @@ mod tests {
         let victim = directory.path().join("victim");
         std::fs::write(&victim, "untouched").unwrap();
         std::os::unix::fs::symlink(&victim, &pid).unwrap();
-        assert!(matches!(Lock::acquire(directory.path()), Err(LockError::Io { .. })));
+        assert!(matches!(Lock::acquire(directory.path()), Err(LockError::NotAFile(_))));
         assert_eq!(std::fs::read_to_string(victim).unwrap(), "untouched");
     }
 }

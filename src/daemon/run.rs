@@ -2,7 +2,7 @@
 //!
 //! Everything that can be refused is refused before the first actor starts, with the exit code that says
 //! what it was: configuration 78, directories 77, another agent 75. From then on nothing ends the process
-//! but a signal or a broken actor. SIGTERM and SIGINT stop it in order; a second one ends it at once.
+//! but a signal ([`super::signals`]) or a broken actor.
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -12,12 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::assemble;
+use super::directory;
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
+use super::signals::{self, StopWish};
+use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
 use crate::actors::device::DeviceSettings;
 use crate::actors::spooler::{self, SpoolThread};
@@ -38,6 +40,15 @@ use crate::timeline::{BUILT, Timeline};
 /// Runs the agent with the configuration in `config_dir` until it is told to stop.
 #[must_use]
 pub fn run(config_dir: &Path) -> Exit {
+    surroundings::settle();
+    // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
+    let stop = match signals::serve(config_dir) {
+        Ok(stop) => stop,
+        Err(error) => {
+            writeln!(io::stderr(), "cannot handle signals: {error}").ok();
+            return Exit::Failure;
+        }
+    };
     let loaded = match config::load(config_dir) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -47,22 +58,30 @@ pub fn run(config_dir: &Path) -> Exit {
         }
     };
     let config = loaded.config;
-    let (log, log_file_error) = logging::start(level(config.log_level), &config.log_directory);
-    if let Some(error) = log_file_error {
-        tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", config.log_directory.display());
-    }
+    start_log(&config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = serve(&config).unwrap_or_else(|refusal| {
+    let exit = serve(&config, stop).unwrap_or_else(|refusal| {
         tracing::error!("{}", refusal.why);
         refusal.exit
     });
-    drop(log);
+    logging::flush(LAST_WORDS);
     exit
 }
 
-fn serve(config: &Config) -> Result<Exit, Refusal> {
+fn start_log(config: &Config) {
+    let directory = &config.log_directory;
+    let untrusted = directory::make(directory);
+    if let Err(error) = logging::start(level(config.log_level), directory) {
+        tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", directory.display());
+    }
+    if let Ok(Some(untrusted)) = untrusted {
+        tracing::warn!("{untrusted}");
+    }
+}
+
+fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id =
         agent_id::load_or_make(&config.daemon_directory).map_err(|error| Refusal::new(Exit::Failure, &error))?;
@@ -82,6 +101,9 @@ fn serve(config: &Config) -> Result<Exit, Refusal> {
     let timeline = timeline(config, &mut spool)?;
     let destination =
         Destination { poster, id: agent.id().clone(), posted: spool.posted(), patience: config.split_refused_after };
+    if let Some(warning) = directory::medium_warning(&config.cache_directory) {
+        tracing::warn!("{warning}");
+    }
     let devices = assemble::devices(config);
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
@@ -97,7 +119,7 @@ fn serve(config: &Config) -> Result<Exit, Refusal> {
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
-    runner.block_on(live(parts)).map_err(|error| Refusal::new(Exit::Failure, &error))
+    Ok(runner.block_on(live(parts, stop)))
 }
 
 /// The source of stamps, going on from what is on disk; what was held without dates is dated if it can be.
@@ -168,7 +190,12 @@ impl Refusal {
 
 impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
-        Self::new(if matches!(error, LockError::Held { .. }) { Exit::Held } else { Exit::Failure }, &error)
+        let exit = match error {
+            LockError::Held { .. } => Exit::Held,
+            LockError::Untrusted(_) => Exit::Permissions,
+            LockError::NotAFile(_) | LockError::Io { .. } => Exit::Failure,
+        };
+        Self::new(exit, &error)
     }
 }
 
@@ -179,27 +206,20 @@ impl From<SpoolError> for Refusal {
 }
 
 /// From the first actor to the last.
-async fn live(parts: Parts) -> io::Result<Exit> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn live(parts: Parts, stop: StopWish) -> Exit {
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
-    let mut stopping = false;
-    loop {
-        let name = tokio::select! {
-            ending = &mut ended => return Ok(match ending {
-                Ok(Ending::Done) => Exit::Done,
-                Ok(Ending::Failed) | Err(_) => Exit::Failure,
-            }),
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        if std::mem::replace(&mut stopping, true) {
-            tracing::warn!("{name} again; exiting at once");
-            return Ok(Exit::Failure);
+    let ending = tokio::select! {
+        ending = &mut ended => ending,
+        signal = stop.asked() => {
+            tracing::info!("{signal}; stopping: no more polls, what is in memory goes to disk");
+            supervisor.do_send(Stop);
+            ended.await
         }
-        tracing::info!("{name}; stopping: no more polls, what is in memory goes to disk");
-        supervisor.do_send(Stop);
+    };
+    match ending {
+        Ok(Ending::Done) => Exit::Done,
+        Ok(Ending::Failed) | Err(_) => Exit::Failure,
     }
 }
 

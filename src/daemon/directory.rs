@@ -1,0 +1,123 @@
+//! The directories of the configuration: whose they are, and what they are made of.
+//!
+//! What the agent trusts (lock, pid file, agent id, cache) must not be anybody else's to replace: a directory
+//! of another user, or one that every user may write to, is refused. A log directory like that is warned of,
+//! and so is a group that may write. The sticky bit of `/tmp` keeps others from replacing what is ours.
+//!
+//! A cache in memory, in a container's own layer or on the network is not what the promises about power cuts
+//! and second agents were made for; that is warned of.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statfs;
+use rustix::process::geteuid;
+use thiserror::Error;
+
+/// Why a directory is not to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Untrusted {
+    /// It is somebody else's, who could replace everything in it.
+    #[error("{} belongs to user {owner}, not to user {us} who runs the agent; run chown on it", path.display())]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Everybody may replace everything in it.
+    #[error("{} can be written by every user of this machine; run chmod o-w on it", .0.display())]
+    Everybody(PathBuf),
+    /// The group may replace everything in it.
+    #[error("{} can be written by its group; if that is not meant, run chmod g-w on it", .0.display())]
+    Group(PathBuf),
+}
+
+impl Untrusted {
+    /// Whether nothing that matters may be kept there; otherwise it is worth a warning.
+    #[must_use]
+    pub fn is_grave(&self) -> bool {
+        !matches!(self, Self::Group(_))
+    }
+}
+
+/// Makes the directory if it is missing, and says what is wrong with whom it belongs to.
+///
+/// # Errors
+/// When it cannot be made or looked at.
+pub fn make(path: &Path) -> io::Result<Option<Untrusted>> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+    let metadata = std::fs::metadata(path)?;
+    Ok(judge(path, metadata.uid(), metadata.mode(), geteuid().as_raw()))
+}
+
+fn judge(path: &Path, owner: u32, mode: u32, us: u32) -> Option<Untrusted> {
+    const STICKY: u32 = 0o1000;
+    let path = path.to_owned();
+    if mode & STICKY != 0 && owner == 0 {
+        return None;
+    }
+    if owner != us && owner != 0 {
+        return Some(Untrusted::Owner { path, owner, us });
+    }
+    if mode & 0o002 != 0 {
+        return Some(Untrusted::Everybody(path));
+    }
+    (mode & 0o020 != 0).then_some(Untrusted::Group(path))
+}
+
+/// What a person should know of the file system below `cache_directory`.
+#[must_use]
+pub fn medium_warning(cache_directory: &Path) -> Option<String> {
+    // Numbers from the kernel's magic.h; a type that this machine's word cannot hold is none of them.
+    let kind = u64::try_from(statfs(cache_directory).ok()?.f_type).ok()? & 0xffff_ffff;
+    let (name, meaning) = match kind {
+        0x0102_1994 => ("tmpfs", "is in memory: what is not delivered yet is lost when the machine restarts"),
+        0x8584_58f6 => ("ramfs", "is in memory: what is not delivered yet is lost when the machine restarts"),
+        0x794c_7630 => {
+            ("overlayfs", "is a container's own layer: what is not delivered yet is lost with the container")
+        }
+        0x6969 => {
+            ("NFS", "is on the network: a power cut or a second agent on another host can lose or double readings")
+        }
+        0xff53_4d42 | 0xfe53_4d42 => {
+            ("SMB", "is on the network: a power cut or a second agent on another host can lose or double readings")
+        }
+        _ => return None,
+    };
+    Some(format!("the cache directory {} ({name}) {meaning}", cache_directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_may_replace_is_not_trusted() {
+        let path = Path::new("/x");
+        let owner = |owner| Some(Untrusted::Owner { path: path.to_owned(), owner, us: 7 });
+        let cases = [
+            (7, 0o40_750, None),
+            (0, 0o40_755, None),
+            (0, 0o41_777, None),
+            (7, 0o40_775, Some(Untrusted::Group(path.to_owned()))),
+            (7, 0o40_777, Some(Untrusted::Everybody(path.to_owned()))),
+            (0, 0o40_777, Some(Untrusted::Everybody(path.to_owned()))),
+            (8, 0o40_700, owner(8)),
+            (8, 0o41_777, owner(8)),
+        ];
+        for (owner, mode, expected) in cases {
+            assert_eq!(judge(path, owner, mode, 7), expected, "{owner} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_cache_in_memory_is_warned_of() {
+        let warning = medium_warning(Path::new("/dev/shm"));
+        assert!(warning.is_none_or(|warning| warning.contains("tmpfs")), "at most that");
+        assert_eq!(medium_warning(Path::new("/proc")), None);
+    }
+}
