@@ -13,7 +13,7 @@
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
 //! [`backoff`], [`batch`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
-//! [`failpoint`] lets tests break what cannot be broken from outside.
+//! [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what cannot be broken from outside.
 //!
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
@@ -36,6 +36,7 @@ pub mod modbus;
 pub mod pattoo;
 pub mod phrase;
 pub mod reading;
+pub mod resolve;
 pub mod schedule;
 pub mod spool;
 pub mod tally;

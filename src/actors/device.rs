@@ -80,7 +80,7 @@ impl DeviceActor {
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
-        let session = Some(Session::new(TcpDial { endpoint: settings.endpoint.clone(), timeouts: settings.timeouts }));
+        let session = Some(Session::new(TcpDial::new(&settings.endpoint, settings.timeouts)));
         let track = Track::default();
         let overruns = Tally::default();
         Self { settings, submit, books, schedules, unanswered, overruns, timekeeper, session, track, _guard: guard }
@@ -136,7 +136,10 @@ impl DeviceActor {
             self.unanswered[cycle] = !outcome.answered;
         }
         self.books.overrun(skipped);
-        if let Some(skipped) = self.overruns.add(skipped, clock::boot()) {
+        // Of a device that gives no answer it is told otherwise.
+        if outcome.answered
+            && let Some(skipped) = self.overruns.add(skipped, clock::boot())
+        {
             tracing::warn!(
                 "{}: {} skipped, because the one before took longer than the polling interval; \
                  lengthen polling_interval or read fewer registers of this device",

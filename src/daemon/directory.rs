@@ -36,15 +36,38 @@ pub enum Untrusted {
     Group(PathBuf),
 }
 
-impl Untrusted {
-    /// Whether nothing that matters may be kept there; otherwise it is worth a warning.
-    #[must_use]
-    pub fn is_grave(&self) -> bool {
-        !matches!(self, Self::Group(_))
+/// Why a directory is of no use.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// It is not ours alone.
+    #[error("what the agent relies on could be replaced by others")]
+    Untrusted(#[from] Untrusted),
+    /// The system said no.
+    #[error("cannot make {}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes a directory that the agent relies on, if it is missing; warns when its group may write to it.
+///
+/// # Errors
+/// When it cannot be made or looked at, or is not to be trusted.
+pub fn make_trusted(path: &Path) -> Result<(), DirectoryError> {
+    match make(path).map_err(|source| DirectoryError::Io { path: path.to_owned(), source })? {
+        None => Ok(()),
+        Some(group @ Untrusted::Group(_)) => {
+            tracing::warn!("{group}");
+            Ok(())
+        }
+        Some(grave) => Err(grave.into()),
     }
 }
 
-/// Makes the directory if it is missing, and says what is wrong with whom it belongs to.
+/// Makes a directory if it is missing, and says what is wrong with whom it belongs to.
 ///
 /// # Errors
 /// When it cannot be made or looked at.

@@ -13,7 +13,7 @@ use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::directory::{self, Untrusted};
+use super::directory::{self, DirectoryError};
 use crate::pattoo::identity::PROGRAM;
 
 /// Why the lock is not ours.
@@ -25,9 +25,9 @@ pub enum LockError {
         /// The lock file.
         path: PathBuf,
     },
-    /// Its directory is somebody else's to write to.
-    #[error("a lock that others can replace is none")]
-    Untrusted(#[from] Untrusted),
+    /// The directory is missing or somebody else's.
+    #[error("no place for the lock")]
+    Directory(#[from] DirectoryError),
     /// Something else was put in the place of a file of ours.
     #[error("{} is no file of its own (links are not followed); remove it", .0.display())]
     NotAFile(PathBuf),
@@ -82,14 +82,8 @@ impl Drop for Lock {
 /// `<directory>/<kind>/<program>.<kind>`, its directory made when missing.
 fn file(directory: &Path, kind: &'static str) -> Result<PathBuf, LockError> {
     let directory = directory.join(kind);
-    match directory::make(&directory).map_err(|error| failed("make", &directory, error))? {
-        Some(untrusted) if untrusted.is_grave() => Err(untrusted.into()),
-        Some(untrusted) => {
-            tracing::warn!("{untrusted}");
-            Ok(directory.join(format!("{PROGRAM}.{kind}")))
-        }
-        None => Ok(directory.join(format!("{PROGRAM}.{kind}"))),
-    }
+    directory::make_trusted(&directory)?;
+    Ok(directory.join(format!("{PROGRAM}.{kind}")))
 }
 
 /// Opens the file, made when missing, without a change to what it holds.

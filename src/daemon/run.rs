@@ -4,6 +4,7 @@
 //! what it was: configuration 78, directories 77, another agent 75. From then on nothing ends the process
 //! but a signal ([`super::signals`]) or a broken actor.
 
+use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::iter::successors;
@@ -15,7 +16,7 @@ use actix::prelude::*;
 use tracing::level_filters::LevelFilter;
 
 use super::assemble;
-use super::directory;
+use super::directory::{self, DirectoryError, Untrusted};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::signals::{self, StopWish};
@@ -29,13 +30,17 @@ use crate::books::Books;
 use crate::clock;
 use crate::config::{self, Config, LogLevel};
 use crate::logging;
+use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
 use crate::pattoo::payload::Catalogue;
 use crate::pattoo::post::Poster;
-use crate::pattoo::{agent_id, hostname};
+use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
 use crate::timeline::{BUILT, Timeline};
+
+/// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
+pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
 
 /// Runs the agent with the configuration in `config_dir` until it is told to stop.
 #[must_use]
@@ -83,14 +88,14 @@ fn start_log(config: &Config) {
 
 fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
-    let stored_id =
-        agent_id::load_or_make(&config.daemon_directory).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
     let catalogue =
         assemble::series(config).and_then(|series| Catalogue::new(&agent, config.polling_interval, &series));
     let catalogue = catalogue.map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     let poster = Poster::new(&config.server_host, config.server_port, agent.id())
         .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    directory::make_trusted(&config.cache_directory)?;
     let mut spool = Spool::open(&config.cache_directory, agent.id().as_str(), spooler::check, config.cache_limits)?;
     if let Some(name) = stored_id.original_cache {
         let adopted = spool.adopt(&config.cache_directory, &name)?;
@@ -144,6 +149,31 @@ fn timeline(config: &Config, spool: &mut Spool) -> Result<Timeline, SpoolError> 
     })
 }
 
+/// The agent id, and what is strange about it in the log.
+fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
+    let file = agent_id::path(daemon_directory);
+    directory::make_trusted(file.parent().unwrap_or(daemon_directory))?;
+    let missing =
+        if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
+    let stored =
+        agent_id::load_or_make(daemon_directory, missing).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    if stored.restored {
+        tracing::warn!(
+            "the agent id was missing and is restored from its copy, so that charts go on; to start every chart anew, \
+             remove both {} and {}",
+            file.display(),
+            twice::copy(&file).display()
+        );
+    }
+    match machine::notice(daemon_directory) {
+        Ok(notice) => notice.into_iter().for_each(|notice| tracing::warn!("{notice}")),
+        Err(error) => {
+            tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id")
+        }
+    }
+    Ok(stored)
+}
+
 /// Who we are to the server: the id and the host name first used.
 fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
@@ -181,10 +211,19 @@ struct Refusal {
 impl Refusal {
     /// `exit`, unless permissions are at the root of it.
     fn new(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        let forbidden = successors(Some(error), |&error| error.source())
-            .filter_map(|error| error.downcast_ref::<io::Error>())
-            .any(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let forbidden = successors(Some(error), |&error| error.source()).any(|error| {
+            error.is::<Untrusted>()
+                || error
+                    .downcast_ref::<io::Error>()
+                    .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        });
         Self { exit: if forbidden { Exit::Permissions } else { exit }, why: Chain(error).to_string() }
+    }
+}
+
+impl From<DirectoryError> for Refusal {
+    fn from(error: DirectoryError) -> Self {
+        Self::new(Exit::Failure, &error)
     }
 }
 
@@ -192,8 +231,7 @@ impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         let exit = match error {
             LockError::Held { .. } => Exit::Held,
-            LockError::Untrusted(_) => Exit::Permissions,
-            LockError::NotAFile(_) | LockError::Io { .. } => Exit::Failure,
+            LockError::Directory(_) | LockError::NotAFile(_) | LockError::Io { .. } => Exit::Failure,
         };
         Self::new(exit, &error)
     }

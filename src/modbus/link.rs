@@ -24,10 +24,10 @@ use tokio::time::timeout;
 use tokio_modbus::client::{Client, tcp};
 use tokio_modbus::{Request, Response, Slave};
 
-use crate::modbus::endpoint::Endpoint;
 use crate::modbus::error::{ConnectError, Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
 use crate::modbus::register::Table;
+use crate::resolve::Resolver;
 use guard::FrameGuard;
 
 /// How long a device may take.
@@ -53,13 +53,13 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Resolves the name of `endpoint` and connects to the first of its addresses that accepts.
+    /// Connects to the first of the host's addresses that accepts.
     ///
     /// # Errors
     ///
     /// When no address accepts within the connect timeout.
-    pub async fn connect(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, ConnectError> {
-        let stream = dial::dial(endpoint, timeouts.connect).await?;
+    pub async fn connect(host: &mut Resolver, timeouts: Timeouts) -> Result<Self, ConnectError> {
+        let stream = dial::dial(host, timeouts.connect).await?;
         Ok(Self::over(stream, timeouts.response))
     }
 

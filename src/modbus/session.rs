@@ -28,6 +28,7 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::health::{Change, Health};
 use crate::reading::{Reading, Timestamp};
+use crate::resolve::Resolver;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
 pub const SILENT_UNITS: usize = 2;
@@ -96,21 +97,27 @@ pub struct Outcome {
 /// The way to a device: makes a new connection whenever the last one is gone.
 pub trait Dial {
     /// Connects.
-    fn dial(&self) -> impl Future<Output = Result<Link, ConnectError>>;
+    fn dial(&mut self) -> impl Future<Output = Result<Link, ConnectError>>;
 }
 
 /// The way to a device over TCP.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct TcpDial {
-    /// Where it is; its name is resolved afresh each time.
-    pub endpoint: Endpoint,
-    /// How long it may take.
-    pub timeouts: Timeouts,
+    resolver: Resolver,
+    timeouts: Timeouts,
+}
+
+impl TcpDial {
+    /// The way to `endpoint`, whose name is resolved afresh each time.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint, timeouts: Timeouts) -> Self {
+        Self { resolver: Resolver::new(&endpoint.host, endpoint.port), timeouts }
+    }
 }
 
 impl Dial for TcpDial {
-    async fn dial(&self) -> Result<Link, ConnectError> {
-        Link::connect(&self.endpoint, self.timeouts).await
+    async fn dial(&mut self) -> Result<Link, ConnectError> {
+        Link::connect(&mut self.resolver, self.timeouts).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! The file that holds the agent id: the identity of every series this agent has ever posted.
 //!
-//! Reads the original's file where it is; makes one only when there is none. A file that is there and holds
-//! no id is an error for a person to settle: a new id in its place would start every chart anew, silently.
+//! Reads the original's file where it is, and keeps a copy of it ([`twice`]); makes an id only when there is
+//! neither, and when that is allowed. A file that is there and holds no id is an error for a person to settle: a
+//! new id in its place would start every chart anew, silently.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,20 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::identity::{AgentId, IdentityError, PROGRAM};
-use super::small_file::{self, SmallFileError};
+use super::twice::{self, TwiceError};
 
 /// Why there is no agent id.
 #[derive(Debug, Error)]
 pub enum AgentIdError {
-    /// The file could not be read or made.
+    /// The file or its copy could not be read or made, or they disagree.
     #[error("no agent id without its file")]
-    File(#[from] SmallFileError),
+    File(#[from] TwiceError),
+    /// There is no file, and none is to be made.
+    #[error("there is no agent id in {}, and PATTOO_REQUIRE_STATE forbids to make one; is the volume mounted?", .0.display())]
+    Missing(PathBuf),
     /// The file is there, but what it holds is no id.
-    #[error("{} holds no agent id; restore it, or remove it to start every chart anew", path.display())]
+    #[error("{} holds no agent id; restore it, or remove it and {} to start every chart anew",
+        path.display(), twice::copy(path).display())]
     NotAnId {
         /// The file.
         path: PathBuf,
@@ -40,6 +45,17 @@ pub struct StoredAgentId {
     /// What the original took for the id when its file has white space around it, a trailing newline above
     /// all: the name of the cache directory in which it then left what it could not deliver.
     pub original_cache: Option<String>,
+    /// Whether the file was gone and was made again from its copy.
+    pub restored: bool,
+}
+
+/// What to do when there is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Make one: every chart starts here.
+    Make,
+    /// Refuse: the volume that holds it is not there.
+    Refuse,
 }
 
 /// Where the agent id is, below `daemon_directory`.
@@ -48,17 +64,21 @@ pub fn path(daemon_directory: &Path) -> PathBuf {
     daemon_directory.join("agent_id").join(format!("{PROGRAM}.agent_id"))
 }
 
-/// The agent id of this `daemon_directory`, made and stored if there is none.
+/// The agent id of this `daemon_directory`, made and stored if there is none and `missing` says so.
 ///
 /// # Errors
-/// When the file cannot be read or made, or holds no id.
-pub fn load_or_make(daemon_directory: &Path) -> Result<StoredAgentId, AgentIdError> {
+/// When the file cannot be read or made, holds no id, or is missing and must not be.
+pub fn load_or_make(daemon_directory: &Path, missing: Missing) -> Result<StoredAgentId, AgentIdError> {
     if let Some(stored) = load(daemon_directory)? {
         return Ok(stored);
     }
+    let path = path(daemon_directory);
+    if missing == Missing::Refuse {
+        return Err(AgentIdError::Missing(path));
+    }
     let id = random()?;
-    small_file::write(&path(daemon_directory), id.as_str())?;
-    Ok(StoredAgentId { id, original_cache: None })
+    twice::write(&path, id.as_str())?;
+    Ok(StoredAgentId { id, original_cache: None, restored: false })
 }
 
 /// The agent id of this `daemon_directory`, or `None` when none was made yet.
@@ -67,13 +87,13 @@ pub fn load_or_make(daemon_directory: &Path) -> Result<StoredAgentId, AgentIdErr
 /// When the file cannot be read or holds no id.
 pub fn load(daemon_directory: &Path) -> Result<Option<StoredAgentId>, AgentIdError> {
     let path = path(daemon_directory);
-    let Some(text) = small_file::read(&path)? else {
+    let Some(twice::Found { text, restored }) = twice::read(&path)? else {
         return Ok(None);
     };
     let id: AgentId = text.parse().map_err(|source| AgentIdError::NotAnId { path, source })?;
     let original = first_line(&text);
     let original_cache = (original != id.as_str()).then_some(original);
-    Ok(Some(StoredAgentId { id, original_cache }))
+    Ok(Some(StoredAgentId { id, original_cache, restored }))
 }
 
 /// The first line as Python's `readline` gives it, its end included.
@@ -114,11 +134,15 @@ mod tests {
     fn an_id_is_made_once_and_is_another_elsewhere() {
         let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         assert_eq!(load(here.path()).unwrap(), None);
-        let made = load_or_make(here.path()).unwrap();
+        assert!(matches!(load_or_make(here.path(), Missing::Refuse), Err(AgentIdError::Missing(_))));
+        assert_eq!(load(here.path()).unwrap(), None);
+        let made = load_or_make(here.path(), Missing::Make).unwrap();
         assert_eq!(made.original_cache, None);
-        assert_eq!(load_or_make(here.path()).unwrap(), made);
-        assert_ne!(load_or_make(there.path()).unwrap().id, made.id);
+        assert_eq!(load_or_make(here.path(), Missing::Make).unwrap(), made);
+        assert_ne!(load_or_make(there.path(), Missing::Make).unwrap().id, made.id);
         assert_eq!(fs::read_to_string(path(here.path())).unwrap(), made.id.as_str());
+        fs::remove_file(path(here.path())).unwrap();
+        assert_eq!(load_or_make(here.path(), Missing::Refuse).unwrap(), StoredAgentId { restored: true, ..made });
     }
 
     #[test]
@@ -131,7 +155,7 @@ mod tests {
         ];
         for (text, original_cache) in cases {
             let root = daemon_directory_with(&text);
-            let stored = load_or_make(root.path()).unwrap();
+            let stored = load_or_make(root.path(), Missing::Make).unwrap();
             assert_eq!((stored.id.as_str(), stored.original_cache), (ID, original_cache), "{text:?}");
             assert_eq!(fs::read_to_string(path(root.path())).unwrap(), text);
         }
@@ -141,7 +165,7 @@ mod tests {
     fn a_file_without_an_id_is_an_error_and_stays_as_it_is() {
         for text in ["", "\n", "not an id", &ID[1..], &format!("{ID}\n{ID}\n")] {
             let root = daemon_directory_with(text);
-            assert!(matches!(load_or_make(root.path()), Err(AgentIdError::NotAnId { .. })), "{text:?}");
+            assert!(matches!(load_or_make(root.path(), Missing::Make), Err(AgentIdError::NotAnId { .. })), "{text:?}");
             assert_eq!(fs::read_to_string(path(root.path())).unwrap(), text);
         }
     }

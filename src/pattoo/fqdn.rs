@@ -3,18 +3,34 @@
 //! That is: ask for the addresses of the node name, look the first one up backwards, take the first of the
 //! canonical name and its aliases that has a dot, else the canonical name, else the node name. With
 //! `127.0.0.1 localhost` first in `/etc/hosts` the answer can be `localhost`; it is what the original posts,
-//! so it is what we post. Asks the resolver and may block for as long as that does: for start-up only.
+//! so it is what we post. The resolver may block for longer than anybody wants to wait: it is asked on a thread
+//! of its own, which is left behind.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 const HOSTS: &str = "/etc/hosts";
 
-/// The name of this host as the original agent finds it.
+/// The name of this host as the original agent finds it, unless the resolver takes longer than `limit`.
 #[must_use]
-pub fn fqdn() -> String {
-    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    canonical(&node).unwrap_or(node)
+pub fn within(limit: Duration) -> Option<String> {
+    let (answer, answered) = mpsc::channel();
+    let ask = move || {
+        let node = node();
+        // Whoever asked may have gone on without.
+        answer.send(canonical(&node).unwrap_or(node)).ok();
+    };
+    thread::Builder::new().name("hostname".to_owned()).spawn(ask).ok()?;
+    answered.recv_timeout(limit).ok()
+}
+
+/// What the kernel calls this host.
+#[must_use]
+pub fn node() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn canonical(node: &str) -> Option<String> {
@@ -60,15 +76,17 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
     fn it_is_what_python_says_here() {
         let python = Command::new("python3").args(["-c", "import socket; print(socket.getfqdn())"]).output();
         match python {
             Ok(output) if output.status.success() => {
-                assert_eq!(fqdn(), String::from_utf8(output.stdout).unwrap().trim_end());
+                assert_eq!(within(LONG).unwrap(), String::from_utf8(output.stdout).unwrap().trim_end());
             }
             // Nothing to compare with, but it must still be a name.
-            _ => assert!(!fqdn().is_empty()),
+            _ => assert!(!within(LONG).unwrap().is_empty()),
         }
     }
 

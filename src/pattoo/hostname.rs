@@ -2,26 +2,34 @@
 //!
 //! The original asks the system at each start, so a new container, a DNS outage or a renamed host starts
 //! every chart anew. Here the name first used is remembered beside the agent id and stays in use:
-//! configured, else remembered, else what the system says. Whenever these disagree there is a
+//! configured, else remembered (in two copies, [`twice`]), else what the system says. Whenever these disagree there is a
 //! [`Disagreement`] to warn of; what is remembered is never replaced but by hand.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
-use super::fqdn::fqdn;
+use super::fqdn;
 use super::identity::{MAX_TEXT_BYTES, PROGRAM};
-use super::small_file::{self, SmallFileError};
+use super::twice::{self, TwiceError};
+
+/// How long the system may take to say its name when it only serves to warn of a change.
+const TO_COMPARE: Duration = Duration::from_secs(2);
+
+/// How long it may take when the answer names every series from now on: as long as the resolver may need to
+/// fail by itself, because a name said in haste would have to stay.
+const TO_REMEMBER: Duration = Duration::from_secs(60);
 
 /// Why there is no host name.
 #[derive(Debug, Error)]
 pub enum HostnameError {
-    /// The file could not be read or made.
+    /// The file or its copy could not be read or made, or they disagree.
     #[error("the host name in use cannot be remembered")]
-    File(#[from] SmallFileError),
+    File(#[from] TwiceError),
     /// The file is there, but what it holds is no name.
-    #[error("{} holds no host name: {found:?}; correct it, or remove it and set agent_hostname", path.display())]
+    #[error("{} holds no host name: {found:?}; remove it and {}, and set agent_hostname", path.display(), twice::copy(path).display())]
     NotAName {
         /// The file.
         path: PathBuf,
@@ -66,8 +74,9 @@ impl fmt::Display for Disagreement {
             Self::Configured { configured, remembered, path } => write!(
                 f,
                 "agent_hostname is {configured:?}, but this agent has posted as {remembered:?}: every chart at the \
-                 server starts anew under the new name; if that is meant, remove {}",
-                path.display()
+                 server starts anew under the new name; if that is meant, remove {} and {}",
+                path.display(),
+                twice::copy(path).display()
             ),
             Self::System { system, remembered } => write!(
                 f,
@@ -84,23 +93,27 @@ pub fn path(daemon_directory: &Path) -> PathBuf {
     daemon_directory.join("agent_id").join(format!("{PROGRAM}.hostname"))
 }
 
-/// The name to post under, remembered from now on. Asks the system, which may block, unless it is configured.
+/// The name to post under, remembered from now on. Asks the system unless it is configured, which may take a
+/// minute the first time and two seconds later on.
 ///
 /// # Errors
 /// When the name cannot be remembered, or what is remembered is no name.
 pub fn decide(configured: Option<&str>, daemon_directory: &Path) -> Result<Hostname, HostnameError> {
-    decide_with(configured, daemon_directory, fqdn)
+    decide_with(configured, daemon_directory, fqdn::within)
 }
 
 fn decide_with(
     configured: Option<&str>,
     daemon_directory: &Path,
-    system: impl FnOnce() -> String,
+    system: impl FnOnce(Duration) -> Option<String>,
 ) -> Result<Hostname, HostnameError> {
     let path = path(daemon_directory);
     let Some(remembered) = remembered(&path)? else {
-        let name = configured.map_or_else(system, str::to_owned);
-        small_file::write(&path, &format!("{name}\n"))?;
+        let name = match configured {
+            Some(configured) => configured.to_owned(),
+            None => system(TO_REMEMBER).unwrap_or_else(fqdn::node),
+        };
+        twice::write(&path, &format!("{name}\n"))?;
         return Ok(Hostname { name, warning: None });
     };
     if let Some(configured) = configured {
@@ -109,14 +122,16 @@ fn decide_with(
         let warning = (configured != remembered).then_some(Disagreement::Configured { configured, remembered, path });
         return Ok(Hostname { name, warning });
     }
-    let system = system();
     let name = remembered.clone();
+    let Some(system) = system(TO_COMPARE) else {
+        return Ok(Hostname { name, warning: None });
+    };
     let warning = (system != remembered).then_some(Disagreement::System { system, remembered });
     Ok(Hostname { name, warning })
 }
 
 fn remembered(path: &Path) -> Result<Option<String>, HostnameError> {
-    let Some(text) = small_file::read(path)? else {
+    let Some(twice::Found { text, .. }) = twice::read(path)? else {
         return Ok(None);
     };
     let name = text.trim();
@@ -134,7 +149,7 @@ mod tests {
     use super::*;
 
     fn decide(configured: Option<&str>, directory: &Path, system: &str) -> Hostname {
-        decide_with(configured, directory, || system.to_owned()).unwrap()
+        decide_with(configured, directory, |_| Some(system.to_owned())).unwrap()
     }
 
     fn silent(name: &str) -> Hostname {
@@ -168,9 +183,16 @@ mod tests {
     #[test]
     fn a_configured_name_is_remembered_without_asking_the_system() {
         let root = tempfile::tempdir().unwrap();
-        let never = || panic!("asked the system");
+        let never = |_| panic!("asked the system");
         assert_eq!(decide_with(Some("plant-7"), root.path(), never).unwrap(), silent("plant-7"));
         assert_eq!(decide(None, root.path(), "plant-7"), silent("plant-7"));
+    }
+
+    #[test]
+    fn a_system_that_cannot_say_its_name_in_time_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        decide(None, root.path(), "plant-7");
+        assert_eq!(decide_with(None, root.path(), |_| None).unwrap(), silent("plant-7"));
     }
 
     #[test]
@@ -179,7 +201,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join("agent_id")).unwrap();
             fs::write(path(root.path()), text).unwrap();
-            let result = decide_with(None, root.path(), || "plant-7".to_owned());
+            let result = decide_with(None, root.path(), |_| Some("plant-7".to_owned()));
             assert!(matches!(result, Err(HostnameError::NotAName { .. })), "{text:?}");
         }
     }

@@ -15,6 +15,7 @@ mod tests;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime};
@@ -22,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use awc::http::{Method, StatusCode, Uri};
-use awc::{Client, ClientRequest, ClientResponse, Connector};
+use awc::{Client, ClientResponse, Connector};
 use futures_core::Stream;
 use tokio::time::{Instant, timeout_at};
 
@@ -30,6 +31,7 @@ pub use self::error::PostError;
 use self::error::printable;
 use super::identity::{AgentId, PROGRAM};
 use crate::reading::Timestamp;
+use crate::resolve::{Resolver, fair_share};
 
 /// The longest answer that is read; the server's is two bytes long.
 pub const MAX_ANSWER_BYTES: usize = 1024;
@@ -63,6 +65,7 @@ pub struct Poster {
     status: Uri,
     /// Host and port, for messages.
     server: String,
+    resolver: Resolver,
     timeouts: Timeouts,
     cookie: Option<HeaderValue>,
     server_date: Option<Timestamp>,
@@ -85,7 +88,16 @@ impl Poster {
         };
         match (api(&format!("receive/{id}")), api("status")) {
             (Some(uri), Some(status)) => {
-                Ok(Self { uri, status, server, timeouts: Timeouts::default(), cookie: None, server_date: None })
+                let resolver = Resolver::new(host.trim_start_matches('[').trim_end_matches(']'), port);
+                Ok(Self {
+                    uri,
+                    status,
+                    server,
+                    resolver,
+                    timeouts: Timeouts::default(),
+                    cookie: None,
+                    server_date: None,
+                })
             }
             _ => Err(PostError::Address { server }),
         }
@@ -111,12 +123,9 @@ impl Poster {
     pub async fn post(&mut self, body: Vec<u8>) -> Result<(), PostError> {
         self.server_date = None;
         let deadline = Instant::now() + self.timeouts.total;
-        // awc asserts here and there that what it parses is what it expects; a hostile answer must not be
-        // able to end the poster.
-        match timeout_at(deadline, without_panic(self.send(body))).await {
-            Ok(Ok(Ok(response))) => self.judge(response, deadline).await,
-            Ok(Ok(Err(error))) => Err(self.not_answered(error)),
-            Ok(Err(panicked)) => Err(self.broken(panicked)),
+        match timeout_at(deadline, self.send(Some(body))).await {
+            Ok(Ok(response)) => self.judge(response, deadline).await,
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(self.late()),
         }
     }
@@ -127,39 +136,57 @@ impl Poster {
     /// When there was no answer.
     pub async fn ask_time(&mut self) -> Result<Option<Timestamp>, PostError> {
         let deadline = Instant::now() + self.timeouts.total;
-        let status = self.request(Method::GET, &self.status).send();
-        match timeout_at(deadline, without_panic(status)).await {
-            Ok(Ok(Ok(response))) if response.status() == StatusCode::OK => {
-                Ok(header_text(response.headers(), header::DATE).and_then(http_date).map(Timestamp::from))
-            }
-            Ok(Ok(Ok(_))) => Ok(None),
-            Ok(Ok(Err(error))) => Err(self.not_answered(error)),
-            Ok(Err(panicked)) => Err(self.broken(panicked)),
-            Err(_) => Err(self.late()),
+        let response = timeout_at(deadline, self.send(None)).await.unwrap_or_else(|_| Err(self.late()))?;
+        if response.status() != StatusCode::OK {
+            return Ok(None);
         }
+        Ok(header_text(response.headers(), header::DATE).and_then(http_date).map(Timestamp::from))
     }
 
-    /// Sends the request and waits for the head of the answer.
-    fn send(&self, body: Vec<u8>) -> awc::SendClientRequest {
-        self.request(Method::POST, &self.uri).content_type("application/json").send_body(body)
+    /// Posts the body, or without one asks for the status, at the first of the server's addresses that accepts; waits
+    /// for the head of the answer.
+    async fn send(&mut self, body: Option<Vec<u8>>) -> Result<ClientResponse, PostError> {
+        let connected = Instant::now() + self.timeouts.connect;
+        let addresses = self.resolver.addresses(self.timeouts.connect).await;
+        let addresses = addresses.map_err(|source| PostError::Connect { server: self.server.clone(), source })?;
+        let mut refused = None;
+        for (&address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            // awc asserts here and there that what it parses is what it expects; a hostile answer must not be
+            // able to end the poster.
+            match without_panic(self.send_to(address, fair_share(connected, left), body.clone())).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => match self.not_answered(error) {
+                    error @ PostError::Connect { .. } => refused = Some(error),
+                    error => return Err(error),
+                },
+                Err(panicked) => return Err(self.broken(panicked)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.late()))
     }
 
-    fn request(&self, method: Method, uri: &Uri) -> ClientRequest {
+    fn send_to(&self, address: SocketAddr, limit: Duration, body: Option<Vec<u8>>) -> awc::SendClientRequest {
         // A pool of connections for this attempt alone: none is ever used twice.
-        let mut request = Client::builder()
-            .connector(Connector::new().timeout(self.timeouts.connect))
+        let client = Client::builder()
+            .connector(Connector::new().timeout(limit))
             .disable_redirects()
             .disable_timeout()
             .no_default_headers()
-            .finish()
+            .finish();
+        let (method, uri) = if body.is_some() { (Method::POST, &self.uri) } else { (Method::GET, &self.status) };
+        let mut request = client
             .request(method, uri.clone())
+            .address(address)
             .no_decompress()
             .force_close()
             .insert_header((header::USER_AGENT, format!("{PROGRAM}/{}", env!("CARGO_PKG_VERSION"))));
         if let Some(cookie) = &self.cookie {
             request = request.insert_header((header::COOKIE, cookie.clone()));
         }
-        request
+        match body {
+            Some(body) => request.content_type("application/json").send_body(body),
+            None => request.send(),
+        }
     }
 
     /// Decides by the answer whether the server has the body.

@@ -1,37 +1,31 @@
-//! An endpoint → an open TCP connection, within one deadline.
+//! A host → an open TCP connection, within one deadline.
 //!
-//! Owns name resolution (afresh each time: names move), the order in which addresses are tried, and the
-//! options of the socket. IPv4 and IPv6 addresses are tried one after the other, as the resolver sorts
-//! them; each gets an equal share of what is left of the time, so that a black hole in front does not
-//! starve the address that works. On failure the error is that of the last address.
+//! Owns the order in which the addresses are tried that [`Resolver`] finds, and the options of the socket. IPv4
+//! and IPv6 addresses are tried one after the other, as the resolver sorts them; each gets an equal share of
+//! what is left of the time. On failure the error is that of the last address.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
-use crate::modbus::endpoint::Endpoint;
 use crate::modbus::error::ConnectError;
+use crate::resolve::{Resolver, fair_share};
 
 /// An idle connection is probed after this time, so that one whose device is gone does not stay for ever.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// Time between two probes.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
-/// A connection to `endpoint`, made within `limit` in all.
-pub(super) async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, ConnectError> {
+/// A connection to `host`, made within `limit` in all.
+pub(super) async fn dial(host: &mut Resolver, limit: Duration) -> Result<TcpStream, ConnectError> {
     let deadline = Instant::now() + limit;
-    let unresolved = |source| ConnectError::Resolve { host: endpoint.host.clone(), source };
-    let lookup = lookup_host((endpoint.host.as_str(), endpoint.port));
-    let addresses: Vec<_> = timeout_at(deadline, lookup)
-        .await
-        .map_err(|elapsed| unresolved(elapsed.into()))?
-        .map_err(unresolved)?
-        .collect();
-    match first_to_accept(&addresses, deadline).await {
+    let addresses = host.addresses(limit).await;
+    let unresolved = |source| ConnectError::Resolve { host: host.host().to_owned(), source };
+    match first_to_accept(&addresses.map_err(unresolved)?, deadline).await {
         Some(result) => result,
         None => Err(unresolved(io::ErrorKind::NotFound.into())),
     }
@@ -48,12 +42,6 @@ async fn first_to_accept(addresses: &[SocketAddr], deadline: Instant) -> Option<
         last = Some(result);
     }
     last
-}
-
-/// What one of `addresses` may take of the time until `deadline`.
-fn fair_share(deadline: Instant, addresses: usize) -> Duration {
-    let left = deadline.saturating_duration_since(Instant::now());
-    left / u32::try_from(addresses).unwrap_or(u32::MAX).max(1)
 }
 
 async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
@@ -93,15 +81,10 @@ mod tests {
         listener().await.1
     }
 
-    fn endpoint(host: &str, port: u16) -> Endpoint {
-        let host = host.to_owned();
-        Endpoint { host, port }
-    }
-
     #[tokio::test]
     async fn a_name_is_resolved_and_the_connection_prepared() {
         let (listener, address) = listener().await;
-        let stream = dial(&endpoint("localhost", address.port()), LIMIT).await.unwrap();
+        let stream = dial(&mut Resolver::new("localhost", address.port()), LIMIT).await.unwrap();
         listener.accept().await.unwrap();
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).keepalive().unwrap());
@@ -111,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn closing_resets_the_connection() {
         let (listener, address) = listener().await;
-        let stream = dial(&endpoint("127.0.0.1", address.port()), LIMIT).await.unwrap();
+        let stream = dial(&mut Resolver::new("127.0.0.1", address.port()), LIMIT).await.unwrap();
         let (mut device, _) = listener.accept().await.unwrap();
         drop(stream);
         let error = device.read_u8().await.unwrap_err();
@@ -121,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusing_port_is_unreachable() {
         let address = refusing().await;
-        let error = dial(&endpoint("127.0.0.1", address.port()), LIMIT).await.unwrap_err();
+        let error = dial(&mut Resolver::new("127.0.0.1", address.port()), LIMIT).await.unwrap_err();
         let ConnectError::Unreachable { address: tried, source } = error else {
             panic!("{error:?}");
         };
@@ -162,7 +145,7 @@ mod tests {
     async fn a_silent_address_is_a_timeout_and_no_address_is_nothing() {
         let (_full, _queued, silent) = silent().await;
         let limit = Duration::from_millis(50);
-        let error = dial(&endpoint("127.0.0.1", silent.port()), limit).await.unwrap_err();
+        let error = dial(&mut Resolver::new("127.0.0.1", silent.port()), limit).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Timeout { address, waited } if address == silent && waited <= limit),
             "{error:?}"
@@ -172,16 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_none_is_not_resolved() {
-        let error = dial(&endpoint("not a host name", 502), LIMIT).await.unwrap_err();
+        let error = dial(&mut Resolver::new("not a host name", 502), LIMIT).await.unwrap_err();
         assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_address_gets_an_equal_share_of_what_is_left() {
-        let deadline = Instant::now() + Duration::from_secs(3);
-        for (addresses, share) in [(3, 1_000), (2, 1_500), (1, 3_000)] {
-            assert_eq!(fair_share(deadline, addresses), Duration::from_millis(share));
-        }
-        assert_eq!(fair_share(Instant::now(), 2), Duration::ZERO);
     }
 }

@@ -305,9 +305,9 @@ async fn a_flood_is_closed_before_it_fills_anything() {
 /// A link over a real socket, and the device's end of it.
 async fn connected() -> (Link, tokio::net::TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let endpoint = Endpoint { host: "localhost".to_owned(), port: listener.local_addr().unwrap().port() };
+    let mut resolver = Resolver::new("localhost", listener.local_addr().unwrap().port());
     let timeouts = Timeouts { connect: Duration::from_secs(30), response: Duration::from_secs(30) };
-    let (link, accepted) = tokio::join!(Link::connect(&endpoint, timeouts), listener.accept());
+    let (link, accepted) = tokio::join!(Link::connect(&mut resolver, timeouts), listener.accept());
     (link.unwrap(), accepted.unwrap().0)
 }
 

@@ -78,7 +78,7 @@ impl Scripted {
 }
 
 impl Dial for Scripted {
-    async fn dial(&self) -> Result<Link, ConnectError> {
+    async fn dial(&mut self) -> Result<Link, ConnectError> {
         self.seen.borrow_mut().connections += 1;
         if *self.refuses.borrow() {
             let source = std::io::ErrorKind::ConnectionRefused.into();
