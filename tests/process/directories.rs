@@ -1,0 +1,156 @@
+//! Modes, owners, and what others may have planted.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Signal, kill_process};
+
+use super::support::device::Device;
+use super::support::server::Server;
+use super::{home_with, log_file, logged, root, run_by_shell};
+
+fn everything_below(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(everything_below(&path));
+        }
+        all.push(path);
+    }
+    all
+}
+
+#[test]
+fn modes_are_the_same_whatever_the_umask() {
+    for umask in ["0", "0777", "0077"] {
+        let (device, server) = (Device::counting(60), Server::start());
+        let home = home_with(&server, &device);
+        let mut agent = run_by_shell(&home, &format!(r#"umask {umask}; exec "$0" "$@""#));
+        agent.until("readings to arrive", || server.row_count() > 0);
+        server.stop();
+        agent.until("a batch on disk", || !home.spooled().is_empty());
+        let mut seen = 0;
+        for path in ["cache", "daemon", "log", "run"].iter().flat_map(|name| everything_below(&home.path().join(name)))
+        {
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let secret = path.parent().unwrap().ends_with("agent_id");
+            let expected = if metadata.is_dir() {
+                0o750
+            } else if secret {
+                0o600
+            } else {
+                0o640
+            };
+            let mode = metadata.permissions().mode() & 0o7777;
+            // A batch that is being written gets its mode a moment after its name.
+            let fine = mode == expected || path.extension().is_some_and(|extension| extension == "tmp");
+            assert!(fine, "umask {umask}: {} is {mode:o}", path.display());
+            seen += 1;
+        }
+        assert!(seen > 10, "{seen}");
+        for name in ["cache", "daemon", "log", "run"] {
+            assert_eq!(fs::metadata(home.path().join(name)).unwrap().permissions().mode() & 0o7777, 0o750, "{name}");
+        }
+        agent.stop();
+    }
+}
+
+#[test]
+fn what_is_planted_as_pid_lock_or_log_file_is_neither_followed_nor_waited_for() {
+    let files = ["run/pid/pattoo_agent_modbustcpd.pid", "run/lock/pattoo_agent_modbustcpd.lock", "log/pattoo.log"];
+    for file in files {
+        for kind in ["link", "hard link", "fifo"] {
+            let (device, server) = (Device::counting(61), Server::start());
+            let home = home_with(&server, &device);
+            let (path, victim) = (home.path().join(file), home.path().join("victim"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&victim, "untouched").unwrap();
+            match kind {
+                "link" => symlink(&victim, &path).unwrap(),
+                "hard link" => fs::hard_link(&victim, &path).unwrap(),
+                _ => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+            }
+            let started = Instant::now();
+            if file.starts_with("log") {
+                let mut agent = home.run();
+                agent.until("readings to arrive", || server.row_count() > 0);
+                agent.stop();
+                assert!(agent.log().contains("no log file in"), "{kind}: {}", agent.log());
+            } else {
+                let end = home.output(&["run", "--config_dir", home.config_dir().to_str().unwrap()]);
+                assert_eq!(end.code, Some(1), "{file} {kind}: {}", end.stderr);
+                assert!(started.elapsed() < Duration::from_secs(1));
+                assert!(end.stderr.contains("is no file of its own"), "{}", end.stderr);
+            }
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "{file} {kind}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused_with_77_and_for_the_log_warned_of() {
+    for (name, refused) in
+        [("run/lock", true), ("run/pid", true), ("daemon/agent_id", true), ("cache", true), ("log", false)]
+    {
+        for foreign in [false, true] {
+            if foreign && !root("a directory of another user") {
+                continue;
+            }
+            let (device, server) = (Device::counting(62), Server::start());
+            let home = home_with(&server, &device);
+            let directory = home.path().join(name);
+            fs::create_dir_all(&directory).unwrap();
+            if foreign {
+                chown(&directory, Some(65_534), None).unwrap();
+            } else {
+                fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+            }
+            if refused {
+                let end = home.output(&["run", "--config_dir", home.config_dir().to_str().unwrap()]);
+                assert_eq!(end.code, Some(77), "{name}: {}", end.stderr);
+                let told = if foreign { "belongs to user 65534" } else { "by every user" };
+                assert!(end.stderr.contains(told), "{}", end.stderr);
+            } else {
+                let mut agent = home.run();
+                agent.until("readings to arrive", || server.row_count() > 0);
+                agent.stop();
+                assert!(logged(&home).contains("run ch"), "{}", logged(&home));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_in_memory_is_warned_of_at_the_start() {
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("a_cache_in_memory_is_warned_of_at_the_start was skipped: there is no /dev/shm");
+        return;
+    };
+    let (device, server) = (Device::counting(63), Server::start());
+    let home = home_with(&server, &device);
+    let file = home.config_dir().join("pattoo.yaml");
+    let cache = |directory: &Path| format!("cache_directory: {}", directory.display());
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(&cache(&home.path().join("cache")), &cache(memory.path()))).unwrap();
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    agent.stop();
+    assert!(logged(&home).contains("(tmpfs) is in memory"), "{}", logged(&home));
+}
+
+#[test]
+fn an_abort_leaves_no_core_file() {
+    let (device, server) = (Device::counting(64), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = run_by_shell(&home, r#"ulimit -c unlimited; "$0" "$@"; exit 7"#);
+    agent.until("readings to arrive", || server.row_count() > 0);
+    kill_process(home.pid().unwrap(), Signal::ABORT).unwrap();
+    assert_eq!(agent.wait(Duration::from_secs(5)), Some(7));
+    assert!(!agent.log().contains("core dumped"), "{}", agent.log());
+    assert!(agent.log().contains("Abort"), "the shell tells: {}", agent.log());
+    assert!(log_file(&home).exists());
+}

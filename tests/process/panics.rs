@@ -1,0 +1,46 @@
+//! What a panic costs: a device itself, anything else the process, which then is started whole again.
+
+use std::fs;
+use std::time::Duration;
+
+use super::home_with;
+use super::support::agent::{Agent, Home};
+use super::support::device::Device;
+use super::support::server::Server;
+
+/// An agent that has panicked at `place` when readings flowed, and what must outlive it.
+fn panicked_at(place: &str, number: u32) -> (Agent, Server, Device, Home) {
+    let (device, server) = (Device::counting(number), Server::start());
+    let mut home = home_with(&server, &device);
+    let point = home.path().join("fail_point");
+    home.set_variable("PATTOO_FAIL_POINT", point.to_str().unwrap());
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    fs::write(&point, place).unwrap();
+    if place == "supervisor" {
+        agent.sigterm();
+    }
+    super::support::until("the fail point to be passed", || !point.exists());
+    (agent, server, device, home)
+}
+
+#[test]
+fn a_panic_of_a_device_costs_that_device_a_pause_and_nothing_else() {
+    let (mut agent, server, _device, _home) = panicked_at("device", 30);
+    let rows = server.row_count();
+    agent.until("readings of the device started again", || server.row_count() > rows + 20);
+    let log = agent.log();
+    assert_eq!(log.matches("panic at src/failpoint.rs").count(), 1, "{log}");
+    assert!(log.contains("a test asked for it\\nat device"), "on one line: {log}");
+    assert!(log.contains("is started again in"), "{log}");
+    agent.stop();
+}
+
+#[test]
+fn a_panic_anywhere_else_ends_the_process_at_once_with_1_and_one_line() {
+    for (place, number) in [("aggregator", 31), ("poster", 32), ("spool", 33), ("supervisor", 34)] {
+        let (mut agent, _server, _device, _home) = panicked_at(place, number);
+        assert_eq!(agent.wait(Duration::from_secs(1)), Some(1), "{place}");
+        assert_eq!(agent.log().matches("panic at").count(), 1, "{place}: {}", agent.log());
+    }
+}

@@ -1,0 +1,192 @@
+//! Signals in every state.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::support::agent::{Agent, Home};
+use super::support::device::{Device, Mode as DeviceMode};
+use super::support::python;
+use super::support::server::{Mode, Server};
+use super::{home_with, limit_files, log_file, logged, root, run_by_shell};
+
+/// From the first signal to the end.
+const PROMISED: Duration = Duration::from_secs(2);
+
+fn send(home: &Home, signal: Signal) {
+    kill_process(home.pid().unwrap(), signal).unwrap();
+}
+
+fn running(server: &Server, device: &Device) -> (Home, Agent) {
+    let home = home_with(server, device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    (home, agent)
+}
+
+#[test]
+fn sigterm_ends_it_with_0_within_two_seconds_whatever_hangs() {
+    let states = [
+        (DeviceMode::Answer, Mode::Ok),
+        (DeviceMode::Silent, Mode::Ok),
+        (DeviceMode::Answer, Mode::HangOnAccept),
+        (DeviceMode::Silent, Mode::HangAfterReading),
+    ];
+    for (device_mode, mode) in states {
+        let (device, server) = (Device::counting(1), Server::start());
+        let (_home, mut agent) = running(&server, &device);
+        server.set(mode.clone());
+        let (posts, requests) = (server.connections(), device.request_count());
+        agent.until("the new mode to be met", || server.connections() > posts + 1 || mode != Mode::Ok);
+        device.set(device_mode);
+        agent.until("work", || device.request_count() > requests + 3);
+        let asked = Instant::now();
+        agent.sigterm();
+        assert_eq!(agent.wait(PROMISED), Some(0), "{device_mode:?} {mode:?}");
+        assert!(asked.elapsed() < PROMISED);
+    }
+}
+
+#[test]
+fn sigterm_ends_it_within_two_seconds_with_a_large_backlog() {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let (device, server) = (Device::counting(2), Server::start());
+    server.set(Mode::Status(500));
+    let home = home_with(&server, &device);
+    home.write_agent_id(ID);
+    let directory = home.path().join("cache").join(ID);
+    for at in (1_700_000_000_000..).step_by(1_000).take(5_000) {
+        let body = python::body(ID, at, &[("10.0.0.1", "input_register_30001", 7.0)]);
+        python::leave(&directory, ID, at, &body);
+    }
+    let mut agent = home.run();
+    agent.until("polls and posts", || device.request_count() > 3 && server.post_count() > 0);
+    agent.sigterm();
+    assert_eq!(agent.wait(PROMISED), Some(0));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_holds_the_end_for_less_than_two_seconds_and_the_loss_is_said() {
+    let (device, server) = (Device::counting(3), Server::start());
+    let (home, mut agent) = running(&server, &device);
+    limit_files(&home, Some(0));
+    agent_meets_the_full_disk(&mut agent, &device);
+    let asked = Instant::now();
+    agent.sigterm();
+    assert_eq!(agent.wait(PROMISED), Some(1));
+    assert!(asked.elapsed() < PROMISED, "{:?}", asked.elapsed());
+    assert!(agent.log().contains("are lost"), "{}", agent.log());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for second in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let (device, server) = (Device::counting(4), Server::start());
+        let (home, mut agent) = running(&server, &device);
+        limit_files(&home, Some(0));
+        agent_meets_the_full_disk(&mut agent, &device);
+        agent.sigterm();
+        until_log(&mut agent, "SIGTERM; stopping");
+        let asked = Instant::now();
+        send(&home, second);
+        assert_eq!(agent.wait(PROMISED), Some(1));
+        assert!(asked.elapsed() < Duration::from_millis(700), "{:?}", asked.elapsed());
+        assert!(agent.log().contains("exiting at once"), "{}", agent.log());
+    }
+}
+
+/// Waits until the agent has found out that it cannot store.
+fn agent_meets_the_full_disk(agent: &mut Agent, device: &Device) {
+    until_log(agent, "cannot put a batch on disk");
+    let before = device.request_count();
+    agent.until("polls that go on", || device.request_count() > before + 3);
+}
+
+fn until_log(agent: &mut Agent, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !agent.log().contains(text) {
+        assert!(agent.is_running() && Instant::now() < deadline, "no {text:?} in:\n{}", agent.log());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn sigquit_ends_it_at_once() {
+    let (device, server) = (Device::counting(5), Server::start());
+    let (home, mut agent) = running(&server, &device);
+    send(&home, Signal::QUIT);
+    assert_eq!(agent.wait(Duration::from_secs(1)), Some(1));
+    assert!(agent.log().contains("SIGQUIT"), "{}", agent.log());
+}
+
+#[test]
+fn sighup_tells_whether_the_configuration_is_valid_and_changes_nothing() {
+    let (device, server) = (Device::counting(6), Server::start());
+    let (home, mut agent) = running(&server, &device);
+    send(&home, Signal::HUP);
+    agent.until("a word", || logged(&home).contains("SIGHUP; the configuration is valid"));
+    let file = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
+    fs::write(&file, "polling_interval: never\n").unwrap();
+    send(&home, Signal::HUP);
+    agent.until("another word", || logged(&home).contains("goes on with the configuration that it has"));
+    fs::remove_file(&file).unwrap();
+    send(&home, Signal::HUP);
+    let rows = server.row_count();
+    agent.until("readings that go on", || server.row_count() > rows + 10);
+    agent.stop();
+}
+
+#[test]
+fn a_log_that_is_moved_away_goes_on_under_its_name() {
+    let (device, server) = (Device::counting(7), Server::start());
+    let (home, mut agent) = running(&server, &device);
+    fs::rename(log_file(&home), home.path().join("log/pattoo.log.1")).unwrap();
+    send(&home, Signal::USR1);
+    agent.until("a new log", || logged(&home).contains("SIGUSR1"));
+    fs::remove_file(log_file(&home)).unwrap();
+    send(&home, Signal::HUP);
+    agent.until("a new log again", || logged(&home).contains("SIGHUP"));
+    agent.stop();
+}
+
+#[test]
+fn signals_that_others_die_of_do_not_end_it() {
+    let (device, server) = (Device::counting(8), Server::start());
+    let (home, mut agent) = running(&server, &device);
+    for signal in [Signal::PIPE, Signal::XFSZ, Signal::USR1, Signal::HUP] {
+        send(&home, signal);
+    }
+    let rows = server.row_count();
+    agent.until("readings that go on", || server.row_count() > rows + 5);
+    agent.stop();
+}
+
+#[test]
+fn as_process_1_of_a_container_it_obeys_too() {
+    if !root("as_process_1_of_a_container_it_obeys_too") {
+        return;
+    }
+    for (signal, code) in [(Signal::TERM, 0), (Signal::INT, 0), (Signal::QUIT, 1)] {
+        let (device, server) = (Device::counting(9), Server::start());
+        let home = home_with(&server, &device);
+        let mut agent = run_by_shell(&home, r#"exec unshare --pid --fork --kill-child "$0" "$@""#);
+        agent.until("readings to arrive", || server.row_count() > 0);
+        assert_eq!(home.pid(), Pid::from_raw(1), "it is process 1 there");
+        kill_process(outside(&home), signal).unwrap();
+        assert_eq!(agent.wait(PROMISED), Some(code), "{signal:?}");
+    }
+}
+
+/// The agent's process id as seen from here.
+fn outside(home: &Home) -> Pid {
+    let home = home.path().to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (command.contains(home) && !command.starts_with("unshare")).then_some(pid)
+    });
+    let processes: Vec<i32> = processes.collect();
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    Pid::from_raw(processes[0]).unwrap()
+}

@@ -1,0 +1,123 @@
+//! Standard streams, the log, the environment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
+use super::support::agent::Home;
+use super::support::device::{Device, Mode as DeviceMode};
+use super::support::judge::judge;
+use super::support::server::Server;
+use super::{home_with, limit_files, logged, run_by_shell};
+
+fn fifo(home: &Home) -> PathBuf {
+    let path = home.path().join("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    path
+}
+
+#[test]
+fn closed_streams_are_dev_null_and_no_socket_takes_their_place() {
+    let (device, server) = (Device::counting(20), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = run_by_shell(&home, r#"exec "$0" "$@" <&- >&- 2>&-"#);
+    agent.until("readings to arrive", || server.row_count() > 0);
+    for stream in 0..3 {
+        let target = fs::read_link(format!("/proc/{}/fd/{stream}", home.pid().unwrap().as_raw_nonzero())).unwrap();
+        assert_eq!(target, PathBuf::from("/dev/null"), "{stream}");
+    }
+    agent.stop();
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_blocks_neither_polling_nor_the_end() {
+    let (device, server) = (Device::counting(21), Server::start());
+    let home = home_with(&server, &device);
+    let fifo = fifo(&home);
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut full = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(&fifo).unwrap();
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    while full.write(b"x").is_ok() {}
+    let mut agent = run_by_shell(&home, &format!(r#"exec "$0" "$@" 2<>'{}'"#, fifo.display()));
+    agent.until("readings to arrive", || server.row_count() > 20);
+    assert!(logged(&home).contains("started"), "the file has what stderr has not");
+    let asked = Instant::now();
+    agent.stop();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(logged(&home).contains("stopped; everything is delivered or on disk"));
+}
+
+#[test]
+fn a_stderr_whose_reader_is_gone_changes_nothing() {
+    let (device, server) = (Device::counting(22), Server::start());
+    let home = home_with(&server, &device);
+    let fifo = fifo(&home);
+    let mut agent = run_by_shell(&home, &format!(r#"exec "$0" "$@" 2>'{}'"#, fifo.display()));
+    // Opening waits for the other end; then it is gone.
+    drop(File::open(&fifo).unwrap());
+    agent.until("readings to arrive", || server.row_count() > 20);
+    agent.stop();
+    assert!(!logged(&home).contains("panic"), "{}", logged(&home));
+}
+
+#[test]
+fn while_no_file_can_grow_polling_goes_on_and_afterwards_everything_arrives() {
+    let (device, server) = (Device::counting(23), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    limit_files(&home, Some(0));
+    let before = device.served_count();
+    agent.until("polls that go on", || device.served_count() > before + 20);
+    limit_files(&home, None);
+    let size = logged(&home).len();
+    agent.until("a log that goes on", || logged(&home).len() > size);
+    assert!(logged(&home).contains("did not get to the log file"), "{}", logged(&home));
+    device.set(DeviceMode::Silent);
+    agent.until("everything to arrive", || judge(&[&device], server.database().rows()).lost.is_empty());
+    server.database().assert_sound();
+    agent.stop();
+}
+
+#[test]
+fn it_runs_without_an_environment_and_in_a_strange_one() {
+    let surroundings: [&[&str]; 3] = [
+        &["-i"],
+        &["-i", "LANG=tr_TR.UTF-8", "LC_ALL=tr_TR.UTF-8", "TZ=:garbage/../.."],
+        &["-u", "HOME", "-u", "TZ", "-u", "PATH", "http_proxy=http://127.0.0.1:1", "ALL_PROXY=socks5://127.0.0.1:1"],
+    ];
+    for arguments in surroundings {
+        let (device, server) = (Device::counting(24), Server::start());
+        let home = home_with(&server, &device);
+        let mut agent = home.run_under("/usr/bin/env", &arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        agent.until("readings to arrive", || server.row_count() > 0);
+        agent.stop();
+    }
+}
+
+#[test]
+fn a_device_slower_than_its_interval_is_told_of_once_and_not_at_every_poll() {
+    let (device, server) = (Device::counting(25), Server::start());
+    device.set(DeviceMode::Slow(Duration::from_millis(150)));
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("some slow polls", || device.request_count() > 8);
+    agent.stop();
+    assert_eq!(logged(&home).matches("took longer than the polling interval").count(), 1, "{}", logged(&home));
+}
+
+#[test]
+fn a_server_that_refuses_everything_gets_a_few_lines_and_not_one_per_post() {
+    let (device, server) = (Device::counting(26), Server::start());
+    server.stop();
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("an outage", || logged(&home).contains("(1097"));
+    agent.stop();
+    let lines = logged(&home).lines().filter(|line| line.contains("cannot connect")).count();
+    assert!((1..=2).contains(&lines), "{}", logged(&home));
+}
