@@ -1,6 +1,7 @@
 //! The process and what surrounds it: signals, streams, directories, identity, names, panics, with the real binary.
 //!
 //! What needs root (namespaces, other users, a name server on port 53) says that it was skipped without it.
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "process/directories.rs"]
@@ -26,7 +27,7 @@ use support::agent::{Agent, Home};
 use support::device::Device;
 use support::server::Server;
 
-/// A home with one device, polled ten times a second.
+/// A home with one device, polled and flushed ten times a second.
 fn home_with(server: &Server, device: &Device) -> Home {
     let home = Home::new(server.address());
     configure(&home, &device.target());
@@ -34,8 +35,11 @@ fn home_with(server: &Server, device: &Device) -> Home {
 }
 
 fn configure(home: &Home, target: &str) {
-    let group = format!("  - group_name: plant\n    ip_devices: ['{target}']\n    input_registers: [30001, 30002]\n");
-    home.write_groups("100ms", &group);
+    // Most tests wait for the first readings to arrive: soon.
+    home.write_config(&format!(
+        "polling_interval: 100ms\nflush_interval: 100ms\nagent_hostname: plant-7\npolling_groups:\n  \
+         - group_name: plant\n    ip_devices: ['{target}']\n    input_registers: [30001, 30002]\n"
+    ));
 }
 
 /// Starts the agent by a line of shell that ends in `exec "$0" "$@"` or the like.

@@ -168,7 +168,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     match machine::notice(daemon_directory) {
         Ok(notice) => notice.into_iter().for_each(|notice| tracing::warn!("{notice}")),
         Err(error) => {
-            tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id")
+            tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id");
         }
     }
     Ok(stored)

@@ -41,7 +41,9 @@ pub fn end_at_once(exit: Exit) -> ! {
 }
 
 fn tell_panic(panic: &PanicHookInfo<'_>) {
-    let payload = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let payload = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let payload = payload.unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     if tracing::dispatcher::has_been_set() {
         tracing::error!("this is a bug, please report it: panic at {place}: {payload}");

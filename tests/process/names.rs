@@ -85,7 +85,8 @@ fn answer(mode: Mode, question: &[u8], names: &BTreeMap<&'static str, Vec<Ipv4Ad
     let mut at = 12;
     while question[at] > 0 {
         let end = at + 1 + usize::from(question[at]);
-        name += &format!("{}.", String::from_utf8_lossy(&question[at + 1..end]));
+        name += &String::from_utf8_lossy(&question[at + 1..end]);
+        name.push('.');
         at = end;
     }
     let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
@@ -143,10 +144,10 @@ fn the_last_good_address_is_used_while_names_do_not_resolve() {
         let questions = names.questions();
         device.stop();
         device.start();
-        let (rows, served) = (server.row_count(), device.served_count());
+        let (rows, polls) = (server.row_count(), device.served_count());
         let started = Instant::now();
         agent.until("readings of a new connection to arrive", || {
-            device.served_count() > served + 10 && server.row_count() > rows + 20
+            device.served_count() > polls + 10 && server.row_count() > rows + 20
         });
         assert!(started.elapsed() < Duration::from_secs(15), "{mode:?}: {:?}", started.elapsed());
         assert!(names.questions() > questions, "it asked");
