@@ -6,7 +6,7 @@
 //! Standard field names: `device`, `unit`, `cause`, `next`, `points`, `batches`, `file`.
 //!
 //! Writing never blocks and never fails the agent: lines go through bounded queues to threads of their own
-//! ([`outlet`]), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
+//! (`outlet`), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
 //! characters are escaped, so that a device or a server cannot forge a line; no line is longer than
 //! [`MAX_LINE`].
 
