@@ -223,23 +223,23 @@ fn each_address_of_the_server_is_tried_and_a_dead_one_in_front_only_takes_its_sh
     if !root("each_address_of_the_server_is_tried") {
         return;
     }
-    // Accepts nothing more: the queue of its connections is full, further ones are not answered.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let (device, server) = (Device::counting(73), Server::start());
     let port = server.address().port();
     let alive = v4(server.address());
-    let dead = Ipv4Addr::new(127, 200, alive.octets()[2], alive.octets()[3]);
+    // Nearer to the source address 127.0.0.1 than the other one, so that the resolver sorts it to the front.
+    let dead = Ipv4Addr::new(127, 0, alive.octets()[2], 128 | alive.octets()[3]);
+    // Accepts nothing more: the queue of its connections is full, further ones are not answered.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((dead, port)).into()).unwrap();
     socket.listen(0).unwrap();
     let _queued = std::net::TcpStream::connect((dead, port)).unwrap();
-    for addresses in [vec![dead, alive], vec![alive, dead]] {
-        let names = NameServer::start([("meter.test", vec![v4(device.address())]), ("pattoo.test", addresses)].into());
-        let home = home_by_names(&device, &server);
-        let rows = server.row_count();
-        let started = Instant::now();
-        let mut agent = names.run(&home);
-        agent.until("readings to arrive", || server.row_count() > rows);
-        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-        agent.stop();
-    }
+    let names =
+        NameServer::start([("meter.test", vec![v4(device.address())]), ("pattoo.test", vec![dead, alive])].into());
+    let home = home_by_names(&device, &server);
+    let started = Instant::now();
+    let mut agent = names.run(&home);
+    agent.until("readings to arrive", || server.row_count() > 0);
+    let took = started.elapsed();
+    assert!((2..4).contains(&took.as_secs()), "half of the five seconds went to the dead one: {took:?}");
+    agent.stop();
 }
