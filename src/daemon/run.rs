@@ -96,6 +96,7 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     let poster = Poster::new(&config.server_host, config.server_port, agent.id())
         .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     directory::make_trusted(&config.cache_directory)?;
+    directory::make_trusted(&config.cache_directory.join(agent.id().as_str()))?;
     let mut spool = Spool::open(&config.cache_directory, agent.id().as_str(), spooler::check, config.cache_limits)?;
     if let Some(name) = stored_id.original_cache {
         let adopted = spool.adopt(&config.cache_directory, &name)?;

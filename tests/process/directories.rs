@@ -12,6 +12,8 @@ use super::support::device::Device;
 use super::support::server::Server;
 use super::{home_with, log_file, logged, root, run_by_shell};
 
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 fn everything_below(directory: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -93,15 +95,21 @@ fn what_is_planted_as_pid_lock_or_log_file_is_neither_followed_nor_waited_for() 
 
 #[test]
 fn a_directory_that_others_can_write_to_is_refused_with_77_and_for_the_log_warned_of() {
-    for (name, refused) in
-        [("run/lock", true), ("run/pid", true), ("daemon/agent_id", true), ("cache", true), ("log", false)]
-    {
+    for (name, refused) in [
+        ("run/lock", true),
+        ("run/pid", true),
+        ("daemon/agent_id", true),
+        ("cache", true),
+        (&format!("cache/{ID}"), true),
+        ("log", false),
+    ] {
         for foreign in [false, true] {
             if foreign && !root("a directory of another user") {
                 continue;
             }
             let (device, server) = (Device::counting(62), Server::start());
             let home = home_with(&server, &device);
+            home.write_agent_id(ID);
             let directory = home.path().join(name);
             fs::create_dir_all(&directory).unwrap();
             if foreign {
