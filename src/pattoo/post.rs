@@ -66,6 +66,8 @@ pub struct Poster {
     /// Host and port, for messages.
     server: String,
     resolver: Resolver,
+    /// The address that accepted last: tried first, so that a dead one beside it is not paid for at each post.
+    accepted: Option<SocketAddr>,
     timeouts: Timeouts,
     cookie: Option<HeaderValue>,
     server_date: Option<Timestamp>,
@@ -94,6 +96,7 @@ impl Poster {
                     status,
                     server,
                     resolver,
+                    accepted: None,
                     timeouts: Timeouts::default(),
                     cookie: None,
                     server_date: None,
@@ -148,13 +151,17 @@ impl Poster {
     async fn send(&mut self, body: Option<Vec<u8>>) -> Result<ClientResponse, PostError> {
         let connected = Instant::now() + self.timeouts.connect;
         let addresses = self.resolver.addresses(self.timeouts.connect).await;
-        let addresses = addresses.map_err(|source| PostError::Connect { server: self.server.clone(), source })?;
+        let mut addresses = addresses.map_err(|source| PostError::Connect { server: self.server.clone(), source })?;
+        addresses.sort_by_key(|&address| Some(address) != self.accepted);
         let mut refused = None;
         for (&address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             // awc asserts here and there that what it parses is what it expects; a hostile answer must not be
             // able to end the poster.
             match without_panic(self.send_to(address, fair_share(connected, left), body.clone())).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    self.accepted = Some(address);
+                    return Ok(response);
+                }
                 Ok(Err(error)) => match self.not_answered(error) {
                     error @ PostError::Connect { .. } => refused = Some(error),
                     error => return Err(error),

@@ -241,5 +241,8 @@ fn each_address_of_the_server_is_tried_and_a_dead_one_in_front_only_takes_its_sh
     agent.until("readings to arrive", || server.row_count() > 0);
     let took = started.elapsed();
     assert!((2..4).contains(&took.as_secs()), "half of the five seconds went to the dead one: {took:?}");
+    let (started, posts) = (Instant::now(), server.post_count());
+    agent.until("more posts", || server.post_count() > posts + 3);
+    assert!(started.elapsed() < Duration::from_secs(4), "the dead one is paid for once: {:?}", started.elapsed());
     agent.stop();
 }

@@ -67,9 +67,10 @@ fn sigterm_ends_it_within_two_seconds_with_a_large_backlog() {
 }
 
 #[test]
-fn a_disk_that_takes_nothing_holds_the_end_for_less_than_two_seconds_and_the_loss_is_said() {
+fn a_disk_and_a_server_that_take_nothing_hold_the_end_for_less_than_two_seconds_and_the_loss_is_said() {
     let (device, server) = (Device::counting(3), Server::start());
     let (home, mut agent) = running(&server, &device);
+    server.stop();
     limit_files(&home, Some(0));
     agent_meets_the_full_disk(&mut agent, &device);
     let asked = Instant::now();
@@ -84,6 +85,7 @@ fn a_second_signal_ends_it_at_once() {
     for second in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let (device, server) = (Device::counting(4), Server::start());
         let (home, mut agent) = running(&server, &device);
+        server.stop();
         limit_files(&home, Some(0));
         agent_meets_the_full_disk(&mut agent, &device);
         agent.sigterm();
@@ -98,7 +100,7 @@ fn a_second_signal_ends_it_at_once() {
 
 /// Waits until the agent has found out that it cannot store.
 fn agent_meets_the_full_disk(agent: &mut Agent, device: &Device) {
-    until_log(agent, "cannot put a batch on disk");
+    until_log(agent, "cannot put a batch of");
     let before = device.request_count();
     agent.until("polls that go on", || device.request_count() > before + 3);
 }
