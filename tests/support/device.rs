@@ -32,6 +32,8 @@ pub enum Mode {
     SplitAt(usize),
     /// The whole answer, then the connection is closed.
     CloseAfterAnswer,
+    /// The whole answer at once; a connection over which nothing comes for so long afterwards is closed.
+    CloseIdle(Duration),
     /// No answer.
     Silent,
     /// The whole answer after so long a while that it must not count any more.

@@ -9,10 +9,13 @@ mod database;
 pub mod http;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 pub use database::{Database, Row, checksum};
 pub use http::Head;
@@ -38,11 +41,29 @@ pub enum Mode {
     StoreThenClose,
     /// Stores it, announces a longer answer than it sends, and closes.
     StoreThenCutAnswer,
+    /// Stores it and resets the connection.
+    StoreThenReset,
+    /// Stores two of three, and answers the third with this.
+    Sometimes(u16),
+    /// Stores nothing, sends these bytes and closes.
+    Say(&'static [u8]),
+    /// Stores it, sends these bytes, which mean 200 `OK`, and closes.
+    StoreAndSay(&'static [u8]),
+    /// Stores nothing, sends the first and then the second for ever.
+    Flood(&'static [u8], &'static [u8]),
 }
 
 impl Mode {
     fn stores(&self) -> bool {
-        matches!(self, Self::Ok | Self::StoreThenClose | Self::StoreThenCutAnswer)
+        matches!(
+            self,
+            Self::Ok
+                | Self::StoreThenClose
+                | Self::StoreThenCutAnswer
+                | Self::StoreThenReset
+                | Self::Sometimes(_)
+                | Self::StoreAndSay(_)
+        )
     }
 }
 
@@ -241,13 +262,34 @@ impl Shared {
                 http::cut_answer(&mut stream);
                 None
             }
+            Mode::StoreThenReset => {
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+                None
+            }
+            Mode::Say(bytes) => {
+                stream.write_all(bytes).ok();
+                None
+            }
+            Mode::Flood(head, more) => {
+                stream.write_all(head).ok();
+                while stream.write_all(more).is_ok() {}
+                None
+            }
+            Mode::StoreAndSay(bytes) => {
+                let mut state = self.state();
+                state.at_once -= 1;
+                if stream.write_all(bytes).is_ok() {
+                    state.answered(post, &mode, status);
+                }
+                return;
+            }
             Mode::Redirect(to) => Some((status, format!("Location: http://{to}/elsewhere"), &b"moved"[..])),
             Mode::Html => Some((status, "Content-Type: text/html".to_owned(), &b"<html>Welcome</html>"[..])),
             Mode::NoContent | Mode::Status(_) => Some((status, String::new(), &b""[..])),
-            Mode::Ok if status == 200 => {
+            Mode::Ok | Mode::Sometimes(_) if status == 200 => {
                 Some((status, "Set-Cookie: session=abc; HttpOnly; Path=/".to_owned(), &b"OK"[..]))
             }
-            Mode::Ok => Some((status, String::new(), &b"error"[..])),
+            Mode::Ok | Mode::Sometimes(_) => Some((status, String::new(), &b"error"[..])),
         };
         // Under the lock, so that no stop and no next post can come between the answer and its record.
         let mut state = self.state();
@@ -284,6 +326,7 @@ impl State {
         let mode = self.mode.clone();
         let status = match mode {
             Mode::Status(status) => status,
+            Mode::Sometimes(status) if self.posts.len() % 3 == 2 => status,
             Mode::Redirect(_) => 302,
             Mode::NoContent => 204,
             Mode::Html => 200,
@@ -299,7 +342,7 @@ impl State {
     fn answered(&mut self, post: usize, mode: &Mode, status: u16) {
         let post = &mut self.posts[post];
         post.status = Some(status);
-        if (mode, status) == (&Mode::Ok, 200) {
+        if matches!(mode, Mode::Ok | Mode::Sometimes(_) | Mode::StoreAndSay(_)) && status == 200 {
             self.database.acknowledged(&post.head, &post.body);
         }
     }

@@ -117,6 +117,7 @@ fn fate_until_sent(mode: Mode) -> Fate {
         | Mode::Drip
         | Mode::SplitAt(_)
         | Mode::CloseAfterAnswer
+        | Mode::CloseIdle(_)
         // Right, but an agent that sees what follows may well refuse both.
         | Mode::TwoFrames => Fate::Optional,
         _ => Fate::Forbidden,
@@ -155,6 +156,14 @@ fn play(
                 shared.sent(place);
             }
             return false;
+        }
+        Mode::CloseIdle(patience) => {
+            if stream.write_all(&right).is_err() {
+                return false;
+            }
+            shared.sent(place);
+            shared.state().busy.remove(&connection);
+            return is_asked_within(stream, patience);
         }
         Mode::Late(pause) => return wait(stream, pause) && stream.write_all(&right).is_ok(),
         Mode::WrongTransaction => return stream.write_all(&with(1, 0x40)).is_ok(),
@@ -224,6 +233,15 @@ fn wait(stream: &TcpStream, pause: Duration) -> bool {
         thread::sleep(PIECE_PAUSE);
     }
     true
+}
+
+/// Whether the next request begins to come within this time.
+fn is_asked_within(stream: &TcpStream, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while peek(stream) == Peek::Nothing && Instant::now() < until {
+        thread::sleep(PIECE_PAUSE);
+    }
+    peek(stream) == Peek::Bytes
 }
 
 #[derive(PartialEq, Eq)]

@@ -1,0 +1,259 @@
+//! The faults of devices (rows D of FAULTS.md) that need the real binary and are not in `devices.rs`: what
+//! many broken devices cost the others, and what a device sees of the agent's connections.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use support::agent::{Agent, Home};
+use support::device::{Device, Mode, Request};
+use support::judge::judge;
+use support::server::Server;
+
+fn home_with(server: &Server, interval: &str, groups: &str) -> Home {
+    let home = Home::new(server.address());
+    home.write_groups(interval, groups);
+    home
+}
+
+fn group(target: impl std::fmt::Display, unit: u8) -> String {
+    format!(
+        "  - group_name: {target} unit {unit}\n    ip_devices: ['{target}']\n    unit: {unit}\n    \
+         input_registers: [30001, 30002]\n"
+    )
+}
+
+/// Lets what was served arrive, and fails unless all of it does, once, in order.
+fn everything_arrives(agent: &mut Agent, devices: &[&Device], server: &Server) {
+    for device in devices {
+        device.set(Mode::Silent);
+    }
+    agent.until("every reading served to arrive", || judge(devices, server.database().rows()).lost.is_empty());
+    judge(devices, server.database().rows()).assert_complete();
+    server.database().assert_sound();
+    for device in devices {
+        assert_eq!(device.violations(), [""; 0], "{}", device.target());
+    }
+}
+
+/// The time from each request to the next, of a device that gets one request a cycle.
+fn pauses(requests: &[Request]) -> Vec<Duration> {
+    requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+#[test]
+fn every_exception_costs_its_own_unit_only_and_is_told_once_with_its_meaning() {
+    let (gateway, server) = (Device::counting(60), Server::start());
+    let exceptions = [
+        (0, "exception 0"),
+        (1, "illegal function"),
+        (2, "illegal data address"),
+        (3, "illegal data value"),
+        (4, "device failure"),
+        (5, "acknowledge"),
+        (6, "busy"),
+        (10, "gateway path"),
+        (11, "gateway target"),
+        (0x80, "exception 128"),
+        (0xFF, "exception 255"),
+    ];
+    let units: Vec<u8> = (1..).take(exceptions.len()).collect();
+    for (unit, (code, _)) in units.iter().zip(exceptions) {
+        gateway.set_unit(*unit, Mode::Exception(code));
+    }
+    let well = 200;
+    let groups: String = units.iter().chain([&well]).map(|unit| group(gateway.target(), *unit)).collect();
+    let home = home_with(&server, "500ms", &groups);
+    let mut agent = home.run();
+    agent.until("six cycles", || gateway.served_count() >= 6);
+    assert_eq!(gateway.connections(), 1, "an exception is no reason to close a connection");
+    everything_arrives(&mut agent, &[&gateway], &server);
+    assert!(server.database().rows().iter().all(|row| row.unit == "200"), "no value without an answer");
+
+    let log = agent.log();
+    for (unit, (code, meaning)) in units.iter().zip(exceptions) {
+        let about = |line: &&str| line.contains(&format!(": unit {unit}")) && line.contains(meaning);
+        let told = log.lines().filter(about).count();
+        assert!((1..=2).contains(&told), "exception {code}: {told} lines say {meaning:?}\n{log}");
+    }
+    // Busy is asked once more in its cycle; a unit behind a gateway that cannot reach it is probed ever more rarely.
+    let cycles = gateway.requests().iter().filter(|request| request.unit == well).count();
+    let asked = |code: u8| {
+        let place = exceptions.iter().position(|(of, _)| *of == code).unwrap();
+        gateway.requests().iter().filter(|request| request.unit == units[place]).count()
+    };
+    for (code, most) in [(2, cycles), (5, 2 * cycles), (6, 2 * cycles), (10, cycles - 1), (11, cycles - 1)] {
+        assert!(asked(code) <= most, "exception {code}: {} requests in {cycles} cycles", asked(code));
+    }
+    assert!(asked(6) > cycles, "busy is asked again");
+}
+
+/// A port on every loopback address that takes no connection and refuses none.
+struct BlackHole {
+    port: u16,
+    _listener: Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn open() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let port = listener.local_addr().unwrap().as_socket().unwrap().port();
+        // Once its queue is full, the system ignores whoever wants to connect.
+        let full = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let queued =
+            std::iter::from_fn(|| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok()).collect();
+        Self { port, _listener: listener, _queued: queued }
+    }
+}
+
+#[test]
+fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
+    let (server, hole) = (Server::start(), BlackHole::open());
+    let healthy: Vec<Device> = (100..200).map(Device::counting).collect();
+    let mut devices = String::new();
+    for device in &healthy {
+        write!(devices, "'{}',", device.target()).unwrap();
+    }
+    for place in 0..900 {
+        write!(devices, "'127.255.{}.{}:{}',", place / 200, place % 200 + 1, hole.port).unwrap();
+    }
+    let group = format!("  - group_name: plant\n    ip_devices: [{devices}]\n    input_registers: [30001]\n");
+    let home = home_with(&server, "1s", &group);
+    let mut agent = home.run();
+    let (mut most_files, mut most_threads) = (0, 0);
+    agent.until("eight cycles of all that are well", || {
+        if let Some(pid) = home.pid() {
+            let process = format!("/proc/{}", pid.as_raw_nonzero());
+            let count = |what: &str| std::fs::read_dir(format!("{process}/{what}")).map_or(0, Iterator::count);
+            most_files = most_files.max(count("fd"));
+            most_threads = most_threads.max(count("task"));
+        }
+        healthy.iter().all(|device| device.request_count() >= 8)
+    });
+    // The first poll comes at once; from the second on each device keeps to its own place in the second.
+    let mut late: Vec<u128> = Vec::new();
+    for device in &healthy {
+        let pauses = pauses(&device.requests()[1..]);
+        late.extend(pauses.iter().map(|pause| pause.as_micros().abs_diff(1_000_000)));
+        assert_eq!(device.connections(), 1, "{}", device.target());
+    }
+    late.sort_unstable();
+    let (p99, worst) = (late[late.len() * 99 / 100], late[late.len() - 1]);
+    println!("{most_files} files, {most_threads} threads; off the second: p99 {p99} µs, most {worst} µs");
+    assert!(most_files > 500, "the dead ones were being dialled: {most_files}");
+    assert!(most_files <= 1_100, "{most_files} open files");
+    assert!(most_threads <= 64, "{most_threads} threads");
+    assert!(p99 <= 100_000, "healthy devices are polled off their time by {p99} µs");
+    everything_arrives(&mut agent, &healthy.iter().collect::<Vec<_>>(), &server);
+}
+
+#[test]
+fn a_cycle_longer_than_its_interval_skips_ticks_and_neither_overlaps_nor_drifts() {
+    let (device, server) = (Device::counting(61), Server::start());
+    device.set(Mode::Slow(Duration::from_millis(700)));
+    let home = home_with(&server, "500ms", &group(device.target(), 1));
+    let mut agent = home.run();
+    agent.until("six polls", || device.request_count() >= 7);
+    // From the second on: each begins at a tick, the first that is free.
+    for pause in pauses(&device.requests()[1..7]) {
+        let off = pause.as_millis() % 500;
+        assert!(pause >= Duration::from_millis(700), "{pause:?}: a poll before the end of the one before");
+        assert!(off.min(500 - off) < 150, "{pause:?} after the one before: off the grid of 500 ms");
+    }
+    everything_arrives(&mut agent, &[&device], &server);
+}
+
+#[test]
+fn a_device_that_closes_idle_connections_loses_no_cycle() {
+    let (device, server) = (Device::counting(62), Server::start());
+    device.set(Mode::CloseIdle(Duration::from_millis(100)));
+    let home = home_with(&server, "400ms", &group(device.target(), 1));
+    let mut agent = home.run();
+    agent.until("six cycles", || device.served_count() >= 6);
+    let served = device.served_count();
+    assert!(device.connections() >= 5, "{} connections for {served} cycles", device.connections());
+    for pause in pauses(&device.requests()[1..]) {
+        assert!(pause < Duration::from_millis(700), "a cycle was lost: {pause:?}");
+    }
+    everything_arrives(&mut agent, &[&device], &server);
+    assert!(!agent.log().contains("WARNING"), "a connection that ends while idle is no fault\n{}", agent.log());
+}
+
+/// How each connection ended, at a device that answers none of its requests rightly.
+fn stubborn_device() -> (SocketAddr, Arc<Mutex<Vec<Option<ErrorKind>>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ends);
+    thread::spawn(move || {
+        for (place, mut stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let mut request = [0; 12];
+            stream.read_exact(&mut request).unwrap();
+            // The first of each three gets an answer to another request, the next half an answer, the last none.
+            match place % 3 {
+                0 => stream.write_all(&[9, 9, 0, 0, 0, 7, 1, 4, 4, 0, 0, 0, 0]).unwrap(),
+                1 => stream.write_all(&request[..5]).unwrap(),
+                _ => {}
+            }
+            let end = stream.read(&mut request).err().map(|error| error.kind());
+            seen.lock().unwrap().push(end);
+        }
+    });
+    (address, ends)
+}
+
+#[test]
+fn sessions_end_by_reset_so_that_no_device_runs_out_of_them() {
+    let (server, (address, ends)) = (Server::start(), stubborn_device());
+    let home = home_with(&server, "200ms", &group(address, 1));
+    let mut agent = home.run();
+    agent.until("a session of each kind to end", || ends.lock().unwrap().len() >= 2);
+    // The third one waits for an answer now, or will soon: it ends because the agent does.
+    agent.until("the third session", || agent_talks_to(&home, address));
+    agent.stop();
+    support::until("its end", || ends.lock().unwrap().len() >= 3);
+    let ends = ends.lock().unwrap().clone();
+    assert!(ends.iter().all(|end| *end == Some(ErrorKind::ConnectionReset)), "{ends:?}");
+}
+
+/// Whether the agent has a connection to this address, as the system sees it.
+fn agent_talks_to(home: &Home, address: SocketAddr) -> bool {
+    const ESTABLISHED: &str = "01";
+    let Some(pid) = home.pid() else { return false };
+    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", pid.as_raw_nonzero())).unwrap_or_default();
+    let port = format!(":{:04X}", address.port());
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.len() > 3 && fields[2].ends_with(&port) && fields[3] == ESTABLISHED
+    })
+}
+
+#[test]
+fn a_gateway_shared_by_groups_with_different_intervals_gets_one_request_at_a_time() {
+    let (gateway, server) = (Device::counting(63), Server::start());
+    gateway.set(Mode::Slow(Duration::from_millis(20)));
+    let groups: String = (1..=6)
+        .map(|unit| format!("{}    polling_interval: {}ms\n", group(gateway.target(), unit), 100 * u32::from(unit)))
+        .collect();
+    let home = home_with(&server, "1s", &groups);
+    let mut agent = home.run();
+    agent.until("readings of all units", || gateway.served_count() >= 40);
+    let asked: BTreeMap<u8, usize> = gateway.requests().iter().fold(BTreeMap::new(), |mut asked, request| {
+        *asked.entry(request.unit).or_default() += 1;
+        asked
+    });
+    assert_eq!(asked.keys().copied().collect::<BTreeSet<_>>(), (1..=6).collect(), "{asked:?}");
+    assert_eq!(gateway.connections(), 1);
+    everything_arrives(&mut agent, &[&gateway], &server);
+}
