@@ -199,6 +199,11 @@ impl Server {
         self.shared.state().connections
     }
 
+    /// How many posts are being handled now.
+    pub fn at_once(&self) -> usize {
+        self.shared.state().at_once
+    }
+
     /// How many posts were handled at one time, at most.
     pub fn most_at_once(&self) -> usize {
         self.shared.state().most_at_once
