@@ -1,6 +1,12 @@
 //! The faults of devices (rows D of FAULTS.md) that need the real binary and are not in `devices.rs`: what
 //! many broken devices cost the others, and what a device sees of the agent's connections.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints what it measured"
+)]
 
 mod support;
 

@@ -275,15 +275,15 @@ impl Shared {
                 stream.write_all(bytes).ok();
                 None
             }
-            Mode::Flood(head, more) => {
+            Mode::Flood(head, again) => {
                 stream.write_all(head).ok();
-                while stream.write_all(more).is_ok() {}
+                while stream.write_all(again).is_ok() {}
                 None
             }
-            Mode::StoreAndSay(bytes) => {
+            Mode::StoreAndSay(text) => {
                 let mut state = self.state();
                 state.at_once -= 1;
-                if stream.write_all(bytes).is_ok() {
+                if stream.write_all(text).is_ok() {
                     state.answered(post, &mode, status);
                 }
                 return;
