@@ -39,6 +39,9 @@ pub const SHARED_AGENT_FILE: &str = "pattoo_agent.yaml";
 /// The file of this agent alone.
 pub const AGENT_FILE: &str = "pattoo_agent_modbustcpd.yaml";
 
+/// More points than this, repetitions included, are a slip: devices times registers grows fast.
+const MAX_POINTS: usize = 1_000_000;
+
 /// Time allowed for name resolution and TCP handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -147,7 +150,12 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
     let agent_file = required(directory, AGENT_FILE, &mut report);
     let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
-    let points = agent.as_ref().map(|agent| points(agent, &mut report));
+    let sources = [&shared_file, &shared_agent_file, &agent_file];
+    report.faults.extend(sources.into_iter().flatten().filter_map(Source::too_ambiguous));
+    if let (Some(agent), Some(file)) = (&agent, &agent_file) {
+        report.faults.extend(too_many_points(agent, &file.file));
+    }
+    let points = agent.as_ref().filter(|_| report.faults.is_empty()).map(|agent| points(agent, &mut report));
     if let (Some((_, points)), Some(file)) = (&points, &agent_file)
         && points.is_empty()
         && report.faults.is_empty()
@@ -157,7 +165,9 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
             "there is nothing to poll: no polling group has both a device and a register",
         ));
     }
-    let sort = |faults: &mut Vec<Fault>| faults.sort_by(|a, b| (&a.file, a.position).cmp(&(&b.file, b.position)));
+    // A fault of the file as a whole comes first, one that was not located last.
+    let order = |fault: &Fault| (fault.position.is_none() && !fault.path.is_empty(), fault.position);
+    let sort = |faults: &mut Vec<Fault>| faults.sort_by(|a, b| (&a.file, order(a)).cmp(&(&b.file, order(b))));
     sort(&mut report.faults);
     sort(&mut report.warnings);
     // One slip in a group is one warning, however many devices the group has.
@@ -205,6 +215,13 @@ fn open(path: &Path, report: &mut Report) -> Option<Source> {
         report.faults.push(fault);
         None
     })
+}
+
+fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Fault> {
+    let of = |group: &Group<'_>| group.devices.len().saturating_mul(group.registers.len());
+    let points = agent.groups.iter().map(of).fold(0, usize::saturating_add);
+    let message = format!("found {points} points (devices times registers); allowed are {MAX_POINTS}");
+    (points > MAX_POINTS).then(|| Fault::of_file(file, message))
 }
 
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices

@@ -4,6 +4,7 @@
 //! everybody, or not UTF-8. A document that is not YAML, or that expands beyond what the parser allows, is
 //! one fault with its position.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -17,6 +18,9 @@ use super::node::{Node, Route, locate};
 /// No configuration file is larger.
 pub const MAX_BYTES: u64 = 256 << 10;
 
+/// Each look for a position walks the text again; beyond this many bytes in all a file could cost minutes.
+const MAX_WALKED: usize = 8 << 20;
+
 /// A parsed file.
 #[derive(Debug)]
 pub struct Source {
@@ -25,6 +29,10 @@ pub struct Source {
     text: String,
     /// What it says.
     pub root: Node,
+    /// Bytes walked to locate faults.
+    walked_for_faults: Cell<usize>,
+    /// Bytes walked to see whether scalars have quotes.
+    walked_for_quotes: Cell<usize>,
 }
 
 impl Source {
@@ -33,20 +41,43 @@ impl Source {
         let Some(bytes) = read(path)? else { return Ok(None) };
         let text = text(path, bytes)?;
         let root = parse(path, &text)?;
-        Ok(Some(Self { file: path.to_owned(), text, root }))
+        Ok(Some(Self {
+            file: path.to_owned(),
+            text,
+            root,
+            walked_for_faults: Cell::new(0),
+            walked_for_quotes: Cell::new(0),
+        }))
     }
 
-    /// A fault at the node that `route` leads to; `path` is the same way in words.
+    /// A fault at the node that `route` leads to; `path` is the same way in words. Beyond
+    /// [`MAX_WALKED`] the path must do.
     pub fn fault(&self, route: &Route, path: &str, message: impl Into<String>) -> Fault {
-        let position = locate(&self.text, route);
+        let position = self.may_walk(&self.walked_for_faults).then(|| locate(&self.text, route)).flatten();
         Fault { file: self.file.clone(), position, path: path.to_owned(), message: message.into() }
     }
 
     /// Whether the scalar at `route` stands in the file without quotes.
     pub fn is_plain(&self, route: &Route) -> bool {
+        // What is said of the rest does not matter: the file is refused for them.
+        if !self.may_walk(&self.walked_for_quotes) {
+            return true;
+        }
         let Some((line, column)) = locate(&self.text, route) else { return false };
         let line = self.text.lines().nth(line - 1).unwrap_or_default();
         !matches!(line.chars().nth(column - 1), Some('"' | '\'' | '|' | '>'))
+    }
+
+    /// The fault of a file with too many scalars that YAML 1.1 and 1.2 read differently.
+    pub fn too_ambiguous(&self) -> Option<Fault> {
+        let message = "found too many values such as 0123, 1_000, 1:30 or yes, which not every program reads the same \
+                       way; write them plainly";
+        (self.walked_for_quotes.get() > MAX_WALKED).then(|| Fault::of_file(&self.file, message))
+    }
+
+    fn may_walk(&self, walked: &Cell<usize>) -> bool {
+        walked.set(walked.get().saturating_add(self.text.len()));
+        walked.get() <= MAX_WALKED
     }
 }
 
