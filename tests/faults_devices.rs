@@ -125,17 +125,17 @@ impl BlackHole {
 
 #[test]
 fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
-    let (server, hole) = (Server::start(), BlackHole::open());
+    let (server, dead) = (Server::start(), BlackHole::open());
     let healthy: Vec<Device> = (100..200).map(Device::counting).collect();
-    let mut devices = String::new();
+    let mut targets = String::new();
     for device in &healthy {
-        write!(devices, "'{}',", device.target()).unwrap();
+        write!(targets, "'{}',", device.target()).unwrap();
     }
     for place in 0..900 {
-        write!(devices, "'127.255.{}.{}:{}',", place / 200, place % 200 + 1, hole.port).unwrap();
+        write!(targets, "'127.255.{}.{}:{}',", place / 200, place % 200 + 1, dead.port).unwrap();
     }
-    let group = format!("  - group_name: plant\n    ip_devices: [{devices}]\n    input_registers: [30001]\n");
-    let home = home_with(&server, "1s", &group);
+    let plant = format!("  - group_name: plant\n    ip_devices: [{targets}]\n    input_registers: [30001]\n");
+    let home = home_with(&server, "1s", &plant);
     let mut agent = home.run();
     let (mut most_files, mut most_threads) = (0, 0);
     agent.until("eight cycles of all that are well", || {
@@ -150,8 +150,8 @@ fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
     // The first poll comes at once; from the second on each device keeps to its own place in the second.
     let mut late: Vec<u128> = Vec::new();
     for device in &healthy {
-        let pauses = pauses(&device.requests()[1..]);
-        late.extend(pauses.iter().map(|pause| pause.as_micros().abs_diff(1_000_000)));
+        let cycles = pauses(&device.requests()[1..]);
+        late.extend(cycles.iter().map(|cycle| cycle.as_micros().abs_diff(1_000_000)));
         assert_eq!(device.connections(), 1, "{}", device.target());
     }
     late.sort_unstable();
@@ -187,8 +187,7 @@ fn a_device_that_closes_idle_connections_loses_no_cycle() {
     let home = home_with(&server, "400ms", &group(device.target(), 1));
     let mut agent = home.run();
     agent.until("six cycles", || device.served_count() >= 6);
-    let served = device.served_count();
-    assert!(device.connections() >= 5, "{} connections for {served} cycles", device.connections());
+    assert!(device.connections() >= 5, "{} connections", device.connections());
     for pause in pauses(&device.requests()[1..]) {
         assert!(pause < Duration::from_millis(700), "a cycle was lost: {pause:?}");
     }
@@ -249,9 +248,11 @@ fn agent_talks_to(home: &Home, address: SocketAddr) -> bool {
 fn a_gateway_shared_by_groups_with_different_intervals_gets_one_request_at_a_time() {
     let (gateway, server) = (Device::counting(63), Server::start());
     gateway.set(Mode::Slow(Duration::from_millis(20)));
-    let groups: String = (1..=6)
-        .map(|unit| format!("{}    polling_interval: {}ms\n", group(gateway.target(), unit), 100 * u32::from(unit)))
-        .collect();
+    let mut groups = String::new();
+    for unit in 1..=6 {
+        let interval = 100 * u32::from(unit);
+        writeln!(groups, "{}    polling_interval: {interval}ms", group(gateway.target(), unit)).unwrap();
+    }
     let home = home_with(&server, "1s", &groups);
     let mut agent = home.run();
     agent.until("readings of all units", || gateway.served_count() >= 40);

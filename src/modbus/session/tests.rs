@@ -21,6 +21,8 @@ enum Answer {
     Silence,
     /// This, and then the connection is closed.
     WordAndClose(u16),
+    /// This after so long.
+    LateWord(u16, Duration),
 }
 
 /// A device whose answer is a function of unit, address and how often it was asked in all.
@@ -62,14 +64,20 @@ impl Scripted {
             let pdu = match answer {
                 Answer::Silence => continue,
                 Answer::Exception(code) => vec![function | 0x80, code],
-                Answer::Word(word) | Answer::WordAndClose(word) => {
+                Answer::Word(word) | Answer::WordAndClose(word) | Answer::LateWord(word, _) => {
                     let words = word.to_be_bytes().repeat(usize::from(quantity));
                     [vec![function, quantity * 2], words].concat()
                 }
             };
             let length = u8::try_from(pdu.len() + 1).unwrap();
             let head = [transaction_high, transaction_low, 0, 0, 0, length, unit];
-            stream.write_all(&[&head[..], &pdu].concat()).await.unwrap();
+            if let Answer::LateWord(_, pause) = answer {
+                tokio::time::sleep(pause).await;
+            }
+            // Nobody listens to what comes too late.
+            if stream.write_all(&[&head[..], &pdu].concat()).await.is_err() {
+                return;
+            }
             if matches!(answer, Answer::WordAndClose(_)) {
                 return;
             }
@@ -289,6 +297,35 @@ async fn a_device_that_refuses_connections_gets_one_attempt_per_backoff_period()
             [Event { subject: Subject::Connection, change: Change::Recovered { .. }, .. }]
         ));
         assert_eq!(session.retry_in(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_around_the_deadline_is_the_one_asked_for_or_none() {
+    on_paused_clock(async {
+        let (mut in_time, mut late) = (0, 0);
+        for run in 0..10_000_u64 {
+            // A word that tells the unit and the request it answers; a millisecond more each run, 50 on either side.
+            let pause = RESPONSE_TIMEOUT + Duration::from_millis(run % 101) - Duration::from_millis(50);
+            let device = Scripted::new(move |unit, _, asked| {
+                let word = u16::from(unit) * 1_000 + u16::try_from(asked).unwrap();
+                if unit == 1 { Answer::LateWord(word, pause) } else { Answer::Word(word) }
+            });
+            let mut session = Session::new(device.clone());
+            // Unit 2 is asked the moment unit 1 has been given up, while its answer is on its way.
+            let outcome = session.poll(&blocks(&[(1, 30_001), (2, 30_001), (2, 30_010)]), clock::wall).await;
+            let connections = device.seen.borrow().connections;
+            let values: Vec<_> = outcome.readings.iter().map(|reading| (reading.point.0, reading.value)).collect();
+            let of_unit_2 = [(1, Value::Integer(2_002)), (2, Value::Integer(2_003))];
+            match &values[..] {
+                [(0, Value::Integer(1_001)), rest @ ..] if rest == of_unit_2 && connections == 1 => in_time += 1,
+                rest if rest == of_unit_2 && connections == 2 => late += 1,
+                other => panic!("{pause:?}: {other:?} over {connections} connections"),
+            }
+        }
+        // Exactly at the deadline it may be either.
+        assert!(in_time >= 4_900 && late >= 4_900 && in_time + late == 10_000, "{in_time} {late}");
     })
     .await;
 }

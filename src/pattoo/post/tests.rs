@@ -164,6 +164,7 @@ async fn any_other_status_is_refused_and_says_what_to_do() {
         ("204 No Content", ports),
         ("206 Partial Content", ports),
         ("100 Continue", ports),
+        ("103 Early Hints", ports),
         ("999 What", ports),
     ] {
         let error = outcome(says(answer(status, "", "OK\x1b[2J"))).await.unwrap_err();
@@ -313,6 +314,32 @@ async fn silence_ends_the_attempt_wherever_it_sets_in() {
         let server = Server::start(vec![Script { then: Then::Hang, ..says(said) }]);
         let error = hurried(&server).post(b"{}".to_vec()).await.unwrap_err();
         assert!(matches!(error, PostError::Timeout { .. }), "{said}: {error:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn an_answer_that_is_slow_but_in_time_is_delivered_and_one_that_is_late_is_not() {
+    for (limit, delivered) in [(Duration::from_secs(30), true), (Duration::from_millis(100), false)] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = Server { port: listener.local_addr().unwrap().port(), requests: mpsc::channel().1 };
+        let (give_up, given_up) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&mut stream);
+            // In two pieces, each of them late; when nobody waits any more, the answer is there at last.
+            let (first, second) = ("HTTP/1.1 200 OK\r\nContent-", "Length: 2\r\n\r\nOK");
+            for piece in [first, second] {
+                given_up.recv_timeout(Duration::from_millis(200)).ok();
+                stream.write_all(piece.as_bytes()).ok();
+            }
+        });
+        let timeouts = Timeouts { connect: Duration::from_secs(5), total: limit };
+        let posted = server.poster().with_timeouts(timeouts).post(b"{}".to_vec()).await;
+        drop(give_up);
+        match posted {
+            Ok(()) => assert!(delivered),
+            Err(error) => assert!(!delivered && matches!(error, PostError::Timeout { .. }), "{error:?}"),
+        }
     }
 }
 
