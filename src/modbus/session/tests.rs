@@ -307,7 +307,7 @@ async fn an_answer_around_the_deadline_is_the_one_asked_for_or_none() {
         let (mut in_time, mut late) = (0, 0);
         for run in 0..10_000_u64 {
             // A word that tells the unit and the request it answers; a millisecond more each run, 50 on either side.
-            let pause = RESPONSE_TIMEOUT + Duration::from_millis(run % 101) - Duration::from_millis(50);
+            let pause = RESPONSE_TIMEOUT.saturating_sub(Duration::from_millis(50)) + Duration::from_millis(run % 101);
             let device = Scripted::new(move |unit, _, asked| {
                 let word = u16::from(unit) * 1_000 + u16::try_from(asked).unwrap();
                 if unit == 1 { Answer::LateWord(word, pause) } else { Answer::Word(word) }
