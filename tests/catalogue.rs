@@ -1,0 +1,77 @@
+//! `tests/FAULTS.md` is true: every fault is listed once, every test it names exists, and no fault loses its
+//! test unnoticed.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and the count is to be seen")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// How many faults have a test; raise it with each that gets one.
+const COVERED: usize = 121;
+
+/// How many faults of each kind there are: devices, network, server, disk, process, clock, input, security, operator.
+const KINDS: [(&str, usize); 9] =
+    [("D", 35), ("N", 16), ("S", 31), ("K", 25), ("P-", 22), ("C", 14), ("I", 15), ("X", 15), ("O", 12)];
+
+/// Fault and what stands beside it, in the order of the page.
+fn rows() -> Vec<(String, String)> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAULTS.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+    let fault = |cell: &str| cell.split(' ').next().unwrap_or_default().to_owned();
+    rows.filter(|(cell, _)| *cell != "fault").map(|(cell, tests)| (fault(cell), tests.to_owned())).collect()
+}
+
+/// The tests that a cell names; none when it says why there is none.
+fn tests(cell: &str) -> Vec<(&str, &str)> {
+    if cell.starts_with('—') {
+        return Vec::new();
+    }
+    let named = cell.split(", ").map(|test| test.strip_prefix('`').and_then(|test| test.strip_suffix('`')));
+    named.map(|test| test.and_then(|test| test.rsplit_once("::")).unwrap_or((cell, "is no list of tests"))).collect()
+}
+
+#[test]
+fn every_fault_is_on_the_page_once() {
+    let listed: Vec<String> = rows().into_iter().map(|(fault, _)| fault).collect();
+    let expected: Vec<String> =
+        KINDS.iter().flat_map(|(kind, count)| (1..=*count).map(move |number| format!("{kind}{number}"))).collect();
+    assert_eq!(expected.len(), 185);
+    let unknown: BTreeSet<_> = listed.iter().filter(|fault| !expected.contains(fault)).collect();
+    assert!(unknown.is_empty(), "no such faults: {unknown:?}");
+    for fault in &expected {
+        assert_eq!(listed.iter().filter(|listed| *listed == fault).count(), 1, "{fault}");
+    }
+}
+
+#[test]
+fn every_test_on_the_page_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources: BTreeMap<String, String> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (fault, cell) in &rows() {
+        for (file, name) in tests(cell) {
+            let source = sources
+                .entry(file.to_owned())
+                .or_insert_with(|| fs::read_to_string(root.join(file)).unwrap_or_default());
+            if !source.contains(&format!("fn {name}(")) {
+                missing.push(format!("{fault}: {file}::{name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(sources.len() > 10, "{} files", sources.len());
+}
+
+#[test]
+fn no_fault_loses_its_test_unnoticed() {
+    let rows = rows();
+    let (covered, open): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, cell)| !tests(cell).is_empty());
+    for (fault, why) in &open {
+        assert!(why.trim_start_matches('—').trim().len() > 5, "{fault}: without a test and without a reason");
+    }
+    println!("{} of {} faults have a test", covered.len(), rows.len());
+    for (fault, why) in &open {
+        println!("{fault} {why}");
+    }
+    assert!(covered.len() >= COVERED, "{} faults have a test, {COVERED} had one", covered.len());
+}
