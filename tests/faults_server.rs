@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking and prints what it measured"
+    reason = "a test fails by panicking"
 )]
 
 mod support;
@@ -120,30 +120,35 @@ fn every_answer_that_is_no_http_keeps_the_batch() {
 
 #[test]
 fn a_monstrous_answer_costs_no_memory() {
-    let (device, server) = (Device::counting(4), Server::start());
-    let home = home_with(&server, &device);
-    let mut agent = at_work(&home, &server);
-    agent.until("some posts", || server.post_count() > 20);
-    let before = peak_memory(&home);
-    for fault in [
+    let floods = [
         Mode::Flood(b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 8_192]),
         Mode::Flood(b"HTTP/1.1 200 OK\r\n", b"X: y\r\nX: y\r\nX: y\r\nX: y\r\nX: y\r\nX: y\r\nX: y\r\n"),
         Mode::Flood(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000000\r\n\r\n", &[b'x'; 8_192]),
         Mode::Flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFF\r\n", &[b'x'; 8_192]),
         Mode::Flood(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08", &[0; 8_192]),
         Mode::Flood(b"HTTP/1.0 200 OK\r\n\r\n", &[b' '; 8_192]),
-    ] {
-        let reached = server.post_count();
-        server.set(fault);
-        agent.until("a post that meets it, and its end", || server.post_count() > reached && server.at_once() == 0);
-        server.set(Mode::Ok);
-        let arrived = server.row_count();
-        agent.until("readings after it", || server.row_count() > arrived);
-    }
-    let grown = peak_memory(&home) - before;
-    println!("peak memory grew by {grown} KiB");
-    assert!(grown <= 2048, "{grown} KiB more");
-    everything_arrives(&mut agent, &device, &server);
+    ];
+    thread::scope(|scope| {
+        for flood in &floods {
+            scope.spawn(move || {
+                let (device, server) = (Device::counting(0), Server::start());
+                let home = home_with(&server, &device);
+                let mut agent = at_work(&home, &server);
+                agent.until("some posts", || server.post_count() > 10);
+                let (before, reached) = (peak_memory(&home), server.post_count());
+                server.set(flood.clone());
+                agent.until("its end", || server.post_count() > reached && server.at_once() == 0);
+                server.set(Mode::Ok);
+                everything_arrives(&mut agent, &device, &server);
+                let grown = peak_memory(&home) - before;
+                assert!(grown <= 2048, "{grown} KiB more for {:?}", String::from_utf8_lossy(head_of(flood)));
+            });
+        }
+    });
+}
+
+fn head_of(mode: &Mode) -> &'static [u8] {
+    if let Mode::Flood(head, _) = mode { head } else { b"" }
 }
 
 /// The most memory that the agent had at once, in KiB.
@@ -219,7 +224,7 @@ fn a_server_that_fails_now_and_then_gets_everything_in_order() {
     server.set(Mode::Sometimes(500));
     let reached = server.post_count();
     agent.until("some failures", || {
-        server.posts()[reached..].iter().filter(|post| post.status == Some(500)).count() >= 5
+        server.posts()[reached..].iter().filter(|post| post.status == Some(500)).count() >= 3
     });
     everything_arrives(&mut agent, &device, &server);
 }
@@ -229,8 +234,8 @@ fn a_server_that_restarts_under_load_gets_everything_in_order_over_two_lives_of_
     let (device, server) = (Device::counting(9), Server::start());
     let home = home_with(&server, &device);
     let mut agent = at_work(&home, &server);
-    for life in 0..6 {
-        if life == 3 {
+    for life in 0..4 {
+        if life == 2 {
             agent.stop();
             agent = home.run();
         }
