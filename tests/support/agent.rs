@@ -223,6 +223,21 @@ impl Agent {
         self.signal(Signal::INT);
     }
 
+    /// Halts it without its knowing, until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a power cut would, as far as it can tell.
     pub fn sigkill(&mut self) {
         self.signal(Signal::KILL);

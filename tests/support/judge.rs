@@ -5,10 +5,40 @@
 //! `n` does not rise with its timestamp *disorder*, one `n` twice in a series a *duplicate*, and a register of
 //! a good answer that is not there is *lost*. A mix-up goes unseen once in 65,536 readings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::device::{Device, Fate, Served, Table};
 use super::server::Row;
+
+/// A reading in a database, as far as the arithmetic needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Unit.
+    pub unit: u8,
+    /// Table.
+    pub table: Table,
+    /// Register, 0-based.
+    pub address: u16,
+    /// What the register held.
+    pub word: u16,
+    /// When it is said to have been read.
+    pub timestamp: u64,
+}
+
+impl Arrival {
+    /// The register behind a row; `None` for what no 16-bit register times this can have given.
+    pub fn of(row: &Row, multiplier: f64) -> Option<Self> {
+        let (table, address) = Table::of_key(&row.key)?;
+        let word = row.value.as_f64()? / multiplier;
+        let whole = word.round();
+        if (word - whole).abs() > 1e-6 || !(0.0..=65_535.0).contains(&whole) {
+            return None;
+        }
+        // `format` writes a whole float without a fraction.
+        let word = format!("{whole}").parse().ok()?;
+        Some(Self { unit: row.unit.parse().ok()?, table, address, word, timestamp: row.timestamp })
+    }
+}
 
 /// What the arithmetic says.
 #[derive(Debug, Default)]
@@ -29,6 +59,12 @@ pub struct Verdict {
     pub forbidden: Vec<String>,
     /// The longest time between an answer and its timestamp, either way, in ms.
     pub worst_stamp_error: u64,
+    /// That time of each reading, with when it was served.
+    pub stamp_errors: Vec<(u64, u64)>,
+    /// Readings of late, cut or wrong answers.
+    pub served_forbidden: usize,
+    /// Readings that are not in the database but were found set aside.
+    pub aside: usize,
 }
 
 impl Verdict {
@@ -57,60 +93,78 @@ pub fn judge(devices: &[&Device], rows: &[Row]) -> Verdict {
     let mut verdict = Verdict::default();
     for device in devices {
         let target = device.target();
+        let mut arrivals = Vec::new();
+        for row in rows.iter().filter(|row| row.target == target) {
+            match Arrival::of(row, 1.0) {
+                Some(arrival) => arrivals.push(arrival),
+                None => verdict.misattributed.push(format!("{target} {} = {}", row.key, row.value)),
+            }
+        }
         // Read after the rows were: no row can be older than the answer that explains it.
-        judge_one(device, &device.served(), rows.iter().filter(|row| row.target == target), &mut verdict);
+        weigh(device, &device.served(), &arrivals, &[], &mut verdict);
     }
     verdict
 }
 
-fn judge_one<'a>(device: &Device, served: &[Served], rows: impl Iterator<Item = &'a Row>, verdict: &mut Verdict) {
-    let answers: BTreeMap<(u8, Table, u64), &Served> =
-        served.iter().map(|answer| ((answer.unit, answer.table, answer.n), answer)).collect();
-    let mut arrived = BTreeSet::new();
+/// Compares what one device served with what arrived of it, in the order of arrival; `aside` is what was found
+/// elsewhere, and not missed.
+pub fn weigh(device: &Device, served: &[Served], arrivals: &[Arrival], aside: &[Arrival], verdict: &mut Verdict) {
+    let mut answers: BTreeMap<(u8, Table), Vec<&Served>> = BTreeMap::new();
+    for answer in served {
+        // They count up from 0.
+        answers.entry((answer.unit, answer.table)).or_default().push(answer);
+    }
+    let answer = |arrival: &Arrival, n: u64| {
+        let answers = answers.get(&(arrival.unit, arrival.table))?;
+        let answer = *answers.get(usize::try_from(n).ok()?)?;
+        answer.addresses().contains(&arrival.address.into()).then_some(answer)
+    };
+    let mut arrived = HashSet::with_capacity(arrivals.len());
     let mut last: BTreeMap<(u8, Table, u16), u64> = BTreeMap::new();
-    for row in rows {
-        let what = format!("{} unit {} {} = {} at {}", row.target, row.unit, row.key, row.value, row.timestamp);
-        let Some((unit, table, address, value)) = parse(row) else {
-            verdict.misattributed.push(what);
-            continue;
-        };
-        let n = unwrap(device.values().n_of(unit, address, value), last.get(&(unit, table, address)).copied());
-        let Some(answer) = answers.get(&(unit, table, n)).filter(|answer| answer.addresses().contains(&address.into()))
-        else {
-            verdict.misattributed.push(format!("{what}, would be answer {n}"));
+    for arrival in arrivals {
+        let Arrival { unit, table, address, word, timestamp } = *arrival;
+        let what = || format!("{} unit {unit} {table:?} {address} = {word} at {timestamp}", device.target());
+        let series = (unit, table, address);
+        let n = unwrap(device.values().n_of(unit, address, word), last.get(&series).copied());
+        let Some(answer) = answer(arrival, n) else {
+            verdict.misattributed.push(format!("{}, would be answer {n}", what()));
             continue;
         };
         if answer.fate == Fate::Forbidden {
-            verdict.forbidden.push(format!("{what}: {answer}"));
+            verdict.forbidden.push(format!("{}: {answer}", what()));
         }
         if !arrived.insert((unit, table, address, n)) {
-            verdict.duplicate.push(format!("{what}: {answer}"));
-        } else if last.get(&(unit, table, address)).is_some_and(|last| *last > n) {
-            verdict.disorder.push(format!("{what}: {answer}"));
+            verdict.duplicate.push(format!("{}: {answer}", what()));
+        } else if last.get(&series).is_some_and(|last| *last > n) {
+            verdict.disorder.push(format!("{}: {answer}", what()));
         }
-        last.insert((unit, table, address), n);
-        verdict.worst_stamp_error = verdict.worst_stamp_error.max(answer.at_ms.abs_diff(row.timestamp));
+        last.insert(series, n);
+        let error = answer.at_ms.abs_diff(timestamp);
+        verdict.worst_stamp_error = verdict.worst_stamp_error.max(error);
+        verdict.stamp_errors.push((answer.at_ms, error));
     }
     verdict.arrived += arrived.len();
-    for answer in served.iter().filter(|answer| answer.fate == Fate::Due) {
+    for arrival in aside {
+        let Arrival { unit, table, address, word, timestamp } = *arrival;
+        let low = device.values().n_of(unit, address, word);
+        let candidates = (low..).step_by(65_536).map_while(|n| Some((n, answer(arrival, n)?)));
+        if let Some((n, _)) = candidates.min_by_key(|(_, answer)| answer.at_ms.abs_diff(timestamp))
+            && arrived.insert((unit, table, address, n))
+        {
+            verdict.aside += 1;
+        }
+    }
+    for answer in served {
         for address in answer.addresses() {
-            verdict.served += 1;
+            verdict.served += usize::from(answer.fate == Fate::Due);
+            verdict.served_forbidden += usize::from(answer.fate == Fate::Forbidden);
             let address = u16::try_from(address).expect("a device refuses what is beyond 65535");
-            if !arrived.contains(&(answer.unit, answer.table, address, answer.n)) {
+            if answer.fate == Fate::Due && !arrived.contains(&(answer.unit, answer.table, address, answer.n)) {
                 let what = format!("{} address {address} of {answer}", device.target());
                 verdict.lost.push((answer.at_ms, what));
             }
         }
     }
-}
-
-/// Unit, table, address and word of a row; `None` for what no 16-bit register can have given.
-fn parse(row: &Row) -> Option<(u8, Table, u16, u16)> {
-    let (table, address) = Table::of_key(&row.key)?;
-    // `2715.0` for most points, `2715` for those with multiplier 0.
-    let value = row.value.to_string();
-    let value = value.strip_suffix(".0").unwrap_or(&value).parse().ok()?;
-    Some((row.unit.parse().ok()?, table, address, value))
 }
 
 /// The `n` nearest to the last one of its series, of which only the lowest 16 bits came.

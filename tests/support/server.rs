@@ -37,6 +37,10 @@ pub enum Mode {
     HangOnAccept,
     /// Reads and never answers, until the mode changes; then closes.
     HangAfterReading,
+    /// Answers 413 to a body of more bytes than this, stores every other.
+    TooLarge(usize),
+    /// Answers 500 to a body that holds this text, stores every other.
+    Refusing(String),
     /// Stores it and closes without a word.
     StoreThenClose,
     /// Stores it, announces a longer answer than it sends, and closes.
@@ -55,15 +59,12 @@ pub enum Mode {
 
 impl Mode {
     fn stores(&self) -> bool {
-        matches!(
-            self,
-            Self::Ok
-                | Self::StoreThenClose
-                | Self::StoreThenCutAnswer
-                | Self::StoreThenReset
-                | Self::Sometimes(_)
-                | Self::StoreAndSay(_)
-        )
+        self.acknowledges() || matches!(self, Self::StoreThenClose | Self::StoreThenCutAnswer | Self::StoreThenReset)
+    }
+
+    /// Whether it says so when it has stored something.
+    fn acknowledges(&self) -> bool {
+        matches!(self, Self::Ok | Self::Sometimes(_) | Self::StoreAndSay(_) | Self::TooLarge(_) | Self::Refusing(_))
     }
 }
 
@@ -114,6 +115,10 @@ struct State {
     most_at_once: usize,
     at_once: usize,
     posts: Vec<Post>,
+    forgets_bodies: bool,
+    /// Posts that were stored, and those of them whose sender was told so.
+    stored: usize,
+    acknowledged: usize,
     database: Database,
 }
 
@@ -131,6 +136,9 @@ impl Server {
             most_at_once: 0,
             at_once: 0,
             posts: Vec::new(),
+            forgets_bodies: false,
+            stored: 0,
+            acknowledged: 0,
             database: Database::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -182,6 +190,22 @@ impl Server {
     /// How many datapoints the ingester has kept so far.
     pub fn row_count(&self) -> usize {
         self.shared.state().database.rows().len()
+    }
+
+    /// From now on the bodies of posts are not kept once they are ingested.
+    pub fn forget_bodies(&self) {
+        self.shared.state().forgets_bodies = true;
+    }
+
+    /// The rows kept since the last call.
+    pub fn take_rows(&self) -> Vec<Row> {
+        self.shared.state().database.take_rows()
+    }
+
+    /// How many posts were stored without their sender being told so.
+    pub fn ambiguous(&self) -> usize {
+        let state = self.shared.state();
+        state.stored - state.acknowledged
     }
 
     /// Every post so far.
@@ -291,10 +315,12 @@ impl Shared {
             Mode::Redirect(to) => Some((status, format!("Location: http://{to}/elsewhere"), &b"moved"[..])),
             Mode::Html => Some((status, "Content-Type: text/html".to_owned(), &b"<html>Welcome</html>"[..])),
             Mode::NoContent | Mode::Status(_) => Some((status, String::new(), &b""[..])),
-            Mode::Ok | Mode::Sometimes(_) if status == 200 => {
+            mode if mode.acknowledges() && status == 200 => {
                 Some((status, "Set-Cookie: session=abc; HttpOnly; Path=/".to_owned(), &b"OK"[..]))
             }
-            Mode::Ok | Mode::Sometimes(_) => Some((status, String::new(), &b"error"[..])),
+            Mode::Ok | Mode::Sometimes(_) | Mode::TooLarge(_) | Mode::Refusing(_) => {
+                Some((status, String::new(), &b"error"[..]))
+            }
         };
         // Under the lock, so that no stop and no next post can come between the answer and its record.
         let mut state = self.state();
@@ -303,6 +329,9 @@ impl Shared {
             && http::answer(&mut stream, status, &extra, text)
         {
             state.answered(post, &mode, status);
+        }
+        if state.forgets_bodies {
+            state.posts[post].body = Vec::new();
         }
     }
 
@@ -335,10 +364,13 @@ impl State {
             Mode::Redirect(_) => 302,
             Mode::NoContent => 204,
             Mode::Html => 200,
+            Mode::TooLarge(most) if body.len() > most => 413,
+            Mode::Refusing(ref text) if String::from_utf8_lossy(&body).contains(text) => 500,
             _ => verdict(&head, &body),
         };
         if mode.stores() && status == 200 {
             self.database.store(&head, &body);
+            self.stored += 1;
         }
         self.posts.push(Post { head, body, at: Instant::now(), status: None });
         (self.posts.len() - 1, mode, status)
@@ -347,7 +379,8 @@ impl State {
     fn answered(&mut self, post: usize, mode: &Mode, status: u16) {
         let post = &mut self.posts[post];
         post.status = Some(status);
-        if matches!(mode, Mode::Ok | Mode::Sometimes(_) | Mode::StoreAndSay(_)) && status == 200 {
+        if mode.acknowledges() && status == 200 {
+            self.acknowledged += 1;
             self.database.acknowledged(&post.head, &post.body);
         }
     }

@@ -43,12 +43,15 @@ pub struct Row {
 #[derive(Debug, Clone, Default)]
 pub struct Database {
     rows: Vec<Row>,
-    known: BTreeSet<(String, u64)>,
+    known: BTreeMap<String, BTreeSet<u64>>,
+    /// Checksums that were worked out before, with what they are made of.
+    chains: BTreeMap<String, String>,
     last_of_series: BTreeMap<String, u64>,
     last_post: BTreeMap<String, (u64, Vec<u8>)>,
     posted_again: usize,
     late: Vec<Row>,
     repeated: usize,
+    repeating_posts: usize,
     deaths: Vec<String>,
     invalid: Vec<String>,
     disorder: Vec<String>,
@@ -68,6 +71,21 @@ impl Database {
     /// How many datapoints came again.
     pub fn repeated(&self) -> usize {
         self.repeated
+    }
+
+    /// How many bodies held at least one datapoint that had come before.
+    pub fn repeating_posts(&self) -> usize {
+        self.repeating_posts
+    }
+
+    /// What is wrong with the order of posts that were answered 200.
+    pub fn disorder(&self) -> &[String] {
+        &self.disorder
+    }
+
+    /// The rows kept since the last call; for those who look at a database that grows for hours.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.rows)
     }
 
     /// How many posts came again, whole, although they had been answered 200.
@@ -137,12 +155,14 @@ impl Database {
             self.check_pair(id, pair);
         }
         let rows: Option<Vec<Row>> = datapoints.iter().map(|ids| row(pairs, ids)).collect();
+        let repeated = self.repeated;
         // One bad datapoint costs the whole post.
         match rows {
             None => self.invalid.push(format!("a datapoint with a missing or foreign pair in {data}")),
             Some(rows) if rows.is_empty() => self.invalid.push("no datapoint at all".to_owned()),
             Some(rows) => rows.into_iter().for_each(|row| self.keep(row)),
         }
+        self.repeating_posts += usize::from(self.repeated > repeated);
     }
 
     fn check_top(&mut self, body: &Map<String, Value>) {
@@ -178,16 +198,21 @@ impl Database {
     }
 
     fn keep(&mut self, row: Row) {
-        let chain = checksum(&row);
-        if row.checksum != chain {
-            self.invalid.push(format!("{} has checksum {}, should be {chain}", row.key, row.checksum));
+        let Row { key, data_type, unit, hostname, agent_id, target, program, .. } = &row;
+        let links = format!("{key} {data_type} {unit} {hostname} {agent_id} {target} {program}");
+        if self.chains.get(&row.checksum) != Some(&links) {
+            let chain = checksum(&row);
+            if row.checksum != chain {
+                self.invalid.push(format!("{} has checksum {}, should be {chain}", row.key, row.checksum));
+            }
+            self.chains.insert(chain, links);
         }
         let last = self.last_of_series.get(&row.checksum).copied();
         if last.is_none_or(|last| row.timestamp > last) {
             self.last_of_series.insert(row.checksum.clone(), row.timestamp);
-            self.known.insert((row.checksum.clone(), row.timestamp));
+            self.known.entry(row.checksum.clone()).or_default().insert(row.timestamp);
             self.rows.push(row);
-        } else if self.known.contains(&(row.checksum.clone(), row.timestamp)) {
+        } else if self.known.get(&row.checksum).is_some_and(|known| known.contains(&row.timestamp)) {
             self.repeated += 1;
         } else {
             self.late.push(row);
