@@ -1,0 +1,503 @@
+//! Lets the plan happen to a running agent, and writes down what did.
+//!
+//! One thread: it sleeps until the next thing is due, and between sleeps takes the rows out of the server,
+//! looks at the process, and starts it again if it has ended by itself, which is a violation.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::disk::{self, Damaged, Disk, Planted};
+use super::fleet::Fleet;
+use super::ledger::{FLUSH_MS, Ledger};
+use super::plan::{Ailment, Fault, Outage, Plan, Step, Whim};
+use super::report::{Evidence, Report};
+use super::watch::Watch;
+use super::{Settings, ms};
+use crate::support::agent::{Agent, HOSTNAME, Home};
+use crate::support::device::Mode as DeviceMode;
+use crate::support::now_ms;
+use crate::support::server::{Mode, Row, Server, checksum};
+
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long the agent may take to stop before the harness kills it.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long everything may take to arrive once all is well: devices and server are left alone for up to a
+/// minute after their last failure.
+const SETTLING: Duration = Duration::from_secs(240);
+
+/// Where libfaketime is, for those who have it.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// A running world.
+pub struct Chaos {
+    server: Server,
+    elsewhere: Server,
+    fleet: Fleet,
+    home: Home,
+    disk: Option<Disk>,
+    clock: Option<PathBuf>,
+    agent: Agent,
+    /// Whether it is meant to run.
+    up: bool,
+    begun: Instant,
+    begun_ms: u64,
+    /// Whims that have not begun, the next one last, and those that have not ended.
+    whims: Vec<Whim>,
+    ailing: Vec<(Whim, u64)>,
+    whole_plan: bool,
+    planned: Vec<String>,
+    rng: Rng,
+    ledger: Ledger,
+    watch: Watch,
+    damaged: Vec<Damaged>,
+    planted: Vec<Planted>,
+    poisoned: Vec<(usize, super::fleet::Series)>,
+    stop_times: Vec<Duration>,
+    /// Rows that arrived while too large bodies, or one series, were refused.
+    split: usize,
+    bisected: usize,
+    /// Kinds of faults that cannot be tried on this machine.
+    impossible: Vec<&'static str>,
+    violations: Vec<String>,
+    seed: u64,
+}
+
+impl Chaos {
+    /// Everything well, the agent at work.
+    pub fn prepare(settings: &Settings, plan: &Plan) -> Self {
+        let (server, elsewhere) = (Server::start(), Server::start());
+        server.forget_bodies();
+        let fleet = Fleet::start(settings.devices);
+        let mut home = Home::of(&settings.binary, server.address(), "info");
+        home.write_config(&format!(
+            "polling_interval: 1s\nflush_interval: {FLUSH_MS}ms\nagent_hostname: {HOSTNAME}\n\
+             cache_min_free: 0%\nsplit_refused_after: 1s\npolling_groups:\n{}",
+            fleet.groups(),
+        ));
+        let mut impossible = Vec::new();
+        let disk = Disk::mount(&home.path().join("cache"));
+        if disk.is_none() {
+            println!("SKIPPED: no right to mount a file system, so no full and no read-only disk");
+            impossible.extend(["DiskFull", "ReadOnly"]);
+        }
+        let clock = fs::exists(FAKETIME).unwrap_or(false).then(|| home.path().join("clock"));
+        if let Some(clock) = &clock {
+            fs::write(clock, "+0").expect("a file in the home");
+            for (name, value) in [
+                ("LD_PRELOAD", FAKETIME),
+                ("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a path in UTF-8")),
+                ("FAKETIME_CACHE_DURATION", "1"),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+                ("FAKETIME_DISABLE_SHM", "1"),
+                ("NO_FAKE_STAT", "1"),
+            ] {
+                home.set_variable(name, value);
+            }
+        } else {
+            println!("SKIPPED: no {FAKETIME}, so no steps of the clock");
+            impossible.push("Clock");
+        }
+        let mut whims = plan.whims.clone();
+        whims.reverse();
+        let ledger = Ledger {
+            starts: vec![now_ms()],
+            ailing: fleet.devices.iter().map(|_| Vec::new()).collect(),
+            ..Ledger::default()
+        };
+        Self {
+            agent: home.run(),
+            up: true,
+            server,
+            elsewhere,
+            fleet,
+            home,
+            disk,
+            clock,
+            begun: Instant::now(),
+            begun_ms: now_ms(),
+            whims,
+            ailing: Vec::new(),
+            whole_plan: plan.is_whole(),
+            planned: plan.kinds().into_keys().collect(),
+            rng: Rng::with_seed(plan.salt),
+            ledger,
+            watch: Watch::begin(),
+            damaged: Vec::new(),
+            planted: Vec::new(),
+            poisoned: Vec::new(),
+            stop_times: Vec::new(),
+            split: 0,
+            bisected: 0,
+            impossible,
+            violations: Vec::new(),
+            seed: settings.seed,
+        }
+    }
+
+    /// Lets all of it happen.
+    pub fn play(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            self.pass(step.pause);
+            self.take(*step);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let Step { fault, lasts, kill, .. } = step;
+        match fault {
+            Fault::Kill => {
+                self.kill();
+                self.pass(lasts);
+                self.start();
+            }
+            Fault::Terminate => {
+                self.terminate();
+                self.pass(lasts);
+                self.start();
+            }
+            Fault::Freeze => {
+                let from = now_ms();
+                self.agent.freeze();
+                self.pass(lasts);
+                self.agent.thaw();
+                self.ledger.frozen.push(from..now_ms());
+            }
+            Fault::Server(outage) => {
+                self.fail(outage);
+                self.pass(lasts / 2);
+                if kill {
+                    self.kill();
+                    self.ledger.count("Kill".to_owned());
+                    self.start();
+                }
+                self.pass(lasts / 2);
+                self.recover(outage);
+            }
+            Fault::TooLarge(bytes) => self.split += self.refuse(Mode::TooLarge(bytes), lasts),
+            Fault::Poison => {
+                let text = self.poison();
+                self.bisected += self.refuse(Mode::Refusing(text), lasts);
+            }
+            Fault::DiskFull | Fault::ReadOnly => {
+                if !self.refuse_writes(fault, lasts) {
+                    return;
+                }
+            }
+            Fault::Damage => {
+                self.server.stop();
+                self.pass(lasts);
+                self.kill();
+                let damaged = disk::damage(&self.home.spool(), &mut self.rng);
+                self.server.come_back();
+                self.start();
+                if damaged.is_empty() {
+                    return;
+                }
+                self.damaged.extend(damaged);
+            }
+            Fault::Foreign => {
+                let outside = self.home.path().join("outside.json");
+                let (spool, id) = (self.home.spool(), self.home.agent_id());
+                self.planted.extend(disk::plant(&spool, &id, &outside, &mut self.rng));
+                self.pass(lasts);
+            }
+            Fault::Clock(seconds) => {
+                let Some(clock) = self.clock.clone() else { return };
+                let from = now_ms();
+                fs::write(&clock, format!("{seconds:+}")).expect("a file in the home");
+                self.pass(lasts);
+                fs::write(&clock, "+0").expect("a file in the home");
+                // It is looked at once a second.
+                self.pass(Duration::from_millis(1_500));
+                self.ledger.clock.push(from..now_ms());
+            }
+        }
+        self.ledger.count(fault.kind());
+    }
+
+    /// The server fails; what it would have been told waits.
+    fn fail(&mut self, outage: Outage) {
+        let mode = match outage {
+            Outage::Down => return self.server.stop(),
+            Outage::Status(status) => Mode::Status(status),
+            Outage::HangOnAccept => Mode::HangOnAccept,
+            Outage::HangAfterReading => Mode::HangAfterReading,
+            Outage::Html => Mode::Html,
+            Outage::NoContent => Mode::NoContent,
+            Outage::Redirect => Mode::Redirect(self.elsewhere.address()),
+            Outage::StoreThenClose => Mode::StoreThenClose,
+            Outage::StoreThenCutAnswer => Mode::StoreThenCutAnswer,
+        };
+        self.server.set(mode);
+    }
+
+    fn recover(&mut self, outage: Outage) {
+        if outage == Outage::Down {
+            self.server.come_back();
+        } else {
+            self.server.set(Mode::Ok);
+        }
+    }
+
+    /// The server refuses some bodies for a while; how many rows have arrived all the same.
+    fn refuse(&mut self, mode: Mode, lasts: Duration) -> usize {
+        self.pass(Duration::ZERO);
+        let before = self.arrived();
+        self.server.set(mode);
+        self.pass(lasts);
+        self.server.set(Mode::Ok);
+        self.arrived() - before
+    }
+
+    /// Chooses a series to be refused; the text by which the server knows it.
+    fn poison(&mut self) -> String {
+        let device = self.rng.usize(..self.fleet.devices.len());
+        let all: Vec<_> = Fleet::series(device).collect();
+        let series = all[self.rng.usize(..all.len())];
+        self.poisoned.push((device, series));
+        checksum(&Row {
+            checksum: String::new(),
+            unit: format!("{:03}", series.0),
+            interval: String::new(),
+            hostname: HOSTNAME.to_owned(),
+            agent_id: self.home.agent_id(),
+            target: self.fleet.devices[device].target(),
+            program: "pattoo_agent_modbustcpd".to_owned(),
+            key: Fleet::key(series),
+            data_type: 99,
+            value: serde_json::Value::Null,
+            timestamp: 0,
+        })
+    }
+
+    /// The disk refuses to write for a while; `false` when that could not be brought about.
+    fn refuse_writes(&mut self, fault: Fault, lasts: Duration) -> bool {
+        let Some(disk) = self.disk.take() else { return false };
+        let from = now_ms();
+        let full = fault == Fault::DiskFull;
+        let refuses = full || disk.set_read_only(true);
+        if refuses {
+            let until = Instant::now() + lasts;
+            while Instant::now() < until {
+                if full {
+                    // Also what a delivered batch has just left free.
+                    disk.fill();
+                }
+                self.pass(TICK);
+            }
+            if full {
+                disk.release();
+            } else if !disk.set_read_only(false) {
+                self.violations.push("the harness cannot make the disk writable again".to_owned());
+            }
+            self.ledger.stalls.push(from..now_ms());
+        }
+        self.disk = Some(disk);
+        refuses
+    }
+
+    fn kill(&mut self) {
+        self.ledger.ends.push(now_ms());
+        self.up = false;
+        self.agent.sigkill();
+        self.collect();
+    }
+
+    fn terminate(&mut self) {
+        self.ledger.ends.push(now_ms());
+        self.up = false;
+        let told = Instant::now();
+        self.agent.sigterm();
+        if !self.agent.ends_within(STOP_PATIENCE) {
+            self.violations.push(format!("it still runs {STOP_PATIENCE:?} after SIGTERM"));
+            self.agent.sigkill();
+            return;
+        }
+        self.stop_times.push(told.elapsed());
+        let code = self.agent.wait(STOP_PATIENCE);
+        if code != Some(0) {
+            let log = self.agent.log();
+            let last = log.lines().last().unwrap_or_default();
+            self.violations.push(format!("exit code {code:?} after SIGTERM: {last}"));
+        }
+        self.collect();
+    }
+
+    fn start(&mut self) {
+        self.agent = self.home.run();
+        self.up = true;
+        self.ledger.starts.push(now_ms());
+        self.watch.born();
+    }
+
+    /// Lets this time pass.
+    fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            self.follow_whims();
+            self.collect();
+            self.revive();
+            let spool = self.home.agent_id_file().exists().then(|| self.home.spool());
+            self.watch.look(self.agent.id(), spool.as_deref());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(TICK));
+        }
+    }
+
+    fn follow_whims(&mut self) {
+        let now = self.begun.elapsed();
+        while self.whims.last().is_some_and(|whim| whim.at <= now) {
+            let Some(whim) = self.whims.pop() else { return };
+            let device = &self.fleet.devices[whim.device];
+            match (whim.ailment, whim.unit) {
+                (Ailment::Down, _) => device.stop(),
+                (Ailment::Mode(mode), None) => device.set(mode),
+                (Ailment::Mode(mode), Some(unit)) => device.set_unit(unit, mode),
+            }
+            self.ledger.count(whim.ailment.kind());
+            self.ailing.push((whim, now_ms()));
+        }
+        let (over, ailing) = self.ailing.drain(..).partition(|(whim, _)| whim.at + whim.lasts <= now);
+        self.ailing = ailing;
+        self.heal(over);
+    }
+
+    fn heal(&mut self, over: Vec<(Whim, u64)>) {
+        for (whim, from) in over {
+            let device = &self.fleet.devices[whim.device];
+            match whim.ailment {
+                Ailment::Down => device.start(),
+                Ailment::Mode(_) => device.set(DeviceMode::Answer),
+            }
+            self.ledger.ailing[whim.device].push(from..now_ms());
+        }
+    }
+
+    /// Takes in what has arrived.
+    fn collect(&mut self) {
+        for row in self.server.take_rows() {
+            self.fleet.take_in(&row);
+        }
+    }
+
+    /// Starts the agent again if it has ended by itself.
+    fn revive(&mut self) {
+        if self.up && !self.agent.is_running() {
+            self.ledger.ends.push(now_ms());
+            let log = self.agent.log();
+            self.violations.push(format!("it ended by itself: {}", log.lines().last().unwrap_or_default()));
+            self.start();
+        }
+    }
+
+    fn arrived(&self) -> usize {
+        self.fleet.arrivals.iter().map(Vec::len).sum()
+    }
+
+    /// How many series have a reading newer than this, and how many there are.
+    fn fresh(&self, since: u64) -> (usize, usize) {
+        let (mut fresh, mut all) = (0, 0);
+        for (device, arrivals) in self.fleet.arrivals.iter().enumerate() {
+            for (unit, table, address) in Fleet::series(device) {
+                let of = |arrival: &&crate::support::judge::Arrival| {
+                    (arrival.unit, arrival.table, arrival.address) == (unit, table, address)
+                };
+                // The newest are last.
+                fresh += usize::from(arrivals.iter().rev().find(of).is_some_and(|last| last.timestamp > since));
+                all += 1;
+            }
+        }
+        (fresh, all)
+    }
+
+    /// Ends all faults, waits until everything has arrived, and judges.
+    pub fn settle(mut self) -> Report {
+        let ailing = std::mem::take(&mut self.ailing);
+        self.whims.clear();
+        self.heal(ailing);
+        let injected = self.injected_ms();
+        let calm = now_ms() + injected;
+        let deadline = Instant::now() + SETTLING;
+        let mut liveness = (0, 1);
+        while liveness.0 < liveness.1 && Instant::now() < deadline {
+            self.pass(Duration::from_millis(250));
+            liveness = self.fresh(calm);
+        }
+        let steady = self.watch.samples.last().copied();
+        for device in &self.fleet.devices {
+            device.stop();
+        }
+        let drained = self.drain(deadline);
+        self.terminate();
+        if !drained {
+            self.violations.push(format!("not drained within {SETTLING:?}"));
+        }
+        if self.elsewhere.connections() > 0 {
+            self.violations.push("it has followed a redirect".to_owned());
+        }
+        let complaints: Vec<String> = self.planted.iter().filter_map(Planted::complaint).collect();
+        self.violations.extend(complaints);
+        let log = fs::read_to_string(self.home.path().join("log/pattoo.log")).unwrap_or_default();
+        let violations = std::mem::take(&mut self.violations);
+        Report::close(Evidence {
+            seed: self.seed,
+            server: &self.server,
+            fleet: &self.fleet,
+            quarantine: self.home.spool().join("quarantine"),
+            ledger: &self.ledger,
+            watch: &self.watch,
+            steady,
+            damaged: &self.damaged,
+            poisoned: &self.poisoned,
+            stop_times: &self.stop_times,
+            split: self.split,
+            bisected: self.bisected,
+            missing: self.missing(),
+            whole_plan: self.whole_plan,
+            liveness,
+            injected,
+            log: &log,
+            begun: self.begun,
+            begun_ms: self.begun_ms,
+            violations,
+        })
+    }
+
+    /// What was planned, is possible, and has not happened.
+    fn missing(&self) -> Vec<String> {
+        let possible = |kind: &&String| !self.impossible.iter().any(|impossible| kind.starts_with(impossible));
+        let planned = self.planned.iter().filter(possible);
+        planned.filter(|kind| self.ledger.times(kind) == 0).cloned().collect()
+    }
+
+    /// By how much the clock was off at most, while that was to be believed.
+    fn injected_ms(&self) -> u64 {
+        if self.ledger.clock.is_empty() { 0 } else { ms(Duration::from_secs(5)) }
+    }
+
+    /// Waits until the disk is empty and nothing more arrives; whether that came about.
+    fn drain(&mut self, deadline: Instant) -> bool {
+        let (mut quiet_since, mut arrived) = (Instant::now(), self.arrived());
+        loop {
+            self.pass(Duration::from_millis(100));
+            if !disk::batches(&self.home.spool()).is_empty() || self.arrived() != arrived {
+                (quiet_since, arrived) = (Instant::now(), self.arrived());
+            }
+            if quiet_since.elapsed() > Duration::from_secs(4) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+        }
+    }
+}

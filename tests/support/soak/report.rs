@@ -1,0 +1,465 @@
+//! What became of every reading, as a table, and which bounds were broken.
+//!
+//! Arithmetic on what the devices served, what the database holds, what lies in quarantine and what the
+//! [`Ledger`] excuses; nothing that the agent says of itself is believed, save its books, which must close.
+//! A run that did not meet what it was planned to meet proves nothing, and is a failure too.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::disk::Damaged;
+use super::fleet::{Fleet, Series};
+use super::ledger::Ledger;
+use super::ms;
+use super::watch::{Sample, Watch};
+use crate::support::judge::{Arrival, Verdict, weigh};
+use crate::support::server::{Database, Server};
+
+/// So many offenders of each kind are shown.
+const SHOWN: usize = 20;
+
+/// A stamp is off by this at most, besides what the clock was off.
+const STAMP_ERROR_MS: u64 = 1_000;
+
+/// How far from its place on the grid all but one in a hundred polls of a healthy device may begin. A tenth
+/// of a second is promised; the rest is for a machine that builds other things meanwhile.
+const JITTER_MS: u64 = 250;
+
+/// A process must poll so soon after its start.
+const READY_MS: u64 = 3_000;
+
+/// A process must be gone so soon after SIGTERM; a loaded machine takes its time too.
+const STOP_MS: u64 = 2_500;
+
+const RSS_KIB: u64 = 64 << 10;
+
+/// Descriptors and threads that a process may have more at the end than at the beginning.
+const SPARE: u64 = 4;
+
+/// Everything that is known at the end.
+pub struct Evidence<'a> {
+    /// Of the plan.
+    pub seed: u64,
+    /// The server, with its database.
+    pub server: &'a Server,
+    /// The devices and what arrived of them.
+    pub fleet: &'a Fleet,
+    /// Where the agent sets aside what it cannot deliver.
+    pub quarantine: PathBuf,
+    /// What happened.
+    pub ledger: &'a Ledger,
+    /// What the process needed.
+    pub watch: &'a Watch,
+    /// The process once all was well again.
+    pub steady: Option<Sample>,
+    /// Batches that were damaged.
+    pub damaged: &'a [Damaged],
+    /// Series that were refused for a while.
+    pub poisoned: &'a [(usize, Series)],
+    /// From SIGTERM to the end.
+    pub stop_times: &'a [Duration],
+    /// Rows that arrived while large bodies were refused.
+    pub split: usize,
+    /// Rows that arrived while one series was refused.
+    pub bisected: usize,
+    /// Kinds of faults that were planned and possible and did not happen.
+    pub missing: Vec<String>,
+    /// Whether every kind of fault was planned.
+    pub whole_plan: bool,
+    /// Series with a fresh reading at the end, of all.
+    pub liveness: (usize, usize),
+    /// By how much the clock was off at most, in ms.
+    pub injected: u64,
+    /// The agent's log of all lives.
+    pub log: &'a str,
+    /// When it began.
+    pub begun: Instant,
+    /// The same by the wall clock.
+    pub begun_ms: u64,
+    /// What was seen to be wrong on the way.
+    pub violations: Vec<String>,
+}
+
+/// The table and the verdict.
+#[derive(Debug)]
+pub struct Report {
+    lines: Vec<(&'static str, String)>,
+    violations: Vec<String>,
+    seed: u64,
+}
+
+impl Report {
+    /// Judges.
+    pub fn close(evidence: Evidence<'_>) -> Self {
+        Closing::new(evidence).close()
+    }
+
+    /// Whether no bound was broken.
+    pub fn passes(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.lines {
+            writeln!(f, "{name:<16}: {value}")?;
+        }
+        for violation in &self.violations {
+            writeln!(f, "VIOLATION: {violation}")?;
+        }
+        if self.passes() {
+            f.write_str("VERDICT PASS")
+        } else {
+            write!(f, "VERDICT FAIL: {} violations, seed {:#x}", self.violations.len(), self.seed)
+        }
+    }
+}
+
+/// SHA-256 of a file in hex.
+pub fn sha256(path: &Path) -> String {
+    let bytes = fs::read(path).expect("the agent's binary");
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Closing<'a> {
+    evidence: Evidence<'a>,
+    report: Report,
+}
+
+/// What was lost, by what excuses it.
+#[derive(Default)]
+struct Losses {
+    lost: Vec<String>,
+    in_ram: usize,
+    at_risk: usize,
+    doubtful: usize,
+}
+
+impl<'a> Closing<'a> {
+    fn new(mut evidence: Evidence<'a>) -> Self {
+        let violations = std::mem::take(&mut evidence.violations);
+        let report = Report { lines: Vec::new(), violations, seed: evidence.seed };
+        Self { evidence, report }
+    }
+
+    fn close(mut self) -> Report {
+        self.say("seed", format!("{:#x}, duration {:.0?}", self.evidence.seed, self.evidence.begun.elapsed()));
+        let happened: Vec<String> =
+            self.evidence.ledger.happened.iter().map(|(kind, times)| format!("{kind}={times}")).collect();
+        self.say("faults injected", happened.join(", "));
+        let set_aside = self.quarantine();
+        let (verdict, losses) = self.weigh(&set_aside);
+        self.readings(&verdict, &losses, set_aside.len());
+        self.posts();
+        self.books();
+        self.times(&verdict);
+        self.process();
+        let (fresh, all) = self.evidence.liveness;
+        self.say("liveness", format!("{fresh}/{all} series fresh after the faults"));
+        self.demand(fresh == all, || format!("{} series never came back", all - fresh));
+        self.coverage();
+        self.report
+    }
+
+    fn say(&mut self, name: &'static str, value: String) {
+        self.report.lines.push((name, value));
+    }
+
+    fn demand(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.report.violations.push(otherwise());
+        }
+    }
+
+    fn forbid(&mut self, what: &str, offenders: &[String]) {
+        self.demand(offenders.is_empty(), || {
+            let shown: Vec<&str> = offenders.iter().take(SHOWN).map(String::as_str).collect();
+            format!("{} {what}, the first of them:\n    {}", offenders.len(), shown.join("\n    "))
+        });
+    }
+
+    /// What lies in quarantine or was damaged: not in the database, but not lost by the agent either.
+    fn quarantine(&mut self) -> Vec<(usize, Arrival)> {
+        let entries = fs::read_dir(&self.evidence.quarantine).into_iter().flatten().flatten();
+        let kept: Vec<Vec<u8>> = entries.filter_map(|entry| fs::read(entry.path()).ok()).collect();
+        let damaged = self.evidence.damaged;
+        let gone = damaged.iter().filter(|batch| !kept.contains(&batch.damaged)).count();
+        let others: Vec<&Vec<u8>> =
+            kept.iter().filter(|body| !damaged.iter().any(|batch| batch.damaged == **body)).collect();
+        let refused = self.readings_of(others.into_iter());
+        self.say(
+            "quarantine",
+            format!(
+                "{} files: {} damaged by us, {} readings refused by the server",
+                kept.len(),
+                damaged.len() - gone,
+                refused.len()
+            ),
+        );
+        self.demand(gone == 0, || format!("{gone} damaged batches are not in quarantine as they were"));
+        let strange: Vec<String> = refused
+            .iter()
+            .filter(|(device, reading)| {
+                !self.evidence.poisoned.contains(&(*device, (reading.unit, reading.table, reading.address)))
+            })
+            .map(|(device, reading)| format!("device {device}: {reading:?}"))
+            .collect();
+        self.forbid("readings in quarantine that nobody refused or damaged", &strange);
+        let mut set_aside = refused;
+        set_aside.extend(self.readings_of(damaged.iter().map(|batch| &batch.whole)));
+        set_aside
+    }
+
+    fn readings_of<'b>(&self, bodies: impl Iterator<Item = &'b Vec<u8>>) -> Vec<(usize, Arrival)> {
+        let rows = bodies.flat_map(|body| {
+            // One for each: a later body must not make an earlier one late.
+            let mut database = Database::default();
+            database.ingest(body);
+            database.take_rows()
+        });
+        rows.filter_map(|row| self.evidence.fleet.recognise(&row)).collect()
+    }
+
+    fn weigh(&self, set_aside: &[(usize, Arrival)]) -> (Verdict, Losses) {
+        let (mut verdict, mut losses) = (Verdict::default(), Losses::default());
+        let ledger = self.evidence.ledger;
+        for (number, device) in self.evidence.fleet.devices.iter().enumerate() {
+            let served = device.served();
+            let aside: Vec<Arrival> =
+                set_aside.iter().filter(|(of, _)| *of == number).map(|(_, arrival)| *arrival).collect();
+            let arrivals = &self.evidence.fleet.arrivals[number];
+            weigh(device, &served, arrivals, &aside, &mut verdict);
+            for (at, what) in verdict.lost.drain(..) {
+                if ledger.is_at_risk(number, at) {
+                    losses.in_ram += 1;
+                } else if ledger.is_doubtful(at) {
+                    losses.doubtful += 1;
+                } else {
+                    losses.lost.push(what);
+                }
+            }
+            let risky = served.iter().filter(|answer| ledger.is_at_risk(number, answer.at_ms));
+            losses.at_risk += risky.map(|answer| usize::from(answer.count)).sum::<usize>();
+        }
+        (verdict, losses)
+    }
+
+    fn readings(&mut self, verdict: &Verdict, losses: &Losses, aside: usize) {
+        let Verdict { served, served_forbidden, arrived, .. } = verdict;
+        let Losses { lost, in_ram, at_risk, doubtful } = losses;
+        self.say("readings", format!("served={served} forbidden_served={served_forbidden}"));
+        self.say("obligations", format!("{}", served - in_ram - doubtful));
+        let set_aside = format!("{} only set aside, of {aside} there", verdict.aside);
+        self.say("in database", format!("{arrived}, {set_aside}"));
+        self.say("LOST", format!("{}  must be 0", lost.len()));
+        self.say("lost in ram", format!("{in_ram} of {at_risk} that were not yet durable when the process ended"));
+        self.say("too late, halted", format!("{doubtful} answers waited for a halted process"));
+        let database = self.evidence.server.database();
+        let late: Vec<String> = database.late().iter().map(|row| format!("{row:?}")).collect();
+        let disorder = [&verdict.disorder[..], database.disorder(), &late].concat();
+        let strange = [&verdict.misattributed[..], &self.evidence.fleet.foreign].concat();
+        self.say(
+            "FORBIDDEN",
+            format!(
+                "{}  MISATTRIBUTED: {}  DISORDER: {}  DUP in database: {}  must be 0",
+                verdict.forbidden.len(),
+                strange.len(),
+                disorder.len(),
+                verdict.duplicate.len()
+            ),
+        );
+        self.forbid("readings LOST", lost);
+        self.forbid("FORBIDDEN values", &verdict.forbidden);
+        self.forbid("values MISATTRIBUTED", &strange);
+        self.forbid("in DISORDER", &disorder);
+        self.forbid("duplicates in the database", &verdict.duplicate);
+        let violations: Vec<String> =
+            self.evidence.fleet.devices.iter().flat_map(crate::support::device::Device::violations).collect();
+        self.forbid("requests that no agent may make", &violations);
+    }
+
+    fn posts(&mut self) {
+        let database = self.evidence.server.database();
+        let (again, ambiguous) = (database.repeating_posts(), self.evidence.server.ambiguous());
+        let bound = self.evidence.ledger.ends.len() + ambiguous;
+        self.say(
+            "dup posts",
+            format!("{again}  bound: ends of the process + ambiguous answers = {bound}  ambiguous {ambiguous}"),
+        );
+        self.demand(again <= bound, || format!("{again} posts repeated something, {bound} had reason to"));
+        let (deaths, invalid) = (database.deaths(), database.invalid());
+        self.say("ingester_deaths", format!("{}  invalid_batches: {}  must be 0", deaths.len(), invalid.len()));
+        self.forbid("posts that end the real ingester", deaths);
+        self.forbid("posts that the real ingester ignores", invalid);
+        let at_once = self.evidence.server.most_at_once();
+        self.demand(at_once <= 1, || format!("{at_once} posts in flight at one time"));
+    }
+
+    /// The books that the agent writes into its log when it stops in order.
+    fn books(&mut self) {
+        let closings: Vec<&str> = self.evidence.log.lines().filter(|line| line.contains("(1071")).collect();
+        let residuals: Vec<String> = closings
+            .iter()
+            .filter_map(|line| {
+                let number = |name: &str| {
+                    let rest = line.split_once(&format!("{name} "))?.1;
+                    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i64>().ok()
+                };
+                let came = number("readings accepted")? + number("found on disk")?;
+                let went = ["; delivered", ", on disk", "in memory", "quarantined", "evicted", "vanished"];
+                let dropped = ["not_sendable", "memory_full"];
+                let went: i64 = went.into_iter().chain(dropped).map(number).sum::<Option<i64>>()?;
+                Some((came - went).to_string())
+            })
+            .collect();
+        let text = if residuals.is_empty() { "none found".to_owned() } else { residuals.join(" ") };
+        self.say("books residual", format!("{text}  at {} orderly stops, must be 0", closings.len()));
+        self.demand(residuals.len() == closings.len() && residuals.iter().all(|residual| residual == "0"), || {
+            format!("the books do not close: {text}")
+        });
+        let last = closings.last().and_then(|line| line.split_once("readings accepted"));
+        let last = last.map_or_else(|| "not told".to_owned(), |(_, books)| format!("accepted{books}"));
+        self.say("last books", last);
+    }
+
+    fn times(&mut self, verdict: &Verdict) {
+        let ledger = self.evidence.ledger;
+        let errors = verdict.stamp_errors.iter().filter(|(at, _)| !ledger.was_frozen(*at));
+        let errors = Spread::of(errors.map(|(_, error)| *error));
+        let allowed = STAMP_ERROR_MS + self.evidence.injected;
+        self.say("time error", format!("{errors}  bound {allowed} ms"));
+        self.demand(errors.max <= allowed, || format!("a stamp is off by {} ms", errors.max));
+        let jitter = Spread::of(self.jitter().into_iter());
+        self.say(
+            "poll jitter",
+            format!("{jitter}  (healthy devices, {} polls) bound p99 {JITTER_MS} ms", jitter.count),
+        );
+        self.demand(jitter.p99 <= JITTER_MS, || format!("one poll in a hundred is off its time by {} ms", jitter.p99));
+        let first = Spread::of(self.first_requests().into_iter());
+        self.say("restart→request", format!("{first}  bound {READY_MS} ms"));
+        self.demand(first.max <= READY_MS, || format!("a start took {} ms", first.max));
+        let stops = Spread::of(self.evidence.stop_times.iter().map(|time| ms(*time)));
+        self.say("stop time", format!("{stops}  bound {STOP_MS} ms"));
+        self.demand(stops.max <= STOP_MS, || format!("a stop took {} ms", stops.max));
+    }
+
+    /// When each device was asked for the first thing of a poll.
+    fn polls(&self, device: usize) -> Vec<u64> {
+        let first = Fleet::first_request(device);
+        let requests = self.evidence.fleet.devices[device].requests();
+        let polls = requests.iter().filter(|request| (request.function, request.unit, request.address) == first);
+        polls
+            .map(|request| self.evidence.begun_ms + ms(request.at.saturating_duration_since(self.evidence.begun)))
+            .collect()
+    }
+
+    /// How far each poll of a device in peace was from where that process polls this device otherwise.
+    fn jitter(&self) -> Vec<u64> {
+        let ledger = self.evidence.ledger;
+        let mut jitter = Vec::new();
+        for device in 0..self.evidence.fleet.devices.len() {
+            let calm: Vec<u64> = self.polls(device).into_iter().filter(|at| ledger.is_calm(device, *at)).collect();
+            for polls in calm.chunk_by(|one, next| ledger.life(*one) == ledger.life(*next)) {
+                // The middle of the phases, taken around the first one.
+                let around = |at: u64| (at + 1_500 - polls[0] % 1_000) % 1_000;
+                let mut phases: Vec<u64> = polls.iter().map(|at| around(*at)).collect();
+                phases.sort_unstable();
+                let middle = phases[phases.len() / 2];
+                jitter.extend(phases.iter().map(|phase| phase.abs_diff(middle)));
+            }
+        }
+        jitter
+    }
+
+    /// From each start to the first request to any device.
+    fn first_requests(&self) -> Vec<u64> {
+        let (begun, begun_ms) = (self.evidence.begun, self.evidence.begun_ms);
+        let mut all: Vec<u64> = Vec::new();
+        for device in &self.evidence.fleet.devices {
+            let requests = device.requests();
+            all.extend(requests.iter().map(|request| begun_ms + ms(request.at.saturating_duration_since(begun))));
+        }
+        all.sort_unstable();
+        let starts = &self.evidence.ledger.starts;
+        let first = |start: &u64| all.get(all.partition_point(|at| at < start)).map(|at| at - start);
+        starts.iter().filter_map(first).collect()
+    }
+
+    fn process(&mut self) {
+        let watch = self.evidence.watch;
+        self.say("backlog max", format!("{} batches", watch.backlog));
+        let rss = watch.samples.iter().map(|sample| sample.rss_kib).max().unwrap_or_default();
+        let slope = watch.slope().map_or_else(|| "-".to_owned(), |slope| format!("{slope:+.2} MiB/h"));
+        let early = watch.samples.iter().find(|sample| sample.age > Duration::from_millis(1_500)).copied();
+        let (Some(early), Some(late)) = (early, self.evidence.steady) else {
+            self.demand(false, || "nobody has seen the process".to_owned());
+            return;
+        };
+        self.say(
+            "resources",
+            format!(
+                "RSS max {} KiB slope {slope}  fds {}→{}  threads {}→{}  CPU {:.1} %",
+                rss,
+                early.fds,
+                late.fds,
+                early.threads,
+                late.threads,
+                watch.cpu_percent()
+            ),
+        );
+        self.demand(rss <= RSS_KIB, || format!("{rss} KiB of memory"));
+        self.demand(late.fds <= early.fds + SPARE, || format!("descriptors grew from {} to {}", early.fds, late.fds));
+        self.demand(late.threads <= early.threads + SPARE, || {
+            format!("threads grew from {} to {}", early.threads, late.threads)
+        });
+    }
+
+    /// Whether the run has met what it was to meet.
+    fn coverage(&mut self) {
+        let missing = std::mem::take(&mut self.evidence.missing);
+        self.forbid("kinds of faults that never happened", &missing);
+        let again = self.evidence.server.database().repeating_posts();
+        self.demand(again > 0, || "no post was repeated: the way of ambiguous answers was never gone".to_owned());
+        self.demand(!self.evidence.damaged.is_empty(), || "no batch was damaged".to_owned());
+        let (split, bisected) = (self.evidence.split, self.evidence.bisected);
+        self.say(
+            "coverage",
+            format!("{split} readings arrived while large bodies were refused, {bisected} while one series was"),
+        );
+        let poisoned = self.evidence.ledger.times("Poison") > 0;
+        self.demand(split > 0, || "nothing got through while large bodies were refused".to_owned());
+        self.demand(bisected > 0 || !poisoned, || "one series that is refused holds up all others".to_owned());
+        let whole = self.evidence.whole_plan;
+        let backlog = self.evidence.watch.backlog;
+        self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
+    }
+}
+
+/// How values are spread.
+struct Spread {
+    count: usize,
+    p50: u64,
+    p99: u64,
+    max: u64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = u64>) -> Self {
+        let mut values: Vec<u64> = values.collect();
+        values.sort_unstable();
+        let at =
+            |percent: usize| values.get(values.len() * percent / 100).or(values.last()).copied().unwrap_or_default();
+        Self { count: values.len(), p50: at(50), p99: at(99), max: at(100) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {} ms p99 {} ms max {} ms", self.p50, self.p99, self.max)
+    }
+}
