@@ -34,8 +34,8 @@ impl Arrival {
         if (word - whole).abs() > 1e-6 || !(0.0..=65_535.0).contains(&whole) {
             return None;
         }
-        // `format` writes a whole float without a fraction.
-        let word = format!("{whole}").parse().ok()?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within a word")]
+        let word = whole as u16;
         Some(Self { unit: row.unit.parse().ok()?, table, address, word, timestamp: row.timestamp })
     }
 }

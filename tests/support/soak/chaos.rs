@@ -107,7 +107,8 @@ impl Chaos {
         whims.reverse();
         let ledger = Ledger {
             starts: vec![now_ms()],
-            ailing: fleet.devices.iter().map(|_| Vec::new()).collect(),
+            ailing: vec![Vec::new(); fleet.devices.len()],
+            slow: vec![Vec::new(); fleet.devices.len()],
             ..Ledger::default()
         };
         Self {
@@ -172,8 +173,8 @@ impl Chaos {
                 self.fail(outage);
                 self.pass(lasts / 2);
                 if kill {
+                    self.ledger.count(Fault::Kill.kind());
                     self.kill();
-                    self.ledger.count("Kill".to_owned());
                     self.start();
                 }
                 self.pass(lasts / 2);
@@ -184,8 +185,13 @@ impl Chaos {
                 let text = self.poison();
                 self.bisected += self.refuse(Mode::Refusing(text), lasts);
             }
-            Fault::DiskFull | Fault::ReadOnly => {
-                if !self.refuse_writes(fault, lasts) {
+            Fault::DiskFull => {
+                if !self.fill_disk(lasts) {
+                    return;
+                }
+            }
+            Fault::ReadOnly => {
+                if !self.start_on_read_only_disk(lasts) {
                     return;
                 }
             }
@@ -276,30 +282,35 @@ impl Chaos {
         })
     }
 
-    /// The disk refuses to write for a while; `false` when that could not be brought about.
-    fn refuse_writes(&mut self, fault: Fault, lasts: Duration) -> bool {
+    /// The disk is full for a while; `false` when there is none of our own.
+    fn fill_disk(&mut self, lasts: Duration) -> bool {
         let Some(disk) = self.disk.take() else { return false };
-        let from = now_ms();
-        let full = fault == Fault::DiskFull;
-        let refuses = full || disk.set_read_only(true);
-        if refuses {
-            let until = Instant::now() + lasts;
-            while Instant::now() < until {
-                if full {
-                    // Also what a delivered batch has just left free.
-                    disk.fill();
-                }
-                self.pass(TICK);
-            }
-            if full {
-                disk.release();
-            } else if !disk.set_read_only(false) {
-                self.violations.push("the harness cannot make the disk writable again".to_owned());
-            }
-            self.ledger.stalls.push(from..now_ms());
+        let (from, until) = (now_ms(), Instant::now() + lasts);
+        while Instant::now() < until {
+            // Also what a delivered batch has just left free.
+            disk.fill();
+            self.pass(TICK);
         }
+        disk.release();
+        self.ledger.stalls.push(from..now_ms());
         self.disk = Some(disk);
-        refuses
+        true
+    }
+
+    /// Starts again on a disk that is read-only for a while; `false` when there is none of our own.
+    fn start_on_read_only_disk(&mut self, lasts: Duration) -> bool {
+        let Some(disk) = self.disk.take() else { return false };
+        self.kill();
+        let from = now_ms();
+        let read_only = disk.set_read_only(true);
+        self.start();
+        self.pass(lasts);
+        if !disk.set_read_only(false) {
+            self.violations.push("the harness cannot make the disk writable again".to_owned());
+        }
+        self.ledger.stalls.push(from..now_ms());
+        self.disk = Some(disk);
+        read_only
     }
 
     fn kill(&mut self) {
@@ -377,6 +388,9 @@ impl Chaos {
             match whim.ailment {
                 Ailment::Down => device.start(),
                 Ailment::Mode(_) => device.set(DeviceMode::Answer),
+            }
+            if whim.ailment.is_slow() {
+                self.ledger.slow[whim.device].push(from..now_ms());
             }
             self.ledger.ailing[whim.device].push(from..now_ms());
         }

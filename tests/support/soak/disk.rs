@@ -41,14 +41,10 @@ impl Disk {
         fs::remove_file(self.ballast()).expect("the ballast was there");
     }
 
-    /// Remounts it; files that are being written keep it from becoming read-only for a moment.
+    /// Remounts it; nobody may have a file open for writing.
     pub fn set_read_only(&self, read_only: bool) -> bool {
         let option = if read_only { "remount,ro" } else { "remount,rw" };
-        let path = self.path.to_str().expect("a path in UTF-8");
-        (0..200).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            mount(&["-o", option, path])
-        })
+        mount(&["-o", option, self.path.to_str().expect("a path in UTF-8")])
     }
 
     fn ballast(&self) -> PathBuf {

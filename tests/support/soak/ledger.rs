@@ -13,8 +13,8 @@ pub const FLUSH_MS: u64 = 250;
 /// From the last answer of a poll to the disk: the flush, and what a busy machine takes beside it.
 const DURABLE_MS: u64 = FLUSH_MS + 750;
 
-/// How long a poll may take that meets a fault: connecting and two units without an answer, 3 s each.
-pub const CYCLE_MS: u64 = 10_000;
+/// How long a poll may take that meets a fault: two units without an answer, 3 s each, and the rest.
+pub const CYCLE_MS: u64 = 7_500;
 
 /// An answer that waits longer than this in a halted process may be taken or not.
 const TIMEOUT_MS: u64 = 2_800;
@@ -34,6 +34,8 @@ pub struct Ledger {
     pub clock: Vec<Range<u64>>,
     /// When a device had a fault.
     pub ailing: Vec<Vec<Range<u64>>>,
+    /// When a device had a fault that can make a poll last.
+    pub slow: Vec<Vec<Range<u64>>>,
     /// How often each kind of fault has happened.
     pub happened: BTreeMap<String, usize>,
 }
@@ -52,8 +54,8 @@ impl Ledger {
     /// Whether a reading served then may be lost with the memory of a process.
     pub fn is_at_risk(&self, device: usize, served: u64) -> bool {
         let Some(end) = self.ends.iter().find(|end| **end >= served) else { return false };
-        let ailing = self.ailing[device].iter().any(|ailing| overlap(ailing, served, *end) > 0);
-        let needed = if ailing { DURABLE_MS + CYCLE_MS } else { DURABLE_MS };
+        let slow = self.slow[device].iter().any(|slow| overlap(slow, served, *end) > 0);
+        let needed = if slow { DURABLE_MS + CYCLE_MS } else { DURABLE_MS };
         let idle: u64 = self.frozen.iter().map(|frozen| overlap(frozen, served, *end)).sum();
         // After a refusal the agent waits for as long as the disk has refused so far, at most.
         let lasting = |stall: &Range<u64>| stall.start..stall.end + (stall.end - stall.start) + 2_000;
@@ -64,12 +66,12 @@ impl Ledger {
     /// Whether an answer served then may have come too late for a process that was halted.
     pub fn is_doubtful(&self, served: u64) -> bool {
         let long = self.frozen.iter().filter(|frozen| frozen.end - frozen.start > TIMEOUT_MS);
-        self.is_in(long, served, 200, 200)
+        is_in(long, served, 200, 200)
     }
 
     /// Whether the process was halted then, or has just gone on.
     pub fn was_frozen(&self, at: u64) -> bool {
-        self.is_in(self.frozen.iter(), at, 200, 1_000)
+        is_in(self.frozen.iter(), at, 200, 1_000)
     }
 
     /// Whether a device that is asked then is asked in peace.
@@ -77,18 +79,18 @@ impl Ledger {
         let just_started = self.starts.iter().any(|start| (*start..start + 3_000).contains(&at));
         !just_started
             && !self.was_frozen(at)
-            && !self.is_in(self.clock.iter(), at, 1_000, 3_000)
-            && !self.is_in(self.ailing[device].iter(), at, 500, CYCLE_MS)
+            && !is_in(self.clock.iter(), at, 1_000, 3_000)
+            && !is_in(self.ailing[device].iter(), at, 500, CYCLE_MS)
     }
 
     /// The number of the process that ran then.
     pub fn life(&self, at: u64) -> usize {
         self.starts.iter().filter(|start| **start <= at).count()
     }
+}
 
-    fn is_in<'a>(&self, mut ranges: impl Iterator<Item = &'a Range<u64>>, at: u64, before: u64, after: u64) -> bool {
-        ranges.any(|range| (range.start - before..range.end + after).contains(&at))
-    }
+fn is_in<'a>(mut ranges: impl Iterator<Item = &'a Range<u64>>, at: u64, before: u64, after: u64) -> bool {
+    ranges.any(|range| (range.start - before..range.end + after).contains(&at))
 }
 
 /// How much of `range` lies between two times.

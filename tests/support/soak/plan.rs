@@ -38,7 +38,8 @@ pub enum Fault {
     TooLarge(usize),
     /// The disk is full.
     DiskFull,
-    /// The disk is read-only.
+    /// The agent is killed and starts on a disk that is read-only, and becomes writable later: a disk on which
+    /// a file is open for writing, as the agent's is, cannot be made read-only.
     ReadOnly,
     /// The agent is killed, and batches on disk are damaged before it starts again.
     Damage,
@@ -127,11 +128,9 @@ pub const WHOLE_DECK_MINUTES: u32 = 5;
 /// From this many minutes on there is one outage of two minutes.
 const LONG_OUTAGE_MINUTES: u32 = 10;
 
-const KILL: Fault = Fault::Kill;
-
 /// Every kind at least once; what the agent must survive most often more often.
 fn deck() -> Vec<Fault> {
-    use Fault::{Clock, Damage, DiskFull, Foreign, Freeze, Poison, ReadOnly, Server, Terminate, TooLarge};
+    use Fault::{Clock, Damage, DiskFull, Foreign, Freeze, Kill, Poison, ReadOnly, Server, Terminate, TooLarge};
     use Outage::{
         Down, HangAfterReading, HangOnAccept, Html, NoContent, Redirect, Status, StoreThenClose, StoreThenCutAnswer,
     };
@@ -150,9 +149,9 @@ fn deck() -> Vec<Fault> {
         StoreThenCutAnswer,
     ];
     let others = [
-        KILL,
-        KILL,
-        KILL,
+        Kill,
+        Kill,
+        Kill,
         Terminate,
         Terminate,
         Freeze,
@@ -171,10 +170,10 @@ fn deck() -> Vec<Fault> {
 
 /// A minute's worth of a deck, in an order that makes sense of every card.
 fn short_deck() -> Vec<Fault> {
-    use Fault::{Damage, DiskFull, Foreign, Freeze, ReadOnly, Server, Terminate, TooLarge};
+    use Fault::{Damage, DiskFull, Foreign, Freeze, Kill, ReadOnly, Server, Terminate, TooLarge};
     use Outage::{Down, HangAfterReading, Status, StoreThenClose};
     vec![
-        KILL,
+        Kill,
         Server(StoreThenClose),
         Foreign,
         Terminate,
@@ -186,7 +185,7 @@ fn short_deck() -> Vec<Fault> {
         TooLarge(8 << 10),
         ReadOnly,
         Server(HangAfterReading),
-        KILL,
+        Kill,
     ]
 }
 
@@ -274,8 +273,9 @@ fn draw_steps(minutes: u32, rng: &mut Rng) -> Vec<Step> {
             Fault::Kill | Fault::Terminate | Fault::Foreign => rng.u64(50..1_500),
             Fault::Freeze => rng.u64(500..8_000),
             Fault::Clock(_) | Fault::DiskFull | Fault::ReadOnly => rng.u64(2_000..5_000),
-            Fault::Poison => rng.u64(12_000..20_000),
-            _ => rng.u64(2_000..9_000),
+            // The agent leaves a server that refuses alone for longer and longer, before it takes batches apart.
+            Fault::Poison => rng.u64(40_000..60_000),
+            _ => rng.u64(2_000..8_000),
         };
         let kill = matches!(fault, Fault::Server(_)) && rng.bool();
         let pause = Duration::from_millis(rng.u64(500..4_000));
@@ -307,7 +307,7 @@ fn draw_whims(whole: Duration, devices: u32, rng: &mut Rng) -> Vec<Whim> {
         let device = rng.usize(..free.len());
         if free[device] <= at {
             let Some(ailment) = hand.pop() else { break };
-            let lasts = Duration::from_millis(rng.u64(1_500..6_000)).min(whole - at);
+            let lasts = Duration::from_millis(rng.u64(1_500..6_000)).min(whole.saturating_sub(at));
             let unit = (matches!(ailment, Ailment::Mode(_)) && rng.bool()).then_some(1);
             free[device] = at + lasts + Duration::from_secs(1);
             whims.push(Whim { at, device, unit, ailment, lasts });
@@ -330,6 +330,11 @@ impl Fault {
 }
 
 impl Ailment {
+    /// Whether a poll that meets it may last much longer than others.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Self::Mode(DeviceMode::Silent | DeviceMode::Late(_) | DeviceMode::Slow(_)))
+    }
+
     /// Its name in tables.
     pub fn kind(self) -> String {
         let text = match self {

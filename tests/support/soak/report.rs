@@ -123,7 +123,7 @@ impl fmt::Display for Report {
 /// SHA-256 of a file in hex.
 pub fn sha256(path: &Path) -> String {
     let bytes = fs::read(path).expect("the agent's binary");
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 struct Closing<'a> {
