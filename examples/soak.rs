@@ -25,7 +25,8 @@ use soak::{Length, Settings};
 const DEVICES: u32 = 30;
 
 fn main() -> ExitCode {
-    let (mut seed, mut minutes, mut devices, mut binary) = (fastrand::u64(..), 20, DEVICES, None);
+    let (mut seed, mut minutes, mut devices) = (fastrand::u64(..), 20, DEVICES);
+    let (mut binary, mut only) = (None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().expect("each option has a value");
@@ -33,14 +34,17 @@ fn main() -> ExitCode {
             "--seed" => seed = number(&value),
             "--minutes" => minutes = value.parse().expect("a number of minutes"),
             "--devices" => devices = value.parse().expect("a number of devices"),
+            "--only" => only = Some(value),
             "--binary" => binary = Some(PathBuf::from(value)),
             _ => {
-                panic!("usage: soak [--seed N] [--minutes M] [--devices D] [--binary PATH]; 0 minutes: the short plan")
+                panic!(
+                    "usage: soak [--seed N] [--minutes M] [--devices D] [--binary PATH] [--only KIND]; 0 minutes: the short plan"
+                )
             }
         }
     }
     let length = if minutes == 0 { Length::Short } else { Length::Minutes(minutes) };
-    let report = soak::run(&Settings { binary: binary.unwrap_or_else(build_agent), seed, length, devices });
+    let report = soak::run(&Settings { binary: binary.unwrap_or_else(build_agent), seed, length, devices, only });
     if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -21,7 +21,7 @@ use soak::{Length, Plan, Settings};
 #[test]
 fn a_minute_of_faults_loses_nothing() {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"));
-    let report = soak::run(&Settings { binary, seed: 0x5EED, length: Length::Short, devices: 12 });
+    let report = soak::run(&Settings { binary, seed: 0x5EED, length: Length::Short, devices: 12, only: None });
     assert!(report.passes(), "{report}");
 }
 

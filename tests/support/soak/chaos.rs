@@ -50,6 +50,7 @@ pub struct Chaos {
     /// Whims that have not begun, the next one last, and those that have not ended.
     whims: Vec<Whim>,
     ailing: Vec<(Whim, u64)>,
+    is_part: bool,
     whole_plan: bool,
     planned: Vec<String>,
     rng: Rng,
@@ -124,6 +125,7 @@ impl Chaos {
             begun_ms: now_ms(),
             whims,
             ailing: Vec::new(),
+            is_part: settings.only.is_some(),
             whole_plan: plan.is_whole(),
             planned: plan.kinds().into_keys().collect(),
             rng: Rng::with_seed(plan.salt),
@@ -293,7 +295,13 @@ impl Chaos {
         }
         disk.release();
         self.ledger.stalls.push(from..now_ms());
+        self.ledger.full.push(from..now_ms());
         self.disk = Some(disk);
+        // The agent writes its counters down when the queue is empty; a kill before that would cost them.
+        let until = Instant::now() + SETTLING;
+        while !disk::batches(&self.home.spool()).is_empty() && Instant::now() < until {
+            self.pass(TICK);
+        }
         true
     }
 
@@ -476,6 +484,7 @@ impl Chaos {
             split: self.split,
             bisected: self.bisected,
             missing: self.missing(),
+            is_part: self.is_part,
             whole_plan: self.whole_plan,
             liveness,
             injected,

@@ -19,6 +19,9 @@ pub const CYCLE_MS: u64 = 7_500;
 /// An answer that waits longer than this in a halted process may be taken or not.
 const TIMEOUT_MS: u64 = 2_800;
 
+/// No reading waits longer on disk for the server before a full disk comes: the longest pause between posts.
+const LONGEST_BACKLOG_MS: u64 = 90_000;
+
 /// Everything that excuses something.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -30,6 +33,8 @@ pub struct Ledger {
     pub frozen: Vec<Range<u64>>,
     /// When the disk refused to write.
     pub stalls: Vec<Range<u64>>,
+    /// When the disk was full.
+    pub full: Vec<Range<u64>>,
     /// When the clock was off.
     pub clock: Vec<Range<u64>>,
     /// When a device had a fault.
@@ -67,6 +72,11 @@ impl Ledger {
     pub fn is_doubtful(&self, served: u64) -> bool {
         let long = self.frozen.iter().filter(|frozen| frozen.end - frozen.start > TIMEOUT_MS);
         is_in(long, served, 200, 200)
+    }
+
+    /// Whether a reading served then may have been on the disk when that was full.
+    pub fn may_have_given_way(&self, served: u64) -> bool {
+        is_in(self.full.iter(), served, LONGEST_BACKLOG_MS, 0)
     }
 
     /// Whether the process was halted then, or has just gone on.

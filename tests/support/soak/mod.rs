@@ -32,11 +32,16 @@ pub struct Settings {
     pub length: Length,
     /// How many devices there are.
     pub devices: u32,
+    /// Only steps of kinds whose name holds this.
+    pub only: Option<String>,
 }
 
 /// Plays a plan to its end; prints it first, and what came of it last.
 pub fn run(settings: &Settings) -> Report {
-    let plan = Plan::draw(settings.seed, settings.length, settings.devices);
+    let mut plan = Plan::draw(settings.seed, settings.length, settings.devices);
+    if let Some(only) = &settings.only {
+        plan.keep(only);
+    }
     println!("seed={:#x} binary=sha256:{}", settings.seed, report::sha256(&settings.binary));
     println!("{plan}");
     let mut chaos = chaos::Chaos::prepare(settings, &plan);

@@ -232,6 +232,12 @@ impl Plan {
         Self { length, steps, whims, salt: rng.u64(..) }
     }
 
+    /// Keeps only steps of kinds whose name holds `text`, to look at one fault by itself.
+    pub fn keep(&mut self, text: &str) {
+        self.steps.retain(|step| step.fault.kind().contains(text));
+        self.whims.clear();
+    }
+
     /// Whether every kind of fault must have happened.
     pub fn is_whole(&self) -> bool {
         matches!(self.length, Length::Minutes(minutes) if minutes >= WHOLE_DECK_MINUTES)

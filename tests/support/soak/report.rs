@@ -37,6 +37,10 @@ const STOP_MS: u64 = 2_500;
 
 const RSS_KIB: u64 = 64 << 10;
 
+/// Whether batches on a full disk may give way to newer ones at once, counted, instead of the newer ones
+/// waiting in memory. With `false` a full disk may cost nothing here: full phases are short.
+const FULL_DISK_MAY_EVICT: bool = true;
+
 /// Descriptors and threads that a process may have more at the end than at the beginning.
 const SPARE: u64 = 4;
 
@@ -68,6 +72,8 @@ pub struct Evidence<'a> {
     pub bisected: usize,
     /// Kinds of faults that were planned and possible and did not happen.
     pub missing: Vec<String>,
+    /// Whether only faults of one kind were planned.
+    pub is_part: bool,
     /// Whether every kind of fault was planned.
     pub whole_plan: bool,
     /// Series with a fresh reading at the end, of all.
@@ -136,6 +142,7 @@ struct Closing<'a> {
 struct Losses {
     lost: Vec<String>,
     in_ram: usize,
+    gave_way: usize,
     at_risk: usize,
     doubtful: usize,
 }
@@ -163,6 +170,9 @@ impl<'a> Closing<'a> {
         self.say("liveness", format!("{fresh}/{all} series fresh after the faults"));
         self.demand(fresh == all, || format!("{} series never came back", all - fresh));
         self.coverage();
+        if !self.report.passes() {
+            self.complaints();
+        }
         self.report
     }
 
@@ -239,6 +249,8 @@ impl<'a> Closing<'a> {
                     losses.in_ram += 1;
                 } else if ledger.is_doubtful(at) {
                     losses.doubtful += 1;
+                } else if FULL_DISK_MAY_EVICT && ledger.may_have_given_way(at) {
+                    losses.gave_way += 1;
                 } else {
                     losses.lost.push(what);
                 }
@@ -251,13 +263,16 @@ impl<'a> Closing<'a> {
 
     fn readings(&mut self, verdict: &Verdict, losses: &Losses, aside: usize) {
         let Verdict { served, served_forbidden, arrived, .. } = verdict;
-        let Losses { lost, in_ram, at_risk, doubtful } = losses;
+        let Losses { lost, in_ram, gave_way, at_risk, doubtful } = losses;
         self.say("readings", format!("served={served} forbidden_served={served_forbidden}"));
-        self.say("obligations", format!("{}", served - in_ram - doubtful));
+        self.say("obligations", format!("{}", served - in_ram - doubtful - gave_way));
         let set_aside = format!("{} only set aside, of {aside} there", verdict.aside);
         self.say("in database", format!("{arrived}, {set_aside}"));
         self.say("LOST", format!("{}  must be 0", lost.len()));
         self.say("lost in ram", format!("{in_ram} of {at_risk} that were not yet durable when the process ended"));
+        let evicted = self.evicted();
+        self.say("gave way", format!("{gave_way} on a full disk  bound: evicted by its own count = {evicted}"));
+        self.demand(*gave_way <= evicted, || format!("{gave_way} readings gave way, {evicted} were counted"));
         self.say("too late, halted", format!("{doubtful} answers waited for a halted process"));
         let database = self.evidence.server.database();
         let late: Vec<String> = database.late().iter().map(|row| format!("{row:?}")).collect();
@@ -300,16 +315,19 @@ impl<'a> Closing<'a> {
         self.demand(at_once <= 1, || format!("{at_once} posts in flight at one time"));
     }
 
+    /// How many readings the agent says it has evicted, in all of its lives.
+    fn evicted(&self) -> usize {
+        let last = self.evidence.log.lines().rfind(|line| line.contains("(1071"));
+        last.and_then(|line| number_after(line, "evicted")).and_then(|count| count.try_into().ok()).unwrap_or_default()
+    }
+
     /// The books that the agent writes into its log when it stops in order.
     fn books(&mut self) {
         let closings: Vec<&str> = self.evidence.log.lines().filter(|line| line.contains("(1071")).collect();
         let residuals: Vec<String> = closings
             .iter()
             .filter_map(|line| {
-                let number = |name: &str| {
-                    let rest = line.split_once(&format!("{name} "))?.1;
-                    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i64>().ok()
-                };
+                let number = |name: &str| number_after(line, name);
                 let came = number("readings accepted")? + number("found on disk")?;
                 let went = ["; delivered", ", on disk", "in memory", "quarantined", "evicted", "vanished"];
                 let dropped = ["not_sendable", "memory_full"];
@@ -419,25 +437,47 @@ impl<'a> Closing<'a> {
         });
     }
 
+    /// The last complaints in the agent's log.
+    fn complaints(&mut self) {
+        let bad = |line: &&str| line.contains(" - WARNING - ") || line.contains(" - ERROR - ");
+        let mut lines: Vec<&str> = self.evidence.log.lines().rev().filter(bad).take(2 * SHOWN).collect();
+        lines.reverse();
+        self.say("its log", format!("\n    {}", lines.join("\n    ")));
+    }
+
     /// Whether the run has met what it was to meet.
     fn coverage(&mut self) {
         let missing = std::mem::take(&mut self.evidence.missing);
         self.forbid("kinds of faults that never happened", &missing);
-        let again = self.evidence.server.database().repeating_posts();
-        self.demand(again > 0, || "no post was repeated: the way of ambiguous answers was never gone".to_owned());
-        self.demand(!self.evidence.damaged.is_empty(), || "no batch was damaged".to_owned());
         let (split, bisected) = (self.evidence.split, self.evidence.bisected);
         self.say(
             "coverage",
             format!("{split} readings arrived while large bodies were refused, {bisected} while one series was"),
         );
-        let poisoned = self.evidence.ledger.times("Poison") > 0;
-        self.demand(split > 0, || "nothing got through while large bodies were refused".to_owned());
-        self.demand(bisected > 0 || !poisoned, || "one series that is refused holds up all others".to_owned());
+        let ledger = self.evidence.ledger;
+        let happened = |kind: &str| ledger.times(kind) > 0;
+        self.demand(split > 0 || !happened("server 413"), || {
+            "nothing got through while large bodies were refused".to_owned()
+        });
+        self.demand(bisected > 0 || !happened("Poison"), || {
+            "one series that is refused holds up all others".to_owned()
+        });
+        if self.evidence.is_part {
+            return;
+        }
+        let again = self.evidence.server.database().repeating_posts();
+        self.demand(again > 0, || "no post was repeated: the way of ambiguous answers was never gone".to_owned());
+        self.demand(!self.evidence.damaged.is_empty(), || "no batch was damaged".to_owned());
         let whole = self.evidence.whole_plan;
         let backlog = self.evidence.watch.backlog;
         self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
     }
+}
+
+/// The number that follows this word in a line.
+fn number_after(line: &str, word: &str) -> Option<i64> {
+    let rest = line.split_once(&format!("{word} "))?.1;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// How values are spread.
