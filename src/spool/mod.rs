@@ -5,7 +5,7 @@
 //! `<cache_directory>/<agent id>/` holds one file for each batch that is not delivered yet; its [`Name`] is
 //! its place in the queue, its content one post body. There is no index: presence means not delivered.
 //! `quarantine/` beside the batches holds what cannot be delivered, `undated/` what has no date yet
-//! ([`held`]). A file that ends in `.tmp` is a batch
+//! (see `held.rs`). A file that ends in `.tmp` is a batch
 //! being written, or what a crash left of one. `state` remembers stamps and counters and may be lost.
 //!
 //! # Invariants
