@@ -248,3 +248,61 @@ fn a_server_that_restarts_under_load_gets_everything_in_order_over_two_lives_of_
     }
     everything_arrives(&mut agent, &device, &server);
 }
+
+/// Readings that pile up while the server is away, with this added to the configuration.
+fn piled_up(server: &Server, device: &Device, more: &str, readings: usize) -> (Home, Agent) {
+    server.set(Mode::Status(500));
+    let home = home_with(server, device);
+    let file = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    home.write_config(&format!("{more}{config}"));
+    let mut agent = home.run();
+    agent.until("readings to pile up", || device.served_count() >= readings);
+    (home, agent)
+}
+
+#[test]
+fn a_limit_on_the_size_of_a_post_is_found_and_everything_passes_below_it() {
+    let (device, server) = (Device::counting(0), Server::start());
+    let (_home, mut agent) = piled_up(&server, &device, "", 60);
+    server.set(Mode::TooLarge(6_000));
+    everything_arrives(&mut agent, &device, &server);
+    let too_large = server.posts().iter().filter(|post| post.status == Some(413)).count();
+    assert!((1..12).contains(&too_large), "{too_large} posts were too large");
+    agent.stop();
+}
+
+#[test]
+fn one_series_that_the_server_refuses_is_set_aside_and_the_others_arrive() {
+    let (device, server) = (Device::counting(0), Server::start());
+    let (home, mut agent) = piled_up(&server, &device, "split_refused_after: 1s\n", 10);
+    server.set(Mode::Refusing("input_register_30002".to_owned()));
+    let others = |key: &str| server.database().rows().iter().filter(|row| row.key == key).count();
+    agent.until("what is not refused to arrive", || others("input_register_30001") >= 10);
+    server.set(Mode::Ok);
+    device.set(DeviceMode::Silent);
+    agent.until("the rest to arrive", || home.spooled().is_empty());
+    agent.stop();
+    let verdict = judge(&[&device], server.database().rows());
+    verdict.assert_true();
+    server.database().assert_sound();
+    let set_aside: String = std::fs::read_dir(home.spool().join("quarantine"))
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    assert!(set_aside.contains("input_register_30002") && !set_aside.contains("input_register_30001"));
+    assert_eq!(set_aside.matches("\"pattoo_value\"").count(), verdict.lost.len(), "each is delivered or set aside");
+    assert!(agent.log().contains("the server refuses them, though it takes others"));
+}
+
+#[test]
+fn a_server_that_refuses_everything_for_long_costs_nothing() {
+    let (device, server) = (Device::counting(0), Server::start());
+    let (home, mut agent) = piled_up(&server, &device, "split_refused_after: 1s\n", 10);
+    let refused = server.post_count();
+    agent.until("many more refusals", || server.post_count() >= refused + 4);
+    server.set(Mode::Ok);
+    everything_arrives(&mut agent, &device, &server);
+    agent.stop();
+    assert_eq!(home.quarantined(), 0);
+}

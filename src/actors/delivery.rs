@@ -26,6 +26,7 @@ use crate::failpoint;
 use crate::health::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
+use crate::pattoo::parts::WITNESS;
 use crate::pattoo::post::{PostError, Poster};
 use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
@@ -101,6 +102,8 @@ pub struct Delivery {
     backoff: Backoff,
     health: Health<Trouble>,
     limit: Limit,
+    /// When the server last accepted a post.
+    accepted: Option<Duration>,
     refused_since: Option<Duration>,
     /// Up to this batch each is posted alone, because one of them is refused.
     suspect: Option<Name>,
@@ -145,6 +148,7 @@ impl Delivery {
             backoff: Backoff::default(),
             health: Health::default(),
             limit: Limit { bytes: MOST_BYTES, ceiling: MOST_BYTES },
+            accepted: None,
             refused_since: None,
             suspect: None,
             told: None,
@@ -247,7 +251,6 @@ impl Delivery {
         let mut leave_alone = true;
         if error.is_about_the_body() {
             consignment.parts().refused(now);
-            leave_alone = !consignment.is_witnessed(now);
             let since = *self.refused_since.get_or_insert(now);
             let patient = now.saturating_sub(since) < self.to.patience && self.suspect.is_none();
             if !patient && batches > 1 {
@@ -256,6 +259,9 @@ impl Delivery {
             if !patient && !consignment.is_apart() {
                 consignment.take_apart();
             }
+            // It is this batch, not the server, and more like it may be behind.
+            let well = self.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS);
+            leave_alone = !(consignment.is_apart() && well);
         }
         let pause = if leave_alone {
             error.retry_after().unwrap_or_default().max(self.backoff.fail(fastrand::f64()))
@@ -268,6 +274,7 @@ impl Delivery {
 
     fn delivered(&mut self, at: Timestamp, bytes: usize) {
         self.to.posted = self.to.posted.max(at);
+        self.accepted = Some(clock::boot());
         self.backoff.reset();
         if let Some(date) = self.to.poster.server_date() {
             self.told = Some(self.timekeeper.server_says(date));

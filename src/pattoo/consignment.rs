@@ -135,12 +135,6 @@ impl Consignment {
         &mut self.parts
     }
 
-    /// Whether the server took another part of it a moment ago.
-    #[must_use]
-    pub fn is_witnessed(&self, now: Duration) -> bool {
-        self.parts.is_witnessed(now)
-    }
-
     /// The datapoints that the server's ingester would not survive.
     #[must_use]
     pub fn unsound(&self) -> Option<Kept> {

@@ -4,8 +4,8 @@
 //! that is refused, is halved; after each part that is accepted the next is twice as wide. So a limit on the
 //! way is found in a few posts, and so is a single item that the server cannot take.
 //!
-//! Such an item is [`condemned`](Parts::condemned) only on evidence: it was refused alone, and another item
-//! was accepted within [`WITNESS`] of that. While everything is refused the server is at fault and nothing
+//! Such an item is [`condemned`](Parts::condemned) only on evidence: it was refused alone less than
+//! [`WITNESS`] after another item was accepted. While everything is refused the server is at fault and nothing
 //! is condemned; all items are then tried anew, for ever. Passing an item over is allowed only between items
 //! whose order means nothing to the server, which is why an item is then a whole series
 //! ([`Parts::apart`]); in [`Parts::in_order`] none is ever passed over.
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-/// How close in time another item must have been accepted.
+/// How long an item that was accepted says that the server is well.
 pub const WITNESS: Duration = Duration::from_secs(60);
 
 /// What is left to post of a run of items.
@@ -24,8 +24,8 @@ pub struct Parts {
     may_pass_over: bool,
     next: usize,
     width: usize,
-    /// Refused alone: which, and when.
-    alone: Vec<(usize, Duration)>,
+    /// Refused alone, before anything was accepted.
+    alone: Vec<usize>,
     /// Of those, what is to be tried again now that the server accepts something.
     again: VecDeque<usize>,
     accepted: Option<Duration>,
@@ -71,13 +71,8 @@ impl Parts {
             self.next += self.width;
             self.width = self.width.saturating_mul(2);
         }
-        for (item, refused) in std::mem::take(&mut self.alone) {
-            if now.saturating_sub(refused) <= WITNESS {
-                self.condemned.push(item);
-            } else {
-                self.again.push_back(item);
-            }
-        }
+        // They may have been refused because everything was.
+        self.again.extend(std::mem::take(&mut self.alone));
     }
 
     /// The part is too large for the way or for the time it has: `false` when it cannot be smaller.
@@ -105,18 +100,12 @@ impl Parts {
         if witnessed {
             self.condemned.push(part.start);
         } else {
-            self.alone.push((part.start, now));
+            self.alone.push(part.start);
         }
         if self.next().is_none() && !self.alone.is_empty() {
             // No evidence either way. What is posted twice is dropped by the server.
             *self = Self::apart(self.items);
         }
-    }
-
-    /// Whether the server has just accepted something, so that there is no reason to leave it alone.
-    #[must_use]
-    pub fn is_witnessed(&self, now: Duration) -> bool {
-        self.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS)
     }
 
     /// The items that the server cannot take, though it takes others.

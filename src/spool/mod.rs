@@ -33,7 +33,6 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use self::directory::{Content, Directory, TEMPORARY};
 pub use self::error::SpoolError;
@@ -74,9 +73,6 @@ const MOST_AT_ONCE: usize = 256;
 
 /// So many findings are told one by one.
 const MOST_TOLD: usize = 16;
-
-/// The counters are saved this often, besides whenever the queue is emptied.
-const SAVE_AFTER: Duration = Duration::from_secs(60);
 
 /// A stamp of the year 2100 or later is no reason for ours to follow it.
 const IMPLAUSIBLE: Timestamp = Timestamp::from_millis(4_102_444_800_000);
@@ -134,7 +130,6 @@ pub struct Spool {
     window: Window,
     free: Free,
     state: State,
-    saved: Instant,
     tally: Tally,
     newest: Timestamp,
     posted: Timestamp,
@@ -181,7 +176,6 @@ impl Spool {
             window: Window::new(window),
             free: Free::default(),
             state,
-            saved: Instant::now(),
             tally,
             newest: if newest < IMPLAUSIBLE { newest } else { Timestamp::default() },
             posted: if posted < IMPLAUSIBLE { posted } else { Timestamp::default() },
@@ -244,7 +238,6 @@ impl Spool {
         self.tally.stored += datapoints;
         self.tally.on_disk += datapoints;
         self.newest = self.newest.max(at);
-        self.save_now_and_then();
         Ok(name)
     }
 
@@ -352,11 +345,8 @@ impl Spool {
         self.posted = self.posted.max(posted);
         self.lent = None;
         self.settle();
-        if self.window.batches() == 0 {
-            // The names are about to go, and with them what they say about stamps.
-            self.save();
-        }
-        self.save_now_and_then();
+        // The names are about to go, and with them what they say about stamps.
+        self.save();
         let mut result = Ok(());
         for name in names.iter().copied().chain(self.tombstones.iter().next().copied()).collect::<Vec<_>>() {
             match self.directory.remove(&name.file_name(&self.agent_id)) {
@@ -370,16 +360,9 @@ impl Spool {
         result
     }
 
-    /// Writes down stamps and counters, as is done now and then anyway.
-    pub fn save(&mut self) {
-        self.saved = Instant::now();
+    /// Writes down stamps and counters, which a crash of the process then leaves alone.
+    fn save(&mut self) {
         self.state.save(&Remembered { newest: self.newest, posted: self.posted, tally: self.tally });
-    }
-
-    fn save_now_and_then(&mut self) {
-        if self.saved.elapsed() >= SAVE_AFTER {
-            self.save();
-        }
     }
 }
 
@@ -522,6 +505,7 @@ impl Spool {
         }
         self.directory.remove(&name.file_name(&self.agent_id)).ok()?;
         self.leave(name, |tally| tally.evicted_for(reason));
+        self.save();
         Some(entry.bytes)
     }
 

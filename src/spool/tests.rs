@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -275,7 +276,9 @@ proptest! {
                         }
                         if acknowledge {
                             spool.acknowledge(&names, last.name.at(), 0).unwrap();
-                            names.iter().for_each(|name| { model.remove(name); });
+                            for name in &names {
+                                model.remove(name);
+                            }
                         }
                     }
                 }
