@@ -253,12 +253,12 @@ impl Chaos {
         }
     }
 
-    /// The server refuses some bodies for a while; how many rows have arrived all the same.
+    /// The server refuses some bodies for a while; how many rows arrive in the second half of it.
     fn refuse(&mut self, mode: Mode, lasts: Duration) -> usize {
-        self.pass(Duration::ZERO);
-        let before = self.arrived();
         self.server.set(mode);
-        self.pass(lasts);
+        self.pass(lasts / 2);
+        let before = self.arrived();
+        self.pass(lasts / 2);
         self.server.set(Mode::Ok);
         self.arrived() - before
     }

@@ -178,13 +178,13 @@ fn short_deck() -> Vec<Fault> {
         Foreign,
         Terminate,
         Server(Down),
-        DiskFull,
         Damage,
         Server(Status(500)),
+        DiskFull,
         Freeze,
         TooLarge(8 << 10),
-        ReadOnly,
         Server(HangAfterReading),
+        ReadOnly,
         Kill,
     ]
 }
@@ -259,7 +259,9 @@ impl Plan {
 fn short_step(fault: Fault, rng: &mut Rng) -> Step {
     let lasts = match fault {
         Fault::Kill | Fault::Terminate | Fault::Foreign => 200,
-        Fault::Damage => 2_000,
+        // Whatever is killed must have been at it for longer than readings may be in memory.
+        Fault::Damage => 2_500,
+        Fault::Server(Outage::Down) => 5_000,
         _ => rng.u64(1_200..2_000),
     };
     let kill = matches!(fault, Fault::Server(Outage::Down | Outage::StoreThenClose));
@@ -280,10 +282,11 @@ fn draw_steps(minutes: u32, rng: &mut Rng) -> Vec<Step> {
             Fault::Freeze => rng.u64(500..8_000),
             Fault::Clock(_) | Fault::DiskFull | Fault::ReadOnly => rng.u64(2_000..5_000),
             // The agent leaves a server that refuses alone for longer and longer, before it takes batches apart.
+            Fault::Poison if minutes >= LONG_OUTAGE_MINUTES => rng.u64(100_000..150_000),
             Fault::Poison => rng.u64(40_000..60_000),
             _ => rng.u64(2_000..8_000),
         };
-        let kill = matches!(fault, Fault::Server(_)) && rng.bool();
+        let kill = matches!(fault, Fault::Server(_)) && lasts > 4_000 && rng.bool();
         let pause = Duration::from_millis(rng.u64(500..4_000));
         let step = Step { pause, fault, lasts: Duration::from_millis(lasts), kill };
         sum += step.pause + step.lasts;
