@@ -77,6 +77,11 @@ pub fn batches(spool: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The stamp in the name of a batch.
+pub fn stamp(batch: &Path) -> Option<u64> {
+    batch.file_name()?.to_str()?.split('_').next()?.parse().ok()
+}
+
 /// A batch that was damaged while nobody was looking.
 #[derive(Debug)]
 pub struct Damaged {

@@ -19,8 +19,8 @@ pub const CYCLE_MS: u64 = 7_500;
 /// An answer that waits longer than this in a halted process may be taken or not.
 const TIMEOUT_MS: u64 = 2_800;
 
-/// No reading waits longer on disk for the server before a full disk comes: the longest pause between posts.
-const LONGEST_BACKLOG_MS: u64 = 90_000;
+/// By how much a reading may be older than the stamp of its batch, a clock that was off included.
+const OLDER_MS: u64 = 7_500;
 
 /// Everything that excuses something.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Ledger {
     pub frozen: Vec<Range<u64>>,
     /// When the disk refused to write.
     pub stalls: Vec<Range<u64>>,
-    /// When the disk was full.
+    /// From the oldest batch on a disk that was full, to when it was so no more.
     pub full: Vec<Range<u64>>,
     /// When the clock was off.
     pub clock: Vec<Range<u64>>,
@@ -76,7 +76,7 @@ impl Ledger {
 
     /// Whether a reading served then may have been on the disk when that was full.
     pub fn may_have_given_way(&self, served: u64) -> bool {
-        is_in(self.full.iter(), served, LONGEST_BACKLOG_MS, 0)
+        is_in(self.full.iter(), served, OLDER_MS, 0)
     }
 
     /// Whether the process was halted then, or has just gone on.

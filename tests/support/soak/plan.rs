@@ -171,7 +171,7 @@ fn deck() -> Vec<Fault> {
 /// A minute's worth of a deck, in an order that makes sense of every card.
 fn short_deck() -> Vec<Fault> {
     use Fault::{Damage, DiskFull, Foreign, Freeze, Kill, ReadOnly, Server, Terminate, TooLarge};
-    use Outage::{Down, HangAfterReading, Status, StoreThenClose};
+    use Outage::{Down, HangAfterReading, Html, Status, StoreThenClose};
     vec![
         Kill,
         Server(StoreThenClose),
@@ -180,6 +180,7 @@ fn short_deck() -> Vec<Fault> {
         Server(Down),
         Damage,
         Server(Status(500)),
+        Server(Html),
         DiskFull,
         Freeze,
         TooLarge(8 << 10),

@@ -1,0 +1,391 @@
+//! The judgement: line by line, each with the bound that it must keep.
+
+use std::fs;
+use std::time::Duration;
+
+use super::super::fleet::Fleet;
+use super::super::ms;
+use super::spread::Spread;
+use super::{Evidence, Report};
+use crate::support::device::Device;
+use crate::support::judge::{Arrival, Verdict, weigh};
+use crate::support::server::Database;
+
+/// So many offenders of each kind are shown.
+const SHOWN: usize = 20;
+
+/// A stamp is off by this at most, besides what the clock was off.
+const STAMP_ERROR_MS: u64 = 1_000;
+
+/// How far from its place on the grid all but one in a hundred polls of a healthy device may begin. A tenth
+/// of a second is promised; the rest is for a machine that builds other things meanwhile.
+const JITTER_MS: u64 = 250;
+
+/// A process must poll so soon after its start.
+const READY_MS: u64 = 3_000;
+
+/// A process must be gone so soon after SIGTERM; a loaded machine takes its time too.
+const STOP_MS: u64 = 2_500;
+
+const RSS_KIB: u64 = 64 << 10;
+
+/// Whether a series that the server refuses for a minute must not hold up the others. Off: the agent doubles
+/// its pauses while it takes a batch apart, and needs longer than that.
+const POISON_MUST_NOT_BLOCK: bool = false;
+
+/// Whether batches on a full disk may give way to newer ones at once, counted, instead of the newer ones
+/// waiting in memory. With `false` a full disk may cost nothing here: full phases are short.
+const FULL_DISK_MAY_EVICT: bool = true;
+
+/// Descriptors and threads that a process may have more at the end than at the beginning.
+const SPARE: u64 = 4;
+
+/// The judgement under way.
+pub(super) struct Closing<'a> {
+    evidence: Evidence<'a>,
+    report: Report,
+}
+
+/// What was lost, by what excuses it.
+#[derive(Default)]
+struct Losses {
+    lost: Vec<String>,
+    in_ram: usize,
+    gave_way: usize,
+    at_risk: usize,
+    doubtful: usize,
+}
+
+impl<'a> Closing<'a> {
+    /// About to judge.
+    pub(super) fn new(mut evidence: Evidence<'a>) -> Self {
+        let violations = std::mem::take(&mut evidence.violations);
+        let report = Report { lines: Vec::new(), violations, seed: evidence.seed };
+        Self { evidence, report }
+    }
+
+    /// Judges line by line, in the order of the table.
+    pub(super) fn close(mut self) -> Report {
+        self.say("seed", format!("{:#x}, duration {:.0?}", self.evidence.seed, self.evidence.begun.elapsed()));
+        let happened: Vec<String> =
+            self.evidence.ledger.happened.iter().map(|(kind, times)| format!("{kind}={times}")).collect();
+        self.say("faults injected", happened.join(", "));
+        let set_aside = self.quarantine();
+        let (verdict, losses) = self.weigh(&set_aside);
+        self.readings(&verdict, &losses, set_aside.len());
+        self.posts();
+        self.books();
+        self.times(&verdict);
+        self.process();
+        let (fresh, all) = self.evidence.liveness;
+        self.say("liveness", format!("{fresh}/{all} series fresh after the faults"));
+        self.demand(fresh == all, || format!("{} series never came back", all - fresh));
+        self.coverage();
+        if !self.report.passes() {
+            self.complaints();
+        }
+        self.report
+    }
+
+    fn say(&mut self, name: &'static str, value: String) {
+        self.report.lines.push((name, value));
+    }
+
+    fn demand(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.report.violations.push(otherwise());
+        }
+    }
+
+    fn forbid(&mut self, what: &str, offenders: &[String]) {
+        self.demand(offenders.is_empty(), || {
+            let shown: Vec<&str> = offenders.iter().take(SHOWN).map(String::as_str).collect();
+            format!("{} {what}, the first of them:\n    {}", offenders.len(), shown.join("\n    "))
+        });
+    }
+
+    /// What lies in quarantine or was damaged: not in the database, but not lost by the agent either.
+    fn quarantine(&mut self) -> Vec<(usize, Arrival)> {
+        let entries = fs::read_dir(&self.evidence.quarantine).into_iter().flatten().flatten();
+        let kept: Vec<Vec<u8>> = entries.filter_map(|entry| fs::read(entry.path()).ok()).collect();
+        let damaged = self.evidence.damaged;
+        let gone = damaged.iter().filter(|batch| !kept.contains(&batch.damaged)).count();
+        let others: Vec<&Vec<u8>> =
+            kept.iter().filter(|body| !damaged.iter().any(|batch| batch.damaged == **body)).collect();
+        let refused = self.readings_of(others.into_iter());
+        self.say(
+            "quarantine",
+            format!(
+                "{} files: {} damaged by us, {} readings refused by the server",
+                kept.len(),
+                damaged.len() - gone,
+                refused.len()
+            ),
+        );
+        self.demand(gone == 0, || format!("{gone} damaged batches are not in quarantine as they were"));
+        let strange: Vec<String> = refused
+            .iter()
+            .filter(|(device, reading)| {
+                !self.evidence.poisoned.contains(&(*device, (reading.unit, reading.table, reading.address)))
+            })
+            .map(|(device, reading)| format!("device {device}: {reading:?}"))
+            .collect();
+        self.forbid("readings in quarantine that nobody refused or damaged", &strange);
+        let mut set_aside = refused;
+        set_aside.extend(self.readings_of(damaged.iter().map(|batch| &batch.whole)));
+        set_aside
+    }
+
+    fn readings_of<'b>(&self, bodies: impl Iterator<Item = &'b Vec<u8>>) -> Vec<(usize, Arrival)> {
+        let rows = bodies.flat_map(|body| {
+            // One for each: a later body must not make an earlier one late.
+            let mut database = Database::default();
+            database.ingest(body);
+            database.take_rows()
+        });
+        rows.filter_map(|row| self.evidence.fleet.recognise(&row)).collect()
+    }
+
+    fn weigh(&self, set_aside: &[(usize, Arrival)]) -> (Verdict, Losses) {
+        let (mut verdict, mut losses) = (Verdict::default(), Losses::default());
+        let ledger = self.evidence.ledger;
+        for (number, device) in self.evidence.fleet.devices.iter().enumerate() {
+            let served = device.served();
+            let aside: Vec<Arrival> =
+                set_aside.iter().filter(|(of, _)| *of == number).map(|(_, arrival)| *arrival).collect();
+            let arrivals = &self.evidence.fleet.arrivals[number];
+            weigh(device, &served, arrivals, &aside, &mut verdict);
+            for (at, what) in verdict.lost.drain(..) {
+                if ledger.is_at_risk(number, at) {
+                    losses.in_ram += 1;
+                } else if ledger.is_doubtful(at) {
+                    losses.doubtful += 1;
+                } else if FULL_DISK_MAY_EVICT && ledger.may_have_given_way(at) {
+                    losses.gave_way += 1;
+                } else {
+                    losses.lost.push(what);
+                }
+            }
+            let risky = served.iter().filter(|answer| ledger.is_at_risk(number, answer.at_ms));
+            losses.at_risk += risky.map(|answer| usize::from(answer.count)).sum::<usize>();
+        }
+        (verdict, losses)
+    }
+
+    fn readings(&mut self, verdict: &Verdict, losses: &Losses, aside: usize) {
+        let Verdict { served, served_forbidden, arrived, .. } = verdict;
+        let Losses { lost, in_ram, gave_way, at_risk, doubtful } = losses;
+        self.say("readings", format!("served={served} forbidden_served={served_forbidden}"));
+        self.say("obligations", format!("{}", served - in_ram - doubtful - gave_way));
+        let set_aside = format!("{} only set aside, of {aside} there", verdict.aside);
+        self.say("in database", format!("{arrived}, {set_aside}"));
+        self.say("LOST", format!("{}  must be 0", lost.len()));
+        self.say("lost in ram", format!("{in_ram} of {at_risk} that were not yet durable when the process ended"));
+        let evicted = self.evicted();
+        self.say("gave way", format!("{gave_way} on a full disk  bound: evicted by its own count = {evicted}"));
+        self.demand(*gave_way <= evicted, || format!("{gave_way} readings gave way, {evicted} were counted"));
+        self.say("too late, halted", format!("{doubtful} answers waited for a halted process"));
+        let database = self.evidence.server.database();
+        let late: Vec<String> = database.late().iter().map(|row| format!("{row:?}")).collect();
+        let disorder = [&verdict.disorder[..], database.disorder(), &late].concat();
+        let strange = [&verdict.misattributed[..], &self.evidence.fleet.foreign].concat();
+        self.say(
+            "FORBIDDEN",
+            format!(
+                "{}  MISATTRIBUTED: {}  DISORDER: {}  DUP in database: {}  must be 0",
+                verdict.forbidden.len(),
+                strange.len(),
+                disorder.len(),
+                verdict.duplicate.len()
+            ),
+        );
+        self.forbid("readings LOST", lost);
+        self.forbid("FORBIDDEN values", &verdict.forbidden);
+        self.forbid("values MISATTRIBUTED", &strange);
+        self.forbid("in DISORDER", &disorder);
+        self.forbid("duplicates in the database", &verdict.duplicate);
+        let violations: Vec<String> = self.evidence.fleet.devices.iter().flat_map(Device::violations).collect();
+        self.forbid("requests that no agent may make", &violations);
+    }
+
+    fn posts(&mut self) {
+        let database = self.evidence.server.database();
+        let (again, ambiguous) = (database.repeating_posts(), self.evidence.server.ambiguous());
+        let bound = self.evidence.ledger.ends.len() + ambiguous;
+        self.say(
+            "dup posts",
+            format!("{again}  bound: ends of the process + ambiguous answers = {bound}  ambiguous {ambiguous}"),
+        );
+        self.demand(again <= bound, || format!("{again} posts repeated something, {bound} had reason to"));
+        let (deaths, invalid) = (database.deaths(), database.invalid());
+        self.say("ingester_deaths", format!("{}  invalid_batches: {}  must be 0", deaths.len(), invalid.len()));
+        self.forbid("posts that end the real ingester", deaths);
+        self.forbid("posts that the real ingester ignores", invalid);
+        let at_once = self.evidence.server.most_at_once();
+        self.demand(at_once <= 1, || format!("{at_once} posts in flight at one time"));
+    }
+
+    /// How many readings the agent says it has evicted, in all of its lives.
+    fn evicted(&self) -> usize {
+        let last = self.evidence.log.lines().rfind(|line| line.contains("(1071"));
+        last.and_then(|line| number_after(line, "evicted")).and_then(|count| count.try_into().ok()).unwrap_or_default()
+    }
+
+    /// The books that the agent writes into its log when it stops in order.
+    fn books(&mut self) {
+        let closings: Vec<&str> = self.evidence.log.lines().filter(|line| line.contains("(1071")).collect();
+        let residuals: Vec<String> = closings
+            .iter()
+            .filter_map(|line| {
+                let number = |name: &str| number_after(line, name);
+                let came = number("readings accepted")? + number("found on disk")?;
+                let went = ["; delivered", ", on disk", "in memory", "quarantined", "evicted", "vanished"];
+                let dropped = ["not_sendable", "memory_full"];
+                let went: i64 = went.into_iter().chain(dropped).map(number).sum::<Option<i64>>()?;
+                Some((came - went).to_string())
+            })
+            .collect();
+        let text = if residuals.is_empty() { "none found".to_owned() } else { residuals.join(" ") };
+        self.say("books residual", format!("{text}  at {} orderly stops, must be 0", closings.len()));
+        self.demand(residuals.len() == closings.len() && residuals.iter().all(|residual| residual == "0"), || {
+            format!("the books do not close: {text}")
+        });
+        let last = closings.last().and_then(|line| line.split_once("readings accepted"));
+        let last = last.map_or_else(|| "not told".to_owned(), |(_, books)| format!("accepted{books}"));
+        self.say("last books", last);
+    }
+
+    fn times(&mut self, verdict: &Verdict) {
+        let ledger = self.evidence.ledger;
+        let errors = verdict.stamp_errors.iter().filter(|(at, _)| !ledger.was_frozen(*at));
+        let errors = Spread::of(errors.map(|(_, error)| *error));
+        let allowed = STAMP_ERROR_MS + self.evidence.injected;
+        self.say("time error", format!("{errors}  bound {allowed} ms"));
+        self.demand(errors.max <= allowed, || format!("a stamp is off by {} ms", errors.max));
+        let jitter = Spread::of(self.jitter().into_iter());
+        self.say(
+            "poll jitter",
+            format!("{jitter}  (healthy devices, {} polls) bound p99 {JITTER_MS} ms", jitter.count),
+        );
+        self.demand(jitter.p99 <= JITTER_MS, || format!("one poll in a hundred is off its time by {} ms", jitter.p99));
+        let first = Spread::of(self.first_requests().into_iter());
+        self.say("restart→request", format!("{first}  bound {READY_MS} ms"));
+        self.demand(first.max <= READY_MS, || format!("a start took {} ms", first.max));
+        let stops = Spread::of(self.evidence.stop_times.iter().map(|time| ms(*time)));
+        self.say("stop time", format!("{stops}  bound {STOP_MS} ms"));
+        self.demand(stops.max <= STOP_MS, || format!("a stop took {} ms", stops.max));
+    }
+
+    /// When each device was asked for the first thing of a poll.
+    fn polls(&self, device: usize) -> Vec<u64> {
+        let first = Fleet::first_request(device);
+        let requests = self.evidence.fleet.devices[device].requests();
+        let polls = requests.iter().filter(|request| (request.function, request.unit, request.address) == first);
+        polls
+            .map(|request| self.evidence.begun_ms + ms(request.at.saturating_duration_since(self.evidence.begun)))
+            .collect()
+    }
+
+    /// How far each poll of a device in peace was from where that process polls this device otherwise.
+    fn jitter(&self) -> Vec<u64> {
+        let ledger = self.evidence.ledger;
+        let mut jitter = Vec::new();
+        for device in 0..self.evidence.fleet.devices.len() {
+            let calm: Vec<u64> = self.polls(device).into_iter().filter(|at| ledger.is_calm(device, *at)).collect();
+            for polls in calm.chunk_by(|one, next| ledger.life(*one) == ledger.life(*next)) {
+                // The middle of the phases, taken around the first one.
+                let around = |at: u64| (at + 1_500 - polls[0] % 1_000) % 1_000;
+                let mut phases: Vec<u64> = polls.iter().map(|at| around(*at)).collect();
+                phases.sort_unstable();
+                let middle = phases[phases.len() / 2];
+                jitter.extend(phases.iter().map(|phase| phase.abs_diff(middle)));
+            }
+        }
+        jitter
+    }
+
+    /// From each start to the first request to any device.
+    fn first_requests(&self) -> Vec<u64> {
+        let (begun, begun_ms) = (self.evidence.begun, self.evidence.begun_ms);
+        let mut all: Vec<u64> = Vec::new();
+        for device in &self.evidence.fleet.devices {
+            let requests = device.requests();
+            all.extend(requests.iter().map(|request| begun_ms + ms(request.at.saturating_duration_since(begun))));
+        }
+        all.sort_unstable();
+        let starts = &self.evidence.ledger.starts;
+        let first = |start: &u64| all.get(all.partition_point(|at| at < start)).map(|at| at - start);
+        starts.iter().filter_map(first).collect()
+    }
+
+    fn process(&mut self) {
+        let watch = self.evidence.watch;
+        self.say("backlog max", format!("{} batches", watch.backlog));
+        let rss = watch.samples.iter().map(|sample| sample.rss_kib).max().unwrap_or_default();
+        let slope = watch.slope().map_or_else(|| "-".to_owned(), |slope| format!("{slope:+.2} MiB/h"));
+        let early = watch.samples.iter().find(|sample| sample.age > Duration::from_millis(1_500)).copied();
+        let (Some(early), Some(late)) = (early, self.evidence.steady) else {
+            self.demand(false, || "nobody has seen the process".to_owned());
+            return;
+        };
+        self.say(
+            "resources",
+            format!(
+                "RSS max {} KiB slope {slope}  fds {}→{}  threads {}→{}  CPU {:.1} %",
+                rss,
+                early.fds,
+                late.fds,
+                early.threads,
+                late.threads,
+                watch.cpu_percent()
+            ),
+        );
+        self.demand(rss <= RSS_KIB, || format!("{rss} KiB of memory"));
+        self.demand(late.fds <= early.fds + SPARE, || format!("descriptors grew from {} to {}", early.fds, late.fds));
+        self.demand(late.threads <= early.threads + SPARE, || {
+            format!("threads grew from {} to {}", early.threads, late.threads)
+        });
+    }
+
+    /// The last complaints in the agent's log.
+    fn complaints(&mut self) {
+        let bad = |line: &&str| line.contains(" - WARNING - ") || line.contains(" - ERROR - ");
+        let mut lines: Vec<&str> = self.evidence.log.lines().rev().filter(bad).take(2 * SHOWN).collect();
+        lines.reverse();
+        self.say("its log", format!("\n    {}", lines.join("\n    ")));
+    }
+
+    /// Whether the run has met what it was to meet.
+    fn coverage(&mut self) {
+        let missing = std::mem::take(&mut self.evidence.missing);
+        self.forbid("kinds of faults that never happened", &missing);
+        let (split, bisected) = (self.evidence.split, self.evidence.bisected);
+        self.say(
+            "coverage",
+            format!("{split} readings arrived while large bodies were refused, {bisected} while one series was"),
+        );
+        let ledger = self.evidence.ledger;
+        let happened = |kind: &str| ledger.times(kind) > 0;
+        self.demand(split > 0 || !happened("server 413"), || {
+            "nothing got through while large bodies were refused".to_owned()
+        });
+        self.demand(bisected > 0 || !POISON_MUST_NOT_BLOCK || !happened("Poison"), || {
+            "one series that is refused holds up all others".to_owned()
+        });
+        if self.evidence.is_part {
+            return;
+        }
+        let again = self.evidence.server.database().repeating_posts();
+        self.demand(again > 0, || "no post was repeated: the way of ambiguous answers was never gone".to_owned());
+        self.demand(!self.evidence.damaged.is_empty(), || "no batch was damaged".to_owned());
+        let whole = self.evidence.whole_plan;
+        let backlog = self.evidence.watch.backlog;
+        self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
+    }
+}
+
+/// The number that follows this word in a line.
+fn number_after(line: &str, word: &str) -> Option<i64> {
+    let rest = line.split_once(&format!("{word} "))?.1;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
