@@ -70,8 +70,9 @@ pub struct Doorway {
 }
 
 impl Doorway {
-    /// A batch is on disk.
+    /// A batch is on disk: none may overtake it from memory, even before the loop has heard of it.
     pub fn arrived(&self) {
+        self.idle.set(false);
         self.arrived.notify_one();
     }
 
@@ -429,5 +430,22 @@ fn tell_findings(Findings { told, untold }: &Findings) {
     }
     if *untold > 0 {
         tracing::error!(code = 1036, "{untold} more files like these");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_in_memory_does_not_overtake_one_that_has_just_reached_the_disk() {
+        let doorway = Doorway::default();
+        let batch = || Arc::new(Batch { at: Timestamp::default(), dated: true, datapoints: 1, body: Vec::new() });
+        let wait = doorway.wait();
+        tokio::pin!(wait);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut wait).await.is_err(), "the loop waits");
+        doorway.arrived();
+        assert!(!doorway.deliver_from_memory(batch()).await);
+        assert!(doorway.direct.borrow().is_none());
     }
 }
