@@ -6,20 +6,21 @@
 //! |---|---|
 //! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column |
 //! | [`modbus`] | the device side: register numbers, the plan of requests, one connection, words → values |
-//! | [`pattoo`] | the server side: identity of a series, the JSON body, one attempt to post it |
+//! | [`pattoo`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
 //! [`backoff`], [`batch`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
-//! [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what cannot be broken from outside.
+//! [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what cannot be
+//! broken from outside.
 //!
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
 //! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus` in
 //! `modbus::link`, `awc` in `pattoo::post`, `serde_yaml` in `config`, `std::fs` in `config`, `spool`,
-//! `pattoo::agent_id`, `daemon`, and in `clock` for the boot id.
+//! `pattoo` (the files that say who we are), `daemon`, `logging`, and in `clock` for the boot id.
 
 pub mod actors;
 pub mod backoff;
