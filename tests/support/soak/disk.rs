@@ -99,17 +99,23 @@ pub fn damage(spool: &Path, rng: &mut Rng) -> Vec<Damaged> {
     if let Some(batch) = batches.first() {
         fs::write(batch.with_extension("json.tmp"), b"{\"pattoo_agent_").expect("room for a few bytes");
     }
-    batches.into_iter().map(|path| damage_one(&path, rng)).collect()
+    batches.into_iter().enumerate().map(|(place, path)| damage_one(&path, place % 5, rng)).collect()
 }
 
-fn damage_one(path: &Path, rng: &mut Rng) -> Damaged {
+fn damage_one(path: &Path, how: usize, rng: &mut Rng) -> Damaged {
     let whole = fs::read(path).expect("a batch");
     let mut damaged = whole.clone();
     let place = rng.usize(..whole.len());
-    match rng.u8(..4) {
-        0 => damaged[place] ^= 1 << rng.u8(..8),
+    match how {
+        // Still a body that anybody would believe who does not look at the checksum in its name.
+        0 => {
+            let digits: Vec<usize> = (0..whole.len()).filter(|at| whole[*at].is_ascii_digit()).collect();
+            let digit = digits[rng.usize(..digits.len())];
+            damaged[digit] = b'0' + (damaged[digit] - b'0' + 1) % 10;
+        }
         1 => damaged.truncate(place),
-        2 => damaged[place..].fill(0),
+        2 => damaged[place] ^= 1 << rng.u8(..8),
+        3 => damaged[place..].fill(0),
         _ => damaged.extend_from_slice(&whole[place..]),
     }
     fs::write(path, &damaged).expect("room for as much as before");

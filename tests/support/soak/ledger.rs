@@ -22,6 +22,9 @@ const TIMEOUT_MS: u64 = 2_800;
 /// By how much a reading may be older than the stamp of its batch, a clock that was off included.
 const OLDER_MS: u64 = 7_500;
 
+/// The agent believes for a second after the last refusal that a disk is still full.
+const STILL_FULL_MS: u64 = 1_500;
+
 /// Everything that excuses something.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -41,6 +44,8 @@ pub struct Ledger {
     pub ailing: Vec<Vec<Range<u64>>>,
     /// When a device had a fault that can make a poll last.
     pub slow: Vec<Vec<Range<u64>>>,
+    /// How often the server was still busy with a post whose sender had been killed.
+    pub orphaned_posts: usize,
     /// How often each kind of fault has happened.
     pub happened: BTreeMap<String, usize>,
 }
@@ -76,7 +81,7 @@ impl Ledger {
 
     /// Whether a reading served then may have been on the disk when that was full.
     pub fn may_have_given_way(&self, served: u64) -> bool {
-        is_in(self.full.iter(), served, OLDER_MS, 0)
+        is_in(self.full.iter(), served, OLDER_MS, STILL_FULL_MS)
     }
 
     /// Whether the process was halted then, or has just gone on.

@@ -41,6 +41,9 @@ impl Chaos {
                 self.pass(lasts / 2);
                 if kill {
                     self.ledger.count(Fault::Kill.kind());
+                    if outage == Outage::HangAfterReading {
+                        self.ledger.orphaned_posts += 1;
+                    }
                     self.kill();
                     self.start();
                 }
