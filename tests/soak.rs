@@ -38,7 +38,7 @@ fn a_seed_has_one_plan_and_five_minutes_have_every_fault() {
 #[test]
 fn only_what_had_no_time_to_reach_the_disk_may_be_lost() {
     let ledger = |frozen: Option<Range<u64>>, stall: Option<Range<u64>>, slow: Option<Range<u64>>| Ledger {
-        ends: vec![100_000, 200_000],
+        ends: vec![100_000..100_100, 200_000..200_100],
         frozen: frozen.into_iter().collect(),
         stalls: stall.into_iter().collect(),
         slow: vec![slow.into_iter().collect()],
@@ -46,8 +46,9 @@ fn only_what_had_no_time_to_reach_the_disk_may_be_lost() {
     };
     for (what, ledger, served, at_risk) in [
         ("just before the end", ledger(None, None, None), 99_500, true),
+        ("while it lasts", ledger(None, None, None), 100_050, true),
         ("long before it", ledger(None, None, None), 98_000, false),
-        ("after the last end", ledger(None, None, None), 200_001, false),
+        ("after the last end", ledger(None, None, None), 200_101, false),
         ("halted in between", ledger(Some(98_500..99_900), None, None), 98_000, true),
         ("no room in between", ledger(None, Some(95_000..97_000), None), 94_500, true),
         ("room again for long", ledger(None, Some(75_000..77_000), None), 74_500, false),

@@ -154,20 +154,24 @@ impl Chaos {
     }
 
     fn kill(&mut self) {
-        self.ledger.ends.push(now_ms());
+        let from = now_ms();
         self.up = false;
         self.agent.sigkill();
+        self.ledger.ends.push(from..now_ms());
         self.collect();
     }
 
     fn terminate(&mut self) {
-        self.ledger.ends.push(now_ms());
+        let (from, told) = (now_ms(), Instant::now());
         self.up = false;
-        let told = Instant::now();
         self.agent.sigterm();
-        if !self.agent.ends_within(STOP_PATIENCE) {
-            self.violations.push(format!("it still runs {STOP_PATIENCE:?} after SIGTERM"));
+        let stops = self.agent.ends_within(STOP_PATIENCE);
+        if !stops {
             self.agent.sigkill();
+        }
+        self.ledger.ends.push(from..now_ms());
+        if !stops {
+            self.violations.push(format!("it still runs {STOP_PATIENCE:?} after SIGTERM"));
             return;
         }
         self.stop_times.push(told.elapsed());
@@ -246,7 +250,8 @@ impl Chaos {
     /// Starts the agent again if it has ended by itself.
     fn revive(&mut self) {
         if self.up && !self.agent.is_running() {
-            self.ledger.ends.push(now_ms());
+            let now = now_ms();
+            self.ledger.ends.push(now - ms(TICK)..now);
             let log = self.agent.log();
             self.violations.push(format!("it ended by itself: {}", log.lines().last().unwrap_or_default()));
             self.start();

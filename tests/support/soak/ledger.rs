@@ -30,8 +30,8 @@ const STILL_FULL_MS: u64 = 1_500;
 pub struct Ledger {
     /// When a process began.
     pub starts: Vec<u64>,
-    /// When one was told to stop or was killed.
-    pub ends: Vec<u64>,
+    /// From when one was killed or told to stop, to when it was gone.
+    pub ends: Vec<Range<u64>>,
     /// When the process was halted.
     pub frozen: Vec<Range<u64>>,
     /// When the disk refused to write.
@@ -63,14 +63,14 @@ impl Ledger {
 
     /// Whether a reading served then may be lost with the memory of a process.
     pub fn is_at_risk(&self, device: usize, served: u64) -> bool {
-        let Some(end) = self.ends.iter().find(|end| **end >= served) else { return false };
-        let slow = self.slow[device].iter().any(|slow| overlap(slow, served, *end) > 0);
+        let Some(end) = self.ends.iter().find(|end| end.end >= served).map(|end| end.start) else { return false };
+        let slow = self.slow[device].iter().any(|slow| overlap(slow, served, end) > 0);
         let needed = if slow { DURABLE_MS + CYCLE_MS } else { DURABLE_MS };
-        let idle: u64 = self.frozen.iter().map(|frozen| overlap(frozen, served, *end)).sum();
+        let idle: u64 = self.frozen.iter().map(|frozen| overlap(frozen, served, end)).sum();
         // After a refusal the agent waits for as long as the disk has refused so far, at most.
         let lasting = |stall: &Range<u64>| stall.start..stall.end + (stall.end - stall.start) + 2_000;
-        let stalled: u64 = self.stalls.iter().map(|stall| overlap(&lasting(stall), served, *end)).sum();
-        (end - served).saturating_sub(idle + stalled) < needed
+        let stalled: u64 = self.stalls.iter().map(|stall| overlap(&lasting(stall), served, end)).sum();
+        end.saturating_sub(served + idle + stalled) < needed
     }
 
     /// Whether an answer served then may have come too late for a process that was halted.
