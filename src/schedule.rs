@@ -4,12 +4,14 @@
 //! thousand devices do not answer in the same instant and yet keep the same instant on each run. Phases
 //! are multiples of [`SLOT`]: a wake-up costs more than a request, so devices share them.
 //!
-//! Pure: told `now`, it says how long to wait. Ticks that pass while a poll runs are counted as overruns
-//! and skipped, never queued. The wait is at most one interval whatever the wall clock does, so a stepped
-//! clock costs one tick off the grid and never a burst or a silence.
+//! Pure: told `now`, it says how long to wait. The grid is the wall clock's, but time passes by the clock
+//! that nobody sets: an [`Anchor`] says how far the two are apart, and follows a step of the wall clock only
+//! when it has kept its word for a minute. So a clock that is stepped, frozen or far too fast costs no poll
+//! and adds none. Ticks that pass while a poll runs are counted as overruns and skipped, never queued.
 
 use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::reading::{Timestamp, millis};
 
 /// Phases are multiples of this.
@@ -17,6 +19,12 @@ pub const SLOT: Duration = Duration::from_millis(50);
 
 /// No phase is longer than this, however long the interval.
 pub const MAX_PHASE: Duration = Duration::from_secs(10);
+
+/// The wall clock has stepped when it is this far from where it was expected.
+const STEP: i64 = 1_000;
+
+/// A step is followed when the wall clock has gone on from it for this long.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// The instants `phase + k × interval` of wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,43 +58,83 @@ impl Grid {
     }
 }
 
-/// One cycle's place in time: waiting for a tick, or polling since one.
+/// How far the wall clock is ahead of the time since boot, as far as polling believes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    /// In milliseconds; what polling goes by.
+    ahead: i64,
+    /// What the wall clock has shown last, and since when.
+    shown: (i64, Duration),
+}
+
+impl Anchor {
+    /// Believes the wall clock.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self { ahead: ahead(now), shown: (ahead(now), now.boot) }
+    }
+
+    /// Looks at the clocks again.
+    pub fn follow(&mut self, now: Moment) {
+        let (shown, since) = self.shown;
+        if ahead(now).abs_diff(shown) >= STEP.unsigned_abs() {
+            self.shown = (ahead(now), now.boot);
+        } else if now.boot.saturating_sub(since) >= STEADY {
+            self.ahead = shown;
+        }
+    }
+
+    /// The time on the grid's clock at this time since boot.
+    fn on_grid(self, boot: Duration) -> Timestamp {
+        let boot = i64::try_from(boot.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(u64::try_from(boot.saturating_add(self.ahead)).unwrap_or(0))
+    }
+}
+
+fn ahead(Moment { wall, boot }: Moment) -> i64 {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    signed(wall.as_millis()) - signed(millis(boot))
+}
+
+/// One cycle's place in time: waiting for a tick, or polling since one. Its times are since boot.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     grid: Grid,
-    due: Option<Timestamp>,
-    base: Timestamp,
+    due: Option<Duration>,
+    base: Duration,
 }
 
 impl Schedule {
     /// Due at once.
     #[must_use]
     pub fn new(grid: Grid) -> Self {
-        Self { grid, due: None, base: Timestamp::default() }
+        Self { grid, due: None, base: Duration::ZERO }
     }
 
     /// How long to wait for the next poll: at most one interval.
     #[must_use]
-    pub fn wait(&self, now: Timestamp) -> Duration {
-        let wait = self.due.map_or(Duration::ZERO, |due| due.since(now));
-        wait.min(Duration::from_millis(self.grid.interval))
+    pub fn wait(&self, now: Duration) -> Duration {
+        self.due.map_or(Duration::ZERO, |due| due.saturating_sub(now))
     }
 
     /// A poll begins at `now`.
-    pub fn begin(&mut self, now: Timestamp) {
+    pub fn begin(&mut self, now: Duration) {
         // A timer may fire a little before the tick it was armed for; that tick must not come again. A due
-        // time far ahead means that the clock was set back: then only the clock counts.
+        // time far ahead means that a poll without an answer is repeated.
         self.base = match self.due {
-            Some(due) if due > now && millis(due.since(now)) < self.grid.interval / 2 => due,
+            Some(due) if due > now && millis(due.saturating_sub(now)) < self.grid.interval / 2 => due,
             _ => now,
         };
     }
 
     /// The poll that began last ended at `now`: arms the next tick, returns how many ticks it overran.
-    pub fn finish(&mut self, now: Timestamp) -> u64 {
+    pub fn finish(&mut self, now: Duration, anchor: Anchor) -> u64 {
         let now = now.max(self.base);
-        self.due = Some(self.grid.next_after(now));
-        self.grid.ticks_between(self.base, now)
+        let (began, ended) = (anchor.on_grid(self.base), anchor.on_grid(now));
+        // Whole milliseconds, so that nothing comes before its tick.
+        let whole = Duration::from_millis(millis(now));
+        self.due = Some(whole + self.grid.next_after(ended).since(ended));
+        self.grid.ticks_between(began, ended)
     }
 }
 
@@ -138,43 +186,95 @@ mod tests {
         assert!(spread.len() > 150, "only {} of 200 slots are used", spread.len());
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A schedule every second, and a wall clock that shows the time since boot.
+    fn each_second() -> (Schedule, Anchor) {
+        (Schedule::new(grid(1_000, 0)), Anchor::new(moment(0, 0)))
+    }
+
+    fn moment(wall: u64, boot: u64) -> Moment {
+        Moment { wall: at(wall), boot: ms(boot) }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn the_first_poll_is_due_at_once_and_then_each_tick_once() {
-        let mut schedule = Schedule::new(grid(1_000, 0));
-        assert_eq!(schedule.wait(at(1_234)), Duration::ZERO);
-        schedule.begin(at(1_234));
-        assert_eq!(schedule.finish(at(1_300)), 0);
-        assert_eq!(schedule.wait(at(1_300)), Duration::from_millis(700));
+        let (mut schedule, anchor) = each_second();
+        assert_eq!(schedule.wait(ms(1_234)), Duration::ZERO);
+        schedule.begin(ms(1_234));
+        assert_eq!(schedule.finish(ms(1_300), anchor), 0);
+        assert_eq!(schedule.wait(ms(1_300)), ms(700));
     }
 
     #[test]
     fn a_timer_that_fires_early_does_not_poll_a_tick_twice() {
-        let mut schedule = Schedule::new(grid(1_000, 0));
-        schedule.begin(at(1_500));
-        schedule.finish(at(1_510));
-        schedule.begin(at(1_998));
-        assert_eq!(schedule.finish(at(1_999)), 0);
-        assert_eq!(schedule.wait(at(1_999)), Duration::from_secs(1));
-        assert_eq!(schedule.due, Some(at(3_000)));
+        let (mut schedule, anchor) = each_second();
+        schedule.begin(ms(1_500));
+        schedule.finish(ms(1_510), anchor);
+        schedule.begin(ms(1_998));
+        assert_eq!(schedule.finish(ms(1_999), anchor), 0);
+        assert_eq!(schedule.wait(ms(1_999)), ms(1_001));
     }
 
     #[test]
     fn a_long_poll_skips_and_counts_the_ticks_it_overran() {
-        let mut schedule = Schedule::new(grid(1_000, 0));
-        schedule.begin(at(1_000));
-        assert_eq!(schedule.finish(at(4_200)), 3);
-        assert_eq!(schedule.due, Some(at(5_000)));
+        let (mut schedule, anchor) = each_second();
+        schedule.begin(ms(1_000));
+        assert_eq!(schedule.finish(ms(4_200), anchor), 3);
+        assert_eq!(schedule.due, Some(ms(5_000)));
+    }
+
+    /// The times since boot at which a schedule polls in ten minutes, by this wall clock.
+    fn polls(interval: u64, wall: impl Fn(u64) -> u64) -> Vec<u64> {
+        let look = |boot: u64| moment(wall(boot), boot);
+        let (mut schedule, mut anchor) = (Schedule::new(grid(interval, 0)), Anchor::new(look(500)));
+        let (mut now, mut polls) = (500, Vec::new());
+        while now < 600_000 {
+            schedule.begin(ms(now));
+            polls.push(now);
+            anchor.follow(look(now));
+            schedule.finish(ms(now), anchor);
+            now += millis(schedule.wait(ms(now)));
+        }
+        polls
     }
 
     #[test]
-    fn a_stepped_clock_costs_at_most_one_interval() {
-        let mut schedule = Schedule::new(grid(60_000, 0));
-        schedule.begin(at(10_000_000));
-        schedule.finish(at(10_000_100));
-        assert_eq!(schedule.wait(at(1_000)), Duration::from_secs(60), "set back by hours");
-        assert_eq!(schedule.wait(at(99_000_000)), Duration::ZERO, "set forward by a day");
-        schedule.begin(at(1_000));
-        assert_eq!(schedule.finish(at(1_100)), 0);
-        assert_eq!(schedule.due, Some(at(60_000)));
+    fn c9_c10_a_clock_that_is_frozen_or_ten_times_too_fast_or_slow_changes_no_poll() {
+        let right = polls(5_000, |boot| 86_400_000 + boot);
+        assert_eq!(right[..3], [500, 5_000, 10_000]);
+        assert_eq!(polls(5_000, |_| 86_400_500), right, "frozen");
+        assert_eq!(polls(5_000, |boot| 86_395_500 + 10 * boot), right, "ten times too fast");
+        assert_eq!(polls(5_000, |boot| 86_400_450 + boot / 10), right, "ten times too slow");
+    }
+
+    #[test]
+    fn after_a_step_the_next_poll_comes_within_one_interval_and_the_grid_follows_in_a_minute() {
+        let sixty_years = 60 * 365 * 86_400_000_u64;
+        for (before, after) in [(0, 2_300), (sixty_years, 2_300), (7_200_000, 7_199_000), (3_600_000, 8_000)] {
+            let step_at = 300_000;
+            let polls = polls(5_000, |boot| boot + if boot < step_at { before } else { after });
+            let late = polls.windows(2).skip(1).filter(|pair| pair[1] - pair[0] > 5_000).count();
+            let early = polls.windows(2).skip(1).filter(|pair| pair[1] - pair[0] < 5_000).count();
+            assert!(late == 0 && early <= 1, "{before} to {after}: {late} late, {early} early");
+            let last = polls[polls.len() - 1];
+            assert_eq!((last + after) % 5_000, 0, "on the grid of the clock as it is now");
+        }
+    }
+
+    #[test]
+    fn after_a_suspend_a_poll_comes_at_once_and_the_missed_ones_never() {
+        let (mut schedule, anchor) = each_second();
+        schedule.begin(ms(1_000));
+        schedule.finish(ms(1_010), anchor);
+        let resumed = ms(8 * 3_600_000);
+        assert_eq!(schedule.wait(resumed), Duration::ZERO);
+        schedule.begin(resumed);
+        assert_eq!(schedule.finish(resumed + ms(10), anchor), 0, "ticks before the poll are not overrun by it");
+        assert_eq!(schedule.wait(resumed), SECOND);
     }
 }

@@ -87,14 +87,14 @@ impl DeviceActor {
     }
 
     fn arm(&self, ctx: &mut Context<Self>) {
-        let now = clock::wall();
+        let now = clock::boot();
         let tick = self.schedules.iter().map(|schedule| schedule.wait(now)).min().unwrap_or(Duration::MAX);
         let again = self.session.as_ref().and_then(Session::retry_in).filter(|_| self.unanswered.contains(&true));
         ctx.run_later(again.map_or(tick, |again| tick.min(again)), Self::poll);
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
-        let now = clock::wall();
+        let now = clock::boot();
         let ready = self.session.as_ref().and_then(Session::retry_in).is_some_and(|wait| wait.is_zero());
         let due: Vec<usize> = (0..self.schedules.len())
             .filter(|&cycle| self.schedules[cycle].wait(now).is_zero() || (ready && self.unanswered[cycle]))
@@ -129,16 +129,16 @@ impl DeviceActor {
     }
 
     fn polled(&mut self, due: &[usize], outcome: Outcome) {
-        let now = clock::wall();
+        let (now, anchor) = self.timekeeper.polled();
         let mut skipped = 0;
         for &cycle in due {
-            skipped += self.schedules[cycle].finish(now);
+            skipped += self.schedules[cycle].finish(now.boot, anchor);
             self.unanswered[cycle] = !outcome.answered;
         }
         self.books.overrun(skipped);
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered
-            && let Some(skipped) = self.overruns.add(skipped, clock::boot())
+            && let Some(skipped) = self.overruns.add(skipped, now.boot)
         {
             tracing::warn!(
                 "{}: {} skipped, because the one before took longer than the polling interval; \
@@ -150,7 +150,7 @@ impl DeviceActor {
         self.books.accept(outcome.not_sendable);
         self.books.lose(Reason::NotSendable, outcome.not_sendable);
         for event in outcome.events {
-            tell(&self.settings.name, event, now);
+            tell(&self.settings.name, event, now.wall);
         }
     }
 }
