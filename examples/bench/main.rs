@@ -1,5 +1,6 @@
 //! What a datapoint costs the whole agent, beside the least that any client could do:
-//! `cargo run --release --example bench -- [--rounds N] [--seconds S] [--only NAME] [--shapes 100x100,1000x10]`.
+//! `cargo run --release --example bench -- [--rounds N] [--seconds S] [--only NAME] [--shapes 100x100,1000x10]
+//! [--binary PATH]`.
 //!
 //! Simulator, server and client are processes of their own; the client has a core to itself. Each client polls
 //! the same registers of the same devices each second; what is compared is its processor time (user and
@@ -49,6 +50,7 @@ struct Plan {
     window: Duration,
     shapes: Vec<Shape>,
     who: Vec<Who>,
+    binary: Option<PathBuf>,
 }
 
 fn main() {
@@ -68,13 +70,14 @@ fn main() {
 
 fn plan(arguments: &[String]) -> Plan {
     let shapes = vec![Shape::new(100, 100), Shape::new(1_000, 10), Shape::new(1_000, 100)];
-    let mut plan = Plan { rounds: 3, window: Duration::from_secs(10), shapes, who: Who::ALL.to_vec() };
+    let mut plan = Plan { rounds: 3, window: Duration::from_secs(10), shapes, who: Who::ALL.to_vec(), binary: None };
     for pair in arguments.chunks(2) {
         let [name, value] = pair else { panic!("each option has a value") };
         match name.as_str() {
             "--rounds" => plan.rounds = value.parse().expect("a number of rounds"),
             "--seconds" => plan.window = Duration::from_secs(value.parse().expect("a number of seconds")),
             "--only" => plan.who.retain(|who| value.split(',').any(|name| who.name().contains(name))),
+            "--binary" => plan.binary = Some(PathBuf::from(value)),
             "--shapes" => plan.shapes = value.split(',').map(shape).collect(),
             _ => panic!("unknown option {name}"),
         }
@@ -108,7 +111,7 @@ struct Measured {
 }
 
 fn compare(plan: &Plan) {
-    let binary = build_agent();
+    let binary = plan.binary.clone().unwrap_or_else(build_agent);
     println!("agent           : {}", binary.display());
     println!(
         "plan            : {} rounds of {:?}, medians; client on core {}, the rest on core {}",
@@ -136,14 +139,14 @@ fn measure(who: Who, shape: Shape, window: Duration, binary: &Path) -> Result<Me
     let program = std::env::current_exe().expect("a program has a path");
     let mut simulator = Process::start(Command::new(&program).arg("simulator"), CORES.1);
     let mut sink = Process::start(Command::new(&program).arg("sink"), CORES.1);
-    let (port, server) = (simulator.port(), sink.port());
-    let peer = Peer::new(who, shape, port, server, binary);
+    let (modbus, http) = (simulator.port(), sink.port());
+    let peer = Peer::new(who, shape, modbus, http, binary);
     let mut client = Process::start(&peer.command, CORES.0);
 
-    let ask = || Served::ask(port).map_err(|error| format!("the simulator: {error}"));
+    let asked = || Served::ask(modbus).map_err(|error| format!("the simulator: {error}"));
     let started = Instant::now();
     let all = u64::from(shape.devices + shape.dead);
-    while ask()?.connections < all {
+    while asked()?.connections < all {
         if !client.lives() {
             return Err("it ended".to_owned());
         }
@@ -155,15 +158,15 @@ fn measure(who: Who, shape: Shape, window: Duration, binary: &Path) -> Result<Me
     // Past the first polls, which are off the grid, and the first batches.
     thread::sleep(Duration::from_secs(3));
 
-    ask()?;
-    Taken::ask(server).map_err(|error| error.to_string())?;
+    asked()?;
+    Taken::ask(http).map_err(|error| error.to_string())?;
     let (began, client_before, simulator_before) = (Instant::now(), client.cpu(), simulator.cpu());
     thread::sleep(window);
     let elapsed = began.elapsed();
-    let spent = |process: &Process, before| process.cpu().saturating_sub(before).as_secs_f64();
-    let (own, other) = (spent(&client, client_before), spent(&simulator, simulator_before));
-    let served = ask()?;
-    let taken = Taken::ask(server).map_err(|error| error.to_string())?;
+    let used = |process: &Process, before| process.cpu().saturating_sub(before).as_secs_f64();
+    let (own, other) = (used(&client, client_before), used(&simulator, simulator_before));
+    let served = asked()?;
+    let posted = Taken::ask(http).map_err(|error| error.to_string())?;
     if served.registers == 0 {
         return Err("nothing was polled".to_owned());
     }
@@ -173,7 +176,7 @@ fn measure(who: Who, shape: Shape, window: Duration, binary: &Path) -> Result<Me
         share: own / elapsed.as_secs_f64(),
         simulator: other / elapsed.as_secs_f64(),
         served: registers / (shape.rate() * elapsed.as_secs_f64()),
-        bytes: taken.bytes as f64 / registers,
+        bytes: posted.bytes as f64 / registers,
         memory: client.memory(),
         late: served.late,
     })
