@@ -85,16 +85,19 @@ impl Consignment {
         this
     }
 
-    /// Starts anew, series by series, to find out which of them the server refuses.
+    /// Goes on series by series, to find out which of them the server refuses.
     pub fn take_apart(&mut self) {
+        let delivered = self.parts.next().map_or(0, |part| part.start);
         let mut groups: Vec<Vec<usize>> = Vec::new();
         self.read(|sound, _| {
-            for (row, &series) in sound.series().iter().enumerate() {
+            for (row, &series) in sound.series().iter().enumerate().skip(delivered) {
                 let series = series as usize;
                 groups.resize(groups.len().max(series + 1), Vec::new());
                 groups[series].push(row);
             }
         });
+        // Series of which all rows are delivered have none left.
+        groups.retain(|rows| !rows.is_empty());
         self.parts = Parts::apart(groups.len());
         self.groups = Groups::Series(groups);
     }

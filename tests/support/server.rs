@@ -202,6 +202,11 @@ impl Server {
         self.shared.state().database.take_rows()
     }
 
+    /// The sender has ended or was halted: what it has posted so far may come again, once.
+    pub fn excuse_repetition(&self) {
+        self.shared.state().database.excuse();
+    }
+
     /// How many posts were stored without their sender being told so.
     pub fn ambiguous(&self) -> usize {
         let state = self.shared.state();
@@ -371,6 +376,9 @@ impl State {
         if mode.stores() && status == 200 {
             self.database.store(&head, &body);
             self.stored += 1;
+            if !mode.acknowledges() {
+                self.database.excuse();
+            }
         }
         self.posts.push(Post { head, body, at: Instant::now(), status: None });
         (self.posts.len() - 1, mode, status)

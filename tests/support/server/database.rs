@@ -5,7 +5,7 @@
 //! *late* when it is lost. What would kill the real ingester, or make it ignore a whole post, is written
 //! down as such; so is a checksum that is not the chain of the datapoint's own metadata.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -43,7 +43,10 @@ pub struct Row {
 #[derive(Debug, Clone, Default)]
 pub struct Database {
     rows: Vec<Row>,
-    known: BTreeMap<String, BTreeSet<u64>>,
+    /// The stamps of each series, with the number of excuses there were when they came last.
+    known: BTreeMap<String, BTreeMap<u64, usize>>,
+    excuses: usize,
+    needless: usize,
     /// Checksums that were worked out before, with what they are made of.
     chains: BTreeMap<String, String>,
     last_of_series: BTreeMap<String, u64>,
@@ -51,7 +54,6 @@ pub struct Database {
     posted_again: usize,
     late: Vec<Row>,
     repeated: usize,
-    repeating_posts: usize,
     deaths: Vec<String>,
     invalid: Vec<String>,
     disorder: Vec<String>,
@@ -73,9 +75,14 @@ impl Database {
         self.repeated
     }
 
-    /// How many bodies held at least one datapoint that had come before.
-    pub fn repeating_posts(&self) -> usize {
-        self.repeating_posts
+    /// How many datapoints came again though their sender had no reason to doubt that they had arrived.
+    pub fn needless(&self) -> usize {
+        self.needless
+    }
+
+    /// What has come so far may come again, once: its sender may not know that it arrived.
+    pub fn excuse(&mut self) {
+        self.excuses += 1;
     }
 
     /// What is wrong with the order of posts that were answered 200.
@@ -155,14 +162,12 @@ impl Database {
             self.check_pair(id, pair);
         }
         let rows: Option<Vec<Row>> = datapoints.iter().map(|ids| row(pairs, ids)).collect();
-        let repeated = self.repeated;
         // One bad datapoint costs the whole post.
         match rows {
             None => self.invalid.push(format!("a datapoint with a missing or foreign pair in {data}")),
             Some(rows) if rows.is_empty() => self.invalid.push("no datapoint at all".to_owned()),
             Some(rows) => rows.into_iter().for_each(|row| self.keep(row)),
         }
-        self.repeating_posts += usize::from(self.repeated > repeated);
     }
 
     fn check_top(&mut self, body: &Map<String, Value>) {
@@ -210,10 +215,12 @@ impl Database {
         let last = self.last_of_series.get(&row.checksum).copied();
         if last.is_none_or(|last| row.timestamp > last) {
             self.last_of_series.insert(row.checksum.clone(), row.timestamp);
-            self.known.entry(row.checksum.clone()).or_default().insert(row.timestamp);
+            self.known.entry(row.checksum.clone()).or_default().insert(row.timestamp, self.excuses);
             self.rows.push(row);
-        } else if self.known.get(&row.checksum).is_some_and(|known| known.contains(&row.timestamp)) {
+        } else if let Some(came) = self.known.get_mut(&row.checksum).and_then(|known| known.get_mut(&row.timestamp)) {
             self.repeated += 1;
+            self.needless += usize::from(*came == self.excuses);
+            *came = self.excuses;
         } else {
             self.late.push(row);
         }

@@ -185,6 +185,7 @@ impl Chaos {
     }
 
     fn start(&mut self) {
+        self.server.excuse_repetition();
         self.agent = self.home.run();
         self.up = true;
         self.ledger.starts.push(now_ms());

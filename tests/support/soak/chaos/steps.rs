@@ -33,6 +33,8 @@ impl Chaos {
                 let from = now_ms();
                 self.agent.freeze();
                 self.pass(lasts);
+                // An answer that came meanwhile may be found too late.
+                self.server.excuse_repetition();
                 self.agent.thaw();
                 self.ledger.frozen.push(from..now_ms());
             }

@@ -213,13 +213,19 @@ impl<'a> Closing<'a> {
 
     fn posts(&mut self) {
         let database = self.evidence.server.database();
-        let (again, ambiguous) = (database.repeating_posts(), self.evidence.server.ambiguous());
-        let bound = self.evidence.ledger.ends.len() + ambiguous;
+        let (ends, ambiguous) = (self.evidence.ledger.ends.len(), self.evidence.server.ambiguous());
         self.say(
-            "dup posts",
-            format!("{again}  bound: ends of the process + ambiguous answers = {bound}  ambiguous {ambiguous}"),
+            "came again",
+            format!(
+                "{} datapoints, {} of them needlessly  bound: once for each of {ends} ends of the process and {ambiguous} \
+                 ambiguous answers",
+                database.repeated(),
+                database.needless()
+            ),
         );
-        self.demand(again <= bound, || format!("{again} posts repeated something, {bound} had reason to"));
+        self.demand(database.needless() == 0, || {
+            format!("{} datapoints were repeated needlessly", database.needless())
+        });
         let (deaths, invalid) = (database.deaths(), database.invalid());
         self.say("ingester_deaths", format!("{}  invalid_batches: {}  must be 0", deaths.len(), invalid.len()));
         self.forbid("posts that end the real ingester", deaths);
@@ -382,8 +388,8 @@ impl<'a> Closing<'a> {
         if self.evidence.is_part {
             return;
         }
-        let again = self.evidence.server.database().repeating_posts();
-        self.demand(again > 0, || "no post was repeated: the way of ambiguous answers was never gone".to_owned());
+        let again = self.evidence.server.database().repeated();
+        self.demand(again > 0, || "no datapoint was repeated: the way of ambiguous answers was never gone".to_owned());
         self.demand(!self.evidence.damaged.is_empty(), || "no batch was damaged".to_owned());
         let whole = self.evidence.whole_plan;
         let backlog = self.evidence.watch.backlog;
