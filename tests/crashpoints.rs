@@ -11,7 +11,8 @@ mod support;
 
 use std::path::Path;
 
-use support::crashpoints::{Blow, Scene, is_possible, try_all};
+use support::crashpoints::{Blow, Scene, cut_the_power, is_possible, try_all};
+use support::powercut;
 
 fn sample(scene: Scene, calls: &[&'static str], blow: Blow, step: usize, limit: usize) {
     if !is_possible() {
@@ -49,5 +50,42 @@ fn killed_at_a_call_of_a_start_on_leftovers_it_loses_nothing() {
 fn a_disk_that_fails_once_ends_nothing_and_loses_nothing() {
     for error in ["ENOSPC", "EIO"] {
         sample(Scene::Life, &["fsync", "renameat", "unlinkat"], Blow::Error(error), 2, 2);
+    }
+}
+
+#[test]
+fn no_batch_is_posted_before_it_would_survive_a_power_cut() {
+    if !is_possible() {
+        println!("skipped: strace is not there, or may not trace");
+        return;
+    }
+    let posts = cut_the_power(Path::new(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"))).unwrap();
+    assert!(posts > 2, "only {posts} posts could be told apart");
+}
+
+#[test]
+fn a_missing_or_late_fsync_is_seen() {
+    let write = "7  pwrite64(9</d/1700000000001_a.json.tmp>, \"{\", 1, 0) = 1\n";
+    let sync = "7  fsync(9</d/1700000000001_a.json.tmp>) = 0\n";
+    let rename = "7  renameat(5</d>, \"1700000000001_a.json.tmp\", 5</d>, \"1700000000001_a.json\" <unfinished ...>\n\
+                  8  write(4<anon_inode:[eventfd]>, \"\", 8) = 8\n7  <... renameat resumed>) = 0\n";
+    let sync_directory = "7  fsync(5</d>) = 0\n";
+    let failed = "7  fsync(5</d>) = -1 EIO (Input/output error)\n";
+    let post = "8  sendto(9<socket:[1]>, \"POST /pattoo/api/v1/agent/receive/a HTTP/1.1\\r\\n\\r\\n{\\\"pattoo_agent_timestamp\\\":\
+                1700000000001,\"..., 700, MSG_NOSIGNAL, NULL, 0 <unfinished ...>\n";
+    let cases = [
+        (vec![write, sync, rename, sync_directory, post], Ok(1)),
+        (vec![write, rename, sync_directory, post], Err("what it holds")),
+        (vec![write, sync, rename, post, sync_directory], Err("its directory")),
+        (vec![write, sync, rename, failed, post], Err("its directory")),
+        (vec![sync, write, rename, sync_directory, post], Err("what it holds")),
+        (vec![post], Ok(0)),
+    ];
+    for (calls, expected) in cases {
+        let found = powercut::follow(&calls.concat());
+        match expected {
+            Ok(posts) => assert_eq!(found, Ok(posts), "{calls:#?}"),
+            Err(why) => assert!(found.as_ref().is_err_and(|found| found.contains(why)), "{found:?} {calls:#?}"),
+        }
     }
 }

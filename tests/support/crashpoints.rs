@@ -7,7 +7,7 @@
 //! A scene whose N is never reached was played to its end: then all points of that call are tried.
 //!
 //! strace counts N for each thread by itself, and file-system calls of the queue are all made by one thread,
-//! so N = 1, 2, 3 … visits each of them. Not covered: what a machine's power cut does to what was not fsynced.
+//! so N = 1, 2, 3 … visits each of them. What a power cut does to what was not fsynced, [`powercut`] works out.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +22,7 @@ use super::agent::{Agent, Home};
 use super::device::Device;
 use super::judge::judge;
 use super::server::{Database, Row, Server};
-use super::{PATIENCE, python};
+use super::{PATIENCE, powercut, python};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -156,6 +156,20 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
         _ => Ok(tried),
     });
     tried.map_err(|why| format!("{why}\n--- log of the life that was struck ---\n{}", agent.log()))
+}
+
+/// Plays a life in which every call that makes a batch durable or posts it is watched; how many posts there were.
+///
+/// # Errors
+/// With what was posted before it would have survived a power cut.
+pub fn cut_the_power(binary: &Path) -> Result<usize, String> {
+    let stage = stage(binary, Scene::Life);
+    let trace = stage.home.path().join("strace");
+    let mut arguments = ["-f", "-qq", "-o", trace.to_str().expect("a path in UTF-8")].map(str::to_owned).to_vec();
+    arguments.extend(powercut::TRACE.map(str::to_owned));
+    let mut agent = stage.home.run_under("strace", &arguments);
+    play(&mut agent, &stage)?;
+    powercut::follow(&fs::read_to_string(&trace).expect("strace's output"))
 }
 
 /// The batches under their final names: what is a whole body; a file that is not is the scene's own damage.

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod crashpoints;
 pub mod device;
 pub mod judge;
+pub mod powercut;
 pub mod proxy;
 pub mod python;
 pub mod server;
