@@ -25,11 +25,31 @@ enum Reply {
     Values(usize, Vec<u16>),
 }
 
+impl Reply {
+    /// Whether the agent must not use the connection any more: an answer that comes late, or of another request,
+    /// would be taken for that of the next.
+    fn spoils_connection(&self, mode: Mode) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Exception(_) => false,
+            Self::Values(..) => fate_until_sent(mode) == Fate::Forbidden,
+        }
+    }
+}
+
 /// Answers requests until the connection ends.
 pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
     stream.set_nodelay(true).ok();
+    let mut spoilt = false;
     while let Some((header, pdu)) = read_frame(&mut stream) {
+        if spoilt {
+            shared
+                .state()
+                .violations
+                .push("a request over a connection whose last answer was missing or wrong".to_owned());
+        }
         let Some((request, mode, reply)) = shared.take(connection, header, &pdu) else { return };
+        spoilt = reply.spoils_connection(mode);
         if peek(&stream) == Peek::Bytes {
             shared.state().violations.push("a request before the answer to the one before".to_owned());
         }
