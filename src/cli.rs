@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Polls Modbus TCP devices and delivers every reading to a pattoo server.
 #[derive(Debug, Parser)]
@@ -20,9 +20,61 @@ pub struct Cli {
     )]
     pub config_dir: PathBuf,
 
+    /// The original's flags.
+    #[command(flatten)]
+    pub control: Control,
+
+    /// End by force what does not stop (with --stop and --restart)
+    #[arg(long, requires = "Control", conflicts_with_all = ["start", "status"])]
+    pub force: bool,
+
+    /// Show every device (with --status)
+    #[arg(long, requires = "status")]
+    pub all: bool,
+
+    /// For people or for programs (with --status)
+    #[arg(long, value_enum, default_value_t = Format::Table, requires = "status")]
+    pub format: Format,
+
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+}
+
+/// Control of the daemon in the background, one of them at a time.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(required = false, multiple = false)]
+#[allow(clippy::struct_excessive_bools, reason = "the original's flags, of which clap allows one at a time")]
+pub struct Control {
+    /// Start the agent in the background
+    #[arg(long)]
+    pub start: bool,
+    /// Stop the agent and wait until it is gone
+    #[arg(long)]
+    pub stop: bool,
+    /// Stop the agent if it runs, then start it
+    #[arg(long)]
+    pub restart: bool,
+    /// Say whether the agent runs, and how it is
+    #[arg(long)]
+    pub status: bool,
+}
+
+impl Control {
+    /// Whether any of them is asked for.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.start || self.stop || self.restart || self.status
+    }
+}
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// JSON for programs.
+    Json,
 }
 
 /// The subcommands.
@@ -35,7 +87,8 @@ pub enum Command {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failure, 2 usage, 75 another agent holds the directories, 77 permissions, 78 bad configuration";
+Exit codes: 0 done, 1 failure, 2 usage, 3 not running (--status), 75 another agent holds the directories, \
+77 permissions, 78 bad configuration";
 
 #[cfg(test)]
 mod tests {

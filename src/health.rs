@@ -43,14 +43,23 @@ pub enum Change {
     },
 }
 
+/// What is failing now: since when, and why the last attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The first failure in a row.
+    pub since: Timestamp,
+    /// The last error, with its causes.
+    pub cause: String,
+}
+
 /// What is failing now or did so within the last minute, by subject.
 #[derive(Debug)]
 pub struct Health<S> {
-    troubled: BTreeMap<S, Trouble>,
+    troubled: BTreeMap<S, Record>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct Record {
     since: Timestamp,
     /// In a row; 0 once it works again.
     failures: u64,
@@ -76,7 +85,7 @@ impl<S: Ord> Default for Health<S> {
 impl<S: Ord> Health<S> {
     /// `subject` failed for `cause` (a short stable word).
     pub fn failed(&mut self, subject: S, cause: &'static str, now: Timestamp) -> Option<Change> {
-        let trouble = self.troubled.entry(subject).or_insert(Trouble {
+        let trouble = self.troubled.entry(subject).or_insert(Record {
             since: now,
             failures: 0,
             told_at: Timestamp::default(),
@@ -120,7 +129,7 @@ impl<S: Ord> Health<S> {
     }
 }
 
-impl Trouble {
+impl Record {
     fn change(&self, cause: &'static str, now: Timestamp) -> Option<Change> {
         let quiet = now.since(self.told_at) < QUIET;
         match self.told {

@@ -9,6 +9,7 @@
 //! | [`pattoo`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
+//! | [`status`] | what the agent tells of itself: to people, to programs |
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
@@ -40,5 +41,6 @@ pub mod reading;
 pub mod resolve;
 pub mod schedule;
 pub mod spool;
+pub mod status;
 pub mod tally;
 pub mod timeline;

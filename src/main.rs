@@ -1,14 +1,26 @@
 //! argv → command → exit code. No logic.
 
-use clap::Parser as _;
-use pattoo_agent_modbustcpd::cli::{Cli, Command};
-use pattoo_agent_modbustcpd::daemon;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use pattoo_agent_modbustcpd::cli::{Cli, Command, Control};
+use pattoo_agent_modbustcpd::daemon::{self, control};
+
+const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, --restart or --status";
 
 fn main() {
     let cli = Cli::parse();
-    let exit = match cli.command {
-        Command::Run => daemon::run::run(&cli.config_dir),
-        Command::Check => daemon::check::check(&cli.config_dir),
+    let directory = &cli.config_dir;
+    let exit = match (cli.command, cli.control) {
+        (Some(_), control) if control.is_any() => {
+            Cli::command().error(ErrorKind::ArgumentConflict, "a flag of the daemon and a command at once").exit()
+        }
+        (Some(Command::Run), _) => daemon::run::run(directory),
+        (Some(Command::Check), _) => daemon::check::check(directory),
+        (None, Control { start: true, .. }) => control::start(directory),
+        (None, Control { stop: true, .. }) => control::stop(directory, cli.force),
+        (None, Control { restart: true, .. }) => control::restart(directory, cli.force),
+        (None, Control { status: true, .. }) => control::status(directory, cli.format, cli.all),
+        (None, Control { .. }) => Cli::command().error(ErrorKind::MissingSubcommand, NOTHING_TO_DO).exit(),
     };
     // Not a return: a name look-up that hangs in a thread of its own must not hold the process.
     std::process::exit(i32::from(exit.code()));

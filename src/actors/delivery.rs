@@ -31,6 +31,7 @@ use crate::pattoo::post::{PostError, Poster};
 use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
+use crate::status::board::Board;
 
 /// The most bytes of stored batches that are merged into one post.
 const MOST_BYTES: usize = 1 << 20;
@@ -99,6 +100,7 @@ pub struct Delivery {
     to: Destination,
     spool: SpoolThread,
     timekeeper: Timekeeper,
+    board: Arc<Board>,
     doorway: Rc<Doorway>,
     backoff: Backoff,
     health: Health<Trouble>,
@@ -140,11 +142,18 @@ enum Next {
 impl Delivery {
     /// A loop that delivers what is in `spool`.
     #[must_use]
-    pub fn new(to: Destination, spool: SpoolThread, timekeeper: Timekeeper, doorway: Rc<Doorway>) -> Self {
+    pub fn new(
+        to: Destination,
+        spool: SpoolThread,
+        timekeeper: Timekeeper,
+        board: Arc<Board>,
+        doorway: Rc<Doorway>,
+    ) -> Self {
         Self {
             to,
             spool,
             timekeeper,
+            board,
             doorway,
             backoff: Backoff::default(),
             health: Health::default(),
@@ -277,6 +286,7 @@ impl Delivery {
         self.to.posted = self.to.posted.max(at);
         self.accepted = Some(clock::boot());
         self.backoff.reset();
+        self.board.server().write(|state| state.took(clock::wall()));
         if let Some(date) = self.to.poster.server_date() {
             self.told = Some(self.timekeeper.server_says(date));
         }
@@ -356,6 +366,7 @@ impl Delivery {
     fn tell_refused(&mut self, error: &PostError, pause: Duration) {
         let now = clock::wall();
         let cause = Chain(error);
+        self.board.server().write(|state| state.refused(cause.to_string(), now, pause));
         let next = seconds(pause);
         match self.health.failed(Trouble::Posting, error.kind(), now) {
             None | Some(Change::Recovered { .. }) => {}

@@ -23,6 +23,7 @@ use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
 use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::schedule::{Grid, Schedule};
+use crate::status::board::{Board, Cell, DeviceState};
 use crate::tally::Tally;
 use crate::timeline::Track;
 
@@ -37,6 +38,14 @@ pub struct DeviceSettings {
     pub timeouts: Timeouts,
     /// What to read, by interval.
     pub cycles: Vec<Cycle>,
+}
+
+impl DeviceSettings {
+    /// How many points are read from it.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        self.cycles.iter().flat_map(|cycle| &cycle.blocks).map(|block| block.points.len()).sum()
+    }
 }
 
 /// The requests that are due together.
@@ -54,6 +63,8 @@ pub struct DeviceActor {
     settings: Arc<DeviceSettings>,
     submit: Recipient<Submit>,
     books: Arc<Books>,
+    /// How this device is, for whoever asks.
+    cell: Arc<Cell<DeviceState>>,
     /// One per cycle.
     schedules: Vec<Schedule>,
     /// Cycles whose last poll got no answer at all: tried again before their next tick.
@@ -75,6 +86,7 @@ impl DeviceActor {
         submit: Recipient<Submit>,
         timekeeper: Timekeeper,
         books: Arc<Books>,
+        board: &Board,
         guard: ExitGuard,
     ) -> Self {
         let schedules: Vec<_> =
@@ -83,7 +95,21 @@ impl DeviceActor {
         let session = Some(Session::new(TcpDial::new(&settings.endpoint, settings.timeouts)));
         let track = Track::default();
         let overruns = Tally::default();
-        Self { settings, submit, books, schedules, unanswered, overruns, timekeeper, session, track, _guard: guard }
+        let cell = board.device(&settings.name);
+        cell.write(|state| state.points = settings.points());
+        Self {
+            settings,
+            submit,
+            books,
+            cell,
+            schedules,
+            unanswered,
+            overruns,
+            timekeeper,
+            session,
+            track,
+            _guard: guard,
+        }
     }
 
     fn arm(&self, ctx: &mut Context<Self>) {
@@ -115,20 +141,21 @@ impl DeviceActor {
             let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
             let mut outcome = session.poll(blocks, || timekeeper.stamp(&mut track)).await;
             let readings = std::mem::take(&mut outcome.readings);
+            let taken = readings.len();
             if !readings.is_empty() {
                 // An aggregator that is gone ends the process; nothing to do here.
                 submit.send(Submit(readings)).await.ok();
             }
-            (session, track, due, outcome)
+            (session, track, due, outcome, taken)
         };
-        ctx.spawn(poll.into_actor(self).map(|(session, track, due, outcome), this, ctx| {
+        ctx.spawn(poll.into_actor(self).map(|(session, track, due, outcome, taken), this, ctx| {
             (this.session, this.track) = (Some(session), track);
-            this.polled(&due, outcome);
+            this.polled(&due, outcome, taken);
             this.arm(ctx);
         }));
     }
 
-    fn polled(&mut self, due: &[usize], outcome: Outcome) {
+    fn polled(&mut self, due: &[usize], outcome: Outcome, taken: usize) {
         let (now, anchor) = self.timekeeper.polled();
         let mut skipped = 0;
         for &cycle in due {
@@ -136,6 +163,11 @@ impl DeviceActor {
             self.unanswered[cycle] = !outcome.answered;
         }
         self.books.overrun(skipped);
+        self.cell.write(|state| {
+            state.polled(outcome.answered, taken, skipped, now.wall);
+            let troubles = self.session.iter().flat_map(Session::troubles);
+            state.tell_troubles(troubles.map(|(subject, trouble)| (subject.to_string(), trouble.clone())));
+        });
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered
             && let Some(skipped) = self.overruns.add(skipped, now.boot)

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::health::{Change, Health, QUIET};
 use crate::phrase::{Chain, count};
 use crate::spool::SpoolError;
+use crate::status::board::Board;
 
 /// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither
 /// on disk nor at the server, and why has been logged.
@@ -55,9 +56,15 @@ pub struct PosterActor {
 impl PosterActor {
     /// An actor that delivers what is in `spool`.
     #[must_use]
-    pub fn new(to: Destination, spool: SpoolThread, timekeeper: Timekeeper, guard: ExitGuard) -> Self {
+    pub fn new(
+        to: Destination,
+        spool: SpoolThread,
+        timekeeper: Timekeeper,
+        board: Arc<Board>,
+        guard: ExitGuard,
+    ) -> Self {
         let doorway = Rc::<Doorway>::default();
-        let delivery = Delivery::new(to, spool.clone(), timekeeper.clone(), Rc::clone(&doorway));
+        let delivery = Delivery::new(to, spool.clone(), timekeeper.clone(), board, Rc::clone(&doorway));
         Self {
             spool,
             timekeeper,

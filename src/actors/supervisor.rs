@@ -22,6 +22,7 @@ use crate::books::Books;
 use crate::failpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
+use crate::status::board::Board;
 
 /// Stop, from the supervisor (to it: from a signal). The reply says that it is done.
 #[derive(Debug, Clone, Copy, Message)]
@@ -95,6 +96,8 @@ pub struct Parts {
     pub destination: Destination,
     /// The counters that all share.
     pub books: Arc<Books>,
+    /// Where all say how they are.
+    pub board: Arc<Board>,
 }
 
 /// The actor that owns all others.
@@ -102,6 +105,7 @@ pub struct SupervisorActor {
     parts: Option<Parts>,
     timekeeper: Timekeeper,
     books: Arc<Books>,
+    board: Arc<Board>,
     devices: Vec<Supervised>,
     flow: Option<Flow>,
     stopping: bool,
@@ -131,6 +135,7 @@ impl SupervisorActor {
         let this = Self {
             timekeeper: parts.timekeeper.clone(),
             books: Arc::clone(&parts.books),
+            board: Arc::clone(&parts.board),
             parts: Some(parts),
             devices: Vec::new(),
             flow: None,
@@ -156,7 +161,7 @@ impl SupervisorActor {
         let guard = ExitGuard::new(this.clone().recipient(), Who::Device(place));
         let submit = flow.aggregator.clone().recipient();
         let timekeeper = self.timekeeper.clone();
-        DeviceActor::new(Arc::clone(settings), submit, timekeeper, Arc::clone(&self.books), guard).start()
+        DeviceActor::new(Arc::clone(settings), submit, timekeeper, Arc::clone(&self.books), &self.board, guard).start()
     }
 
     fn restart_device(&mut self, place: usize, ctx: &mut Context<Self>) {
@@ -196,7 +201,10 @@ impl Actor for SupervisorActor {
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), Who::Poster);
             let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
-            PosterActor::start_in_arbiter(&arbiter.handle(), move |_| PosterActor::new(to, spool, timekeeper, guard))
+            let board = Arc::clone(&self.board);
+            PosterActor::start_in_arbiter(&arbiter.handle(), move |_| {
+                PosterActor::new(to, spool, timekeeper, board, guard)
+            })
         };
         let aggregator = AggregatorActor::new(
             Batcher::new(parts.catalogue),

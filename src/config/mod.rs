@@ -197,6 +197,17 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
     }
 }
 
+/// Where the lock and the socket of an agent with these files are, whatever else is wrong with them.
+///
+/// # Errors
+/// With every fault of the file that says it.
+pub fn system_daemon_directory(directory: &Path) -> Result<PathBuf, ConfigError> {
+    let mut report = Report::default();
+    let file = required(directory, SHARED_FILE, &mut report);
+    let found = file.and_then(|file| shared::system_daemon_directory(&file, &mut report));
+    found.ok_or(ConfigError { faults: report.faults })
+}
+
 fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source> {
     let path = directory.join(name);
     let faults = report.faults.len();

@@ -38,7 +38,7 @@ pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report)
     let newer = pattoo_agent.map(|source| sections(source, report)).unwrap_or_default();
     let of = |sections: &[Entry<'_>], name: &str| sections.iter().position(|entry| entry.key == name);
     let Some(section) = of(&own, "pattoo").map(|place| &own[place]) else {
-        report.faults.push(Fault::of_file(&pattoo.file, "the section \"pattoo\" is missing; it names the directories"));
+        report.faults.push(no_directories(&pattoo.file));
         return None;
     };
     let section = directories(&pattoo.file, section, report);
@@ -46,6 +46,20 @@ pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report)
     let api = api.or_else(|| of(&own, "pattoo_agent_api").map(|place| &own[place]));
     let api = agent_api(api, report);
     Some((section?, api?))
+}
+
+/// From section `pattoo` alone. `None` when something is wrong with it.
+pub fn system_daemon_directory(pattoo: &Source, report: &mut Report) -> Option<PathBuf> {
+    let sections = sections(pattoo, report);
+    let Some(section) = sections.iter().find(|entry| entry.key == "pattoo") else {
+        report.faults.push(no_directories(&pattoo.file));
+        return None;
+    };
+    Some(directories(&pattoo.file, section, report)?.system_daemon_directory)
+}
+
+fn no_directories(file: &Path) -> Fault {
+    Fault::of_file(file, "the section \"pattoo\" is missing; it names the directories")
 }
 
 fn sections<'a>(source: &'a Source, report: &mut Report) -> Vec<Entry<'a>> {

@@ -9,6 +9,8 @@ pub enum Exit {
     Done,
     /// Something is broken.
     Failure,
+    /// No agent runs (`--status`).
+    NotRunning,
     /// Another agent holds the directories.
     Held,
     /// Permissions or owners of a file or directory.
@@ -24,10 +26,18 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failure => 1,
+            Self::NotRunning => 3,
             Self::Held => 75,
             Self::Permissions => 77,
             Self::BadConfiguration => 78,
         }
+    }
+
+    /// What an agent meant that ended with this code.
+    #[must_use]
+    pub fn from_code(code: i32) -> Self {
+        let all = [Self::Done, Self::NotRunning, Self::Held, Self::Permissions, Self::BadConfiguration];
+        all.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Self::Failure)
     }
 }
 

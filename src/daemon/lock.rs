@@ -1,8 +1,9 @@
 //! One agent for each set of directories: a lock that the kernel holds, and a pid file for people.
 //!
 //! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.lock`: free the moment its
-//! owner dies, so that a file left behind hinders nobody. The pid file says which process it is; nothing is
-//! decided by it. Either must be a plain file with one name in a directory that nobody else can write to:
+//! owner dies, so that a file left behind hinders nobody, and seen across containers. The same file is also
+//! locked by `fcntl`, because of that lock the kernel tells [`holder`] which process it is. The pid file says
+//! the same to people; nothing is decided by it. Either must be a plain file with one name in a directory that nobody else can write to:
 //! a link, a FIFO, a device is neither followed nor waited for nor written to.
 
 use std::io::{self, Write as _};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
 use thiserror::Error;
 
 use super::directory::{self, DirectoryError};
@@ -63,12 +65,55 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => return Err(LockError::Held { path }),
             Err(errno) => return Err(failed("lock", &path, errno.into())),
         }
+        // Gone as soon as this process closes any descriptor of the file: it opens it nowhere else.
+        match fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => return Err(LockError::Held { path }),
+            Err(errno) => return Err(failed("lock", &path, errno.into())),
+        }
         let pid_file = file(system_daemon_directory, "pid")?;
         let mut pid = std::fs::File::from(open(&pid_file)?);
         pid.set_len(0)
             .and_then(|()| writeln!(pid, "{}", std::process::id()))
             .map_err(|error| failed("write", &pid_file, error))?;
         Ok(Self { _lock: lock, pid_file })
+    }
+}
+
+/// Who runs on a set of directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// This process.
+    Process(Pid),
+    /// A process that cannot be seen from here: in another container.
+    Elsewhere,
+}
+
+/// Who holds the lock below `system_daemon_directory` just now; changes nothing.
+///
+/// # Errors
+/// When the lock file is there and cannot be looked at.
+pub fn holder(system_daemon_directory: &Path) -> Result<Option<Holder>, LockError> {
+    let path = system_daemon_directory.join("lock").join(format!("{PROGRAM}.lock"));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match fs::open(&path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::LOOP) => return Err(LockError::NotAFile(path)),
+        Err(errno) => return Err(failed("open", &path, errno.into())),
+    };
+    match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
+        Ok(None) => Ok(None),
+        Ok(Some(lock)) => Ok(Some(lock.pid.map_or(Holder::Elsewhere, Holder::Process))),
+        Err(errno) => Err(failed("inspect", &path, errno.into())),
+    }
+}
+
+impl LockError {
+    /// Whether somebody else's permissions are in the way.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 

@@ -1,15 +1,18 @@
 //! The life of the process: one file per command, and what the commands share.
 //!
-//! [`run`] is the daemon in the foreground; [`check`] validates a configuration. [`exit`] lists the exit
+//! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
+//! [`check`] validates a configuration. [`ready`] tells the starter that the agent works, [`exit`] lists the exit
 //! codes, [`lock`] keeps a second agent away, [`directory`] says which directories are to be trusted,
 //! [`signals`] obeys from the first moment to the last, [`surroundings`] puts right what the process inherits,
 //! [`assemble`] turns a configuration into what the rooms need.
 
 pub mod assemble;
 pub mod check;
+pub mod control;
 pub mod directory;
 pub mod exit;
 pub mod lock;
+pub mod ready;
 pub mod run;
 pub mod signals;
 pub mod surroundings;

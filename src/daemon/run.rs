@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::iter::successors;
 use std::mem::ManuallyDrop;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use tracing::level_filters::LevelFilter;
@@ -19,6 +19,7 @@ use super::assemble;
 use super::directory::{self, DirectoryError, Untrusted};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
+use super::ready;
 use super::signals::{self, StopWish};
 use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
@@ -37,6 +38,10 @@ use crate::pattoo::post::Poster;
 use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
+use crate::status::board::Board;
+use crate::status::reporter::Reporter;
+use crate::status::snapshot::Profile;
+use crate::status::socket;
 use crate::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
@@ -46,6 +51,7 @@ pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
 #[must_use]
 pub fn run(config_dir: &Path) -> Exit {
     surroundings::settle();
+    ready::detach();
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
     let stop = match signals::serve(config_dir) {
         Ok(stop) => stop,
@@ -114,18 +120,39 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let board = Arc::<Board>::default();
+    let timekeeper = Timekeeper::new(timeline);
+    let profile = Profile {
+        agent_id: agent.id().as_str().to_owned(),
+        hostname: agent.hostname().to_owned(),
+        server: format!("{} port {}", config.server_host, config.server_port),
+        started: clock::wall(),
+    };
+    let clock = timekeeper.clone();
+    let reporter = Reporter::new(profile, Arc::clone(&board), Arc::clone(&books), move || clock.observe().into());
+    let _status = serve_status(config, reporter);
     let parts = Parts {
         devices,
         catalogue: Arc::new(catalogue),
         flush_interval: config.flush_interval,
         spool,
-        timekeeper: Timekeeper::new(timeline),
+        timekeeper,
         destination,
         books,
+        board,
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
     Ok(runner.block_on(live(parts, stop)))
+}
+
+/// The socket that says how the agent is; without it the agent works all the same.
+fn serve_status(config: &Config, reporter: Reporter) -> Option<socket::Served> {
+    let path = socket::path(&config.system_daemon_directory);
+    let served = socket::serve(&path, Arc::new(Mutex::new(reporter)));
+    served
+        .inspect_err(|error| tracing::warn!(cause = %error, "--status will know little: no socket {}", path.display()))
+        .ok()
 }
 
 /// The source of stamps, going on from what is on disk; what was held without dates is dated if it can be.
@@ -248,6 +275,9 @@ impl From<SpoolError> for Refusal {
 async fn live(parts: Parts, stop: StopWish) -> Exit {
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
+    if let Err(error) = ready::announce() {
+        tracing::warn!(cause = %error, "cannot let go of the terminal");
+    }
     let ending = tokio::select! {
         ending = &mut ended => ending,
         signal = stop.asked() => {

@@ -26,7 +26,8 @@ use super::plan::Block;
 use super::register::{Table, UnitId};
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::health::{Change, Health};
+use crate::health::{Change, Health, Trouble};
+use crate::phrase::Chain;
 use crate::reading::{Reading, Timestamp};
 use crate::resolve::Resolver;
 
@@ -129,6 +130,7 @@ pub struct Session<D> {
     connection: Gate,
     units: BTreeMap<UnitId, Gate>,
     health: Health<Subject>,
+    troubles: BTreeMap<Subject, Trouble>,
 }
 
 /// Lets an attempt through once per backoff period.
@@ -164,13 +166,26 @@ impl<D: Dial> Session<D> {
     /// Not connected yet.
     #[must_use]
     pub fn new(dial: D) -> Self {
-        Self { dial, link: None, connection: Gate::default(), units: BTreeMap::new(), health: Health::default() }
+        Self {
+            dial,
+            link: None,
+            connection: Gate::default(),
+            units: BTreeMap::new(),
+            health: Health::default(),
+            troubles: BTreeMap::new(),
+        }
     }
 
     /// How long until a device that cannot be connected to may be tried again; `None` for any other device.
     #[must_use]
     pub fn retry_in(&self) -> Option<Duration> {
         self.connection.opens.map(|opens| opens.saturating_duration_since(Instant::now()))
+    }
+
+    /// What is failing now.
+    #[must_use]
+    pub fn troubles(&self) -> &BTreeMap<Subject, Trouble> {
+        &self.troubles
     }
 
     /// Reads `blocks`, as far as the device lets it; each reply is dated by `stamp` when it is there.
@@ -266,13 +281,17 @@ impl<D: Dial> Session<D> {
     }
 
     fn worked(&mut self, subject: Subject, outcome: &mut Outcome) {
+        self.troubles.remove(&subject);
         if let Some(change) = self.health.worked(&subject, clock::wall()) {
             outcome.events.push(Event { subject, change, cause: None, retry_in: None });
         }
     }
 
     fn failed(&mut self, subject: Subject, cause: ReadError, retry_in: Option<Duration>, outcome: &mut Outcome) {
-        if let Some(change) = self.health.failed(subject, cause.kind(), clock::wall()) {
+        let now = clock::wall();
+        let said = Chain(&cause).to_string();
+        self.troubles.entry(subject).or_insert_with(|| Trouble { since: now, cause: String::new() }).cause = said;
+        if let Some(change) = self.health.failed(subject, cause.kind(), now) {
             outcome.events.push(Event { subject, change, cause: Some(cause), retry_in });
         }
     }

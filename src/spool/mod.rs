@@ -196,7 +196,8 @@ impl Spool {
     /// The books of the spool.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        Tally { batches: self.window.batches(), bytes: self.window.bytes(), ..self.tally }
+        let oldest = self.window.next(None).map(|(name, _)| name.at());
+        Tally { batches: self.window.batches(), bytes: self.window.bytes(), oldest, ..self.tally }
     }
 
     /// The greatest stamp ever used, as far as the disk knows.

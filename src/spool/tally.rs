@@ -4,6 +4,8 @@
 //! life left behind is *found* when it is first read, since only then its datapoints are known; until then
 //! it is a number of batches. So a start costs nothing, however much there is.
 
+use crate::reading::Timestamp;
+
 /// Why the oldest batches had to give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evicted {
@@ -43,6 +45,8 @@ pub struct Tally {
     pub held: usize,
     /// Bytes on disk now; for a backlog of earlier lives beyond the oldest 65,536 batches an estimate.
     pub bytes: u64,
+    /// The stamp of the oldest batch on disk that can be delivered.
+    pub oldest: Option<Timestamp>,
 }
 
 impl Tally {

@@ -1,0 +1,105 @@
+//! Takes snapshots for whoever asks, and knows how many readings came in the last minute.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::Board;
+use super::snapshot::{self, Clock, Profile, Snapshot};
+use crate::books::Books;
+use crate::clock::Moment;
+
+/// How often the books are looked at for it.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
+/// How far back the rate looks.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a snapshot is made of.
+pub struct Reporter {
+    profile: Profile,
+    board: Arc<Board>,
+    books: Arc<Books>,
+    clock: Box<dyn Fn() -> Clock + Send>,
+    /// When, and how many readings there had been then; the last minute's.
+    samples: VecDeque<(Duration, u64)>,
+}
+
+impl Reporter {
+    /// A reporter on this board and these books; `clock` says how the machine's clock is.
+    #[must_use]
+    pub fn new(
+        profile: Profile,
+        board: Arc<Board>,
+        books: Arc<Books>,
+        clock: impl Fn() -> Clock + Send + 'static,
+    ) -> Self {
+        Self { profile, board, books, clock: Box::new(clock), samples: VecDeque::new() }
+    }
+
+    /// To be called each [`SAMPLE_EVERY`], with the time since boot.
+    pub fn sample(&mut self, now: Duration) {
+        self.samples.push_back((now, self.books.accepted()));
+        // One that is a minute old is what the newest is compared with.
+        while self.samples.get(1).is_some_and(|&(at, _)| now.saturating_sub(at) >= MINUTE) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Everything as it is now.
+    #[must_use]
+    pub fn snapshot(&self, now: Moment) -> Snapshot {
+        snapshot::take(&self.profile, &self.board, &self.books, self.rate(now.boot), (self.clock)(), now.wall)
+    }
+
+    fn rate(&self, now: Duration) -> Option<u64> {
+        let &(since, count) = self.samples.front()?;
+        let passed = now.saturating_sub(since);
+        if passed < SAMPLE_EVERY {
+            return None;
+        }
+        let came = u128::from(self.books.accepted().saturating_sub(count));
+        u64::try_from(came * MINUTE.as_millis() / passed.as_millis()).ok()
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Timestamp;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_minute() {
+        let books = Arc::<Books>::default();
+        let profile = Profile {
+            agent_id: String::new(),
+            hostname: String::new(),
+            server: String::new(),
+            started: Timestamp::default(),
+        };
+        let clock = || Clock { good: true, state: String::new() };
+        let mut reporter = Reporter::new(profile, Arc::default(), Arc::clone(&books), clock);
+        let second = Duration::from_secs(1);
+        reporter.sample(Duration::ZERO);
+        assert_eq!(reporter.rate(second), None);
+        // Ten a second for two minutes, then a silence.
+        for tick in 1..=12 {
+            books.accept(100);
+            reporter.sample(tick * SAMPLE_EVERY);
+        }
+        assert_eq!(reporter.rate(120 * second), Some(600));
+        reporter.sample(130 * second);
+        assert_eq!(reporter.rate(130 * second), Some(500));
+        for tick in 14..=19 {
+            reporter.sample(tick * SAMPLE_EVERY);
+        }
+        assert_eq!(reporter.rate(190 * second), Some(0));
+    }
+}

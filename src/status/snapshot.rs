@@ -1,0 +1,347 @@
+//! Everything the agent tells of itself at one moment, in the shape in which programs get it as JSON.
+//!
+//! Times are RFC 3339 in UTC, counts are whole numbers since the start unless said otherwise. Keys are only
+//! ever added.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::board::{Board, DeviceState};
+use crate::books::{Books, Reason};
+use crate::health::Trouble;
+use crate::pattoo::identity::PROGRAM;
+use crate::reading::Timestamp;
+use crate::spool::Tally;
+use crate::timeline::ClockState;
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// The agent id.
+    pub agent_id: String,
+    /// The host name that identifies every series.
+    pub hostname: String,
+    /// Host and port of the server.
+    pub server: String,
+    /// When the process started.
+    pub started: Timestamp,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The program's name.
+    pub program: String,
+    /// Its version.
+    pub version: String,
+    /// The process id.
+    pub pid: u32,
+    /// The agent id.
+    pub agent_id: String,
+    /// The host name that identifies every series.
+    pub hostname: String,
+    /// When the process started.
+    pub started: Time,
+    /// When this was written down.
+    pub now: Time,
+    /// Polling as a whole.
+    pub polling: Polling,
+    /// Where readings go.
+    pub server: Server,
+    /// What waits on disk.
+    pub cache: Cache,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// What became of every reading.
+    pub books: Ledger,
+    /// Every device, in order of name.
+    pub devices: Vec<Device>,
+}
+
+/// Polling as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Polling {
+    /// Devices configured.
+    pub devices: usize,
+    /// Of those, the ones that answer everything.
+    pub up: usize,
+    /// Of those, the ones that answer, but not everything.
+    pub partly: usize,
+    /// Of those, the ones that do not answer.
+    pub down: usize,
+    /// Points configured.
+    pub points: usize,
+    /// Readings taken in the last minute, or so much of it as there was; `None` in the first ten seconds.
+    pub readings_per_minute: Option<u64>,
+    /// Polls skipped because the one before them still ran.
+    pub overruns: u64,
+}
+
+/// Where readings go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// Host and port.
+    pub address: String,
+    /// When it last took a post.
+    pub last_success: Option<Time>,
+    /// Posts that it took.
+    pub posts: u64,
+    /// Since when it takes none.
+    pub failing_since: Option<Time>,
+    /// Why the last attempt failed.
+    pub cause: Option<String>,
+    /// When it is tried again.
+    pub next_attempt: Option<Time>,
+}
+
+/// What waits on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Batches that can be delivered.
+    pub batches: usize,
+    /// Batches that wait for a date.
+    pub undated: usize,
+    /// Bytes.
+    pub bytes: u64,
+    /// The stamp of the oldest batch.
+    pub oldest: Option<Time>,
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Whether stamps are its time.
+    pub good: bool,
+    /// In words.
+    pub state: String,
+}
+
+/// What became of every reading: `accepted + found = delivered + on_disk + in_memory + quarantined + dropped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Readings taken over from devices in this life.
+    pub accepted: u64,
+    /// Readings of earlier lives, counted when first read from disk.
+    pub found: u64,
+    /// The server has them.
+    pub delivered: u64,
+    /// On disk now.
+    pub on_disk: u64,
+    /// In memory, about to be stored.
+    pub in_memory: u64,
+    /// Set aside for people to look at.
+    pub quarantined: u64,
+    /// Gone, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// How a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The last poll got no answer.
+    Down,
+    /// It answers, but not everything.
+    Partly,
+    /// Its first poll has not ended.
+    Starting,
+    /// It answers everything.
+    Up,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// As the log calls it.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// Since when.
+    pub since: Option<Time>,
+    /// When it gave its last reading.
+    pub last_good: Option<Time>,
+    /// Points read from it.
+    pub points: usize,
+    /// Polls that ended.
+    pub polls: u64,
+    /// Readings that it gave.
+    pub readings: u64,
+    /// Polls skipped because the one before them still ran.
+    pub overruns: u64,
+    /// What is failing.
+    pub troubles: Vec<DeviceTrouble>,
+}
+
+/// One thing that is failing at a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceTrouble {
+    /// The connection, a unit, or a request.
+    pub what: String,
+    /// Since when.
+    pub since: Time,
+    /// Why it failed last.
+    pub cause: String,
+}
+
+/// Everything as it is now.
+#[must_use]
+pub fn take(
+    profile: &Profile,
+    board: &Board,
+    books: &Books,
+    rate: Option<u64>,
+    clock: Clock,
+    now: Timestamp,
+) -> Snapshot {
+    let devices: Vec<Device> = board.devices().into_iter().map(|(name, state)| device(name, state)).collect();
+    let tally = books.disk();
+    Snapshot {
+        program: PROGRAM.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        agent_id: profile.agent_id.clone(),
+        hostname: profile.hostname.clone(),
+        started: Time(profile.started),
+        now: Time(now),
+        polling: polling(&devices, rate, books.overruns()),
+        server: server(profile, board),
+        cache: Cache {
+            batches: tally.batches,
+            undated: tally.held,
+            bytes: tally.bytes,
+            oldest: tally.oldest.map(Time),
+        },
+        clock,
+        books: ledger(books, &tally),
+        devices,
+    }
+}
+
+impl From<ClockState> for Clock {
+    fn from(state: ClockState) -> Self {
+        Self { good: state == ClockState::Good, state: state.to_string() }
+    }
+}
+
+fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64) -> Polling {
+    let of = |state: State| devices.iter().filter(|device| device.state == state).count();
+    Polling {
+        devices: devices.len(),
+        up: of(State::Up),
+        partly: of(State::Partly),
+        down: of(State::Down),
+        points: devices.iter().map(|device| device.points).sum(),
+        readings_per_minute,
+        overruns,
+    }
+}
+
+fn server(profile: &Profile, board: &Board) -> Server {
+    let state = board.server().read();
+    let (failing_since, cause) = state.trouble.map(|Trouble { since, cause }| (Time(since), cause)).unzip();
+    Server {
+        address: profile.server.clone(),
+        last_success: state.last_success.map(Time),
+        posts: state.posts,
+        failing_since,
+        cause,
+        next_attempt: state.next_attempt.map(Time),
+    }
+}
+
+fn ledger(books: &Books, tally: &Tally) -> Ledger {
+    let lost = Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), books.dropped(reason)));
+    let from_disk =
+        [("evicted", tally.evicted()), ("vanished", tally.vanished)].map(|(why, count)| (why.to_owned(), count));
+    Ledger {
+        accepted: books.accepted(),
+        found: tally.found,
+        delivered: tally.delivered + books.delivered_from_memory(),
+        on_disk: tally.on_disk,
+        in_memory: books.in_memory(),
+        quarantined: tally.quarantined,
+        dropped: lost.chain(from_disk).collect(),
+    }
+}
+
+fn device(name: String, state: DeviceState) -> Device {
+    let troubles: Vec<_> = state
+        .troubles
+        .into_iter()
+        .map(|(what, Trouble { since, cause })| DeviceTrouble { what, since: Time(since), cause })
+        .collect();
+    let how = match state.answered {
+        None => State::Starting,
+        Some(false) => State::Down,
+        Some(true) if troubles.is_empty() => State::Up,
+        Some(true) => State::Partly,
+    };
+    Device {
+        name,
+        state: how,
+        since: state.answered.map(|_| Time(state.since)),
+        last_good: state.last_good.map(Time),
+        points: state.points,
+        polls: state.polls,
+        readings: state.readings,
+        overruns: state.overruns,
+        troubles,
+    }
+}
+
+/// A time, written as RFC 3339 in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = UNIX_EPOCH.checked_add(Duration::from_millis(self.0.as_millis())).unwrap_or(UNIX_EPOCH);
+        serializer.collect_str(&humantime::format_rfc3339_millis(time))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time: SystemTime = humantime::parse_rfc3339(&text).map_err(de::Error::custom)?;
+        Ok(Self(time.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_back_as_it_was_written() {
+        let board = Board::default();
+        let now = Timestamp::from_millis(1_700_000_000_123);
+        board.device("b").write(|state| state.polled(true, 3, 1, now));
+        board.device("a").write(|state| {
+            state.polled(false, 0, 0, now);
+            state.troubles.insert("connection".to_owned(), Trouble { since: now, cause: "refused".to_owned() });
+        });
+        board.device("c").write(|state| state.points = 7);
+        let books = Books::default();
+        books.accept(3);
+        books.lose(Reason::NotSendable, 1);
+        let profile = Profile {
+            agent_id: "4c".repeat(32),
+            hostname: "plant".to_owned(),
+            server: "server port 20201".to_owned(),
+            started: now,
+        };
+        let clock = Clock { good: true, state: "good".to_owned() };
+        let snapshot = take(&profile, &board, &books, Some(180), clock, now);
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+        let states: Vec<_> = snapshot.devices.iter().map(|device| device.state).collect();
+        assert_eq!(states, [State::Down, State::Up, State::Starting]);
+        assert_eq!((snapshot.polling.up, snapshot.polling.down, snapshot.polling.points), (1, 1, 7));
+        let Ledger { accepted, in_memory, dropped, .. } = snapshot.books;
+        assert_eq!((accepted, in_memory, dropped["not_sendable"]), (3, 2, 1));
+    }
+}

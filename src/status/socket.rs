@@ -1,0 +1,207 @@
+//! The Unix socket by which a running agent tells how it is: whoever connects gets one snapshot as JSON.
+//!
+//! It is served by a thread of its own, so that it answers when the rest of the process hangs, and it is the
+//! owner's alone (0600). Nothing is read from a client; one that does not read is left after [`PATIENCE`].
+//! Whoever serves must hold the agent's lock: a socket of that name is then a dead process's and is replaced.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::reporter::{Reporter, SAMPLE_EVERY};
+use super::snapshot::Snapshot;
+use crate::clock;
+use crate::pattoo::identity::PROGRAM;
+
+/// How long a client may take, and how long one waits for the agent.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A longer answer is not an agent's.
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Nobody serves it.
+    #[error("nobody answers on {}", .0.display())]
+    Nobody(PathBuf),
+    /// The system said no.
+    #[error("cannot ask on {}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no answer of this program.
+    #[error("the answer on {} is not understood; is the running agent of another version?", path.display())]
+    Strange {
+        /// The socket.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// Where the socket of the agent with this `system_daemon_directory` is.
+#[must_use]
+pub fn path(system_daemon_directory: &Path) -> PathBuf {
+    system_daemon_directory.join(format!("{PROGRAM}.sock"))
+}
+
+/// A socket that is served; removed when dropped.
+#[derive(Debug)]
+pub struct Served {
+    path: PathBuf,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // One that stays is replaced by the next owner of the lock.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Serves snapshots on `path` until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made, or something else is in its place.
+pub fn serve(path: &Path, reporter: Arc<Mutex<Reporter>>) -> io::Result<Served> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there; remove it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // The file mode mask keeps all but the owner from connecting until the mode is set.
+    let listener = UnixListener::bind(path)?;
+    let served = Served { path: path.to_owned() };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    thread::Builder::new().name("status".to_owned()).spawn(move || answer_all(&listener, &reporter))?;
+    Ok(served)
+}
+
+fn answer_all(listener: &UnixListener, reporter: &Mutex<Reporter>) {
+    let mut sample_at = Instant::now();
+    loop {
+        if sample_at <= Instant::now() {
+            lock(reporter).sample(clock::boot());
+            sample_at = Instant::now() + SAMPLE_EVERY;
+        }
+        wait(listener, sample_at.saturating_duration_since(Instant::now()));
+        while let Ok((client, _)) = listener.accept() {
+            let snapshot = lock(reporter).snapshot(clock::now());
+            let json = serde_json::to_vec(&snapshot).unwrap_or_default();
+            // A client that is gone or slow is its own trouble.
+            give(client, &json).ok();
+        }
+    }
+}
+
+/// Until somebody connects or the time is up.
+fn wait(listener: &UnixListener, time: Duration) {
+    let timeout = Timespec::try_from(time).unwrap_or_default();
+    match poll(&mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)], Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        // Never busy, whatever is wrong.
+        Err(_) => thread::sleep(SAMPLE_EVERY),
+    }
+}
+
+fn give(mut client: UnixStream, mut json: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    client.set_nonblocking(false)?;
+    while !json.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        client.set_write_timeout(Some(left))?;
+        let given = client.write(json)?;
+        json = &json[given..];
+    }
+    Ok(())
+}
+
+/// The snapshot of the agent that serves `path`.
+///
+/// # Errors
+/// When nobody answers, or not in time, or not in the form of this version.
+pub fn ask(path: &Path) -> Result<Snapshot, AskError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::Nobody(path.to_owned()),
+        _ => AskError::Io { path: path.to_owned(), source },
+    };
+    let stream = UnixStream::connect(path).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(failed)?;
+    serde_json::from_slice(&answer).map_err(|source| AskError::Strange { path: path.to_owned(), source })
+}
+
+/// A panic in between leaves plain data.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Timestamp;
+    use crate::status::board::Board;
+    use crate::status::snapshot::{Clock, Profile};
+
+    fn reporter(board: Arc<Board>) -> Arc<Mutex<Reporter>> {
+        let profile = Profile {
+            agent_id: "4c".repeat(32),
+            hostname: "plant".to_owned(),
+            server: "server port 20201".to_owned(),
+            started: Timestamp::default(),
+        };
+        let clock = || Clock { good: true, state: "good".to_owned() };
+        Arc::new(Mutex::new(Reporter::new(profile, board, Arc::default(), clock)))
+    }
+
+    #[test]
+    fn who_asks_gets_everything_and_who_does_not_read_holds_up_nobody_for_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(directory.path());
+        let board = Arc::<Board>::default();
+        for device in 0..10_000 {
+            board.device(&format!("192.168.{}.{}", device / 256, device % 256)).write(|state| state.points = 10);
+        }
+        let served = serve(&path, reporter(board)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let idle = UnixStream::connect(&path).unwrap();
+        drop(idle);
+        let snapshot = ask(&path).unwrap();
+        assert_eq!((snapshot.polling.devices, snapshot.polling.points), (10_000, 100_000));
+        drop(served);
+        assert!(matches!(ask(&path), Err(AskError::Nobody(_))));
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_anything_else_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(directory.path());
+        drop(UnixListener::bind(&path).unwrap());
+        drop(serve(&path, reporter(Arc::default())).unwrap());
+        fs::write(&path, "precious").unwrap();
+        assert!(serve(&path, reporter(Arc::default())).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        let victim = directory.path().join("victim");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        assert!(serve(&path, reporter(Arc::default())).is_err() && !victim.exists());
+    }
+}

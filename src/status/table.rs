@@ -1,0 +1,145 @@
+//! A snapshot for people: what matters in a few lines, then the devices, the worst first.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::snapshot::{Device, Snapshot, State, Time};
+use crate::phrase::{count, seconds};
+use crate::reading::Timestamp;
+
+/// How many devices are shown unless all are asked for.
+const MOST_DEVICES: usize = 20;
+
+/// The lines below `Daemon is running`; with `all`, every device.
+#[must_use]
+pub fn render(snapshot: &Snapshot, all: bool) -> String {
+    let mut text = String::new();
+    for (name, said) in summary(snapshot) {
+        // Memory is the only thing that writing to a string can lack.
+        writeln!(text, "{name:<9}{said}").ok();
+    }
+    text.push('\n');
+    text + &devices(snapshot, all)
+}
+
+fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
+    let Snapshot { now, polling, server, cache, books, .. } = snapshot;
+    let rate = polling.readings_per_minute.map_or_else(String::new, |rate| format!(", {rate} readings a minute"));
+    let partly =
+        if polling.partly > 0 { format!(", {} of them not everything", polling.partly) } else { String::new() };
+    let answering = polling.up + polling.partly;
+    let oldest = cache.oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
+    let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
+    let dropped: Vec<_> =
+        books.dropped.iter().filter(|(_, count)| **count > 0).map(|(why, count)| format!(", {why} {count}")).collect();
+    let rows = [
+        ("agent", format!("{} on {}, version {}", snapshot.agent_id, snapshot.hostname, snapshot.version)),
+        ("process", format!("{}, started {}", snapshot.pid, ago(snapshot.started, *now))),
+        (
+            "polling",
+            format!(
+                "{answering} of {} answer{partly}; {}{rate}, {} skipped",
+                count(polling.devices, "device"),
+                count(polling.points, "point"),
+                count(usize::try_from(polling.overruns).unwrap_or(usize::MAX), "poll")
+            ),
+        ),
+        ("server", format!("{}: {}", server.address, health(snapshot))),
+        ("cache", format!("{}, {} bytes{oldest}{undated}", batches(cache.batches), cache.bytes)),
+        ("clock", snapshot.clock.state.clone()),
+        (
+            "readings",
+            format!(
+                "accepted {}, found on disk {}; delivered {}, on disk {}, in memory {}, quarantined {}{}",
+                books.accepted,
+                books.found,
+                books.delivered,
+                books.on_disk,
+                books.in_memory,
+                books.quarantined,
+                dropped.concat()
+            ),
+        ),
+    ];
+    rows.into()
+}
+
+fn batches(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "batch" } else { "batches" })
+}
+
+fn health(Snapshot { server, now, .. }: &Snapshot) -> String {
+    let last = server.last_success.map_or_else(
+        || "has taken nothing yet".to_owned(),
+        |at| format!("took the last of {} posts {}", server.posts, ago(at, *now)),
+    );
+    let Some(since) = server.failing_since else { return last };
+    let next = server.next_attempt.map_or_else(String::new, |at| {
+        let wait = at.0.since(now.0);
+        format!("; next attempt in {}", seconds(wait))
+    });
+    let cause = server.cause.as_deref().unwrap_or("no reason is known");
+    format!("fails since {}: {cause}{next}; {last}", ago(since, *now))
+}
+
+fn devices(snapshot: &Snapshot, all: bool) -> String {
+    let mut devices: Vec<&Device> = snapshot.devices.iter().collect();
+    // The list is in order of name, and stays so among equals.
+    devices.sort_by_key(|device| (device.state, device.since));
+    let shown = if all { devices.len() } else { MOST_DEVICES };
+    let rows: Vec<[String; 6]> = devices.iter().take(shown).map(|device| row(device, snapshot.now)).collect();
+    let head = ["device", "state", "since", "last reading", "points", "why"].map(str::to_owned);
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        std::iter::once(&head).chain(&rows).map(|row| row[column].chars().count()).max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(&rows) {
+        let line =
+            row.iter().zip(widths).fold(String::new(), |line, (cell, width)| line + &format!("{cell:<width$}  "));
+        writeln!(text, "{}", line.trim_end()).ok();
+    }
+    if let Some(rest) = devices.get(shown..).filter(|rest| !rest.is_empty()) {
+        let worst = rest.iter().map(|device| device.state).min().unwrap_or(State::Up);
+        writeln!(text, "… and {} more, none worse than {worst}; --all shows them", count(rest.len(), "device")).ok();
+    }
+    text
+}
+
+fn row(device: &Device, now: Time) -> [String; 6] {
+    let ago = |time: Option<Time>| time.map_or_else(|| "never".to_owned(), |time| ago(time, now));
+    let why: Vec<_> = device.troubles.iter().map(|trouble| format!("{}: {}", trouble.what, trouble.cause)).collect();
+    [
+        device.name.clone(),
+        device.state.to_string(),
+        ago(device.since),
+        ago(device.last_good),
+        device.points.to_string(),
+        why.join("; "),
+    ]
+}
+
+/// `5m ago`, in one unit or two.
+fn ago(then: Time, now: Time) -> String {
+    let passed = now.0.since(then.0);
+    if then == Time(Timestamp::default()) {
+        return "never".to_owned();
+    }
+    let passed = passed.as_secs();
+    let rounded = match passed {
+        0..3_600 => passed,
+        3_600..86_400 => passed / 60 * 60,
+        _ => passed / 3_600 * 3_600,
+    };
+    format!("{} ago", seconds(Duration::from_secs(rounded)))
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Down => "down",
+            Self::Partly => "partly",
+            Self::Starting => "starting",
+            Self::Up => "up",
+        })
+    }
+}
