@@ -20,6 +20,7 @@
 //! [`observe`](Timeline::observe) no longer says [`ClockState::NotPlausible`], dates and seals what is held,
 //! oldest first, before anything newer is sealed.
 
+mod notices;
 mod stamp;
 mod state;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use self::notices::{Notice, Notices};
 pub use self::stamp::{Stamp, Track};
 use self::stamp::{next, whole};
 pub use self::state::{ClockState, Doubt};
@@ -175,10 +177,11 @@ impl Timeline {
         self.state
     }
 
-    /// Whether `at` lies so far ahead of the server's clock that it must not be sent yet.
+    /// How far `at` lies ahead of the server's clock, if that is so far that it must not be sent yet.
     #[must_use]
-    pub fn is_future(&self, at: Timestamp, now: Moment) -> bool {
-        self.server().is_some_and(|server| from_epoch(at) > server.at(now.boot) + HOUR)
+    pub fn too_far_ahead(&self, at: Timestamp, now: Moment) -> Option<Duration> {
+        let ahead = from_epoch(at).saturating_sub(self.server()?.at(now.boot));
+        (ahead > HOUR).then_some(ahead)
     }
 
     /// Whether the server, if it has had everything until now, drops a reading of this stamp.

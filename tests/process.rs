@@ -4,6 +4,8 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "process/clock.rs"]
+mod clock;
 #[path = "process/directories.rs"]
 mod directories;
 #[path = "process/identity.rs"]

@@ -307,14 +307,17 @@ impl Delivery {
         if stepped && !self.ask_time().await {
             return false;
         }
-        if !self.timekeeper.is_future(at) {
-            self.health.worked(&Trouble::Future, clock::wall());
+        let Some(ahead) = self.timekeeper.too_far_ahead(at) else {
+            if let Some(Change::Recovered { .. }) = self.health.worked(&Trouble::Future, clock::wall()) {
+                tracing::info!("batches on disk are no longer ahead of the server's clock; delivery goes on");
+            }
             return true;
-        }
+        };
         if self.health.failed(Trouble::Future, "future", clock::wall()).is_some() {
             tracing::error!(
-                "batches are stamped more than an hour ahead of the server's clock and are held; set this machine's \
-                 clock, or the server's, or trust_local_clock in the configuration"
+                "batches on disk are stamped up to {} ahead of the server's clock and are held until it is less than an \
+                 hour; set this machine's clock, or the server's, or trust_local_clock in the configuration",
+                seconds(ahead)
             );
         }
         tokio::time::sleep(ASK_AGAIN).await;

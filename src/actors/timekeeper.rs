@@ -1,6 +1,8 @@
 //! The timeline that all actors share, and the anchor of their grids: every stamp of the process comes from
 //! here, and every device is due by the same clock.
 //!
+//! Each poll looks at the clock too; what is worth saying of it is a line in the log ([`Notices`]).
+//!
 //! A handle that can be cloned. The clocks are read while it is held, so that a moment read before a step of
 //! the clock cannot be applied after it.
 
@@ -10,13 +12,14 @@ use std::time::Duration;
 use crate::clock::{self, Moment};
 use crate::reading::Timestamp;
 use crate::schedule::Anchor;
-use crate::timeline::{ClockState, Timeline, Track};
+use crate::timeline::{ClockState, Notice, Notices, Timeline, Track};
 
 /// A handle on the process's timeline.
 #[derive(Debug, Clone)]
 pub struct Timekeeper {
     timeline: Arc<Mutex<Timeline>>,
     anchor: Arc<Mutex<Anchor>>,
+    notices: Arc<Mutex<Notices>>,
 }
 
 impl Timekeeper {
@@ -24,7 +27,7 @@ impl Timekeeper {
     #[must_use]
     pub fn new(timeline: Timeline) -> Self {
         let anchor = Anchor::new(clock::now());
-        Self { timeline: Arc::new(Mutex::new(timeline)), anchor: Arc::new(Mutex::new(anchor)) }
+        Self { timeline: Arc::new(Mutex::new(timeline)), anchor: Arc::new(Mutex::new(anchor)), notices: Arc::default() }
     }
 
     /// The stamp of what happens now, as it is written: a date, or the boot time while there is none.
@@ -51,13 +54,23 @@ impl Timekeeper {
         now
     }
 
-    /// A poll has ended: now, and the grid's anchor.
+    /// A poll has ended: now, and the grid's anchor. Writes to the log what is new about the clock.
     #[must_use]
     pub fn polled(&self) -> (Moment, Anchor) {
+        self.tell();
         let mut anchor = lock(&self.anchor);
         let now = clock::now();
         anchor.follow(now);
         (now, *anchor)
+    }
+
+    fn tell(&self) {
+        match lock(&self.notices).observe(self.observe(), clock::boot()) {
+            Some(Notice::Grave(line)) => tracing::error!("{line}"),
+            Some(Notice::Warning(line)) => tracing::warn!("{line}"),
+            Some(Notice::Relief(line)) => tracing::info!("{line}"),
+            None => {}
+        }
     }
 
     /// How the clock is.
@@ -73,10 +86,10 @@ impl Timekeeper {
         lock(&self.timeline).offset()
     }
 
-    /// Whether a batch with this stamp must not be sent yet.
+    /// How far a batch with this stamp is ahead of the server's clock, if it must not be sent yet.
     #[must_use]
-    pub fn is_future(&self, at: Timestamp) -> bool {
-        lock(&self.timeline).is_future(at, clock::now())
+    pub fn too_far_ahead(&self, at: Timestamp) -> Option<Duration> {
+        lock(&self.timeline).too_far_ahead(at, clock::now())
     }
 }
 

@@ -212,7 +212,7 @@ impl Agent {
         assert!(date >= BUILT, "{date} is before the build");
         if let Some(server) = self.server {
             assert!(date <= at(server.now().wall.as_millis() + HOUR_MS), "{date} is ahead of the server");
-            assert!(!self.line.is_future(date, self.now()));
+            assert_eq!(self.line.too_far_ahead(date, self.now()), None);
         }
     }
 }

@@ -1,0 +1,106 @@
+//! A wall clock that is wrong, or is set while the agent runs: libfaketime stands between it and the agent.
+//!
+//! Only the wall clock is faked; the time since boot and the timers go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::support::agent::{Agent, Home};
+use super::support::device::{Device, Mode};
+use super::support::judge::judge;
+use super::support::server::Server;
+use super::{home_with, logged};
+
+/// The library, where a distribution puts it; says so when there is none.
+fn library(test: &str) -> Option<PathBuf> {
+    let below = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = below("/usr/lib").chain(below("/usr/lib64")).chain(below("/usr/local/lib"));
+    let found = places.map(|place| place.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("{test} was skipped: there is no libfaketime");
+    }
+    found
+}
+
+/// An agent whose wall clock is what [`Clock::set`] says.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn of(home: &mut Home, library: &Path) -> Self {
+        let file = home.path().join("clock");
+        for (name, value) in [
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("DONT_FAKE_MONOTONIC", "1"),
+            ("NO_FAKE_STAT", "1"),
+        ] {
+            home.set_variable(name, value);
+        }
+        Self(file)
+    }
+
+    /// Sets it, as `faketime -f` understands it.
+    fn set(&self, time: &str) {
+        let new = self.0.with_extension("new");
+        fs::write(&new, time).unwrap();
+        fs::rename(new, &self.0).unwrap();
+    }
+}
+
+fn everything_arrives(agent: &mut Agent, device: &Device, server: &Server) {
+    device.set(Mode::Silent);
+    agent.until("every reading served to arrive", || judge(&[device], server.database().rows()).lost.is_empty());
+    judge(&[device], server.database().rows()).assert_complete();
+    server.database().assert_sound();
+}
+
+#[test]
+fn readings_from_before_the_clock_was_set_arrive_with_their_true_dates() {
+    let Some(library) = library("readings_from_before_the_clock_was_set_arrive_with_their_true_dates") else { return };
+    let (device, server) = (Device::counting(80), Server::start());
+    let mut home = home_with(&server, &device);
+    let clock = Clock::of(&mut home, &library);
+    clock.set("@1970-01-01 00:01:00");
+    let mut agent = home.run();
+    let told = "has not been set; readings are taken on and kept on disk without dates";
+    agent.until("a word about the clock", || logged(&home).contains(told));
+    agent.until("polls", || device.served_count() > 10);
+    assert_eq!(server.row_count(), 0);
+    clock.set("+0");
+    agent.until("another word", || logged(&home).contains("the clock is right again after"));
+    everything_arrives(&mut agent, &device, &server);
+    let error = judge(&[&device], server.database().rows()).worst_stamp_error;
+    assert!(error < 60_000, "each has the date at which it was read: {error} ms");
+    agent.stop();
+}
+
+#[test]
+fn each_change_of_the_clock_is_one_line_that_says_what_becomes_of_readings() {
+    let Some(library) = library("each_change_of_the_clock_is_one_line_that_says_what_becomes_of_readings") else {
+        return;
+    };
+    let (device, server) = (Device::counting(81), Server::start());
+    let mut home = home_with(&server, &device);
+    let clock = Clock::of(&mut home, &library);
+    clock.set("+0");
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    let steps = [
+        ("-30m", "ahead of it until it has caught up", "no reading is lost by it"),
+        ("-120m", "the clock was set back to before", "the server drops readings until"),
+        ("+150m", "ahead of the server's; readings are taken on", "kept on disk without dates"),
+        ("+0", "the clock is right again after", "is dated and delivered"),
+    ];
+    for (time, what, then) in steps {
+        clock.set(time);
+        agent.until(what, || logged(&home).contains(what));
+        let polled = device.served_count();
+        agent.until("polls that go on", || device.served_count() > polled + 5);
+        let log = logged(&home);
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(then), "{lines:#?}");
+    }
+    agent.stop();
+}
