@@ -42,6 +42,9 @@ pub enum DirectoryError {
     /// It is not ours alone.
     #[error("what the agent relies on could be replaced by others")]
     Untrusted(#[from] Untrusted),
+    /// Something else is in its place.
+    #[error("{} is a file or a link to nothing, where a directory is to be; remove it, or configure another place", .0.display())]
+    NotADirectory(PathBuf),
     /// The system said no.
     #[error("cannot make {}", path.display())]
     Io {
@@ -57,7 +60,11 @@ pub enum DirectoryError {
 /// # Errors
 /// When it cannot be made or looked at, or is not to be trusted.
 pub fn make_trusted(path: &Path) -> Result<(), DirectoryError> {
-    match make(path).map_err(|source| DirectoryError::Io { path: path.to_owned(), source })? {
+    let made = make(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => DirectoryError::NotADirectory(path.to_owned()),
+        _ => DirectoryError::Io { path: path.to_owned(), source },
+    });
+    match made? {
         None => Ok(()),
         Some(group @ Untrusted::Group(_)) => {
             tracing::warn!("{group}");

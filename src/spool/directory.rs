@@ -47,7 +47,7 @@ impl Directory {
     /// Opens the directory at `path`, which is made when missing.
     pub(super) fn open(path: PathBuf) -> Result<Self, SpoolError> {
         make(&path)?;
-        let fd = fs::open(&path, DIRECTORY_FLAGS, Mode::empty()).map_err(failed("open", &path))?;
+        let fd = fs::open(&path, DIRECTORY_FLAGS, Mode::empty()).map_err(|errno| not_opened(&path, errno))?;
         Ok(Self { spare: RefCell::new(spare(&fd)), fd, path })
     }
 
@@ -56,7 +56,7 @@ impl Directory {
         match fs::open(&path, DIRECTORY_FLAGS, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { spare: RefCell::new(None), fd, path })),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed("open", &path)(errno)),
+            Err(errno) => Err(not_opened(&path, errno)),
         }
     }
 
@@ -99,7 +99,8 @@ impl Directory {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed("make", &path)(errno)),
         }
-        let fd = fs::openat(&self.fd, name, DIRECTORY_FLAGS, Mode::empty()).map_err(failed("open", &path))?;
+        let opened = fs::openat(&self.fd, name, DIRECTORY_FLAGS, Mode::empty());
+        let fd = opened.map_err(|errno| not_opened(&path, errno))?;
         Ok(Self { fd, path, spare: RefCell::new(None) })
     }
 
@@ -255,6 +256,18 @@ fn make(path: &Path) -> Result<(), SpoolError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(io(error)),
     }
+}
+
+/// Why there is no directory to open at `path`.
+fn not_opened(path: &Path, errno: Errno) -> SpoolError {
+    if ![Errno::NOTDIR, Errno::LOOP].contains(&errno) {
+        return failed("open", path)(errno);
+    }
+    let what = match std::fs::read_link(path) {
+        Ok(target) => format!("a symbolic link to {}", target.display()),
+        Err(_) => "a file".to_owned(),
+    };
+    SpoolError::NotADirectory { path: path.to_owned(), what }
 }
 
 pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(Errno) -> SpoolError + 'a {

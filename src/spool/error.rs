@@ -25,6 +25,18 @@ pub enum SpoolError {
         /// The directory.
         path: PathBuf,
     },
+    /// Something else was put where a directory of ours is to be.
+    #[error(
+        "{} is {what}, not a directory of its own, and is left alone, because readings must not be led elsewhere; \
+         remove it (for a cache on another disk let cache_directory name that disk), then start the agent again",
+        path.display()
+    )]
+    NotADirectory {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
     /// It was deleted, and what is at its path now is another disk.
     #[error("the cache directory {} is gone, and another file system is in its place", path.display())]
     Moved {

@@ -94,6 +94,30 @@ fn what_is_planted_as_pid_lock_or_log_file_is_neither_followed_nor_waited_for() 
 }
 
 #[test]
+fn what_is_planted_as_the_cache_of_an_agent_is_not_followed_and_the_error_says_what_to_do() {
+    let planted: [(&str, fn(&Path, &Path)); 3] = [
+        ("is a symbolic link to", |elsewhere, cache| symlink(elsewhere, cache).unwrap()),
+        ("is a file or a link to nothing", |_, cache| fs::write(cache, "").unwrap()),
+        ("is a file or a link to nothing", |_, cache| symlink("/nowhere", cache).unwrap()),
+    ];
+    for (what, plant) in planted {
+        let (device, server) = (Device::counting(65), Server::start());
+        let home = home_with(&server, &device);
+        home.write_agent_id(ID);
+        let (cache, elsewhere) = (home.path().join("cache").join(ID), home.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        fs::create_dir(cache.parent().unwrap()).unwrap();
+        plant(&elsewhere, &cache);
+        let end = home.output(&["run", "--config_dir", home.config_dir().to_str().unwrap()]);
+        assert_eq!(end.code, Some(1), "{}", end.stderr);
+        for said in [cache.to_str().unwrap(), what, "remove it"] {
+            assert!(end.stderr.contains(said), "{said}: {}", end.stderr);
+        }
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing was written there");
+    }
+}
+
+#[test]
 fn a_directory_that_others_can_write_to_is_refused_with_77_and_for_the_log_warned_of() {
     for (name, refused) in [
         ("run/lock", true),
