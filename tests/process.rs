@@ -10,6 +10,8 @@ mod clock;
 mod directories;
 #[path = "process/identity.rs"]
 mod identity;
+#[path = "process/limits.rs"]
+mod limits;
 #[path = "process/names.rs"]
 mod names;
 #[path = "process/panics.rs"]

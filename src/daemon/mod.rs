@@ -3,8 +3,8 @@
 //! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
 //! [`check`] validates a configuration. [`ready`] tells the starter that the agent works, [`exit`] lists the exit
 //! codes, [`lock`] keeps a second agent away, [`directory`] says which directories are to be trusted,
-//! [`signals`] obeys from the first moment to the last, [`surroundings`] puts right what the process inherits,
-//! [`assemble`] turns a configuration into what the rooms need.
+//! [`signals`] obeys from the first moment to the last, [`surroundings`] puts right what the process inherits, [`room`]
+//! asks for the descriptors and threads that it needs, [`assemble`] turns a configuration into what the rooms need.
 
 pub mod assemble;
 pub mod check;
@@ -13,6 +13,7 @@ pub mod directory;
 pub mod exit;
 pub mod lock;
 pub mod ready;
+pub mod room;
 pub mod run;
 pub mod signals;
 pub mod surroundings;

@@ -20,6 +20,7 @@ use super::directory::{self, DirectoryError, Untrusted};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::ready;
+use super::room;
 use super::signals::{self, StopWish};
 use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
@@ -52,6 +53,11 @@ pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
 pub fn run(config_dir: &Path) -> Exit {
     surroundings::settle();
     ready::detach();
+    if let Err(error) = room::check() {
+        // There is no log yet, and a stderr that nobody reads changes nothing.
+        writeln!(io::stderr(), "{}", Chain(&error)).ok();
+        return Exit::Failure;
+    }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
     let stop = match signals::serve(config_dir) {
         Ok(stop) => stop,
@@ -63,7 +69,6 @@ pub fn run(config_dir: &Path) -> Exit {
     let loaded = match config::load(config_dir) {
         Ok(loaded) => loaded,
         Err(error) => {
-            // There is no log yet, and a stderr that nobody reads changes nothing.
             writeln!(io::stderr(), "{error}").ok();
             return Exit::BadConfiguration;
         }
@@ -117,6 +122,9 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
         tracing::warn!("{warning}");
     }
     let devices = assemble::devices(config);
+    if let Some(warning) = room::warning(devices.len()) {
+        tracing::warn!("{warning}");
+    }
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
