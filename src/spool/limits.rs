@@ -67,12 +67,6 @@ impl Free {
         self.since = 0;
         self.short
     }
-
-    /// The file system has refused a write for want of space.
-    pub(super) fn refused(&mut self) {
-        self.short = true;
-        self.asked = Some(Instant::now());
-    }
 }
 
 impl MinFree {

@@ -227,13 +227,11 @@ impl Spool {
         let bytes = body.len() as u64;
         self.make_room(at, bytes);
         let name = Name::of(at, body);
-        if let Err(error) = self.write(&name.file_name(&self.agent_id), body) {
-            if error.is_full() {
-                self.free.refused();
-                self.give_way(bytes);
-            }
-            return Err(error);
-        }
+        let file_name = name.file_name(&self.agent_id);
+        match self.write(&file_name, body) {
+            Err(error) if error.is_full() && self.give_way(bytes) > 0 => self.write(&file_name, body),
+            written => written,
+        }?;
         let datapoints = datapoints as u64;
         self.window.append(name, Entry { bytes, datapoints: Some(datapoints) });
         self.tally.stored += datapoints;
@@ -479,14 +477,15 @@ impl Spool {
         }
     }
 
-    /// Lets the oldest batches go that have `bytes` together.
-    fn give_way(&mut self, bytes: u64) {
+    /// Lets the oldest batches go that have `bytes` together; returns how many they had.
+    fn give_way(&mut self, bytes: u64) -> u64 {
         let mut freed = 0;
         while freed < bytes
             && let Some(more) = self.evict(Evicted::Space)
         {
             freed += more;
         }
+        freed
     }
 
     fn oldest_evictable(&mut self) -> Option<(Name, Entry)> {
