@@ -122,6 +122,13 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
         tracing::warn!("{warning}");
     }
     let devices = assemble::devices(config);
+    if let Some((files, quarantine)) = spool.in_quarantine() {
+        tracing::warn!(
+            "{} kept in {} because they could not be delivered; look at them, then remove them",
+            if files == 1 { "1 file is".to_owned() } else { format!("{files} files are") },
+            quarantine.display()
+        );
+    }
     if let Some(warning) = room::warning(devices.len()) {
         tracing::warn!("{warning}");
     }

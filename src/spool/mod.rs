@@ -31,7 +31,7 @@
 //! Everything here blocks on the disk; it belongs on a thread of its own.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use self::directory::{Content, Directory, TEMPORARY};
@@ -210,6 +210,20 @@ impl Spool {
     #[must_use]
     pub fn posted(&self) -> Timestamp {
         self.posted
+    }
+
+    /// How many files wait in quarantine for somebody to look at them, and where; `None` when there are none.
+    #[must_use]
+    pub fn in_quarantine(&self) -> Option<(usize, PathBuf)> {
+        let quarantine = Directory::open_existing(self.directory.path().join(QUARANTINE)).ok()??;
+        let mut files = 0;
+        let dots: [&[u8]; 2] = [b".", b".."];
+        let count = |name: &CStr| {
+            files += usize::from(!dots.contains(&name.to_bytes()));
+            Ok(())
+        };
+        quarantine.list(count).ok()?;
+        (files > 0).then(|| (files, quarantine.path().to_owned()))
     }
 
     /// What was found damaged since the last call.
