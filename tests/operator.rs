@@ -40,7 +40,9 @@ fn with_backlog(server: &Server, devices: &[&Device]) -> Home {
 /// The readings in these bodies: series and date.
 fn readings(bodies: &[Vec<u8>]) -> BTreeSet<(String, u64)> {
     let mut database = Database::default();
-    bodies.iter().for_each(|body| database.ingest(body));
+    for body in bodies {
+        database.ingest(body);
+    }
     rows(&database)
 }
 
@@ -66,10 +68,12 @@ fn everything_arrives(home: &Home, devices: &[&Device], server: &Server) {
 
 /// The same, but posts may be older than those of a time that nobody remembers.
 fn every_reading_arrives(home: &Home, devices: &[&Device], server: &Server) {
-    let served: usize = devices.iter().map(|device| device.served_count()).sum();
+    let polled: usize = devices.iter().map(|device| device.served_count()).sum();
     let mut agent = home.run();
-    agent.until("new polls", || devices.iter().map(|device| device.served_count()).sum::<usize>() > served + 3);
-    devices.iter().for_each(|device| device.set(Mode::Silent));
+    agent.until("new polls", || devices.iter().map(|device| device.served_count()).sum::<usize>() > polled + 3);
+    for device in devices {
+        device.set(Mode::Silent);
+    }
     agent.until("every reading served to arrive", || judge(devices, server.database().rows()).lost.is_empty());
     agent.until("an empty spool", || home.spooled().is_empty());
     agent.stop();
@@ -77,7 +81,9 @@ fn every_reading_arrives(home: &Home, devices: &[&Device], server: &Server) {
     let database = server.database();
     let wrong = [database.deaths(), database.invalid()];
     assert!(wrong.iter().all(|list| list.is_empty()) && database.late().is_empty(), "{wrong:?} {:?}", database.late());
-    devices.iter().for_each(|device| device.set(Mode::Answer));
+    for device in devices {
+        device.set(Mode::Answer);
+    }
 }
 
 #[test]
@@ -174,8 +180,8 @@ fn state_and_batches_of_different_backups_lose_double_and_disorder_nothing() {
     everything_arrives(&home, &[&device], &server);
     server.stop();
     let mut agent = home.run();
-    let served = device.served_count();
-    agent.until("more batches on disk", || device.served_count() > served + 4);
+    let polled = device.served_count();
+    agent.until("more batches on disk", || device.served_count() > polled + 4);
     agent.stop();
     copy(&home.spool(), &second);
     server.come_back();
@@ -214,8 +220,8 @@ fn a_program_replaced_under_its_running_process_changes_nothing_until_the_next_s
     let arrived = server.row_count();
     agent.until("readings that go on", || server.row_count() > arrived + 8);
     server.stop();
-    let served = device.served_count();
-    agent.until("batches on disk", || device.served_count() > served + 4);
+    let polled = device.served_count();
+    agent.until("batches on disk", || device.served_count() > polled + 4);
     agent.stop();
     assert!(!home.spooled().is_empty());
     server.come_back();

@@ -95,7 +95,8 @@ fn what_is_planted_as_pid_lock_or_log_file_is_neither_followed_nor_waited_for() 
 
 #[test]
 fn what_is_planted_as_the_cache_of_an_agent_is_not_followed_and_the_error_says_what_to_do() {
-    let planted: [(&str, fn(&Path, &Path)); 3] = [
+    type Plant = fn(&Path, &Path);
+    let planted: [(&str, Plant); 3] = [
         ("is a symbolic link to", |elsewhere, cache| symlink(elsewhere, cache).unwrap()),
         ("is a file or a link to nothing", |_, cache| fs::write(cache, "").unwrap()),
         ("is a file or a link to nothing", |_, cache| symlink("/nowhere", cache).unwrap()),

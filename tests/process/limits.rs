@@ -71,8 +71,8 @@ fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
     let mut agent = memory.run(&home);
     agent.until("readings to arrive", || server.row_count() > 0);
     server.stop();
-    let served = device.served_count();
-    agent.until("batches on disk", || device.served_count() > served + 10 && home.spooled().len() > 4);
+    let polled = device.served_count();
+    agent.until("batches on disk", || device.served_count() > polled + 10 && home.spooled().len() > 4);
     let on_disk = home.spooled();
     // The agent is the one whom the kernel ends when others take all the memory there is.
     fs::write(format!("/proc/{}/oom_score_adj", agent.id()), "1000").unwrap();
@@ -97,7 +97,9 @@ fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
     judge(&[&device], server.database().rows()).assert_true();
     let mut all = server.database();
     let rows = all.rows().len();
-    left.iter().for_each(|batch| all.ingest(batch));
+    for batch in &left {
+        all.ingest(batch);
+    }
     assert_eq!(all.rows().len(), rows, "each batch on disk is in the database");
     server.database().assert_sound();
 }
@@ -115,9 +117,9 @@ fn a_million_batches_on_disk_delay_no_start_and_need_no_memory() {
     let home = home_with(&server, &device);
     home.write_agent_id(ID);
     let file = home.config_dir().join("pattoo.yaml");
-    let text = fs::read_to_string(&file).unwrap();
+    let yaml = fs::read_to_string(&file).unwrap();
     let cache = |directory: &std::path::Path| format!("cache_directory: {}", directory.display());
-    fs::write(&file, text.replace(&cache(&home.path().join("cache")), &cache(disk.path()))).unwrap();
+    fs::write(&file, yaml.replace(&cache(&home.path().join("cache")), &cache(disk.path()))).unwrap();
     // One content under all names: it is the number that counts.
     let first = 1_700_000_000_000;
     let directory = disk.path().join(ID);
@@ -131,8 +133,8 @@ fn a_million_batches_on_disk_delay_no_start_and_need_no_memory() {
     let log = logged(&home);
     assert!(log.contains("1000000 batches on disk"), "{log}");
     agent.until("the backlog to be on its way", || server.post_count() > 20);
-    let served = device.served_count();
-    agent.until("polls beside it", || device.served_count() > served + 10);
+    let polled = device.served_count();
+    agent.until("polls beside it", || device.served_count() > polled + 10);
     let posts = server.posts();
     assert!(posts.is_sorted_by_key(|post| post.at));
     assert_eq!(server.database().rows()[0].timestamp, first, "the oldest first");
@@ -155,7 +157,7 @@ fn limit_descriptors(home: &Home, limited: bool) {
     };
     // A file that is being written is there for a moment.
     let always = (0..200).fold(open(), |always, _| &always & &open());
-    let first_free = (0..).find(|number| !always.contains(number));
+    let first_free = (0..1_024).find(|number| !always.contains(number));
     // That of the agent is ours.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = if limited { first_free } else { maximum };
@@ -179,8 +181,8 @@ fn without_a_free_descriptor(killed: bool) {
     server.stop();
     agent.until("an outage", || logged(&home).contains("(1028S)"));
     limit_descriptors(&home, true);
-    let (served, stored) = (device.served_count(), home.spooled().len());
-    agent.until("batches on disk", || device.served_count() > served + 20 && home.spooled().len() > stored + 10);
+    let (polled, stored) = (device.served_count(), home.spooled().len());
+    agent.until("batches on disk", || device.served_count() > polled + 20 && home.spooled().len() > stored + 10);
     let on_disk = home.spooled();
     if killed {
         agent.sigkill();
@@ -188,8 +190,8 @@ fn without_a_free_descriptor(killed: bool) {
         agent = home.run();
     } else {
         server.come_back();
-        let served = device.served_count();
-        agent.until("polls beside posts that want descriptors too", || device.served_count() > served + 20);
+        let polled = device.served_count();
+        agent.until("polls beside posts that want descriptors too", || device.served_count() > polled + 20);
         limit_descriptors(&home, false);
     }
     agent.until("what was on disk to arrive", || server.row_count() > 2 * on_disk.len());
@@ -200,7 +202,9 @@ fn without_a_free_descriptor(killed: bool) {
     judge(&[&device], database.rows()).assert_true();
     database.assert_sound();
     let arrived = database.rows().len();
-    on_disk.iter().for_each(|batch| database.ingest(batch));
+    for batch in &on_disk {
+        database.ingest(batch);
+    }
     assert_eq!(database.rows().len(), arrived, "what was on disk is in the database");
     agent.stop();
 }
