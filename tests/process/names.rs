@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::support::agent::{Agent, Home};
 use super::support::device::Device;
 use super::support::judge::judge;
-use super::support::server::Server;
+use super::support::server::{Mode as ServerMode, Server};
 use super::{configure, logged, root};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +26,16 @@ enum Mode {
     Silent,
 }
 
-/// Answers questions for A records of the names that it knows, and for all others that they have none.
+/// Answers questions for A and AAAA records of the names that it knows, and for all others that they have none.
 struct NameServer {
     address: Ipv4Addr,
+    names: Arc<Mutex<BTreeMap<&'static str, Vec<IpAddr>>>>,
     mode: Arc<Mutex<Mode>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl NameServer {
-    fn start(names: BTreeMap<&'static str, Vec<Ipv4Addr>>) -> Self {
+    fn start(names: BTreeMap<&'static str, Vec<IpAddr>>) -> Self {
         // The device and the server of each test are where nobody else is, and so is the name server beside them.
         let (socket, address) = (1..=254)
             .find_map(|last| {
@@ -44,13 +45,14 @@ impl NameServer {
             })
             .expect("a loopback address with a free port 53");
         let (mode, asked) = (Arc::new(Mutex::new(Mode::Answer)), Arc::new(AtomicUsize::new(0)));
-        let server = Self { address, mode: Arc::clone(&mode), asked: Arc::clone(&asked) };
+        let names = Arc::new(Mutex::new(names));
+        let server = Self { address, names: Arc::clone(&names), mode: Arc::clone(&mode), asked: Arc::clone(&asked) };
         thread::spawn(move || {
             let mut question = [0; 512];
             while let Ok((length, client)) = socket.recv_from(&mut question) {
                 asked.fetch_add(1, Ordering::Relaxed);
                 let mode = *mode.lock().unwrap();
-                if let Some(answer) = answer(mode, &question[..length], &names) {
+                if let Some(answer) = answer(mode, &question[..length], &names.lock().unwrap()) {
                     socket.send_to(&answer, client).unwrap();
                 }
             }
@@ -60,6 +62,11 @@ impl NameServer {
 
     fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
+    }
+
+    /// From now on the name has this address.
+    fn lead(&self, name: &'static str, to: IpAddr) {
+        self.names.lock().unwrap().insert(name, vec![to]);
     }
 
     fn questions(&self) -> usize {
@@ -80,7 +87,7 @@ impl NameServer {
     }
 }
 
-fn answer(mode: Mode, question: &[u8], names: &BTreeMap<&'static str, Vec<Ipv4Addr>>) -> Option<Vec<u8>> {
+fn answer(mode: Mode, question: &[u8], names: &BTreeMap<&'static str, Vec<IpAddr>>) -> Option<Vec<u8>> {
     let mut name = String::new();
     let mut at = 12;
     while question[at] > 0 {
@@ -90,10 +97,12 @@ fn answer(mode: Mode, question: &[u8], names: &BTreeMap<&'static str, Vec<Ipv4Ad
         at = end;
     }
     let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
-    let addresses = match names.get(name.trim_end_matches('.')) {
-        Some(addresses) if kind == 1 && mode == Mode::Answer => addresses.as_slice(),
-        _ => &[],
+    let known = names.get(name.trim_end_matches('.')).filter(|_| mode == Mode::Answer);
+    let octets = |address: &IpAddr| match address {
+        IpAddr::V4(address) => (1, address.octets().to_vec()),
+        IpAddr::V6(address) => (28, address.octets().to_vec()),
     };
+    let asked_for: Vec<_> = known.into_iter().flatten().map(octets).filter(|(is, _)| *is == kind).collect();
     let code = match mode {
         Mode::Silent => return None,
         Mode::Answer => 0,
@@ -101,19 +110,29 @@ fn answer(mode: Mode, question: &[u8], names: &BTreeMap<&'static str, Vec<Ipv4Ad
         Mode::NoSuchName => 3,
     };
     let mut answer = question[..2].to_vec();
-    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0]);
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(asked_for.len()).unwrap(), 0, 0, 0, 0]);
     answer.extend(&question[12..at + 5]);
-    for address in addresses {
-        // The name of the question, an A record of the Internet, not to be kept, four bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-        answer.extend(address.octets());
+    for (_, octets) in asked_for {
+        // The name and the kind of the question, of the Internet, not to be kept, so many bytes.
+        answer.extend([0xc0, 12, 0, u8::try_from(kind).unwrap(), 0, 1, 0, 0, 0, 0, 0]);
+        answer.push(u8::try_from(octets.len()).unwrap());
+        answer.extend(octets);
     }
     Some(answer)
 }
 
-fn v4(address: SocketAddr) -> Ipv4Addr {
-    let SocketAddr::V4(address) = address else { unreachable!("the simulators are on IPv4") };
-    *address.ip()
+fn v4(address: IpAddr) -> Ipv4Addr {
+    let IpAddr::V4(address) = address else { unreachable!("the simulators are on IPv4") };
+    address
+}
+
+/// An address at which connections are neither accepted nor refused: the queue of those that wait is full.
+fn black_hole(address: SocketAddr) -> (socket2::Socket, std::net::TcpStream) {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    let queued = std::net::TcpStream::connect(address).unwrap();
+    (socket, queued)
 }
 
 /// A home whose device and server are known by names only.
@@ -134,7 +153,7 @@ fn the_last_good_address_is_used_while_names_do_not_resolve() {
     }
     let (device, server) = (Device::counting(70), Server::start());
     let names = NameServer::start(
-        [("meter.test", vec![v4(device.address())]), ("pattoo.test", vec![v4(server.address())])].into(),
+        [("meter.test", vec![device.address().ip()]), ("pattoo.test", vec![server.address().ip()])].into(),
     );
     let home = home_by_names(&device, &server);
     let mut agent = names.run(&home);
@@ -225,16 +244,13 @@ fn each_address_of_the_server_is_tried_and_a_dead_one_in_front_only_takes_its_sh
     }
     let (device, server) = (Device::counting(73), Server::start());
     let port = server.address().port();
-    let alive = v4(server.address());
+    let alive = v4(server.address().ip());
     // Nearer to the source address 127.0.0.1 than the other one, so that the resolver sorts it to the front.
     let dead = Ipv4Addr::new(127, 0, alive.octets()[2], 128 | alive.octets()[3]);
-    // Accepts nothing more: the queue of its connections is full, further ones are not answered.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((dead, port)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let _queued = std::net::TcpStream::connect((dead, port)).unwrap();
-    let names =
-        NameServer::start([("meter.test", vec![v4(device.address())]), ("pattoo.test", vec![dead, alive])].into());
+    let _hole = black_hole(SocketAddr::from((dead, port)));
+    let names = NameServer::start(
+        [("meter.test", vec![device.address().ip()]), ("pattoo.test", vec![dead.into(), alive.into()])].into(),
+    );
     let home = home_by_names(&device, &server);
     let started = Instant::now();
     let mut agent = names.run(&home);
@@ -244,5 +260,62 @@ fn each_address_of_the_server_is_tried_and_a_dead_one_in_front_only_takes_its_sh
     let (started, posts) = (Instant::now(), server.post_count());
     agent.until("more posts", || server.post_count() > posts + 3);
     assert!(started.elapsed() < Duration::from_secs(4), "the dead one is paid for once: {:?}", started.elapsed());
+    agent.stop();
+}
+
+#[test]
+fn where_ipv6_leads_nowhere_ipv4_is_used_in_time() {
+    if !root("where_ipv6_leads_nowhere_ipv4_is_used_in_time") {
+        return;
+    }
+    let (device, server) = (Device::counting(74), Server::start());
+    // Preferred to any IPv4 address by whatever sorts them.
+    let both = |of: SocketAddr| vec![IpAddr::V6(Ipv6Addr::LOCALHOST), of.ip()];
+    let _holes = [device.address(), server.address()]
+        .map(|address| black_hole(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))));
+    let names =
+        NameServer::start([("meter.test", both(device.address())), ("pattoo.test", both(server.address()))].into());
+    let home = home_by_names(&device, &server);
+    let started = Instant::now();
+    let mut agent = names.run(&home);
+    agent.until("readings to arrive", || server.row_count() > 0);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "each of the two has its share of five seconds: {took:?}");
+    agent.until("more of them", || server.row_count() > 20);
+    agent.stop();
+    judge(&[&device], server.database().rows()).assert_true();
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_for_a_while_delivers_nothing_there_and_loses_nothing() {
+    if !root("a_name_that_leads_elsewhere_for_a_while_delivers_nothing_there_and_loses_nothing") {
+        return;
+    }
+    let (device, server) = (Device::counting(75), Server::start());
+    let names = NameServer::start([("pattoo.test", vec![server.address().ip()])].into());
+    let home = home_by_names(&device, &server);
+    configure(&home, &device.target());
+    let mut agent = names.run(&home);
+    agent.until("readings to arrive", || server.row_count() > 0);
+    // A page of somebody else, on the same port.
+    let elsewhere = Server::start_at((Ipv4Addr::new(127, 77, 0, 1), server.address().port()).into());
+    elsewhere.set(ServerMode::Html);
+    names.lead("pattoo.test", elsewhere.address().ip());
+    agent.until("posts elsewhere", || elsewhere.post_count() > 1);
+    let (rows, polls) = (server.row_count(), device.served_count());
+    agent.until("polls that go on", || device.served_count() > polls + 5);
+    assert_eq!(server.row_count(), rows);
+    for post in elsewhere.posts() {
+        assert!(post.head.line.starts_with("POST /pattoo/api/v1/agent/receive/"), "{}", post.head.line);
+    }
+    // Nobody there at all: the last good address is the wrong one.
+    names.lead("pattoo.test", Ipv4Addr::new(127, 77, 0, 2).into());
+    elsewhere.stop();
+    agent.until("polls that go on", || device.served_count() > polls + 15);
+    names.lead("pattoo.test", server.address().ip());
+    device.set(super::support::device::Mode::Silent);
+    agent.until("every reading to arrive", || judge(&[&device], server.database().rows()).lost.is_empty());
+    judge(&[&device], server.database().rows()).assert_complete();
+    server.database().assert_sound();
     agent.stop();
 }

@@ -125,7 +125,15 @@ struct State {
 impl Server {
     /// A server on an address of its own.
     pub fn start() -> Self {
-        let listener = super::listen_somewhere();
+        Self::serve(super::listen_somewhere())
+    }
+
+    /// A server at this address.
+    pub fn start_at(address: SocketAddr) -> Self {
+        Self::serve(super::listen(address).expect("an address that is free"))
+    }
+
+    fn serve(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let state = State {
             mode: Mode::Ok,
