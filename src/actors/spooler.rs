@@ -1,8 +1,8 @@
 //! The thread that owns the spool: the only place that waits for the disk.
 //!
 //! A [`SpoolThread`] is a handle that can be cloned; each call is a job for the thread and a future for its
-//! answer. Jobs run in the order in which they were sent; after each the books know what is on disk. The
-//! thread ends when the last handle is dropped. If the thread is gone (a panic), every call answers
+//! answer. Jobs run in the order in which they were sent; before an answer is given the books know what is on
+//! disk. The thread ends when the last handle is dropped. If the thread is gone (a panic), every call answers
 //! [`SpoolGone`], and whoever called must end.
 
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ pub struct Taken {
     pub batches: usize,
 }
 
-type Job = Box<dyn FnOnce(&mut Spool) + Send>;
+type Job = Box<dyn FnOnce(&mut Spool, &Books) + Send>;
 
 impl SpoolThread {
     /// Moves `spool` to a thread of its own, which keeps `books` up to date.
@@ -65,8 +65,7 @@ impl SpoolThread {
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             for job in queue {
                 failpoint::pass("spool");
-                job(&mut spool);
-                books.on_disk(spool.tally());
+                job(&mut spool, &books);
             }
         })?;
         Ok(Self { jobs })
@@ -121,9 +120,12 @@ impl SpoolThread {
 
     async fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Spool) -> T + Send + 'static) -> Result<T, SpoolGone> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |spool| {
+        let job: Job = Box::new(move |spool, books| {
+            let done = job(spool);
+            // First: whoever hears of it may look at the books at once.
+            books.on_disk(spool.tally());
             // Whoever asked may have been stopped.
-            answer.send(job(spool)).ok();
+            answer.send(done).ok();
         });
         self.jobs.send(job).map_err(|_| SpoolGone)?;
         answered.await.map_err(|_| SpoolGone)
@@ -158,4 +160,24 @@ pub fn check(body: &[u8], at: Timestamp, agent_id: &str) -> Result<Checked, Stri
 pub fn redate(body: &[u8], offset: Duration, at: Timestamp) -> Result<Vec<u8>, String> {
     let date = |boot| Some(Timestamp::from(UNIX_EPOCH + boot + offset));
     restamp::redate(body, date, at).map_err(|error| Chain(&error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Limits;
+
+    #[tokio::test]
+    async fn whoever_hears_that_a_batch_is_on_disk_finds_it_in_the_books() {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::open(root.path(), "id", check, Limits::default()).unwrap();
+        let books = Arc::<Books>::default();
+        let thread = SpoolThread::start(spool, Arc::clone(&books)).unwrap();
+        for n in 1..=100 {
+            let at = Timestamp::from_millis(1_790_000_000_000 + n);
+            let batch = Batch { at, dated: true, datapoints: 1, body: b"a body".to_vec() };
+            thread.append(Arc::new(batch), None).await.unwrap().result.unwrap();
+            assert_eq!(books.disk().on_disk, n);
+        }
+    }
 }
