@@ -4,6 +4,9 @@
 //! device without faults costs no memory. It turns a stream of "worked" and "failed because" into changes
 //! of state: first failure, down (the third failure in a row), another cause, recovery. Whoever flaps gets
 //! at most one line a minute; what was kept back is counted in the next one.
+//!
+//! Pure: told `now`, the time since boot, so that a step of the wall clock neither mutes a line nor frees one,
+//! and an outage is as long as it really was.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,8 +29,8 @@ pub enum Change {
     },
     /// It has failed at least [`DOWN_AFTER`] times in a row.
     Down {
-        /// When the first of them was.
-        since: Timestamp,
+        /// Since the first of them.
+        lasted: Duration,
     },
     /// It still fails, for another reason than told before.
     OtherCause {
@@ -36,8 +39,8 @@ pub enum Change {
     },
     /// It works again.
     Recovered {
-        /// When it first failed.
-        since: Timestamp,
+        /// Since it first failed.
+        lasted: Duration,
         /// How often it failed.
         failures: u64,
     },
@@ -60,11 +63,11 @@ pub struct Health<S> {
 
 #[derive(Debug)]
 struct Record {
-    since: Timestamp,
+    since: Duration,
     /// In a row; 0 once it works again.
     failures: u64,
-    /// When the last line about it was written.
-    told_at: Timestamp,
+    /// When the last line about it was written, if any was.
+    told_at: Option<Duration>,
     /// What the last line about the present outage said; `None` while nothing was said of it.
     told: Option<Told>,
     untold: u64,
@@ -84,11 +87,11 @@ impl<S: Ord> Default for Health<S> {
 
 impl<S: Ord> Health<S> {
     /// `subject` failed for `cause` (a short stable word).
-    pub fn failed(&mut self, subject: S, cause: &'static str, now: Timestamp) -> Option<Change> {
+    pub fn failed(&mut self, subject: S, cause: &'static str, now: Duration) -> Option<Change> {
         let trouble = self.troubled.entry(subject).or_insert(Record {
             since: now,
             failures: 0,
-            told_at: Timestamp::default(),
+            told_at: None,
             told: None,
             untold: 0,
         });
@@ -97,28 +100,28 @@ impl<S: Ord> Health<S> {
         }
         trouble.failures += 1;
         let change = trouble.change(cause, now)?;
-        trouble.told_at = now;
+        trouble.told_at = Some(now);
         trouble.told = Some(Told { cause, down: trouble.failures >= DOWN_AFTER });
         trouble.untold = 0;
         Some(change)
     }
 
     /// `subject` worked.
-    pub fn worked(&mut self, subject: &S, now: Timestamp) -> Option<Change> {
+    pub fn worked(&mut self, subject: &S, now: Duration) -> Option<Change> {
         let trouble = self.troubled.get_mut(subject)?;
         if trouble.failures == 0 {
-            if now.since(trouble.told_at) >= QUIET {
+            if !trouble.is_quiet(now) {
                 self.troubled.remove(subject);
             }
             return None;
         }
-        let change = Change::Recovered { since: trouble.since, failures: trouble.failures };
+        let change = Change::Recovered { lasted: trouble.lasted(now), failures: trouble.failures };
         trouble.failures = 0;
         if trouble.told.take().is_none() {
             trouble.untold += 1;
             return None;
         }
-        trouble.told_at = now;
+        trouble.told_at = Some(now);
         Some(change)
     }
 
@@ -130,12 +133,20 @@ impl<S: Ord> Health<S> {
 }
 
 impl Record {
-    fn change(&self, cause: &'static str, now: Timestamp) -> Option<Change> {
-        let quiet = now.since(self.told_at) < QUIET;
+    fn lasted(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
+    fn is_quiet(&self, now: Duration) -> bool {
+        self.told_at.is_some_and(|told| now.saturating_sub(told) < QUIET)
+    }
+
+    fn change(&self, cause: &'static str, now: Duration) -> Option<Change> {
+        let quiet = self.is_quiet(now);
         match self.told {
             None if quiet => None,
             None => Some(Change::Failed { untold: self.untold }),
-            Some(told) if !told.down && self.failures >= DOWN_AFTER => Some(Change::Down { since: self.since }),
+            Some(told) if !told.down && self.failures >= DOWN_AFTER => Some(Change::Down { lasted: self.lasted(now) }),
             Some(told) if told.cause != cause && !quiet => Some(Change::OtherCause { failures: self.failures }),
             Some(_) => None,
         }
@@ -146,10 +157,8 @@ impl Record {
 mod tests {
     use super::*;
 
-    const START: u64 = 1_700_000_000_000;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_millis(START + seconds * 1_000)
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(86_400 + seconds)
     }
 
     #[test]
@@ -157,13 +166,25 @@ mod tests {
         let mut health = Health::default();
         assert_eq!(health.failed("a", "timeout", at(0)), Some(Change::Failed { untold: 0 }));
         assert_eq!(health.failed("a", "timeout", at(1)), None);
-        assert_eq!(health.failed("a", "timeout", at(2)), Some(Change::Down { since: at(0) }));
+        assert_eq!(health.failed("a", "timeout", at(2)), Some(Change::Down { lasted: Duration::from_secs(2) }));
         for second in 3..500 {
             assert_eq!(health.failed("a", "timeout", at(second)), None);
         }
-        assert_eq!(health.worked(&"a", at(500)), Some(Change::Recovered { since: at(0), failures: 500 }));
+        assert_eq!(
+            health.worked(&"a", at(500)),
+            Some(Change::Recovered { lasted: Duration::from_secs(500), failures: 500 })
+        );
         assert_eq!(health.worked(&"a", at(501)), None);
         assert_eq!(health.worked(&"b", at(501)), None);
+    }
+
+    #[test]
+    fn in_the_first_minute_after_boot_a_failure_is_told_as_at_any_other_time() {
+        let mut health = Health::default();
+        assert_eq!(health.failed("a", "timeout", Duration::ZERO), Some(Change::Failed { untold: 0 }));
+        let lasted = Duration::from_secs(1);
+        assert_eq!(health.worked(&"a", lasted), Some(Change::Recovered { lasted, failures: 1 }));
+        assert_eq!(health.failed("a", "timeout", 2 * lasted), None);
     }
 
     #[test]
@@ -171,7 +192,7 @@ mod tests {
         let mut health = Health::default();
         health.failed("a", "timeout", at(0));
         assert_eq!(health.failed("a", "refused", at(10)), None);
-        assert_eq!(health.failed("a", "refused", at(11)), Some(Change::Down { since: at(0) }));
+        assert_eq!(health.failed("a", "refused", at(11)), Some(Change::Down { lasted: Duration::from_secs(11) }));
         assert_eq!(health.failed("a", "timeout", at(60)), None);
         assert_eq!(health.failed("a", "timeout", at(71)), Some(Change::OtherCause { failures: 5 }));
         assert_eq!(health.failed("a", "timeout", at(200)), None);

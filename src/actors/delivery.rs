@@ -290,8 +290,8 @@ impl Delivery {
         if let Some(date) = self.to.poster.server_date() {
             self.told = Some(self.timekeeper.server_says(date));
         }
-        if let Some(Change::Recovered { since, failures }) = self.health.worked(&Trouble::Posting, clock::wall()) {
-            let lasted = seconds(clock::wall().since(since));
+        if let Some(Change::Recovered { lasted, failures }) = self.health.worked(&Trouble::Posting, clock::boot()) {
+            let lasted = seconds(lasted);
             tracing::info!(
                 code = 1007,
                 "the server takes batches again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
@@ -308,12 +308,12 @@ impl Delivery {
             return false;
         }
         let Some(ahead) = self.timekeeper.too_far_ahead(at) else {
-            if let Some(Change::Recovered { .. }) = self.health.worked(&Trouble::Future, clock::wall()) {
+            if let Some(Change::Recovered { .. }) = self.health.worked(&Trouble::Future, clock::boot()) {
                 tracing::info!("batches on disk are no longer ahead of the server's clock; delivery goes on");
             }
             return true;
         };
-        if self.health.failed(Trouble::Future, "future", clock::wall()).is_some() {
+        if self.health.failed(Trouble::Future, "future", clock::boot()).is_some() {
             tracing::error!(
                 "batches on disk are stamped up to {} ahead of the server's clock and are held until it is less than an \
                  hour; set this machine's clock, or the server's, or trust_local_clock in the configuration",
@@ -349,14 +349,14 @@ impl Delivery {
             match self.spool.set_aside(name, body.clone()).await? {
                 Ok(path) => break path,
                 Err(error) => {
-                    if self.health.failed(Trouble::SettingAside, "disk", clock::wall()).is_some() {
+                    if self.health.failed(Trouble::SettingAside, "disk", clock::boot()).is_some() {
                         tracing::error!("cannot keep what cannot be delivered: {}; delivery waits", Chain(&error));
                     }
                     tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;
                 }
             }
         };
-        self.health.worked(&Trouble::SettingAside, clock::wall());
+        self.health.worked(&Trouble::SettingAside, clock::boot());
         tracing::error!(
             code = 1036,
             "{} not delivered: {why}; kept as {} for you to look at",
@@ -367,14 +367,14 @@ impl Delivery {
     }
 
     fn tell_refused(&mut self, error: &PostError, pause: Duration) {
-        let now = clock::wall();
+        let now = clock::boot();
         let cause = Chain(error);
-        self.board.server().write(|state| state.refused(cause.to_string(), now, pause));
+        self.board.server().write(|state| state.refused(cause.to_string(), clock::wall(), pause));
         let next = seconds(pause);
         match self.health.failed(Trouble::Posting, error.kind(), now) {
             None | Some(Change::Recovered { .. }) => {}
-            Some(Change::Down { since }) => {
-                let lasted = seconds(now.since(since));
+            Some(Change::Down { lasted }) => {
+                let lasted = seconds(lasted);
                 tracing::error!(
                     code = 1097,
                     "the server has taken nothing for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
@@ -387,7 +387,7 @@ impl Delivery {
     }
 
     fn tell_removed(&mut self, removed: Result<(), SpoolError>) {
-        let now = clock::wall();
+        let now = clock::boot();
         match removed {
             Ok(()) => {
                 self.health.worked(&Trouble::Removing, now);
@@ -404,7 +404,7 @@ impl Delivery {
     }
 
     async fn cannot_read(&mut self, error: &SpoolError) {
-        if self.health.failed(Trouble::Reading, "disk", clock::wall()).is_some() {
+        if self.health.failed(Trouble::Reading, "disk", clock::boot()).is_some() {
             tracing::error!("cannot read the cache directory: {}; delivery waits", Chain(error));
         }
         tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;

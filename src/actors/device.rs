@@ -21,7 +21,6 @@ use crate::modbus::link::Timeouts;
 use crate::modbus::plan::Block;
 use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
 use crate::phrase::{Chain, count, seconds};
-use crate::reading::Timestamp;
 use crate::schedule::{Grid, Schedule};
 use crate::status::board::{Board, Cell, DeviceState};
 use crate::tally::Tally;
@@ -182,7 +181,7 @@ impl DeviceActor {
         self.books.accept(outcome.not_sendable);
         self.books.lose(Reason::NotSendable, outcome.not_sendable);
         for event in outcome.events {
-            tell(&self.settings.name, event, now.wall);
+            tell(&self.settings.name, event);
         }
     }
 }
@@ -204,7 +203,7 @@ impl Handler<Stop> for DeviceActor {
 }
 
 /// One line for one change of state: what, which device, why, what happens next.
-fn tell(device: &str, event: Event, now: Timestamp) {
+fn tell(device: &str, event: Event) {
     let Event { subject, change, cause, retry_in } = event;
     let code = code(subject);
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
@@ -220,8 +219,8 @@ fn tell(device: &str, event: Event, now: Timestamp) {
                 "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
             );
         }
-        Change::Down { since } => {
-            let lasted = seconds(now.since(since));
+        Change::Down { lasted } => {
+            let lasted = seconds(lasted);
             tracing::error!(code, "{device}: {subject} is down for {lasted}: {cause}; {next}");
         }
         Change::OtherCause { failures } => {
@@ -230,8 +229,8 @@ fn tell(device: &str, event: Event, now: Timestamp) {
                 "{device}: {subject} still fails, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
-        Change::Recovered { since, failures } => {
-            let lasted = seconds(now.since(since));
+        Change::Recovered { lasted, failures } => {
+            let lasted = seconds(lasted);
             tracing::info!(code, "{device}: {subject} works again after {lasted} and {failures} failures");
         }
     }

@@ -124,7 +124,7 @@ impl Handler<Store> for PosterActor {
 
 impl PosterActor {
     fn tell_stored(&mut self, result: &Result<(), SpoolError>, datapoints: usize) {
-        let now = clock::wall();
+        let now = clock::boot();
         match result {
             Ok(()) => {
                 if let Some(Change::Recovered { failures, .. }) = self.health.worked(&(), now) {

@@ -282,7 +282,7 @@ impl<D: Dial> Session<D> {
 
     fn worked(&mut self, subject: Subject, outcome: &mut Outcome) {
         self.troubles.remove(&subject);
-        if let Some(change) = self.health.worked(&subject, clock::wall()) {
+        if let Some(change) = self.health.worked(&subject, clock::boot()) {
             outcome.events.push(Event { subject, change, cause: None, retry_in: None });
         }
     }
@@ -291,7 +291,7 @@ impl<D: Dial> Session<D> {
         let now = clock::wall();
         let said = Chain(&cause).to_string();
         self.troubles.entry(subject).or_insert_with(|| Trouble { since: now, cause: String::new() }).cause = said;
-        if let Some(change) = self.health.failed(subject, cause.kind(), now) {
+        if let Some(change) = self.health.failed(subject, cause.kind(), clock::boot()) {
             outcome.events.push(Event { subject, change, cause: Some(cause), retry_in });
         }
     }
