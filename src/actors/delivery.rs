@@ -183,21 +183,22 @@ impl Delivery {
             Ok(stored) if !stored.is_empty() => self.deliver(stored).await?,
             // What was looked at was set aside: there is more.
             Ok(_) if batches > 0 => {}
-            Ok(_) => self.wait().await,
+            Ok(_) => self.wait().await?,
             Err(error) => self.cannot_read(&error).await,
         }
         Ok(())
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Result<(), SpoolGone> {
         self.doorway.wait().await;
-        let Some((batch, answer)) = self.doorway.direct.take() else { return };
+        let Some((batch, answer)) = self.doorway.direct.take() else { return Ok(()) };
         let item = Item { at: batch.at, body: batch.body.clone(), datapoints: batch.datapoints, plain: true };
         let consignment = Consignment::new(vec![item], self.to.id.clone());
         let delivered = match consignment.next(self.to.posted) {
             Some(post) if self.is_due(post.at).await => match self.to.poster.post(post.body).await {
                 Ok(()) => {
                     self.delivered(post.at, batch.body.len());
+                    self.spool.remember(self.to.posted).await?;
                     true
                 }
                 Err(error) => {
@@ -209,6 +210,7 @@ impl Delivery {
         };
         // The aggregator may have been stopped.
         answer.send(delivered).ok();
+        Ok(())
     }
 
     /// Delivers the batches whole and removes them, unless one of them must go alone.

@@ -118,6 +118,14 @@ impl SpoolThread {
         self.ask(move |spool| spool.acknowledge(&names, posted, quarantined)).await
     }
 
+    /// Remembers a post that has never been on disk, as [`Spool::remember`] does.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn remember(&self, posted: Timestamp) -> Result<(), SpoolGone> {
+        self.ask(move |spool| spool.remember(posted)).await
+    }
+
     async fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Spool) -> T + Send + 'static) -> Result<T, SpoolGone> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |spool, books| {

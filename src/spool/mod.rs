@@ -373,9 +373,18 @@ impl Spool {
         result
     }
 
+    /// A batch was posted under the stamp `posted` that has never been on disk: later stamps are to be greater,
+    /// in later lives too.
+    pub fn remember(&mut self, posted: Timestamp) {
+        self.newest = self.newest.max(posted);
+        self.posted = self.posted.max(posted);
+        self.save();
+    }
+
     /// Writes down stamps and counters, which a crash of the process then leaves alone.
     fn save(&mut self) {
-        self.state.save(&Remembered { newest: self.newest, posted: self.posted, tally: self.tally });
+        let remembered = Remembered { newest: self.newest, posted: self.posted, tally: self.tally };
+        self.state.save(&self.directory, &remembered);
     }
 }
 

@@ -36,25 +36,22 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Opens the file in `directory` and reads what it remembers.
+    /// Opens the file in `directory` and reads what it remembers, also from a disk that takes nothing.
     pub(super) fn open(directory: &Directory) -> (Self, Remembered) {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(0o640);
-        let Ok(file) = fs::openat(directory.fd(), FILE, flags, mode) else { return Default::default() };
-        let ours = fs::fstat(&file)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1);
-        if !ours || fs::fchmod(&file, mode).is_err() {
-            return Default::default();
-        }
-        let mut text = [0; 2 * LINE_BYTES];
-        let read = io::pread(&file, &mut text, 0).unwrap_or(0);
-        let newest = text[..read].chunks(LINE_BYTES).filter_map(parse).max_by_key(|&(sequence, _)| sequence);
-        let (sequence, remembered) = newest.unwrap_or_default();
-        (Self { file: Some(file), sequence }, remembered)
+        let writable = open(directory, WRITING);
+        let read_only = if writable.is_none() { open(directory, OFlags::RDONLY) } else { None };
+        let (sequence, remembered) = writable.as_ref().or(read_only.as_ref()).map(read).unwrap_or_default();
+        (Self { file: writable, sequence }, remembered)
     }
 
     /// Remembers, if the disk lets it.
-    pub(super) fn save(&mut self, remembered: &Remembered) {
+    pub(super) fn save(&mut self, directory: &Directory, remembered: &Remembered) {
+        if self.file.is_none() {
+            // The disk may take it by now.
+            self.file = open(directory, WRITING);
+            let found = self.file.as_ref().map(read).unwrap_or_default();
+            self.sequence = self.sequence.max(found.0);
+        }
         self.sequence += 1;
         let line = line(self.sequence, remembered);
         let place = (self.sequence % 2) * LINE_BYTES as u64;
@@ -62,6 +59,25 @@ impl State {
             io::pwrite(file, line.as_bytes(), place).ok();
         }
     }
+}
+
+const WRITING: OFlags = OFlags::RDWR.union(OFlags::CREATE);
+
+fn open(directory: &Directory, access: OFlags) -> Option<OwnedFd> {
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(0o640);
+    let file = fs::openat(directory.fd(), FILE, flags, mode).ok()?;
+    let ours = fs::fstat(&file)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1);
+    let settled = access == OFlags::RDONLY || fs::fchmod(&file, mode).is_ok();
+    (ours && settled).then_some(file)
+}
+
+/// What a file remembers, and how many saves it has seen.
+fn read(file: &OwnedFd) -> (u64, Remembered) {
+    let mut text = [0; 2 * LINE_BYTES];
+    let read = io::pread(file, &mut text, 0).unwrap_or(0);
+    text[..read].chunks(LINE_BYTES).filter_map(parse).max_by_key(|&(sequence, _)| sequence).unwrap_or_default()
 }
 
 fn line(sequence: u64, remembered: &Remembered) -> String {
@@ -109,7 +125,7 @@ mod tests {
         let (mut state, nothing) = State::open(&directory);
         assert_eq!(nothing, Remembered::default());
         for time in 1..=times {
-            state.save(&remembered(time));
+            state.save(&directory, &remembered(time));
         }
         (root, directory)
     }
@@ -139,6 +155,17 @@ mod tests {
             std::fs::write(&path, &good[..length]).unwrap();
             let (_, after) = State::open(&directory);
             assert!([remembered(3), remembered(4), Remembered::default()].contains(&after), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_only_be_read_at_the_start_is_written_once_it_can_be() {
+        let (_root, directory) = saved(2);
+        let file = open(&directory, OFlags::RDONLY).unwrap();
+        assert_eq!(read(&file), (2, remembered(2)));
+        for sequence in [0, 2] {
+            State { file: None, sequence }.save(&directory, &remembered(9 + sequence));
+            assert_eq!(State::open(&directory).1, remembered(9 + sequence));
         }
     }
 
@@ -179,7 +206,7 @@ mod tests {
             plant();
             let (mut state, remembered) = State::open(&directory);
             assert_eq!(remembered, Remembered::default());
-            state.save(&remembered);
+            state.save(&directory, &remembered);
             assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
             std::fs::remove_file(&path).unwrap();
         }

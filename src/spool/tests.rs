@@ -59,6 +59,19 @@ fn drain(spool: &mut Spool) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn a_post_that_was_never_on_disk_is_remembered_though_the_process_is_killed() {
+    let (disk, after) = (Disk::new(), Disk::new());
+    let mut spool = disk.open();
+    spool.append(at(5), b"5", 1).unwrap();
+    spool.remember(at(9));
+    drop(after.open());
+    fs::copy(disk.path("state"), after.path("state")).unwrap();
+    let later = after.open();
+    assert_eq!((later.newest(), later.posted()), (at(9), at(9)));
+    assert_eq!((spool.newest(), spool.posted()), (at(9), at(9)));
+}
+
+#[test]
 fn batches_of_both_agents_leave_in_the_order_of_their_stamps_across_lives() {
     let disk = Disk::new();
     let mut spool = disk.open();

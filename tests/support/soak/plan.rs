@@ -128,10 +128,6 @@ pub const WHOLE_DECK_MINUTES: u32 = 5;
 /// From this many minutes on there is one outage of two minutes.
 const LONG_OUTAGE_MINUTES: u32 = 10;
 
-/// Whether the agent is made to start on a read-only disk. Off: it then forgets the stamps it has posted, and
-/// posts older ones after newer ones.
-const STARTS_ON_READ_ONLY_DISK: bool = false;
-
 /// Every kind at least once; what the agent must survive most often more often.
 fn deck() -> Vec<Fault> {
     use Fault::{Clock, Damage, DiskFull, Foreign, Freeze, Kill, Poison, ReadOnly, Server, Terminate, TooLarge};
@@ -194,11 +190,6 @@ fn short_deck() -> Vec<Fault> {
     ]
 }
 
-/// The cards that are in the game.
-fn possible(deck: Vec<Fault>) -> Vec<Fault> {
-    deck.into_iter().filter(|fault| STARTS_ON_READ_ONLY_DISK || *fault != Fault::ReadOnly).collect()
-}
-
 fn ailments(rng: &mut Rng) -> Vec<Ailment> {
     use DeviceMode::{
         Answer, CloseAfterAnswer, Drip, Exception, Firehose, Late, Reset, Silent, Slow, SplitAt, TooFewRegisters,
@@ -234,7 +225,7 @@ impl Plan {
     pub fn draw(seed: u64, length: Length, devices: u32) -> Self {
         let mut rng = Rng::with_seed(seed);
         let steps = match length {
-            Length::Short => possible(short_deck()).into_iter().map(|fault| short_step(fault, &mut rng)).collect(),
+            Length::Short => short_deck().into_iter().map(|fault| short_step(fault, &mut rng)).collect(),
             Length::Minutes(minutes) => draw_steps(minutes, &mut rng),
         };
         let whole = steps.iter().map(|step: &Step| step.pause + step.lasts).sum();
@@ -283,7 +274,7 @@ fn draw_steps(minutes: u32, rng: &mut Rng) -> Vec<Step> {
     let (mut steps, mut hand, mut sum) = (Vec::new(), Vec::new(), Duration::ZERO);
     while sum < whole {
         if hand.is_empty() {
-            hand = possible(deck());
+            hand = deck();
             rng.shuffle(&mut hand);
         }
         let Some(fault) = hand.pop() else { break };
