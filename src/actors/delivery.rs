@@ -1,11 +1,8 @@
 //! The loop that empties the spool: oldest first, one post in flight, backlogs merged.
 //!
-//! What goes into one post and what becomes of a post that is too large or refused is decided by
-//! [`Consignment`] and its parts; this loop performs it. How many bytes go into one post adapts to the way:
-//! halved when a post is refused as too large or is not through in time, doubled when one is delivered.
-//!
-//! Nothing is dropped for being refused. After [`Destination::patience`] of refusals the oldest batch is
-//! posted alone, then apart; what is then refused while its siblings are taken is kept in quarantine.
+//! What goes into one post is decided by [`Consignment`] and its parts, what becomes of a post that is too large
+//! or refused by [`Carrier`]; this loop performs it. What the server refuses while it takes the rest is kept in
+//! quarantine.
 //!
 //! Before the first post, and after each step of the clock, the server is asked for the time, and a batch
 //! that is more than an hour ahead of it waits.
@@ -17,30 +14,20 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::carrier::{Carrier, Next};
 use super::spooler::{SpoolGone, SpoolThread, Taken};
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::clock::{self, Moment};
 use crate::failpoint;
 use crate::health::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
-use crate::pattoo::parts::WITNESS;
 use crate::pattoo::post::{PostError, Poster};
 use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
-
-/// The most bytes of stored batches that are merged into one post.
-const MOST_BYTES: usize = 1 << 20;
-
-/// Nothing smaller is cut for being late: a server that hangs is not helped by it.
-const LEAST_BYTES: usize = 4 << 10;
-
-/// The most batches that are merged into one post.
-const MOST_BATCHES: usize = 2_000;
 
 /// A clock that has moved by this against the time since boot has been set.
 const STEP: Duration = Duration::from_secs(2);
@@ -102,14 +89,8 @@ pub struct Delivery {
     timekeeper: Timekeeper,
     board: Arc<Board>,
     doorway: Rc<Doorway>,
-    backoff: Backoff,
+    carrier: Carrier,
     health: Health<Trouble>,
-    limit: Limit,
-    /// When the server last accepted a post.
-    accepted: Option<Duration>,
-    refused_since: Option<Duration>,
-    /// Up to this batch each is posted alone, because one of them is refused.
-    suspect: Option<Name>,
     /// When the server last told the time.
     told: Option<Moment>,
 }
@@ -123,22 +104,6 @@ enum Trouble {
     Future,
 }
 
-/// How many bytes go into one post.
-#[derive(Debug)]
-struct Limit {
-    bytes: usize,
-    /// More has been refused as too large.
-    ceiling: usize,
-}
-
-/// What follows a post that was not delivered.
-enum Next {
-    /// The next part, after a pause.
-    Post(Duration),
-    /// The oldest batch alone.
-    Alone,
-}
-
 impl Delivery {
     /// A loop that delivers what is in `spool`.
     #[must_use]
@@ -149,20 +114,8 @@ impl Delivery {
         board: Arc<Board>,
         doorway: Rc<Doorway>,
     ) -> Self {
-        Self {
-            to,
-            spool,
-            timekeeper,
-            board,
-            doorway,
-            backoff: Backoff::default(),
-            health: Health::default(),
-            limit: Limit { bytes: MOST_BYTES, ceiling: MOST_BYTES },
-            accepted: None,
-            refused_since: None,
-            suspect: None,
-            told: None,
-        }
+        let carrier = Carrier::new(to.patience);
+        Self { to, spool, timekeeper, board, doorway, carrier, health: Health::default(), told: None }
     }
 
     /// Runs until the spool's thread is gone.
@@ -176,8 +129,8 @@ impl Delivery {
     }
 
     async fn step(&mut self) -> Result<(), SpoolGone> {
-        let most = if self.suspect.is_some() { 1 } else { MOST_BATCHES };
-        let Taken { result, findings, batches } = self.spool.take(self.limit.bytes, most).await?;
+        let (bytes, count) = self.carrier.load();
+        let Taken { result, findings, batches } = self.spool.take(bytes, count).await?;
         tell_findings(&findings);
         match result {
             Ok(stored) if !stored.is_empty() => self.deliver(stored).await?,
@@ -219,7 +172,7 @@ impl Delivery {
         let (Some(&oldest), Some(&newest)) = (names.first(), names.last()) else { return Ok(()) };
         let mut consignment = Consignment::new(stored.into_iter().map(item).collect(), self.to.id.clone());
         let mut aside = self.set_aside(oldest, consignment.unsound()).await?;
-        self.refused_since = None;
+        self.carrier.begin();
         while let Some(post) = consignment.next(self.to.posted) {
             if !self.is_due(post.at).await {
                 continue;
@@ -227,67 +180,34 @@ impl Delivery {
             let bytes = post.body.len();
             match self.to.poster.post(post.body).await {
                 Ok(()) => {
-                    consignment.parts().accepted(clock::boot());
+                    self.carrier.part_delivered(&mut consignment, clock::boot());
                     self.delivered(post.at, bytes);
-                    self.limit.delivered();
                 }
-                Err(error) => match self.failed(&error, bytes, names.len(), &mut consignment) {
-                    Next::Post(pause) => tokio::time::sleep(pause).await,
-                    Next::Alone => {
-                        self.suspect = Some(newest);
-                        return Ok(());
+                Err(error) => {
+                    let batches = (newest, names.len() == 1);
+                    let (now, random) = (clock::boot(), fastrand::f64());
+                    match self.carrier.failed(&error, bytes, batches, &mut consignment, now, random) {
+                        Next::Post { pause, failed } => {
+                            if failed {
+                                self.tell_refused(&error, pause);
+                            }
+                            tokio::time::sleep(pause).await;
+                        }
+                        Next::Alone => return Ok(()),
                     }
-                },
+                }
             }
         }
         aside += self.set_aside(oldest, consignment.condemned()).await?;
-        self.suspect = self.suspect.filter(|&suspect| newest < suspect);
+        self.carrier.done(newest);
         let removed = self.spool.acknowledge(names, self.to.posted, aside).await?;
         self.tell_removed(removed);
         Ok(())
     }
 
-    /// Decides what to do about a post that was not delivered.
-    fn failed(&mut self, error: &PostError, bytes: usize, batches: usize, consignment: &mut Consignment) -> Next {
-        let now = clock::boot();
-        if error.is_too_large() {
-            self.limit.too_large(bytes);
-            if consignment.parts().too_large() {
-                return Next::Post(Duration::ZERO);
-            }
-        }
-        if error.is_late() && bytes > LEAST_BYTES {
-            self.limit.late(bytes);
-            consignment.parts().too_large();
-        }
-        let mut leave_alone = true;
-        if error.is_about_the_body() {
-            consignment.parts().refused(now);
-            let since = *self.refused_since.get_or_insert(now);
-            let patient = now.saturating_sub(since) < self.to.patience && self.suspect.is_none();
-            if !patient && batches > 1 {
-                return Next::Alone;
-            }
-            if !patient && !consignment.is_apart() {
-                consignment.take_apart();
-            }
-            // It is this batch, not the server, and more like it may be behind.
-            let well = self.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS);
-            leave_alone = !(consignment.is_apart() && well);
-        }
-        let pause = if leave_alone {
-            error.retry_after().unwrap_or_default().max(self.backoff.fail(fastrand::f64()))
-        } else {
-            Duration::ZERO
-        };
-        self.tell_refused(error, pause);
-        Next::Post(pause)
-    }
-
     fn delivered(&mut self, at: Timestamp, bytes: usize) {
         self.to.posted = self.to.posted.max(at);
-        self.accepted = Some(clock::boot());
-        self.backoff.reset();
+        self.carrier.delivered(clock::boot());
         self.board.server().write(|state| state.took(clock::wall()));
         if let Some(date) = self.to.poster.server_date() {
             self.told = Some(self.timekeeper.server_says(date));
@@ -336,7 +256,7 @@ impl Delivery {
                 true
             }
             Err(error) => {
-                let pause = self.backoff.fail(fastrand::f64());
+                let pause = self.carrier.pause(fastrand::f64());
                 self.tell_refused(&error, pause);
                 tokio::time::sleep(pause).await;
                 false
@@ -354,7 +274,7 @@ impl Delivery {
                     if self.health.failed(Trouble::SettingAside, "disk", clock::boot()).is_some() {
                         tracing::error!("cannot keep what cannot be delivered: {}; delivery waits", Chain(&error));
                     }
-                    tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;
+                    tokio::time::sleep(self.carrier.pause(fastrand::f64())).await;
                 }
             }
         };
@@ -409,22 +329,7 @@ impl Delivery {
         if self.health.failed(Trouble::Reading, "disk", clock::boot()).is_some() {
             tracing::error!("cannot read the cache directory: {}; delivery waits", Chain(error));
         }
-        tokio::time::sleep(self.backoff.fail(fastrand::f64())).await;
-    }
-}
-
-impl Limit {
-    fn delivered(&mut self) {
-        self.bytes = self.bytes.saturating_mul(2).min(self.ceiling);
-    }
-
-    fn late(&mut self, bytes: usize) {
-        self.bytes = (bytes / 2).max(LEAST_BYTES).min(self.ceiling);
-    }
-
-    fn too_large(&mut self, bytes: usize) {
-        self.ceiling = (bytes / 2).clamp(1, self.ceiling);
-        self.bytes = self.ceiling;
+        tokio::time::sleep(self.carrier.pause(fastrand::f64())).await;
     }
 }
 
