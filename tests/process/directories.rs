@@ -39,7 +39,8 @@ fn modes_are_the_same_whatever_the_umask() {
         for path in ["cache", "daemon", "log", "run"].iter().flat_map(|name| everything_below(&home.path().join(name)))
         {
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            let secret = path.parent().unwrap().ends_with("agent_id");
+            let socket = path.extension().is_some_and(|extension| extension == "sock");
+            let secret = socket || path.parent().unwrap().ends_with("agent_id");
             let expected = if metadata.is_dir() {
                 0o750
             } else if secret {
