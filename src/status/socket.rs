@@ -1,21 +1,26 @@
 //! The Unix socket by which a running agent tells how it is: whoever connects gets one snapshot as JSON.
 //!
 //! It is served by a thread of its own, so that it answers when the rest of the process hangs, and it is the
-//! owner's alone (0600). Nothing is read from a client; one that does not read is left after [`PATIENCE`].
+//! owner's alone (0600). Nothing is read from a client; one that does not read is left after [`PATIENCE`], or earlier
+//! when many others ask.
 //! Whoever serves must hold the agent's lock: a socket of that name is then a dead process's and is replaced.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::thread;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use thiserror::Error;
+use tokio::io::AsyncWriteExt as _;
+use tokio::runtime::Builder;
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::reporter::{Reporter, SAMPLE_EVERY};
 use super::snapshot::Snapshot;
@@ -24,6 +29,15 @@ use crate::pattoo::identity::PROGRAM;
 
 /// How long a client may take, and how long one waits for the agent.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As many are answered at once; one more, and the oldest is left, for it does not read.
+const MOST_CLIENTS: usize = 8;
+
+/// The pause after a connection that could not be taken.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// `sun_path` without its final zero.
+const LONGEST_ADDRESS: usize = 107;
 
 /// A longer answer is not an agent's.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -34,6 +48,9 @@ pub enum AskError {
     /// Nobody serves it.
     #[error("nobody answers on {}", .0.display())]
     Nobody(PathBuf),
+    /// It is served, but no answer comes.
+    #[error("no answer on {} within {PATIENCE:?}; the agent hangs", .0.display())]
+    Silent(PathBuf),
     /// The system said no.
     #[error("cannot ask on {}", path.display())]
     Io {
@@ -83,54 +100,69 @@ pub fn serve(path: &Path, reporter: Arc<Mutex<Reporter>>) -> io::Result<Served> 
         Err(error) => return Err(error),
     }
     // The file mode mask keeps all but the owner from connecting until the mode is set.
-    let listener = UnixListener::bind(path)?;
+    let listener = UnixListener::bind(Address::of(path)?.path)?;
     let served = Served { path: path.to_owned() };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
-    thread::Builder::new().name("status".to_owned()).spawn(move || answer_all(&listener, &reporter))?;
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    thread::Builder::new()
+        .name("status".to_owned())
+        .spawn(move || runtime.block_on(answer_all(listener, &reporter)))?;
     Ok(served)
 }
 
-fn answer_all(listener: &UnixListener, reporter: &Mutex<Reporter>) {
-    let mut sample_at = Instant::now();
+async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
+    // It is non-blocking, and the runtime has its driver: nothing that could be refused.
+    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+    let mut clients: VecDeque<AbortHandle> = VecDeque::new();
+    let mut sample = tokio::time::interval(SAMPLE_EVERY);
+    sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if sample_at <= Instant::now() {
-            lock(reporter).sample(clock::boot());
-            sample_at = Instant::now() + SAMPLE_EVERY;
+        let accepted = tokio::select! {
+            _ = sample.tick() => {
+                lock(reporter).sample(clock::boot());
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((mut client, _)) = accepted else {
+            // Out of descriptors, most likely: others need them more.
+            tokio::time::sleep(AFTER_REFUSAL).await;
+            continue;
+        };
+        clients.retain(|client| !client.is_finished());
+        if clients.len() == MOST_CLIENTS
+            && let Some(oldest) = clients.pop_front()
+        {
+            oldest.abort();
         }
-        wait(listener, sample_at.saturating_duration_since(Instant::now()));
-        while let Ok((client, _)) = listener.accept() {
-            let snapshot = lock(reporter).snapshot(clock::now());
-            let json = serde_json::to_vec(&snapshot).unwrap_or_default();
-            // A client that is gone or slow is its own trouble.
-            give(client, &json).ok();
-        }
+        let snapshot = lock(reporter).snapshot(clock::now());
+        let json = serde_json::to_vec(&snapshot).unwrap_or_default();
+        let answer = async move { client.write_all(&json).await };
+        // A client that is gone or slow is its own trouble.
+        let answer = tokio::spawn(async move { tokio::time::timeout(PATIENCE, answer).await.is_ok() });
+        clients.push_back(answer.abort_handle());
     }
 }
 
-/// Until somebody connects or the time is up.
-fn wait(listener: &UnixListener, time: Duration) {
-    let timeout = Timespec::try_from(time).unwrap_or_default();
-    match poll(&mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)], Some(&timeout)) {
-        Ok(_) | Err(Errno::INTR) => {}
-        // Never busy, whatever is wrong.
-        Err(_) => thread::sleep(SAMPLE_EVERY),
-    }
+/// A socket's address has 107 bytes at most: a longer path is given by way of its directory's descriptor.
+struct Address {
+    path: PathBuf,
+    _directory: Option<File>,
 }
 
-fn give(mut client: UnixStream, mut json: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    client.set_nonblocking(false)?;
-    while !json.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+impl Address {
+    fn of(path: &Path) -> io::Result<Self> {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if path.as_os_str().len() <= LONGEST_ADDRESS {
+            return Ok(Self { path: path.to_owned(), _directory: None });
         }
-        client.set_write_timeout(Some(left))?;
-        let given = client.write(json)?;
-        json = &json[given..];
+        let directory = File::open(directory)?;
+        let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _directory: Some(directory) })
     }
-    Ok(())
 }
 
 /// The snapshot of the agent that serves `path`.
@@ -140,9 +172,10 @@ fn give(mut client: UnixStream, mut json: &[u8]) -> io::Result<()> {
 pub fn ask(path: &Path) -> Result<Snapshot, AskError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::Nobody(path.to_owned()),
+        io::ErrorKind::WouldBlock => AskError::Silent(path.to_owned()),
         _ => AskError::Io { path: path.to_owned(), source },
     };
-    let stream = UnixStream::connect(path).map_err(failed)?;
+    let stream = Address::of(path).and_then(|address| UnixStream::connect(&address.path)).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(failed)?;
@@ -173,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_gets_everything_and_who_does_not_read_holds_up_nobody_for_long() {
+    fn who_asks_gets_everything_however_many_do_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = path(directory.path());
         let board = Arc::<Board>::default();
@@ -182,12 +215,23 @@ mod tests {
         }
         let served = serve(&path, reporter(board)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let idle = UnixStream::connect(&path).unwrap();
-        drop(idle);
+        let idle: Vec<_> = (0..3 * MOST_CLIENTS).map(|_| UnixStream::connect(&path).unwrap()).collect();
         let snapshot = ask(&path).unwrap();
         assert_eq!((snapshot.polling.devices, snapshot.polling.points), (10_000, 100_000));
-        drop(served);
+        drop((idle, served));
         assert!(matches!(ask(&path), Err(AskError::Nobody(_))));
+    }
+
+    #[test]
+    fn a_path_longer_than_an_address_is_served_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(200));
+        fs::create_dir(&long).unwrap();
+        let path = path(&long);
+        let served = serve(&path, reporter(Arc::default())).unwrap();
+        assert_eq!(ask(&path).unwrap().pid, std::process::id());
+        drop(served);
+        assert!(!path.exists());
     }
 
     #[test]
