@@ -251,18 +251,23 @@ fn server(profile: &Profile, board: &Board) -> Server {
     }
 }
 
+/// Each counter is read after those that it must not be behind, and what is in memory is what is left: the
+/// threads put down their parts of one batch one after the other, and no reader sees it twice or not at all.
 fn ledger(books: &Books, tally: &Tally) -> Ledger {
-    let lost = Reason::ALL.iter().map(|&reason| (reason.as_str().to_owned(), books.dropped(reason)));
+    let direct = books.delivered_from_memory();
+    let lost = Reason::ALL.map(|reason| (reason.as_str().to_owned(), books.dropped(reason)));
+    let left = tally.stored + direct + lost.iter().map(|(_, count)| count).sum::<u64>();
+    let accepted = books.accepted();
     let from_disk =
         [("evicted", tally.evicted()), ("vanished", tally.vanished)].map(|(why, count)| (why.to_owned(), count));
     Ledger {
-        accepted: books.accepted(),
+        accepted,
         found: tally.found,
-        delivered: tally.delivered + books.delivered_from_memory(),
+        delivered: tally.delivered + direct,
         on_disk: tally.on_disk,
-        in_memory: books.in_memory(),
+        in_memory: accepted.saturating_sub(left),
         quarantined: tally.quarantined,
-        dropped: lost.chain(from_disk).collect(),
+        dropped: lost.into_iter().chain(from_disk).collect(),
     }
 }
 
@@ -343,5 +348,21 @@ mod tests {
         assert_eq!((snapshot.polling.up, snapshot.polling.down, snapshot.polling.points), (1, 1, 7));
         let Ledger { accepted, in_memory, dropped, .. } = snapshot.books;
         assert_eq!((accepted, in_memory, dropped["not_sendable"]), (3, 2, 1));
+    }
+
+    #[test]
+    fn the_books_are_closed_whichever_thread_has_put_down_its_part() {
+        let books = Books::default();
+        books.accept(100);
+        books.lose(Reason::NotSendable, 1);
+        books.deliver_from_memory(2);
+        // The spool's thread has stored forty, which the aggregator has not heard of.
+        let tally = Tally { found: 5, stored: 40, delivered: 20, evicted_age: 3, on_disk: 22, ..Tally::default() };
+        assert_eq!(tally.residual(), 0);
+        let ledger = ledger(&books, &tally);
+        assert_eq!(ledger.in_memory, 57);
+        let gone: u64 = ledger.dropped.values().sum();
+        let accounted = ledger.delivered + ledger.on_disk + ledger.in_memory + ledger.quarantined + gone;
+        assert_eq!(ledger.accepted + ledger.found, accounted);
     }
 }
