@@ -112,8 +112,7 @@ fn what_the_status_says_adds_up() {
     let dropped: u64 =
         status["books"]["dropped"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     let went = number("delivered") + number("on_disk") + number("in_memory") + number("quarantined") + dropped;
-    // Between two of the numbers a batch may be on its way: at most one reading of each point.
-    assert!(went.abs_diff(number("accepted") + number("found")) <= 2, "{status:#}");
+    assert_eq!(went, number("accepted") + number("found"), "{status:#}");
     assert!(status["cache"]["oldest"].is_string() && status["server"]["last_success"].is_null(), "{status:#}");
     let devices = status["devices"].as_array().unwrap();
     let of = |name: &str| devices.iter().find(|device| device["name"] == name).unwrap();

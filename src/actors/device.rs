@@ -22,7 +22,7 @@ use crate::modbus::plan::Block;
 use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
 use crate::phrase::{Chain, count, seconds};
 use crate::schedule::{Grid, Schedule};
-use crate::status::board::{Board, Cell, DeviceState};
+use crate::status::board::{Board, Cell, DeviceState, Polled};
 use crate::tally::Tally;
 use crate::timeline::Track;
 
@@ -162,11 +162,8 @@ impl DeviceActor {
             self.unanswered[cycle] = !outcome.answered;
         }
         self.books.overrun(skipped);
-        self.cell.write(|state| {
-            state.polled(outcome.answered, taken, skipped, now.wall);
-            let troubles = self.session.iter().flat_map(Session::troubles);
-            state.tell_troubles(troubles.map(|(subject, trouble)| (subject.to_string(), trouble.clone())));
-        });
+        let polled = self.look(Polled { readings: taken, skipped, ..Polled::default() });
+        self.cell.write(|state| state.polled(polled, now.wall));
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered
             && let Some(skipped) = self.overruns.add(skipped, now.boot)
@@ -183,6 +180,23 @@ impl DeviceActor {
         for event in outcome.events {
             tell(&self.settings.name, event);
         }
+    }
+
+    /// Adds what is failing, for whoever asks.
+    fn look(&self, mut polled: Polled) -> Polled {
+        let Some(troubles) = self.session.as_ref().map(Session::troubles).filter(|troubles| !troubles.is_empty())
+        else {
+            return polled;
+        };
+        for block in self.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
+            let silent =
+                troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
+            let refused = !silent && troubles.contains_key(&Subject::of(block));
+            polled.failing += if silent || refused { block.points.len() } else { 0 };
+            polled.refused += if refused { block.points.len() } else { 0 };
+        }
+        polled.troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone())).collect();
+        polled
     }
 }
 

@@ -19,6 +19,7 @@ use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::Books;
+use crate::clock;
 use crate::failpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
@@ -176,6 +177,7 @@ impl SupervisorActor {
             self.end(Ending::Failed);
             return;
         }
+        self.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
         tracing::error!(device = %name, "device actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {

@@ -298,7 +298,9 @@ impl<D: Dial> Session<D> {
 }
 
 impl Subject {
-    fn of(block: &Block) -> Self {
+    /// The request that reads `block`.
+    #[must_use]
+    pub fn of(block: &Block) -> Self {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
     }
 }

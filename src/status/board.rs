@@ -4,17 +4,52 @@
 //! copy. What is not failing has no entry, so a healthy device costs a few words.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::health::Trouble;
 use crate::reading::Timestamp;
 
+/// How a device is; the worst first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// None of its points can be read.
+    Down,
+    /// Some of its points cannot be read.
+    Partly,
+    /// Its first poll has not ended.
+    #[default]
+    Starting,
+    /// Every point can be read.
+    Up,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Down => "down",
+            Self::Partly => "partly",
+            Self::Starting => "starting",
+            Self::Up => "up",
+        })
+    }
+}
+
 /// One device as its actor sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceState {
+    /// How it is.
+    pub state: State,
+    /// When that last changed; `None` before the first poll has ended.
+    pub since: Option<Timestamp>,
     /// How many points are read from it.
     pub points: usize,
+    /// Of those, the ones that it refuses with an exception.
+    pub refused: usize,
     /// Polls that ended, whatever came of them.
     pub polls: u64,
     /// Polls skipped because the one before them still ran.
@@ -23,33 +58,54 @@ pub struct DeviceState {
     pub readings: u64,
     /// When it gave the last one.
     pub last_good: Option<Timestamp>,
-    /// Whether the last poll got any answer; `None` before the first has ended.
-    pub answered: Option<bool>,
-    /// When that last changed.
-    pub since: Timestamp,
     /// What is failing now, by what it is called in the log.
-    pub troubles: BTreeMap<String, Trouble>,
+    pub troubles: Vec<(String, Trouble)>,
+}
+
+/// What a poll has shown of a device.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// Readings that it gave.
+    pub readings: usize,
+    /// Polls skipped meanwhile.
+    pub skipped: u64,
+    /// Points that cannot be read now, whenever that was last tried.
+    pub failing: usize,
+    /// Of those, the ones that it refuses with an exception.
+    pub refused: usize,
+    /// What is failing now.
+    pub troubles: Vec<(String, Trouble)>,
 }
 
 impl DeviceState {
-    /// A poll has ended at `now` with this many readings.
-    pub fn polled(&mut self, answered: bool, readings: usize, skipped: u64, now: Timestamp) {
+    /// A poll has ended at `now`.
+    pub fn polled(&mut self, polled: Polled, now: Timestamp) {
         self.polls += 1;
-        self.overruns += skipped;
-        self.readings += readings as u64;
-        if readings > 0 {
+        self.overruns += polled.skipped;
+        self.readings += polled.readings as u64;
+        self.refused = polled.refused;
+        if polled.readings > 0 {
             self.last_good = Some(now);
         }
-        if self.answered != Some(answered) {
-            self.answered = Some(answered);
-            self.since = now;
-        }
+        let state = match polled.failing {
+            0 => State::Up,
+            failing if failing < self.points => State::Partly,
+            _ => State::Down,
+        };
+        self.enter(state, polled.troubles, now);
     }
 
-    /// What is failing now, by what it is called in the log.
-    pub fn tell_troubles(&mut self, troubles: impl Iterator<Item = (String, Trouble)>) {
-        self.troubles.clear();
-        self.troubles.extend(troubles);
+    /// Its actor panicked at `now` and is started again after `wait`.
+    pub fn crashed(&mut self, wait: &str, now: Timestamp) {
+        let cause = format!("its actor panicked, which is a bug; it is started again in {wait}");
+        self.enter(State::Down, vec![("the agent".to_owned(), Trouble { since: now, cause })], now);
+    }
+
+    fn enter(&mut self, state: State, troubles: Vec<(String, Trouble)>, now: Timestamp) {
+        if self.state != state {
+            self.since = Some(now);
+        }
+        (self.state, self.troubles) = (state, troubles);
     }
 }
 
@@ -140,19 +196,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
     #[test]
-    fn a_device_is_as_its_last_poll_was_since_the_first_of_that_kind() {
+    fn a_device_is_as_much_of_it_can_be_read_since_that_changed() {
         let board = Board::default();
         let cell = board.device("meter");
-        for (second, answered) in [(1, true), (2, true), (3, false), (4, false)] {
-            let at = Timestamp::from_millis(second * 1_000);
-            cell.write(|state| state.polled(answered, usize::from(answered) * 5, 0, at));
+        cell.write(|state| state.points = 10);
+        assert_eq!((cell.read().state, cell.read().since), (State::Starting, None));
+        let cases = [
+            (1, 0, 10, State::Up, 1),
+            (2, 0, 0, State::Up, 1),
+            (3, 2, 8, State::Partly, 3),
+            (4, 9, 1, State::Partly, 3),
+            (5, 10, 0, State::Down, 5),
+            (6, 10, 0, State::Down, 5),
+            (7, 0, 10, State::Up, 7),
+        ];
+        for (second, failing, readings, state, since) in cases {
+            cell.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
+            let now = cell.read();
+            assert_eq!((now.state, now.since), (state, Some(at(since))), "{second}");
         }
         let state = &board.devices()[0].1;
-        assert_eq!((state.polls, state.readings, state.answered), (4, 10, Some(false)));
-        assert_eq!(state.since.as_millis(), 3_000);
-        assert_eq!(state.last_good.unwrap().as_millis(), 2_000);
+        assert_eq!((state.polls, state.readings, state.overruns, state.last_good), (7, 29, 7, Some(at(7))));
         board.forget("meter");
         assert!(board.devices().is_empty());
+    }
+
+    #[test]
+    fn an_outage_of_the_server_lasts_from_its_first_failure_to_the_next_success() {
+        let mut state = ServerState::default();
+        state.refused("refused".to_owned(), at(1), Duration::from_secs(2));
+        state.refused("hung".to_owned(), at(3), Duration::from_secs(4));
+        assert_eq!(state.trouble, Some(Trouble { since: at(1), cause: "hung".to_owned() }));
+        assert_eq!(state.next_attempt, Some(at(7)));
+        state.took(at(8));
+        assert_eq!(state, ServerState { last_success: Some(at(8)), posts: 1, ..ServerState::default() });
     }
 }

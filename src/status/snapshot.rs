@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::board::{Board, DeviceState};
+use super::board::{Board, DeviceState, State};
 use crate::books::{Books, Reason};
 use crate::health::Trouble;
 use crate::pattoo::identity::PROGRAM;
@@ -65,14 +65,18 @@ pub struct Snapshot {
 pub struct Polling {
     /// Devices configured.
     pub devices: usize,
-    /// Of those, the ones that answer everything.
+    /// Of those, the ones of which every point can be read.
     pub up: usize,
-    /// Of those, the ones that answer, but not everything.
+    /// Of those, the ones of which some points cannot be read.
     pub partly: usize,
-    /// Of those, the ones that do not answer.
+    /// Of those, the ones of which no point can be read.
     pub down: usize,
+    /// Of those, the ones whose first poll has not ended.
+    pub starting: usize,
     /// Points configured.
     pub points: usize,
+    /// Of those, the ones that devices refuse with an exception.
+    pub refused: usize,
     /// Readings taken in the last minute, or so much of it as there was; `None` in the first ten seconds.
     pub readings_per_minute: Option<u64>,
     /// Polls skipped because the one before them still ran.
@@ -137,20 +141,6 @@ pub struct Ledger {
     pub dropped: BTreeMap<String, u64>,
 }
 
-/// How a device is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The last poll got no answer.
-    Down,
-    /// It answers, but not everything.
-    Partly,
-    /// Its first poll has not ended.
-    Starting,
-    /// It answers everything.
-    Up,
-}
-
 /// One device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Device {
@@ -164,6 +154,8 @@ pub struct Device {
     pub last_good: Option<Time>,
     /// Points read from it.
     pub points: usize,
+    /// Of those, the ones that it refuses with an exception.
+    pub refused: usize,
     /// Polls that ended.
     pub polls: u64,
     /// Readings that it gave.
@@ -232,7 +224,9 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64) 
         up: of(State::Up),
         partly: of(State::Partly),
         down: of(State::Down),
+        starting: of(State::Starting),
         points: devices.iter().map(|device| device.points).sum(),
+        refused: devices.iter().map(|device| device.refused).sum(),
         readings_per_minute,
         overruns,
     }
@@ -272,27 +266,19 @@ fn ledger(books: &Books, tally: &Tally) -> Ledger {
 }
 
 fn device(name: String, state: DeviceState) -> Device {
-    let troubles: Vec<_> = state
-        .troubles
-        .into_iter()
-        .map(|(what, Trouble { since, cause })| DeviceTrouble { what, since: Time(since), cause })
-        .collect();
-    let how = match state.answered {
-        None => State::Starting,
-        Some(false) => State::Down,
-        Some(true) if troubles.is_empty() => State::Up,
-        Some(true) => State::Partly,
-    };
+    let trouble =
+        |(what, Trouble { since, cause }): (String, Trouble)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
-        state: how,
-        since: state.answered.map(|_| Time(state.since)),
+        state: state.state,
+        since: state.since.map(Time),
         last_good: state.last_good.map(Time),
         points: state.points,
+        refused: state.refused,
         polls: state.polls,
         readings: state.readings,
         overruns: state.overruns,
-        troubles,
+        troubles: state.troubles.into_iter().map(trouble).collect(),
     }
 }
 
@@ -318,20 +304,23 @@ impl<'de> Deserialize<'de> for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::board::Polled;
 
     #[test]
     fn a_snapshot_is_read_back_as_it_was_written() {
         let board = Board::default();
         let now = Timestamp::from_millis(1_700_000_000_123);
-        board.device("b").write(|state| state.polled(true, 3, 1, now));
+        let refused = || Trouble { since: now, cause: "refused".to_owned() };
+        board.device("b").write(|state| {
+            state.points = 4;
+            state.polled(Polled { readings: 3, failing: 1, refused: 1, ..Polled::default() }, now);
+        });
         board.device("a").write(|state| {
-            state.polled(false, 0, 0, now);
-            state.troubles.insert("connection".to_owned(), Trouble { since: now, cause: "refused".to_owned() });
+            let troubles = vec![("connection".to_owned(), refused())];
+            state.polled(Polled { failing: 7, troubles, ..Polled::default() }, now);
         });
         board.device("c").write(|state| state.points = 7);
-        let books = Books::default();
-        books.accept(3);
-        books.lose(Reason::NotSendable, 1);
+        board.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
@@ -339,15 +328,14 @@ mod tests {
             started: now,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
-        let snapshot = take(&profile, &board, &books, Some(180), clock, now);
+        let snapshot = take(&profile, &board, &Books::default(), Some(180), clock, now);
         let json = serde_json::to_string(&snapshot).unwrap();
         assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
         let states: Vec<_> = snapshot.devices.iter().map(|device| device.state).collect();
-        assert_eq!(states, [State::Down, State::Up, State::Starting]);
-        assert_eq!((snapshot.polling.up, snapshot.polling.down, snapshot.polling.points), (1, 1, 7));
-        let Ledger { accepted, in_memory, dropped, .. } = snapshot.books;
-        assert_eq!((accepted, in_memory, dropped["not_sendable"]), (3, 2, 1));
+        assert_eq!(states, [State::Down, State::Partly, State::Starting]);
+        let Polling { up, partly, down, starting, points, refused, .. } = snapshot.polling;
+        assert_eq!((up, partly, down, starting, points, refused), (0, 1, 1, 1, 11, 1));
     }
 
     #[test]

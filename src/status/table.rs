@@ -1,9 +1,10 @@
 //! A snapshot for people: what matters in a few lines, then the devices, the worst first.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::snapshot::{Device, Snapshot, State, Time};
+use super::board::State;
+use super::snapshot::{Device, Snapshot, Time};
 use crate::phrase::{count, seconds};
 use crate::reading::Timestamp;
 
@@ -28,6 +29,7 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let partly =
         if polling.partly > 0 { format!(", {} of them not everything", polling.partly) } else { String::new() };
     let answering = polling.up + polling.partly;
+    let refused = if polling.refused > 0 { format!(", {} of them refused", polling.refused) } else { String::new() };
     let oldest = cache.oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
     let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
     let dropped: Vec<_> =
@@ -38,7 +40,7 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         (
             "polling",
             format!(
-                "{answering} of {} answer{partly}; {}{rate}, {} skipped",
+                "{answering} of {} answer{partly}; {}{refused}{rate}, {} skipped",
                 count(polling.devices, "device"),
                 count(polling.points, "point"),
                 count(usize::try_from(polling.overruns).unwrap_or(usize::MAX), "poll")
@@ -113,7 +115,11 @@ fn row(device: &Device, now: Time) -> [String; 6] {
         device.state.to_string(),
         ago(device.since),
         ago(device.last_good),
-        device.points.to_string(),
+        if device.refused > 0 {
+            format!("{}, {} refused", device.points, device.refused)
+        } else {
+            device.points.to_string()
+        },
         why.join("; "),
     ]
 }
@@ -131,15 +137,4 @@ fn ago(then: Time, now: Time) -> String {
         _ => passed / 3_600 * 3_600,
     };
     format!("{} ago", seconds(Duration::from_secs(rounded)))
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Down => "down",
-            Self::Partly => "partly",
-            Self::Starting => "starting",
-            Self::Up => "up",
-        })
-    }
 }
