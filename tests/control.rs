@@ -10,7 +10,7 @@ use std::thread;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use support::agent::{Finished, Home};
-use support::device::Device;
+use support::device::{Device, Table};
 use support::server::Server;
 use support::until;
 
@@ -122,6 +122,27 @@ fn what_the_status_says_adds_up() {
     until("everything delivered", || {
         stage.status()["cache"]["batches"] == 0 && stage.status()["server"]["cause"].is_null()
     });
+}
+
+#[test]
+fn a_device_is_down_partly_or_up_as_its_points_can_be_read() {
+    let stage = Stage::new();
+    stage.home.write_groups(
+        "100ms",
+        &format!("  - ip_devices: ['{}']\n    input_registers: [30001, 30005, 30006]\n", stage.device.target()),
+    );
+    stage.expect(&["--start"], 0, "started");
+    let is = |state: &str, refused: u64| {
+        let device = stage.status()["devices"][0].clone();
+        device["state"] == state && device["refused"] == refused
+    };
+    until("all of it", || is("up", 0));
+    stage.device.refuse(Table::Input, 4);
+    until("a part of it", || is("partly", 2));
+    let shown = stage.control(&["--status"]).stdout;
+    assert!(shown.contains("3, 2 refused") && shown.contains("exception 2 (illegal data address)"), "{shown}");
+    stage.device.refuse(Table::Input, 0);
+    until("nothing of it", || is("down", 3));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Takes snapshots for whoever asks, and knows how many readings came in the last minute.
+//! Takes snapshots for whoever asks, and knows how many readings came lately.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,9 @@ use crate::clock::Moment;
 /// How often the books are looked at for it.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
-/// How far back the rate looks.
+/// How far back the rate looks: one poll of the default interval.
+const WINDOW: Duration = Duration::from_secs(300);
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a snapshot is made of.
@@ -22,7 +24,7 @@ pub struct Reporter {
     board: Arc<Board>,
     books: Arc<Books>,
     clock: Box<dyn Fn() -> Clock + Send>,
-    /// When, and how many readings there had been then; the last minute's.
+    /// When, and how many readings there had been then; those of the last five minutes.
     samples: VecDeque<(Duration, u64)>,
 }
 
@@ -41,8 +43,8 @@ impl Reporter {
     /// To be called each [`SAMPLE_EVERY`], with the time since boot.
     pub fn sample(&mut self, now: Duration) {
         self.samples.push_back((now, self.books.accepted()));
-        // One that is a minute old is what the newest is compared with.
-        while self.samples.get(1).is_some_and(|&(at, _)| now.saturating_sub(at) >= MINUTE) {
+        // One that is five minutes old is what the newest is compared with.
+        while self.samples.get(1).is_some_and(|&(at, _)| now.saturating_sub(at) >= WINDOW) {
             self.samples.pop_front();
         }
     }
@@ -76,7 +78,7 @@ mod tests {
     use crate::reading::Timestamp;
 
     #[test]
-    fn the_rate_is_that_of_the_last_minute() {
+    fn the_rate_is_that_of_the_last_five_minutes() {
         let books = Arc::<Books>::default();
         let profile = Profile {
             agent_id: String::new(),
@@ -89,17 +91,15 @@ mod tests {
         let second = Duration::from_secs(1);
         reporter.sample(Duration::ZERO);
         assert_eq!(reporter.rate(second), None);
-        // Ten a second for two minutes, then a silence.
-        for tick in 1..=12 {
+        // Ten a second for six minutes, then a silence.
+        for tick in 1..=36 {
             books.accept(100);
             reporter.sample(tick * SAMPLE_EVERY);
+            assert_eq!(reporter.rate(tick * SAMPLE_EVERY), Some(600));
         }
-        assert_eq!(reporter.rate(120 * second), Some(600));
-        reporter.sample(130 * second);
-        assert_eq!(reporter.rate(130 * second), Some(500));
-        for tick in 14..=19 {
+        for tick in 37..=51 {
             reporter.sample(tick * SAMPLE_EVERY);
         }
-        assert_eq!(reporter.rate(190 * second), Some(0));
+        assert_eq!(reporter.rate(510 * second), Some(300));
     }
 }

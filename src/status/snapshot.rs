@@ -77,7 +77,7 @@ pub struct Polling {
     pub points: usize,
     /// Of those, the ones that devices refuse with an exception.
     pub refused: usize,
-    /// Readings taken in the last minute, or so much of it as there was; `None` in the first ten seconds.
+    /// Readings a minute, over the last five or so many as there were; `None` in the first ten seconds.
     pub readings_per_minute: Option<u64>,
     /// Polls skipped because the one before them still ran.
     pub overruns: u64,

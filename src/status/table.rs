@@ -138,3 +138,41 @@ fn ago(then: Time, now: Time) -> String {
     };
     format!("{} ago", seconds(Duration::from_secs(rounded)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::books::Books;
+    use crate::health::Trouble;
+    use crate::status::board::{Board, Polled};
+    use crate::status::snapshot::{Clock, Profile, take};
+
+    #[test]
+    fn the_worst_devices_come_first_and_the_rest_is_a_number_unless_all_are_asked_for() {
+        let board = Board::default();
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        for device in 0..10_000 {
+            let failing = [0, 4, 2][usize::from(device == 9_998) + 2 * usize::from(device == 9_999)];
+            let trouble = Trouble { since: now, cause: "no whole reply within 3s".to_owned() };
+            let troubles = if failing > 0 { vec![("unit 1".to_owned(), trouble)] } else { Vec::new() };
+            board.device(&format!("plc{device:04}")).write(|state| {
+                state.points = 4;
+                state.polled(Polled { readings: 4 - failing, failing, troubles, ..Polled::default() }, now);
+            });
+        }
+        let profile = Profile { agent_id: String::new(), hostname: String::new(), server: String::new(), started: now };
+        let clock = Clock { good: true, state: String::new() };
+        let snapshot = take(&profile, &board, &Books::default(), None, clock, now);
+        let text = render(&snapshot, false);
+        let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
+        assert!(
+            rows[0].starts_with("plc9998  down") && rows[0].ends_with("unit 1: no whole reply within 3s"),
+            "{text}"
+        );
+        assert!(rows[1].starts_with("plc9999  partly") && rows[2].starts_with("plc0000  up"), "{text}");
+        assert_eq!(rows[MOST_DEVICES], "… and 9980 devices more, none worse than up; --all shows them");
+        assert_eq!(rows.len(), MOST_DEVICES + 1);
+        assert!(text.contains("9999 of 10000 devices answer, 1 of them not everything; 40000 points"), "{text}");
+        assert_eq!(render(&snapshot, true).lines().filter(|line| line.starts_with("plc")).count(), 10_000);
+    }
+}
