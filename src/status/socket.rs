@@ -14,7 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
@@ -32,6 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As many are answered at once; one more, and the oldest is left, for it does not read.
 const MOST_CLIENTS: usize = 8;
+
+/// Whoever asks within this time of another gets the same snapshot: it takes work, and memory while it is read.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// The pause after a connection that could not be taken.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
@@ -115,6 +118,7 @@ async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
     // It is non-blocking, and the runtime has its driver: nothing that could be refused.
     let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
+    let (mut json, mut taken): (Arc<[u8]>, Option<Instant>) = (Arc::default(), None);
     let mut sample = tokio::time::interval(SAMPLE_EVERY);
     sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -136,8 +140,12 @@ async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
         {
             oldest.abort();
         }
-        let snapshot = lock(reporter).snapshot(clock::now());
-        let json = serde_json::to_vec(&snapshot).unwrap_or_default();
+        if taken.is_none_or(|taken| taken.elapsed() >= FRESH) {
+            let snapshot = lock(reporter).snapshot(clock::now());
+            json = serde_json::to_vec(&snapshot).unwrap_or_default().into();
+            taken = Some(Instant::now());
+        }
+        let json = Arc::clone(&json);
         let answer = async move { client.write_all(&json).await };
         // A client that is gone or slow is its own trouble.
         let answer = tokio::spawn(async move { tokio::time::timeout(PATIENCE, answer).await.is_ok() });
