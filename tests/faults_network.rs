@@ -15,14 +15,24 @@ mod support;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use pattoo_agent_modbustcpd::actors::delivery::{Delivery, Destination, Doorway};
+use pattoo_agent_modbustcpd::actors::spooler::{self, SpoolThread};
+use pattoo_agent_modbustcpd::actors::timekeeper::Timekeeper;
+use pattoo_agent_modbustcpd::pattoo::post::{Poster, Timeouts};
+use pattoo_agent_modbustcpd::reading::Timestamp;
+use pattoo_agent_modbustcpd::spool::{Limits, Spool};
+use pattoo_agent_modbustcpd::timeline::{BUILT, Timeline};
 use socket2::SockRef;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::judge;
 use support::proxy::{Proxy, Route};
+use support::python;
 use support::server::{Mode, Server};
 
 /// Set for the second run of a test, the one in a namespace.
@@ -297,4 +307,67 @@ fn of_two_servers_the_second_is(stale: &Mode) {
         server.database().assert_sound();
     }
     assert_eq!(servers[1].row_count() > 0, *stale == Mode::Ok, "{stale:?}");
+}
+
+/// Delivers `batches` of `readings` each as the agent does, but with a second for each post, until all of it is
+/// there; returns how many posts that took.
+fn delivered(server: &Server, batches: u64, readings: usize) -> usize {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let cache = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(cache.path(), ID, spooler::check, Limits::default()).unwrap();
+    for at in (1_780_000_000_000..).step_by(1_000).take(usize::try_from(batches).unwrap()) {
+        let keys: Vec<String> = (30_001..).take(readings).map(|number| format!("input_register_{number}")).collect();
+        let rows: Vec<_> = keys.iter().map(|key| ("10.0.0.1", key.as_str(), 7.0)).collect();
+        spool.append(Timestamp::from_millis(at), &python::body(ID, at, &rows), readings).unwrap();
+    }
+    let spool = SpoolThread::start(spool, Arc::default()).unwrap();
+    let id = ID.parse().unwrap();
+    let second = Duration::from_secs(1);
+    let poster = Poster::new(&server.address().ip().to_string(), server.address().port(), &id).unwrap();
+    let poster = poster.with_timeouts(Timeouts { connect: second, total: second });
+    let to = Destination { poster, id, posted: Timestamp::default(), patience: Duration::from_secs(3_600) };
+    let timekeeper = Timekeeper::new(Timeline::new(BUILT, Timestamp::default()));
+    let delivery = Delivery::new(to, spool, timekeeper, Arc::default(), Rc::<Doorway>::default());
+    let all = usize::try_from(batches).unwrap() * readings;
+    actix_rt::System::new().block_on(async {
+        let arrived = async {
+            while server.row_count() < all {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            gone = delivery.run() => panic!("{gone}"),
+            arrived = tokio::time::timeout(support::PATIENCE, arrived) => arrived.expect("everything to arrive"),
+        }
+    });
+    // What was given up may still have been on its way, and be in the database before its parts.
+    let database = server.database();
+    assert!(database.late().is_empty() && database.deaths().is_empty() && database.invalid().is_empty());
+    server.post_count()
+}
+
+#[test]
+fn on_a_slow_line_posts_become_as_small_as_it_takes() {
+    in_a_network_of_its_own("on_a_slow_line_posts_become_as_small_as_it_takes", || {
+        let server = Server::start();
+        ip(&["link", "set", "lo", "mtu", "1500"]);
+        let slow = ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", "320kbit", "burst", "4kb", "latency", "100ms"];
+        assert!(Command::new("tc").args(slow).status().unwrap().success());
+        // What a sender has given up must not arrive from the buffers of the kernel all the same.
+        std::fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 4096 8192").unwrap();
+        // As a whole it takes some seconds, and it has one.
+        let posts = delivered(&server, 40, 40);
+        assert!(posts > 1, "{posts}");
+    });
+}
+
+#[test]
+fn where_no_large_packet_gets_through_posts_become_as_small_as_it_takes() {
+    in_a_network_of_its_own("where_no_large_packet_gets_through_posts_become_as_small_as_it_takes", || {
+        let server = Server::start();
+        ip(&["link", "set", "lo", "mtu", "1500"]);
+        rules(&[&format!("tcp dport {} meta length > 1280 drop", server.address().port())]);
+        let posts = delivered(&server, 2, 5);
+        assert_eq!(posts, 10, "one for each reading");
+    });
 }

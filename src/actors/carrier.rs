@@ -2,7 +2,8 @@
 //! since boot and a random number, it says how much, or how long to wait.
 //!
 //! How many bytes go into one post adapts to the way: halved when a post is refused as too large or is not
-//! through in time, doubled when one is delivered.
+//! through in time, down to a single reading (there are ways on which no large packet gets through), and an
+//! eighth more when one is delivered.
 //!
 //! Nothing is dropped for being refused. After the patience given at the start the oldest batch is posted alone,
 //! then apart; what is then refused while its siblings are taken is condemned ([`Parts`](crate::pattoo::parts)).
@@ -17,9 +18,6 @@ use crate::spool::Name;
 
 /// The most bytes of stored batches that are merged into one post.
 const MOST_BYTES: usize = 1 << 20;
-
-/// Nothing smaller is cut for being late: a server that hangs is not helped by it.
-const LEAST_BYTES: usize = 4 << 10;
 
 /// The most batches that are merged into one post.
 const MOST_BATCHES: usize = 2_000;
@@ -84,6 +82,12 @@ impl Carrier {
         self.refused_since = None;
     }
 
+    /// Makes the next part smaller if a post of `bytes` is more than is likely to get through; `false` when it is to
+    /// be tried as it is.
+    pub fn cut(&self, bytes: usize, consignment: &mut Consignment) -> bool {
+        bytes > self.limit.bytes && consignment.parts().too_large()
+    }
+
     /// A post was delivered.
     pub fn delivered(&mut self, now: Duration) {
         self.accepted = Some(now);
@@ -123,7 +127,7 @@ impl Carrier {
                 return Next::Post { pause: Duration::ZERO, failed: false };
             }
         }
-        if error.is_late() && bytes > LEAST_BYTES {
+        if error.is_late() {
             self.limit.late(bytes);
             consignment.parts().too_large();
         }
@@ -154,11 +158,11 @@ impl Carrier {
 
 impl Limit {
     fn delivered(&mut self) {
-        self.bytes = self.bytes.saturating_mul(2).min(self.ceiling);
+        self.bytes = (self.bytes + self.bytes / 8 + 256).min(self.ceiling);
     }
 
     fn late(&mut self, bytes: usize) {
-        self.bytes = (bytes / 2).max(LEAST_BYTES).min(self.ceiling);
+        self.bytes = (bytes / 2).clamp(1, self.ceiling);
     }
 
     fn too_large(&mut self, bytes: usize) {

@@ -174,6 +174,9 @@ impl Delivery {
         let mut aside = self.set_aside(oldest, consignment.unsound()).await?;
         self.carrier.begin();
         while let Some(post) = consignment.next(self.to.posted) {
+            if self.carrier.cut(post.body.len(), &mut consignment) {
+                continue;
+            }
             if !self.is_due(post.at).await {
                 continue;
             }
