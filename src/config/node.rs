@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
 
@@ -30,9 +31,14 @@ pub enum Node {
 }
 
 impl Node {
-    /// The value as a person would point at it, cut to a readable length.
+    /// The value as a person would point at it, cut to a readable length and without a password.
     pub fn shown(&self) -> String {
         match self {
+            Self::Text(text) if password(text).is_some() => {
+                let mut text = text.clone();
+                text.replace_range(password(&text).unwrap_or_default(), "…");
+                Self::Text(text).shown()
+            }
             Self::Null => "nothing".to_owned(),
             Self::Bool(value) => format!("{value}, a boolean"),
             Self::Integer(value) => value.to_string(),
@@ -46,6 +52,14 @@ impl Node {
             Self::Tagged(tag) => format!("a value with the tag {tag}"),
         }
     }
+}
+
+/// Where the password is in a text like `http://user:password@host`; what is put on a log stays there.
+fn password(text: &str) -> Option<Range<usize>> {
+    let end = text.rfind('@')?;
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    let colon = start + text.get(start..end)?.find(':')?;
+    Some(colon + 1..end).filter(|password| &text[password.clone()] != "…")
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -240,5 +254,25 @@ impl<'de> Visitor<'de> for Seek<'_> {
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         self.reached.set(true);
         Err(A::Error::custom("here"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_without_its_password() {
+        let cases = [
+            ("http://me:secret@host:20201/x", "\"http://me:…@host:20201/x\""),
+            ("me:sec:ret@host", "\"me:…@host\""),
+            ("me:p@ss@host", "\"me:…@host\""),
+            ("me@host:502", "\"me@host:502\""),
+            ("a@b://c:d", "\"a@b://c:d\""),
+            ("[2001:db8::7]:502", "\"[2001:db8::7]:502\""),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(Node::Text(text.to_owned()).shown(), shown);
+        }
     }
 }

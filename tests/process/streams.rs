@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
@@ -120,4 +120,51 @@ fn a_server_that_refuses_everything_gets_a_few_lines_and_not_one_per_post() {
     agent.stop();
     let lines = logged(&home).lines().filter(|line| line.contains("cannot connect")).count();
     assert!((1..=2).contains(&lines), "{}", logged(&home));
+}
+
+#[test]
+fn no_secret_gets_into_the_log_the_command_line_or_a_file() {
+    const SECRET: &str = "canary-5f1c";
+    let (device, server) = (Device::counting(27), Server::start());
+    let mut home = home_with(&server, &device);
+    let point = home.path().join("etc/fail_point");
+    home.set_variable("PATTOO_FAIL_POINT", point.to_str().unwrap());
+    home.set_variable("http_proxy", &format!("http://me:{SECRET}@127.0.0.1:1"));
+    home.set_variable("PASSWORD", SECRET);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    device.set(DeviceMode::Exception(4));
+    fs::write(&point, "device").unwrap();
+    agent.until("a panic", || logged(&home).contains("panic at"));
+    server.set(super::support::server::Mode::Status(500));
+    let file = home.config_dir().join("pattoo.yaml");
+    let (yaml, address) = (fs::read_to_string(&file).unwrap(), format!("ip_address: {}", server.address().ip()));
+    fs::write(&file, yaml.replace(&address, &format!("ip_address: 'http://me:{SECRET}@host'"))).unwrap();
+    let pid = home.pid().unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    agent.until("a word about the configuration", || logged(&home).contains("http://me:…@host"));
+    let command_line = fs::read_to_string(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap();
+    agent.stop();
+    let config_dir = home.config_dir();
+    let check = home.output(&["check", "--config_dir", config_dir.to_str().unwrap()]);
+    assert!(check.stderr.contains("me:…@host"), "{}", check.stderr);
+    let mut texts = vec![command_line, agent.log(), check.stdout, check.stderr, home.output(&["--help"]).stdout];
+    collect(home.path(), &config_dir, &mut texts);
+    assert!(texts.len() > 10, "{}", texts.len());
+    for text in texts {
+        // Nor the cookie of the server.
+        assert!(!text.contains(SECRET) && !text.contains("session=abc"), "{text}");
+    }
+}
+
+/// What every file below `directory` holds, but for those in `except`.
+fn collect(directory: &Path, except: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path != except {
+            collect(&path, except, texts);
+        } else if path.is_file() {
+            texts.push(String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned());
+        }
+    }
 }
