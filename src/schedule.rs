@@ -228,6 +228,18 @@ mod tests {
         assert_eq!(schedule.due, Some(ms(5_000)));
     }
 
+    #[test]
+    fn c11_after_eight_hours_of_sleep_one_poll_comes_at_once_and_the_next_on_the_grid() {
+        let (mut schedule, anchor) = each_second();
+        schedule.begin(ms(1_000));
+        schedule.finish(ms(1_050), anchor);
+        let woken = ms(8 * 3_600_000 + 1_300);
+        assert_eq!(schedule.wait(woken), Duration::ZERO);
+        schedule.begin(woken);
+        assert_eq!(schedule.finish(woken + ms(50), anchor), 0, "what was slept through is no overrun");
+        assert_eq!(schedule.wait(woken + ms(50)), ms(650));
+    }
+
     /// The times since boot at which a schedule polls in ten minutes, by this wall clock.
     fn polls(interval: u64, wall: impl Fn(u64) -> u64) -> Vec<u64> {
         let look = |boot: u64| moment(wall(boot), boot);

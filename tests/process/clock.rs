@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode};
@@ -102,5 +103,27 @@ fn each_change_of_the_clock_is_one_line_that_says_what_becomes_of_readings() {
         let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
         assert!(lines.len() == 1 && lines[0].contains(then), "{lines:#?}");
     }
+    agent.stop();
+}
+
+#[test]
+fn polls_that_were_slept_through_are_not_made_up_for() {
+    let (device, server) = (Device::counting(82), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    agent.freeze();
+    // Twenty intervals.
+    std::thread::sleep(Duration::from_secs(2));
+    let (before, woken) = (device.request_count(), Instant::now());
+    agent.thaw();
+    agent.until("polls", || device.request_count() > before + 15);
+    let polls: Vec<_> = device.requests()[before..].iter().map(|request| request.at - woken).collect();
+    for (earlier, poll) in polls.iter().enumerate() {
+        let due = u128::try_from(earlier).unwrap();
+        assert!(due <= poll.as_millis() / 100 + 3, "a burst: {polls:?}");
+    }
+    everything_arrives(&mut agent, &device, &server);
+    assert!(!logged(&home).contains("clock"), "nor is it a step of the clock: {}", logged(&home));
     agent.stop();
 }
