@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::process::{Child, Command};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -224,4 +225,26 @@ fn a_pid_file_that_names_another_process_endangers_nobody() {
     stage.expect(&["--stop", "--force"], 0, "stopped");
     stage.expect(&["--status"], 3, "is stopped");
     assert!(bystander.0.try_wait().unwrap().is_none(), "the bystander lives");
+}
+
+#[test]
+fn whoever_started_it_may_be_killed_at_any_moment_and_the_status_is_right() {
+    let stage = Stage::new();
+    let directory = stage.home.config_dir();
+    for ms in [0, 2, 5, 10, 20, 40, 80, 160] {
+        let mut starting = stage.home.start(&["--start", "--config_dir", directory.to_str().unwrap()]);
+        // Not for a condition: any moment is one.
+        thread::sleep(Duration::from_millis(ms));
+        starting.sigkill_if_running();
+        let runs = |finished: &Finished| finished.stdout.starts_with("Daemon is running");
+        let first = stage.control(&["--status"]);
+        assert!([Some(0), Some(1), Some(3)].contains(&first.code), "{} {}", first.stdout, first.stderr);
+        assert_eq!(runs(&first), first.code != Some(3), "{}", first.stdout);
+        let arrived = stage.server.row_count();
+        assert_eq!(stage.control(&["--start"]).code, Some(0), "after {ms} ms");
+        until("readings", || stage.server.row_count() > arrived);
+        stage.expect(&["--status"], 0, "is running");
+        stage.expect(&["--stop"], 0, "stopped");
+        stage.expect(&["--status"], 3, "is stopped");
+    }
 }

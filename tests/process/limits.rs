@@ -271,6 +271,14 @@ fn nobody_of_the_same_user_reads_its_memory_and_no_other_user_stops_it() {
     }
     let pid_text = pid.as_raw_nonzero().to_string();
     assert!(!as_user("23456", &["sh", "-c", &format!("kill -KILL {pid_text}")]).status.success());
+    let socket = home.path().join("run/pattoo_agent_modbustcpd.sock");
+    let connect = "exit !IO::Socket::UNIX->new(Peer => $ARGV[0])";
+    let connects = |user: &str| {
+        as_user(user, &["perl", "-MIO::Socket::UNIX", "-e", connect, socket.to_str().unwrap()]).status.success()
+    };
+    // Its directory is the owner's and the group's; the socket is the owner's alone.
+    fs::set_permissions(home.path().join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(connects("12345") && !connects("23456"), "the status is its owner's to ask for");
     let rows = server.row_count();
     agent.until("readings that go on", || server.row_count() > rows + 4);
     kill_process(pid, Signal::TERM).unwrap();

@@ -244,6 +244,14 @@ impl Agent {
         assert_eq!(self.wait(PATIENCE), None, "killed by a signal");
     }
 
+    /// Kills it unless it has ended by itself.
+    pub fn sigkill_if_running(&mut self) {
+        if self.is_running() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+
     /// Whether it ends by itself within this time.
     pub fn ends_within(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
