@@ -189,7 +189,13 @@ impl Delivery {
                 Err(error) => {
                     let batches = (newest, names.len() == 1);
                     let (now, random) = (clock::boot(), fastrand::f64());
-                    match self.carrier.failed(&error, bytes, batches, &mut consignment, now, random) {
+                    let part = consignment.parts().next();
+                    let next = self.carrier.failed(&error, bytes, batches, &mut consignment, now, random);
+                    if error.is_late() && consignment.parts().next() != part {
+                        // The server may have it: another body of this stamp would take its place there.
+                        self.to.posted = self.to.posted.max(post.at);
+                    }
+                    match next {
                         Next::Post { pause, failed } => {
                             if failed {
                                 self.tell_refused(&error, pause);
