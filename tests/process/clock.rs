@@ -36,6 +36,7 @@ impl Clock {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
             ("DONT_FAKE_MONOTONIC", "1"),
             ("NO_FAKE_STAT", "1"),
+            ("FAKETIME_DISABLE_SHM", "1"),
         ] {
             home.set_variable(name, value);
         }
