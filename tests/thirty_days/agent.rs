@@ -114,7 +114,7 @@ impl Agent {
         for device in &mut self.devices {
             let (polls, polled) = (device.polls, device.polled);
             let due = if device.due == NEVER { NEVER } else { world.now };
-            *device = Device { polls, polled, due, ..Device::new(&device.target) };
+            *device = Device { polls, due, polled, ..Device::new(&device.target) };
         }
         // The directory has one owner at a time.
         drop(self.life);

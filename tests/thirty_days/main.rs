@@ -88,8 +88,8 @@ fn month(seed: u64) {
         let calm = matches!(outage.weather, Weather::Down | Weather::Hanging | Weather::Refusing | Weather::Busy);
         assert!(!calm || *contacts <= most, "seed {seed}: {contacts} contacts, {outage:?}");
         let brief = outage.lasts.min((DAYS * DAY).saturating_sub(outage.from)) < 2 * INTERVAL + 2 * MINUTE;
-        let must = outage.weather == Weather::Well && !brief && world.has_new_batches_in(outage);
-        assert!(!must || *contacts > 0, "seed {seed}: nothing was delivered in {outage:?}");
+        let expected = outage.weather == Weather::Well && !brief && world.has_new_batches_in(outage);
+        assert!(!expected || *contacts > 0, "seed {seed}: nothing was delivered in {outage:?}");
     }
     assert!(server.largest <= 1 << 20, "a post of {} bytes", server.largest);
 }
