@@ -11,6 +11,7 @@ pub struct Cli {
     /// Directory of the configuration files.
     #[arg(
         help = "Directory with pattoo.yaml and pattoo_agent_modbustcpd.yaml",
+        short = 'f',
         long = "config_dir",
         visible_alias = "config-dir",
         value_name = "DIR",
@@ -78,12 +79,51 @@ pub enum Format {
 }
 
 /// The subcommands.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Poll and deliver in the foreground until SIGTERM or SIGINT (containers, systemd)
     Run,
     /// Validate the configuration without a network and print what will be polled
     Check,
+    /// Ask for the configuration and write it
+    Configure(Configure),
+    /// Install the systemd service; neither enables nor starts it
+    Install(Install),
+    /// Remove the systemd service; configuration, readings and agent id stay
+    Uninstall(Place),
+}
+
+/// How to configure.
+#[derive(Debug, Clone, Args)]
+pub struct Configure {
+    /// Ask nothing: take the values of files that exist, and defaults
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// How to install.
+#[derive(Debug, Clone, Args)]
+pub struct Install {
+    /// User who runs the agent
+    #[arg(short, long, visible_alias = "user")]
+    pub username: String,
+    /// Group of that user
+    #[arg(short, long)]
+    pub group: String,
+    /// Where to.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where to install, and whether to.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Install into the image below DIR, running no command
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 const EXIT_CODES: &str = "\

@@ -10,6 +10,7 @@
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
+//! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
@@ -40,6 +41,7 @@ pub mod phrase;
 pub mod reading;
 pub mod resolve;
 pub mod schedule;
+pub mod setup;
 pub mod spool;
 pub mod status;
 pub mod tally;

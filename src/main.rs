@@ -4,6 +4,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use pattoo_agent_modbustcpd::cli::{Cli, Command, Control};
 use pattoo_agent_modbustcpd::daemon::{self, control};
+use pattoo_agent_modbustcpd::setup::{configure, install};
 
 const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, --restart or --status";
 
@@ -16,6 +17,9 @@ fn main() {
         }
         (Some(Command::Run), _) => daemon::run::run(directory),
         (Some(Command::Check), _) => daemon::check::check(directory),
+        (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
+        (Some(Command::Install(how)), _) => install::install(directory, &how),
+        (Some(Command::Uninstall(place)), _) => install::uninstall(&place),
         (None, Control { start: true, .. }) => control::start(directory),
         (None, Control { stop: true, .. }) => control::stop(directory, cli.force),
         (None, Control { restart: true, .. }) => control::restart(directory, cli.force),

@@ -9,6 +9,7 @@
 //! file, line, column, what was found and what is allowed. [`render`] tells people what will be polled.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,7 +145,15 @@ pub struct Loaded {
 /// # Errors
 /// With every fault of every file.
 pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
-    let mut report = Report::default();
+    load_for(directory, std::env::var_os("HOME"))
+}
+
+/// Reads the configuration files in `directory` as a user with this home directory will.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, ConfigError> {
+    let mut report = Report { home, ..Report::default() };
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
@@ -202,7 +211,7 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// With every fault of the file that says it.
 pub fn system_daemon_directory(directory: &Path) -> Result<PathBuf, ConfigError> {
-    let mut report = Report::default();
+    let mut report = Report { home: std::env::var_os("HOME"), ..Report::default() };
     let file = required(directory, SHARED_FILE, &mut report);
     let found = file.and_then(|file| shared::system_daemon_directory(&file, &mut report));
     found.ok_or(ConfigError { faults: report.faults })

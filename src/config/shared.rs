@@ -144,7 +144,7 @@ fn directory(value: &View<'_>, report: &mut Report) -> Option<PathBuf> {
         }
         return std::path::absolute(text).ok();
     };
-    let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) else {
+    let Some(home) = report.home.as_ref().filter(|home| !home.is_empty()) else {
         report.faults.push(value.fault(format!("found \"{text}\", but HOME is not set; write the whole path")));
         return None;
     };

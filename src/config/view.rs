@@ -1,6 +1,7 @@
 //! A node together with the way to it, and the report that its faults go into.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 
 use super::fault::{Fault, did_you_mean};
 use super::node::{Node, Route, Step};
@@ -14,6 +15,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What a person should know.
     pub warnings: Vec<Fault>,
+    /// What `~` stands for.
+    pub home: Option<OsString>,
 }
 
 /// One node of one file.

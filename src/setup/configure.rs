@@ -1,0 +1,6 @@
+//! stub
+use std::path::Path;
+use crate::daemon::exit::Exit;
+/// stub
+#[must_use]
+pub fn configure(_: &Path, _: bool) -> Exit { Exit::Failure }

@@ -1,0 +1,118 @@
+//! The systemd service, rendered from `setup/systemd/pattoo_agent_modbustcpd.service`. Pure.
+//!
+//! The template holds everything that is the same for all; filled in are the program, the configuration, who
+//! runs it, and the directories that it may write to. All else is read-only for it, and home directories are
+//! hidden but for those of its directories that lie in one.
+
+use std::path::{Path, PathBuf};
+
+const TEMPLATE: &str = include_str!("../../setup/systemd/pattoo_agent_modbustcpd.service");
+
+/// Hidden by `ProtectHome=`.
+const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
+
+/// What differs between installations.
+#[derive(Debug, Clone)]
+pub struct Service<'a> {
+    /// The program.
+    pub binary: &'a Path,
+    /// The directory with the configuration.
+    pub config_dir: &'a Path,
+    /// Who runs it.
+    pub username: &'a str,
+    /// As which group.
+    pub group: &'a str,
+    /// What it writes to.
+    pub directories: &'a [PathBuf],
+}
+
+/// The unit file.
+#[must_use]
+pub fn render(service: &Service<'_>) -> String {
+    let mut lines = Vec::new();
+    for directory in service.directories {
+        lines.push(match runtime_name(directory) {
+            // Gone at each boot: made by systemd, and left alone at a stop because others may use it too.
+            Some(name) => format!(
+                "RuntimeDirectory={}\nRuntimeDirectoryMode=0750\nRuntimeDirectoryPreserve=yes",
+                name.replace('%', "%%")
+            ),
+            None if is_hidden(directory) => format!("BindPaths={}", quoted(directory).replace(':', "\\:")),
+            None => format!("ReadWritePaths={}", quoted(directory)),
+        });
+    }
+    if is_hidden(service.config_dir) {
+        lines.push(format!("BindReadOnlyPaths={}", quoted(service.config_dir).replace(':', "\\:")));
+    }
+    let environment = quoted(Path::new(&format!("PATTOO_CONFIGDIR={}", service.config_dir.display())));
+    TEMPLATE
+        .replace("@ENVIRONMENT@", &environment)
+        .replace("@BINARY@", &quoted(service.binary).replace('$', "$$"))
+        .replace("@USERNAME@", &service.username.replace('%', "%%"))
+        .replace("@GROUP@", &service.group.replace('%', "%%"))
+        .replace("@DIRECTORIES@", &lines.join("\n"))
+}
+
+/// The name of a directory that is gone at each boot, below `/run`.
+#[must_use]
+pub fn runtime_name(directory: &Path) -> Option<&str> {
+    let name = directory.strip_prefix("/run").or_else(|_| directory.strip_prefix("/var/run")).ok()?.to_str()?;
+    (!name.is_empty() && !name.starts_with("user/") && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// Whether a service without home directories does not see it.
+#[must_use]
+pub fn is_hidden(path: &Path) -> bool {
+    HIDDEN.iter().any(|hidden| path.starts_with(hidden))
+}
+
+/// As systemd reads it back: one word, no specifiers.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    if text.contains(|c: char| c.is_whitespace() || "\\\"';#".contains(c)) { format!("\"{text}\"") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(config_dir: &str, directories: &[&str]) -> String {
+        let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
+        render(&Service {
+            binary: Path::new("/usr/local/bin/pattoo_agent_modbustcpd"),
+            config_dir: Path::new(config_dir),
+            username: "pattoo",
+            group: "pattoo",
+            directories: &directories,
+        })
+    }
+
+    #[test]
+    fn each_directory_gets_the_least_that_makes_it_writable() {
+        let unit = unit("/etc/pattoo", &["/var/lib/pattoo/cache", "/home/me/pattoo log", "/var/run/pattoo"]);
+        for line in [
+            "ReadWritePaths=/var/lib/pattoo/cache",
+            "BindPaths=\"/home/me/pattoo log\"",
+            "RuntimeDirectory=pattoo",
+            "Environment=PATTOO_CONFIGDIR=/etc/pattoo",
+            "ExecStart=/usr/local/bin/pattoo_agent_modbustcpd run",
+        ] {
+            assert!(unit.lines().any(|found| found == line), "{line} in {unit}");
+        }
+        assert!(!unit.contains("BindReadOnlyPaths"), "{unit}");
+    }
+
+    #[test]
+    fn a_configuration_in_a_home_is_shown_and_a_percent_sign_is_none_of_systemds() {
+        let unit = unit("/home/me/100% pattoo", &[]);
+        assert!(unit.contains("BindReadOnlyPaths=\"/home/me/100%% pattoo\""), "{unit}");
+        assert!(unit.contains("Environment=\"PATTOO_CONFIGDIR=/home/me/100%% pattoo\""), "{unit}");
+    }
+
+    #[test]
+    fn nothing_is_left_to_fill_in() {
+        let unit = unit("/etc/pattoo", &["/var/lib/pattoo"]);
+        let left = unit.split_whitespace().find(|word| word.matches('@').count() > 1);
+        assert_eq!(left, None);
+    }
+}
