@@ -72,6 +72,12 @@ pub fn boot() -> Duration {
     clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
+/// The time since boot without suspension, as service managers compare it.
+#[must_use]
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::Monotonic).try_into().unwrap_or_default()
+}
+
 /// Which boot of which machine this is, as 32 hex digits; `None` when the system does not tell.
 #[must_use]
 pub fn boot_id() -> Option<String> {

@@ -11,7 +11,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::poster::{Kept, Store};
-use super::supervisor::{ExitGuard, Stop};
+use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
@@ -125,6 +125,14 @@ impl Handler<Submit> for AggregatorActor {
         if self.flush.is_none() && self.batcher.is_open() {
             self.flush = Some(ctx.run_later(self.flush_interval, Self::flush));
         }
+    }
+}
+
+impl Handler<Pulse> for AggregatorActor {
+    type Result = bool;
+
+    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+        true
     }
 }
 

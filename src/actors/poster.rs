@@ -12,7 +12,7 @@ use actix::prelude::*;
 
 use super::delivery::{Delivery, Destination, Doorway};
 use super::spooler::{SpoolGone, SpoolThread};
-use super::supervisor::{ExitGuard, Stop};
+use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::clock;
@@ -156,6 +156,14 @@ impl PosterActor {
             self.evicted
         );
         (self.evicted, self.evicted_told) = (0, Some(now));
+    }
+}
+
+impl Handler<Pulse> for PosterActor {
+    type Result = bool;
+
+    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+        true
     }
 }
 

@@ -30,6 +30,13 @@ use crate::status::board::Board;
 #[rtype(result = "()")]
 pub struct Stop;
 
+/// Whether readings can get from the devices to the disk, from whoever keeps the watchdog quiet. To the
+/// supervisor: the reply is true once the aggregator and the poster have served a message too; to those: they do.
+/// No reply at all means that one of them hangs.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "bool")]
+pub struct Pulse;
+
 /// An actor is gone, from its [`ExitGuard`].
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -240,6 +247,18 @@ impl Handler<Exited> for SupervisorActor {
                 self.end(Ending::Failed);
             }
         }
+    }
+}
+
+impl Handler<Pulse> for SupervisorActor {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+        let flow = self.flow.as_ref().map(|flow| (flow.aggregator.clone(), flow.poster.clone()));
+        Box::pin(async move {
+            let Some((aggregator, poster)) = flow else { return false };
+            matches!((aggregator.send(Pulse).await, poster.send(Pulse).await), (Ok(true), Ok(true)))
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::spool::Limits;
 
 mod agent;
 mod cache;
+pub mod draft;
 mod fault;
 mod node;
 pub mod render;

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::iter::successors;
 use std::mem::ManuallyDrop;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
@@ -19,6 +20,7 @@ use super::assemble;
 use super::directory::{self, DirectoryError, Untrusted};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
+use super::notify::Manager;
 use super::ready;
 use super::room;
 use super::signals::{self, StopWish};
@@ -26,7 +28,7 @@ use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
 use crate::actors::device::DeviceSettings;
 use crate::actors::spooler::{self, SpoolThread};
-use crate::actors::supervisor::{Ending, Parts, Stop, SupervisorActor};
+use crate::actors::supervisor::{Ending, Parts, Pulse, Stop, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
@@ -288,8 +290,12 @@ impl From<SpoolError> for Refusal {
 
 /// From the first actor to the last.
 async fn live(parts: Parts, stop: StopWish) -> Exit {
+    let manager = Rc::new(Manager::from_environment());
+    let books = Arc::clone(&parts.books);
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
+    manager.ready(&books.to_string());
+    actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), books));
     if let Err(error) = ready::announce() {
         tracing::warn!(cause = %error, "cannot let go of the terminal");
     }
@@ -297,6 +303,7 @@ async fn live(parts: Parts, stop: StopWish) -> Exit {
         ending = &mut ended => ending,
         signal = stop.asked() => {
             tracing::info!("{signal}; stopping: no more polls, what is in memory goes to disk");
+            manager.stopping();
             supervisor.do_send(Stop);
             ended.await
         }
@@ -304,6 +311,17 @@ async fn live(parts: Parts, stop: StopWish) -> Exit {
     match ending {
         Ok(Ending::Done) => Exit::Done,
         Ok(Ending::Failed) | Err(_) => Exit::Failure,
+    }
+}
+
+/// Tells the service manager of progress as long as there is any.
+async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, books: Arc<Books>) {
+    while manager.listens() {
+        actix_rt::time::sleep(manager.beat()).await;
+        // An actor that hangs never answers, and the manager hears nothing more.
+        if supervisor.send(Pulse).await.is_ok_and(|alive| alive) {
+            manager.alive(&books.to_string());
+        }
     }
 }
 

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_its_whole_name_only() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\npattoo2:x:7:7::/two:\npattoo:x:990:991:a b:/var/lib/pattoo:/bin/false\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\npattoo2:x:7:7::/two:\npattoo:x:990:991:a b:/var/lib/pattoo:/bin/false\n";
         assert_eq!(user(passwd, "pattoo"), Some((990, PathBuf::from("/var/lib/pattoo"))));
         assert_eq!(user(passwd, "patto"), None);
         assert_eq!(number("adm:x:4:pattoo\npattoo:x:991:\n", "pattoo"), Some(991));

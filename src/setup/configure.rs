@@ -1,6 +1,251 @@
-//! stub
-use std::path::Path;
+//! `configure`: questions with the current values offered, then both configuration files.
+//!
+//! `pattoo.yaml` is shared: sections and keys that are not asked for stay as they are. A file of what to poll
+//! that exists is never touched, its first group is asked for only when there is none. The new files are
+//! checked as the agent will check them and shown before they are written; what they replace is kept beside
+//! them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
+//! `--yes` asks nothing.
+
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use dialoguer::Input;
+use rustix::process::geteuid;
+use thiserror::Error;
+
+use crate::config::draft::Draft;
+use crate::config::{self, AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;
-/// stub
+use crate::phrase::Chain;
+
+/// Why nothing was written.
+#[derive(Debug, Error)]
+enum ConfigureError {
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is no mapping of sections; correct it or move it away", .0.display())]
+    NotYaml(PathBuf),
+    #[error("the answers ended before the questions; --yes takes all that is offered")]
+    NoAnswer(#[source] io::Error),
+    #[error("nothing is written: the configuration would be wrong\n{0}")]
+    Wrong(String),
+}
+
+impl ConfigureError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Wrong(_) | Self::NotYaml(_) => Exit::BadConfiguration,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permissions,
+            Self::Io { .. } | Self::NoAnswer(_) => Exit::Failure,
+        }
+    }
+}
+
+/// A key of `pattoo.yaml` and what is offered for it.
+#[derive(Debug, PartialEq, Eq)]
+struct Question {
+    section: &'static str,
+    key: &'static str,
+    offered: String,
+}
+
+/// What `pattoo.yaml` needs, with what it says now, or else with what suffices.
+fn questions(draft: &Draft, root: bool) -> Vec<Question> {
+    let data = |name| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
+    let run = if root { "/run/pattoo".to_owned() } else { data("run") };
+    let log = if root { "/var/log/pattoo".to_owned() } else { data("log") };
+    let defaults = [
+        ("pattoo_agent_api", "ip_address", "127.0.0.1".to_owned()),
+        ("pattoo_agent_api", "ip_bind_port", "20201".to_owned()),
+        ("pattoo", "log_level", "info".to_owned()),
+        ("pattoo", "log_directory", log),
+        ("pattoo", "cache_directory", data("cache")),
+        ("pattoo", "daemon_directory", data("daemon")),
+        ("pattoo", "system_daemon_directory", run),
+    ];
+    let offer = |(section, key, default)| {
+        let offered = draft.get(section, key).unwrap_or(default);
+        Question { section, key, offered }
+    };
+    defaults.into_iter().map(offer).collect()
+}
+
+/// The first polling group, as YAML flow: what a person types between commas is what the file says.
+fn first_group(interval: &str, devices: &str, unit: &str, input: &str, holding: &str) -> String {
+    let quoted = |list: &str| -> Vec<String> { words(list).map(|word| format!("{word:?}")).collect() };
+    let mut registers = String::new();
+    for (key, list) in [("input_registers", input), ("holding_registers", holding)] {
+        let list: Vec<&str> = words(list).collect();
+        if !list.is_empty() {
+            registers.extend(["    ", key, ": [", &list.join(", "), "]\n"]);
+        }
+    }
+    format!(
+        "polling_interval: {interval}\npolling_groups:\n  - group_name: group 1\n    ip_devices: [{}]\n    unit: {unit}\n{registers}",
+        quoted(devices).join(", ")
+    )
+}
+
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ']).filter(|word| !word.is_empty())
+}
+
+/// Asks, shows, writes.
 #[must_use]
-pub fn configure(_: &Path, _: bool) -> Exit { Exit::Failure }
+pub fn configure(config_dir: &Path, yes: bool) -> Exit {
+    match ask_and_write(config_dir, yes) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let told = match &error {
+                ConfigureError::Wrong(_) => error.to_string(),
+                other => Chain(other).to_string(),
+            };
+            writeln!(io::stderr(), "{told}").ok();
+            error.exit()
+        }
+    }
+}
+
+fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
+    let shared = config_dir.join(SHARED_FILE);
+    let old = existing(&shared)?;
+    let mut draft = match &old {
+        Some(text) => Draft::parse(text).ok_or_else(|| ConfigureError::NotYaml(shared.clone()))?,
+        None => Draft::default(),
+    };
+    let before = draft.clone();
+    say(&format!("Configuring {}.\n", shared.display()));
+    for Question { section, key, offered } in questions(&draft, geteuid().is_root()) {
+        let answer = ask(&format!("{section}: {key}"), &offered, yes)?;
+        draft.set(section, key, &answer);
+    }
+    let mut files = Vec::new();
+    if draft != before {
+        files.push((SHARED_FILE, draft.render()));
+    }
+    if existing(&config_dir.join(AGENT_FILE))?.is_none() {
+        say(&format!("\nConfiguring {AGENT_FILE}: the first group of devices, lists with commas.\n"));
+        let interval = ask("polling_interval (300, 10s, 5m)", "300", yes)?;
+        let devices = ask("ip_devices (host, or host:port)", "127.0.0.1:502", yes)?;
+        let unit = ask("unit", "0", yes)?;
+        let input = ask("input_registers (30001 ...; - for none)", "30001", yes)?;
+        let holding = ask("holding_registers (40001 ...; - for none)", "-", yes)?;
+        let none = |list: String| if list == "-" { String::new() } else { list };
+        files.push((AGENT_FILE, first_group(&interval, &devices, &unit, &none(input), &none(holding))));
+    }
+    if files.is_empty() {
+        say("\nNothing changes.\n");
+        return Ok(());
+    }
+    for (name, text) in &files {
+        say(&format!("\n# {}\n{text}", config_dir.join(name).display()));
+    }
+    check(config_dir, &files)?;
+    if !matches!(ask("\nWrite this? (yes, no)", "yes", yes)?.as_str(), "yes" | "y") {
+        say("Nothing is written.\n");
+        return Ok(());
+    }
+    for (name, text) in &files {
+        write(&config_dir.join(name), text)?;
+    }
+    let names: Vec<_> = files.iter().map(|(name, _)| format!("    {}", config_dir.join(name).display())).collect();
+    say(&format!(
+        "\nSuccessfully created configuration files:\n\n{}\n\nNext: pattoo_agent_modbustcpd check --config_dir {}\n",
+        names.join("\n"),
+        config_dir.display()
+    ));
+    Ok(())
+}
+
+/// As the agent will, from a directory where nobody looks for them.
+fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<(), ConfigureError> {
+    let io = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| ConfigureError::Io { action, path, source }
+    };
+    let trial = config_dir.join(format!(".configure-{}", std::process::id()));
+    fs::create_dir_all(&trial).map_err(io("make", &trial))?;
+    let put = |name: &str| match files.iter().find(|(of, _)| *of == name) {
+        Some((_, text)) => fs::write(trial.join(name), text),
+        None if config_dir.join(name).exists() => fs::copy(config_dir.join(name), trial.join(name)).map(drop),
+        None => Ok(()),
+    };
+    let put = [SHARED_FILE, config::SHARED_AGENT_FILE, AGENT_FILE].into_iter().try_for_each(put);
+    let loaded = config::load(&trial);
+    // Whatever came of it, nothing of the trial stays.
+    fs::remove_dir_all(&trial).ok();
+    put.map_err(io("write to", &trial))?;
+    // The places in its messages are those where the files will be.
+    let placed = |text: String| text.replace(&*trial.to_string_lossy(), &config_dir.to_string_lossy());
+    let loaded = loaded.map_err(|error| ConfigureError::Wrong(placed(error.to_string())))?;
+    for warning in &loaded.warnings {
+        say(&format!("warning: {}\n", placed(warning.to_string())));
+    }
+    Ok(())
+}
+
+fn existing(path: &Path) -> Result<Option<String>, ConfigureError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigureError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), ConfigureError> {
+    let new = path.with_extension("yaml.new");
+    let written = || {
+        fs::write(&new, text)?;
+        if path.exists() {
+            fs::set_permissions(&new, fs::metadata(path)?.permissions())?;
+            fs::copy(path, path.with_extension("yaml.bak"))?;
+        }
+        fs::rename(&new, path)
+    };
+    written().map_err(|source| ConfigureError::Io { action: "write", path: path.to_owned(), source })
+}
+
+fn ask(what: &str, offered: &str, yes: bool) -> Result<String, ConfigureError> {
+    if yes {
+        return Ok(offered.to_owned());
+    }
+    if io::stdin().is_terminal() {
+        let input = Input::<String>::new().with_prompt(what).default(offered.to_owned());
+        return input.interact_text().map_err(|error| ConfigureError::NoAnswer(error.into()));
+    }
+    say(&format!("{what} [{offered}]: "));
+    let mut line = String::new();
+    match io::stdin().lock().read_line(&mut line) {
+        Ok(0) => Err(ConfigureError::NoAnswer(io::ErrorKind::UnexpectedEof.into())),
+        Ok(_) if line.trim().is_empty() => Ok(offered.to_owned()),
+        Ok(_) => Ok(line.trim().to_owned()),
+        Err(error) => Err(ConfigureError::NoAnswer(error)),
+    }
+}
+
+fn say(text: &str) {
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_file_says_is_offered_and_defaults_for_the_rest() {
+        let draft = Draft::parse("pattoo_agent_api: {ip_address: server.example.net}").unwrap();
+        let offered: Vec<_> = questions(&draft, true).into_iter().map(|question| question.offered).collect();
+        assert_eq!(offered[..3], ["server.example.net", "20201", "info"]);
+        assert!(offered[3..].iter().all(|directory| directory.starts_with('/')), "{offered:?}");
+    }
+
+    #[test]
+    fn lists_are_taken_with_commas_or_spaces() {
+        let text = first_group("10s", "plc:1502, [2001:db8::7]:502", "1", "30001 30002", "");
+        let expected = "polling_interval: 10s\npolling_groups:\n  - group_name: group 1\n    \
+                        ip_devices: [\"plc:1502\", \"[2001:db8::7]:502\"]\n    unit: 1\n    input_registers: [30001, 30002]\n";
+        assert_eq!(text, expected);
+    }
+}

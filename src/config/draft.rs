@@ -1,0 +1,60 @@
+//! A configuration file about to be written: what stands in it already stays, keys are set in its sections.
+//! Comments of the old file do not survive; whoever writes keeps the old file beside the new one.
+
+use serde_yaml::{Mapping, Value};
+
+/// Sections of keys and values, all else carried along.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft(Mapping);
+
+impl Draft {
+    /// What stands in a file; nothing when it is no mapping.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_yaml::from_str(text).ok().map(Self)
+    }
+
+    /// The value of a key as a person would type it.
+    #[must_use]
+    pub fn get(&self, section: &str, key: &str) -> Option<String> {
+        match self.0.get(section)?.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Sets a key; a whole number stays one.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) {
+        let value = value.parse::<u64>().map_or_else(|_| Value::from(value), Value::from);
+        let section = self.0.entry(Value::from(section)).or_insert_with(|| Value::from(Mapping::new()));
+        if !section.is_mapping() {
+            *section = Value::from(Mapping::new());
+        }
+        if let Some(section) = section.as_mapping_mut() {
+            section.insert(Value::from(key), value);
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn render(&self) -> String {
+        serde_yaml::to_string(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_stays() {
+        let mut draft = Draft::parse("pattoo: {log_level: debug}\npattoo_web_api: {ip_bind_port: 20202}\n").unwrap();
+        assert_eq!(draft.get("pattoo", "log_level").as_deref(), Some("debug"));
+        draft.set("pattoo", "log_level", "info");
+        draft.set("pattoo_agent_api", "ip_bind_port", "20201");
+        let expected = "pattoo:\n  log_level: info\npattoo_web_api:\n  ip_bind_port: 20202\npattoo_agent_api:\n  ip_bind_port: 20201\n";
+        assert_eq!(draft.render(), expected);
+        assert_eq!(Draft::parse("- a list"), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! `configure` as scripts meet it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use support::agent::Home;
+
+fn home() -> Home {
+    Home::new("127.0.0.1:9".parse().unwrap())
+}
+
+/// Runs `configure` with these answers in a pipe.
+fn configure(home: &Home, directory: &str, answers: &str, more: &[&str]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"))
+        .args(["configure", "--config_dir", directory])
+        .args(more)
+        .env("HOME", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may end before it has read all.
+    child.stdin.take().unwrap().write_all(answers.as_bytes()).ok();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn without_questions_a_new_directory_gets_a_configuration_that_is_valid_and_a_second_time_changes_nothing() {
+    let home = home();
+    let directory = home.path().join("new/etc");
+    let directory = directory.to_str().unwrap();
+    let output = configure(&home, directory, "", &["--yes"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(home.output(&["check", "--config_dir", directory]).code, Some(0));
+    let before = fs::read_to_string(format!("{directory}/pattoo.yaml")).unwrap();
+    let again = configure(&home, directory, "", &["--yes"]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("Nothing changes"), "{again:?}");
+    assert_eq!(fs::read_to_string(format!("{directory}/pattoo.yaml")).unwrap(), before);
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 2, "nothing of the trial stays");
+}
+
+#[test]
+fn answers_come_line_by_line_what_is_not_asked_for_stays_and_the_old_file_is_kept() {
+    let home = home();
+    let directory = home.config_dir();
+    let shared = directory.join("pattoo.yaml");
+    let old = fs::read_to_string(&shared).unwrap() + "pattoo_web_api:\n  ip_bind_port: 20202\n";
+    fs::write(&shared, &old).unwrap();
+    let answers = "server.example.net\n\n\n\n\n\n\n10s\nplc7:1502, plc8\n1\n30001 30002\n-\nyes\n";
+    let output = configure(&home, directory.to_str().unwrap(), answers, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let new = fs::read_to_string(&shared).unwrap();
+    assert!(new.contains("ip_address: server.example.net") && new.contains("ip_bind_port: 20202"), "{new}");
+    assert_eq!(fs::read_to_string(directory.join("pattoo.yaml.bak")).unwrap(), old);
+    let checked = home.output(&["check", "--config_dir", directory.to_str().unwrap()]);
+    assert!(checked.stdout.contains("plc7:1502") && checked.stdout.contains("plc8"), "{}", checked.stdout);
+}
+
+#[test]
+fn nothing_is_written_when_answers_are_wrong_missing_or_no() {
+    let shared = "\n\n\n\n\n\n\n";
+    let cases = [
+        (format!("{shared}10s\nplc7\n1\nthirty\n-\nyes\n"), 78, "etc/pattoo_agent_modbustcpd.yaml:6"),
+        ("\n\n".to_owned(), 1, "--yes"),
+        (format!("{shared}\n\n\n\n\nno\n"), 0, ""),
+    ];
+    for (answers, code, told) in cases {
+        let home = home();
+        let directory = home.config_dir();
+        let before = fs::read_to_string(directory.join("pattoo.yaml")).unwrap();
+        let output = configure(&home, directory.to_str().unwrap(), &answers, &[]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(stderr.contains(told), "{stderr}");
+        assert_eq!(fs::read_to_string(directory.join("pattoo.yaml")).unwrap(), before);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "{answers:?}");
+    }
+}
