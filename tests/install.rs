@@ -18,7 +18,8 @@ fn image() -> (Home, PathBuf) {
     let home = Home::new("127.0.0.1:9".parse().unwrap());
     let image = home.path().join("image");
     fs::create_dir_all(image.join("etc/pattoo")).unwrap();
-    fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nplant:x:4711:4712::/home/plant:/bin/false\n").unwrap();
+    fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nplant:x:4711:4712::/home/plant:/bin/false\n")
+        .unwrap();
     fs::write(image.join("etc/group"), "plant:x:4712:\n").unwrap();
     write_config(&image, "/var/lib/pattoo");
     (home, image)

@@ -1,0 +1,43 @@
+//! What a service manager hears from the real binary, on a socket as systemd's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+
+use support::PATIENCE;
+use support::agent::Home;
+use support::device::Device;
+use support::server::Server;
+
+/// Waits for a message that contains `what`.
+fn hear(manager: &UnixDatagram, what: &str) -> String {
+    let mut buffer = [0; 4_096];
+    loop {
+        let length = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("no {what}: {error}"));
+        let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if message.contains(what) {
+            return message;
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_hears_ready_then_signs_of_life_then_stopping() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let mut home = Home::new(server.address());
+    let path = home.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    home.set_variable("NOTIFY_SOCKET", path.to_str().unwrap());
+    home.set_variable("WATCHDOG_USEC", "150000");
+    home.write_groups("1s", &format!("  - ip_devices: ['{}']\n    input_registers: [30001]\n", device.target()));
+    let mut agent = home.run();
+    assert!(hear(&manager, "READY=1").contains("STATUS="));
+    for _ in 0..3 {
+        assert!(hear(&manager, "WATCHDOG=1").contains("STATUS=readings accepted"));
+    }
+    agent.sigterm();
+    hear(&manager, "STOPPING=1");
+    assert_eq!(agent.wait(PATIENCE), Some(0));
+}
