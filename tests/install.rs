@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,7 +49,7 @@ fn install(home: &Home, image: &Path, more: &[&str]) -> Finished {
 fn skipped_without_root() -> bool {
     let skipped = !geteuid().is_root();
     if skipped {
-        eprintln!("skipped: only root installs");
+        writeln!(io::stderr(), "skipped: only root installs").unwrap();
     }
     skipped
 }
@@ -129,7 +130,7 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         fs::write(&file, unit).unwrap();
         let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
         let Ok(verified) = analyze(&["verify", "--man=no"]) else {
-            eprintln!("skipped: there is no systemd-analyze");
+            writeln!(io::stderr(), "skipped: there is no systemd-analyze").unwrap();
             return;
         };
         let told = String::from_utf8_lossy(&verified.stderr).into_owned();
@@ -138,4 +139,15 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         let judged = analyze(&["security", "--offline=yes", "--threshold=12", "--no-pager"]).unwrap();
         assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
     }
+}
+
+#[test]
+fn the_template_for_shards_is_the_service_with_a_shard() {
+    let (home, image) = image();
+    let text = install(&home, &image, &["--dry-run"]).stdout;
+    let unit = text.split_once("<<'END'\n").unwrap().1.split_once("\nEND").unwrap().0;
+    let hardening = unit.split_once("ProtectSystem=").unwrap().1;
+    let template = include_str!("../setup/systemd/pattoo_agent_modbustcpd@.service");
+    assert_eq!(template.split_once("ProtectSystem=").unwrap().1.trim_end(), hardening);
+    assert!(template.contains("run --shard %i/4"), "{template}");
 }
