@@ -1,10 +1,10 @@
 //! `install` and `uninstall` as an engineer meets them, into images; the unit as systemd judges it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod support;
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +49,7 @@ fn install(home: &Home, image: &Path, more: &[&str]) -> Finished {
 fn skipped_without_root() -> bool {
     let skipped = !geteuid().is_root();
     if skipped {
-        writeln!(io::stderr(), "skipped: only root installs").unwrap();
+        eprintln!("skipped: only root installs");
     }
     skipped
 }
@@ -130,7 +130,7 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         fs::write(&file, unit).unwrap();
         let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
         let Ok(verified) = analyze(&["verify", "--man=no"]) else {
-            writeln!(io::stderr(), "skipped: there is no systemd-analyze").unwrap();
+            eprintln!("skipped: there is no systemd-analyze");
             return;
         };
         let told = String::from_utf8_lossy(&verified.stderr).into_owned();
