@@ -287,7 +287,8 @@ impl Agent {
             life.load = None;
             return;
         };
-        let ask = life.told.is_none_or(|told| told.has_stepped(now, STEP)) || life.timeline.is_future(post.at, now);
+        let ask = life.told.is_none_or(|told| told.has_stepped(now, STEP))
+            || life.timeline.too_far_ahead(post.at, now).is_some();
         if ask {
             let Some(date) = server.ask_time(world) else {
                 life.deliver += millis(life.carrier.pause(random));
@@ -296,7 +297,7 @@ impl Agent {
             };
             life.timeline.server_says(date, now);
             life.told = Some(now);
-            if life.timeline.is_future(post.at, now) {
+            if life.timeline.too_far_ahead(post.at, now).is_some() {
                 life.deliver += ASK_AGAIN;
                 load.again = Some(post);
                 return;
