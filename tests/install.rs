@@ -140,14 +140,3 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
     }
 }
-
-#[test]
-fn the_template_for_shards_is_the_service_with_a_shard() {
-    let (home, image) = image();
-    let text = install(&home, &image, &["--dry-run"]).stdout;
-    let unit = text.split_once("<<'END'\n").unwrap().1.split_once("\nEND").unwrap().0;
-    let hardening = unit.split_once("ProtectSystem=").unwrap().1;
-    let template = include_str!("../setup/systemd/pattoo_agent_modbustcpd@.service");
-    assert_eq!(template.split_once("ProtectSystem=").unwrap().1.trim_end(), hardening);
-    assert!(template.contains("run --shard %i/4"), "{template}");
-}
