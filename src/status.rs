@@ -8,6 +8,8 @@
 //! Nothing here decides anything: a status that fails costs nothing but the status.
 
 pub mod board;
+pub mod metrics;
+pub mod page;
 pub mod reporter;
 pub mod snapshot;
 pub mod socket;

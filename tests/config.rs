@@ -361,18 +361,20 @@ fn the_shared_files_are_read_as_the_original_does() {
 fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
     let groups = "polling_groups: [{ip_devices: [a], input_registers: [30001]}]\n";
     let keys = "cache_min_free: 1GiB\ncache_max_bytes: 2GB\ncache_max_age: 90days\nsplit_refused_after: 10m\n\
-                trust_local_clock: true\n";
+                trust_local_clock: true\nstatus_listen: \"[::1]:20204\"\n";
     let config = load(&format!("{keys}{groups}")).config;
     let day = Duration::from_secs(86_400);
     let limits = Limits { min_free: MinFree::Bytes(1 << 30), max_bytes: Some(2_000_000_000), max_age: Some(90 * day) };
     assert_eq!(config.cache_limits, limits);
     assert_eq!((config.split_refused_after, config.trust_local_clock), (Duration::from_secs(600), true));
+    assert_eq!(config.status_listen, Some("[::1]:20204".parse().unwrap()));
     let defaults = load(groups).config;
+    assert_eq!(defaults.status_listen, None);
     assert_eq!(defaults.cache_limits, Limits { min_free: MinFree::Ratio(0.05), max_bytes: None, max_age: None });
     assert_eq!((defaults.split_refused_after, defaults.trust_local_clock), (Duration::from_secs(3_600), false));
 
     let keys = "cache_min_free: 95%\ncache_max_bytes: 7\ncache_max_age: never\nsplit_refused_after: 0\n\
-                trust_local_clock: perhaps\n";
+                trust_local_clock: perhaps\nstatus_listen: 20204\n";
     let said = faults(format!("{keys}{groups}")).join("\n");
     for part in [
         "1:17: cache_min_free: found \"95%\"; allowed is a share such as 5%, from 0% to 90%, or a size such as 500MB",
@@ -380,6 +382,7 @@ fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
         "3:16: cache_max_age: found \"never\"; allowed is a duration such as 30days, from 1m",
         "4:22: split_refused_after: found 0; allowed is a duration such as 1h, from 1s",
         "5:20: trust_local_clock: found \"perhaps\"; allowed is true or false",
+        "6:16: status_listen: found 20204; allowed is an address with a port, such as 127.0.0.1:20204",
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }

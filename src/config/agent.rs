@@ -4,6 +4,7 @@
 //! something out without a word (a number outside its table, an `ip_device` that is no text), the agent
 //! starts as before and a warning says what is left out, so that an old configuration goes on working.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cache;
@@ -25,7 +26,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -33,6 +34,7 @@ const KEYS: [&str; 9] = [
     "cache_max_age",
     "split_refused_after",
     "trust_local_clock",
+    "status_listen",
     "agent_hostname",
     "polling_groups",
 ];
@@ -54,6 +56,7 @@ pub struct Agent<'a> {
     pub cache_limits: Limits,
     pub split_refused_after: Duration,
     pub trust_local_clock: bool,
+    pub status_listen: Option<SocketAddr>,
     pub hostname: Option<String>,
     pub groups: Vec<Group<'a>>,
 }
@@ -98,6 +101,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         cache_limits: Limits::default(),
         split_refused_after: SPLIT_REFUSED_AFTER,
         trust_local_clock: false,
+        status_listen: None,
         hostname: None,
         groups: Vec::new(),
     };
@@ -118,6 +122,17 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                 Node::Bool(trust) => agent.trust_local_clock = *trust,
                 _ => report.faults.push(value.unfit("true or false")),
             },
+            "status_listen" => {
+                agent.status_listen = match &*value.node {
+                    Node::Text(text) => text.trim().parse().ok(),
+                    _ => None,
+                };
+                if agent.status_listen.is_none() {
+                    report
+                        .faults
+                        .push(value.unfit("an address with a port, such as 127.0.0.1:20204 or \"[::1]:20204\""));
+                }
+            }
             "agent_hostname" => agent.hostname = hostname(value, report),
             "polling_groups" => groups = Some(value),
             _ => {

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub struct Config {
     pub split_refused_after: Duration,
     /// Whether this machine's clock is believed when the server's says otherwise.
     pub trust_local_clock: bool,
+    /// Where the status page is served; `None`: nowhere.
+    pub status_listen: Option<SocketAddr>,
     /// The hostname that identifies every series; `None`: what the system says, remembered once used.
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.
@@ -197,6 +200,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
                 cache_limits: agent.cache_limits,
                 split_refused_after: agent.split_refused_after,
                 trust_local_clock: agent.trust_local_clock,
+                status_listen: agent.status_listen,
                 agent_hostname: agent.hostname,
                 devices,
                 points,

@@ -44,7 +44,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::status::board::Board;
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
-use crate::status::socket;
+use crate::status::{page, socket};
 use crate::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
@@ -166,7 +166,14 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
 /// The socket that says how the agent is; without it the agent works all the same.
 fn serve_status(config: &Config, reporter: Reporter) -> Option<socket::Served> {
     let path = socket::path(&config.system_daemon_directory);
-    let served = socket::serve(&path, Arc::new(Mutex::new(reporter)));
+    let reporter = Arc::new(Mutex::new(reporter));
+    if let Some(address) = config.status_listen {
+        match page::serve(address, Arc::clone(&reporter)) {
+            Ok(address) => tracing::info!("the status page is on http://{address}/"),
+            Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
+        }
+    }
+    let served = socket::serve(&path, reporter);
     served
         .inspect_err(|error| tracing::warn!(cause = %error, "--status will know little: no socket {}", path.display()))
         .ok()

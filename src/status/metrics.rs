@@ -1,0 +1,123 @@
+//! A snapshot as Prometheus reads it: text exposition format 0.0.4. Pure.
+//!
+//! Base units, seconds and bytes; counters end in `_total`. Labels are of few values, but for `device`, of
+//! which there are as many as configured. Causes are not labels: they are words for people.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::board::State;
+use super::snapshot::{Snapshot, Time};
+
+const PREFIX: &str = "pattoo_agent_modbus";
+
+/// Every metric.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut page = Page(String::new());
+    about_the_agent(&mut page, snapshot);
+    about_readings(&mut page, snapshot);
+    about_devices(&mut page, snapshot);
+    page.0
+}
+
+fn about_the_agent(page: &mut Page, snapshot: &Snapshot) {
+    let Snapshot { version, agent_id, hostname, server, cache, clock, .. } = snapshot;
+    page.family("info", "gauge", "Who this is.");
+    page.sample("info", &[("version", version), ("agent_id", agent_id), ("hostname", hostname)], 1);
+    page.one("start_time_seconds", "gauge", "When the process started.", seconds(Some(snapshot.started)));
+    page.one("clock_good", "gauge", "Whether stamps are this machine's time.", u8::from(clock.good));
+    let up = u8::from(server.last_success.is_some() && server.failing_since.is_none());
+    page.one("server_up", "gauge", "Whether the last post was taken.", up);
+    let last = seconds(server.last_success);
+    page.one("server_last_success_timestamp_seconds", "gauge", "When the server last took a post, 0 for never.", last);
+    page.one("posts_total", "counter", "Posts that the server took.", server.posts);
+    page.one("cache_batches", "gauge", "Batches on disk that wait for the server.", cache.batches);
+    page.one("cache_undated_batches", "gauge", "Batches on disk that wait for a date.", cache.undated);
+    page.one("cache_bytes", "gauge", "Bytes of batches on disk.", cache.bytes);
+    let oldest = seconds(cache.oldest);
+    page.one("cache_oldest_timestamp_seconds", "gauge", "The stamp of the oldest batch, 0 for none.", oldest);
+}
+
+fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
+    let came = [("accepted", books.accepted), ("found_on_disk", books.found)];
+    page.family("readings_total", "counter", "Readings that came, by where from.");
+    for (from, count) in came {
+        page.sample("readings_total", &[("from", from)], count);
+    }
+    page.family("readings_settled_total", "counter", "Readings that went, by what became of them.");
+    for (fate, count) in [("delivered", books.delivered), ("quarantined", books.quarantined)] {
+        page.sample("readings_settled_total", &[("fate", fate)], count);
+    }
+    for (fate, count) in &books.dropped {
+        page.sample("readings_settled_total", &[("fate", fate)], count);
+    }
+    page.family("readings", "gauge", "Readings that are here, by where.");
+    for (place, count) in [("disk", books.on_disk), ("memory", books.in_memory)] {
+        page.sample("readings", &[("place", place)], count);
+    }
+}
+
+fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) {
+    page.family("devices", "gauge", "Devices, by how they are.");
+    let states =
+        [("up", polling.up), ("partly", polling.partly), ("down", polling.down), ("starting", polling.starting)];
+    for (state, count) in states {
+        page.sample("devices", &[("state", state)], count);
+    }
+    page.one("points", "gauge", "Points configured.", polling.points);
+    page.one("points_refused", "gauge", "Points that devices refuse.", polling.refused);
+    page.one("polls_skipped_total", "counter", "Polls skipped because the one before still ran.", polling.overruns);
+    page.family("device_up", "gauge", "Whether every point of the device can be read.");
+    for device in devices {
+        page.sample("device_up", &[("device", &device.name)], u8::from(device.state == State::Up));
+    }
+    page.family(
+        "device_last_reading_timestamp_seconds",
+        "gauge",
+        "When the device gave its last reading, 0 for never.",
+    );
+    for device in devices {
+        page.sample("device_last_reading_timestamp_seconds", &[("device", &device.name)], seconds(device.last_good));
+    }
+    page.family("device_polls_total", "counter", "Polls of the device that ended.");
+    for device in devices {
+        page.sample("device_polls_total", &[("device", &device.name)], device.polls);
+    }
+    page.family("device_readings_total", "counter", "Readings that the device gave.");
+    for device in devices {
+        page.sample("device_readings_total", &[("device", &device.name)], device.readings);
+    }
+}
+
+fn seconds(time: Option<Time>) -> impl Display {
+    let millis = time.map_or(0, |Time(at)| at.as_millis());
+    format!("{}.{:03}", millis / 1_000, millis % 1_000)
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {PREFIX}_{name} {help}\n# TYPE {PREFIX}_{name} {kind}"));
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        self.line(format_args!("{PREFIX}_{name}{labels} {value}"));
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Memory is the only thing that writing to a string can lack.
+        writeln!(self.0, "{line}").ok();
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
