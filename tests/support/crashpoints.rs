@@ -21,8 +21,11 @@ use rustix::process::{Signal, kill_process};
 use super::agent::{Agent, Home};
 use super::device::Device;
 use super::judge::judge;
-use super::server::{Database, Row, Server};
+use super::server::{Database, Mode, Row, Server};
 use super::{PATIENCE, powercut, python};
+
+/// The series that the server of [`Scene::SetAside`] refuses.
+const REFUSED: &str = "input_register_30002";
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -42,7 +45,7 @@ pub const CALLS: [&str; 11] = [
 ];
 
 /// What the disk can say instead of obeying.
-pub const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EMFILE", "EROFS", "EDQUOT"];
+pub const ERRORS: [&str; 6] = ["ENOSPC", "EIO", "EMFILE", "EROFS", "EDQUOT", "EFBIG"];
 
 /// What the agent is doing when it is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +56,13 @@ pub enum Scene {
     Drain,
     /// A start on what others left: Python's files, an odd directory of its, a damaged and a torn batch.
     Leftovers,
+    /// A start on what an outage left, to a server that refuses one series, which is set aside.
+    SetAside,
 }
 
 impl Scene {
     /// Every scene.
-    pub const ALL: [Self; 3] = [Self::Life, Self::Drain, Self::Leftovers];
+    pub const ALL: [Self; 4] = [Self::Life, Self::Drain, Self::Leftovers, Self::SetAside];
 }
 
 /// What happens at the point.
@@ -110,6 +115,8 @@ struct Stage {
     device: Device,
     server: Server,
     owed: BTreeSet<(String, u64)>,
+    /// Readings of the refused series: owed too, but quarantine is a place for them.
+    refused: BTreeSet<(String, u64)>,
 }
 
 /// Plays one point to its end.
@@ -149,11 +156,13 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
     }
     stage.owed.extend(rows_of(&on_disk));
     stage.owed.extend(rows_of(&stage.server.database()));
-    let tried = next_life(&stage).and_then(|tried| match stage.home.quarantined() {
-        n if n > usize::from(point.scene == Scene::Leftovers) => {
-            Err("a batch was visible before it was whole".to_owned())
-        }
-        _ => Ok(tried),
+    stage.owed.append(&mut stage.refused);
+    let aside = if point.scene == Scene::SetAside { set_aside(&stage.home)? } else { BTreeSet::new() };
+    stage.owed.retain(|row| !aside.contains(row));
+    stage.server.set(Mode::Ok);
+    let tried = next_life(&stage).and_then(|tried| match (point.scene, stage.home.quarantined()) {
+        (Scene::SetAside, _) | (_, 0) | (Scene::Leftovers, 1) => Ok(tried),
+        _ => Err("a batch was visible before it was whole".to_owned()),
     });
     tried.map_err(|why| format!("{why}\n--- log of the life that was struck ---\n{}", agent.log()))
 }
@@ -179,6 +188,27 @@ fn whole_batches(home: &Home) -> Vec<Vec<u8>> {
     }
     let bodies = home.spooled();
     bodies.into_iter().filter(|body| serde_json::from_slice::<serde_json::Value>(body).is_ok()).collect()
+}
+
+/// What is in quarantine, all of which must be whole and of the refused series.
+fn set_aside(home: &Home) -> Result<BTreeSet<(String, u64)>, String> {
+    if !home.agent_id_file().exists() {
+        return Ok(BTreeSet::new());
+    }
+    let mut database = Database::default();
+    let entries = fs::read_dir(home.spool().join("quarantine")).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+    // What was being written when the blow fell has no final name; the server's rules need the rest in order.
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    for file in files {
+        database.ingest(&fs::read(file).map_err(|error| error.to_string())?);
+    }
+    let strange: Vec<&Row> = database.rows().iter().filter(|row| row.key != REFUSED).collect();
+    if !strange.is_empty() || !database.deaths().is_empty() || !database.invalid().is_empty() {
+        return Err(format!("in quarantine: {strange:?}, {:?}, {:?}", database.deaths(), database.invalid()));
+    }
+    Ok(rows_of(&database))
 }
 
 /// Waits until the scene is over or the agent dead; its exit code, or `None` when a signal ended it.
@@ -265,19 +295,23 @@ fn stage(binary: &Path, scene: Scene) -> Stage {
     let home = Home::of(binary, server.address(), "debug");
     let group = format!("  - ip_devices: ['{}']\n    input_registers: [30001, 30002, 30003]\n", device.target());
     home.write_config(&format!(
-        "polling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: agent.example.net\npolling_groups:\n{group}"
+        "split_refused_after: 1s\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: agent.example.net\npolling_groups:\n{group}"
     ));
-    let mut stage = Stage { home, device, server, owed: BTreeSet::new() };
+    let mut stage = Stage { home, device, server, owed: BTreeSet::new(), refused: BTreeSet::new() };
     match scene {
         Scene::Life => {}
-        Scene::Drain => outage(&mut stage),
+        Scene::Drain => outage(&mut stage, scene),
         Scene::Leftovers => leftovers(&mut stage),
+        Scene::SetAside => {
+            outage(&mut stage, scene);
+            stage.server.set(Mode::Refusing(REFUSED.to_owned()));
+        }
     }
     stage
 }
 
 /// Batches of a life without a server.
-fn outage(stage: &mut Stage) {
+fn outage(stage: &mut Stage, scene: Scene) {
     stage.server.stop();
     let mut agent = stage.home.run();
     agent.until("batches on disk", || stage.home.agent_id_file().exists() && stage.home.spooled().len() >= 4);
@@ -285,6 +319,11 @@ fn outage(stage: &mut Stage) {
     let mut database = Database::default();
     stage.home.spooled().iter().for_each(|body| database.ingest(body));
     stage.owed = rows_of(&database);
+    if scene == Scene::SetAside {
+        let refused = database.rows().iter().filter(|row| row.key == REFUSED);
+        stage.refused = refused.map(|row| (row.checksum.clone(), row.timestamp)).collect();
+        stage.owed.retain(|row| !stage.refused.contains(row));
+    }
     stage.server.come_back();
 }
 
