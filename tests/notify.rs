@@ -4,6 +4,7 @@
 mod support;
 
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use support::PATIENCE;
 use support::agent::Home;
@@ -13,7 +14,9 @@ use support::server::Server;
 /// Waits for a message that contains `what`.
 fn hear(manager: &UnixDatagram, what: &str) -> String {
     let mut buffer = [0; 4_096];
+    let limit = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < limit, "no {what} among what was said");
         let length = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("no {what}: {error}"));
         let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if message.contains(what) {
