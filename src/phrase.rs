@@ -34,6 +34,15 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The first few of `names`, and how many more there are.
+pub fn some_of(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+    const FEW: usize = 8;
+    let more = names.len().saturating_sub(FEW);
+    let few: Vec<String> = names.take(FEW).map(|name| name.to_string()).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    few.join(", ") + &more
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +62,12 @@ mod tests {
             [count(0, "point"), count(1, "device"), count(2, "request")],
             ["0 points", "1 device", "2 requests"]
         );
+    }
+
+    #[test]
+    fn of_many_names_a_few_are_told() {
+        assert_eq!(some_of(["a", "b"].iter()), "a, b");
+        assert_eq!(some_of(0..10), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
     }
 
     #[test]

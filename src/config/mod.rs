@@ -6,7 +6,8 @@
 //!
 //! `source` reads a file with suspicion and parses it once into `node`s;
 //! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
-//! file, line, column, what was found and what is allowed. [`render`] tells people what will be polled.
+//! file, line, column, what was found and what is allowed. [`render`] tells people what will be polled, [`changes`]
+//! what an edit changes.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use crate::spool::Limits;
 
 mod agent;
 mod cache;
+pub mod changes;
 pub mod draft;
 mod fault;
 mod node;
@@ -114,6 +116,14 @@ pub struct Device {
     pub connect_timeout: Duration,
     /// Time allowed from a request to its whole reply.
     pub response_timeout: Duration,
+}
+
+impl Device {
+    /// As people call it in the log: the first `ip_device` that means it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.names.first().map_or(self.endpoint.host.as_str(), String::as_str)
+    }
 }
 
 /// One value to read and post.

@@ -46,7 +46,7 @@ fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSe
         Cycle { interval, blocks: plan(&points, Limits::default()) }
     };
     DeviceSettings {
-        name: device.names.first().cloned().unwrap_or_else(|| device.endpoint.to_string()),
+        name: device.name().to_owned(),
         endpoint: device.endpoint.clone(),
         timeouts: Timeouts { connect: device.connect_timeout, response: device.response_timeout },
         cycles: intervals.into_iter().map(cycle).collect(),

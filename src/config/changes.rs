@@ -1,0 +1,234 @@
+//! What an edit of the configuration means: old and new compared, for a reload and for `check --against`. Pure.
+//!
+//! A device is known by its endpoint; it is *kept* when nothing that concerns it has changed, and *changed* as soon
+//! as anything has. Series are what the server knows, whatever reads them. One that the new configuration
+//! does not have is *forked* when the same register of the same device goes on under another identity, so that its
+//! chart ends and another one begins, and else *orphaned*: its chart ends.
+//!
+//! What is opened or remembered only once needs a restart: [`Config::taken_over_by`] leaves it as it is.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::{Config, Device, Point};
+use crate::modbus::endpoint::Endpoint;
+use crate::modbus::register::{Reference, Scale, UnitId};
+use crate::phrase::{count, some_of};
+
+/// The differences between two configurations.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// Devices of the new configuration that go on as they are.
+    pub kept: Vec<&'a Device>,
+    /// Devices of the old configuration that the new one does not have.
+    pub removed: Vec<&'a Device>,
+    /// Devices that only the new configuration has.
+    pub added: Vec<&'a Device>,
+    /// Devices of both that are not read as before: as they were, and as they are to be.
+    pub changed: Vec<(&'a Device, &'a Device)>,
+    /// Points whose chart ends, with the point that goes on in another chart.
+    pub forked: Vec<(&'a Point, &'a Point)>,
+    /// Points whose chart ends.
+    pub orphaned: Vec<&'a Point>,
+    /// Points whose chart begins, those that others went over to not counted.
+    pub begun: usize,
+    /// Keys that take effect at once.
+    pub settings: Vec<&'static str>,
+    /// Keys that take effect with the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// What identifies a series, but for what all series of an agent have in common.
+type Identity<'a> = (&'a str, UnitId, Reference);
+
+/// What is read from a device and how, whatever the order of the file.
+type Readout<'a> = BTreeMap<Identity<'a>, (Scale, Duration)>;
+
+fn identity(point: &Point) -> Identity<'_> {
+    (&point.target, point.unit, point.reference)
+}
+
+impl<'a> Changes<'a> {
+    /// What changes when `old` becomes `new`.
+    #[must_use]
+    pub fn between(old: &'a Config, new: &'a Config) -> Self {
+        let mut changes = Self::default();
+        changes.compare_devices(old, new);
+        changes.compare_series(old, new);
+        changes.compare_settings(old, new);
+        changes
+    }
+
+    /// Whether the two say the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let devices = self.removed.len() + self.added.len() + self.changed.len();
+        devices == 0 && self.settings.is_empty() && self.needs_restart.is_empty()
+    }
+
+    /// What ends at the server, in one sentence; `None` when every chart goes on.
+    #[must_use]
+    pub fn orphans(&self) -> Option<String> {
+        let names = self.orphaned.iter().map(|point| name(point));
+        (!self.orphaned.is_empty()).then(|| {
+            format!(
+                "{} at the server are orphaned, their charts end here: {}",
+                series(self.orphaned.len()),
+                some_of(names)
+            )
+        })
+    }
+
+    /// What goes on under another identity, in one sentence; `None` when nothing does.
+    #[must_use]
+    pub fn forks(&self) -> Option<String> {
+        let names = self.forked.iter().map(|(before, after)| format!("{} as {}", name(before), name(after)));
+        (!self.forked.is_empty()).then(|| {
+            format!(
+                "{} at the server are forked, their charts end here and new ones begin: {}",
+                series(self.forked.len()),
+                some_of(names)
+            )
+        })
+    }
+
+    /// What waits for the next start, in one sentence; `None` when nothing does.
+    #[must_use]
+    pub fn restart(&self) -> Option<String> {
+        let keys = self.needs_restart.join(", ");
+        let charts = if self.needs_restart.contains(&"agent_hostname") {
+            "; the host name is part of every series, so all charts start anew with it"
+        } else {
+            ""
+        };
+        (!self.needs_restart.is_empty()).then(|| format!("only a restart changes {keys}; until then as before{charts}"))
+    }
+
+    fn compare_devices(&mut self, old: &'a Config, new: &'a Config) {
+        let known: HashMap<_, _> = readouts(old).into_iter().map(|known| (&known.0.endpoint, known)).collect();
+        for (device, readout) in readouts(new) {
+            match known.get(&device.endpoint) {
+                None => self.added.push(device),
+                Some((before, as_before)) if *before == device && *as_before == readout => self.kept.push(device),
+                Some((before, _)) => self.changed.push((before, device)),
+            }
+        }
+        let wanted: HashSet<&Endpoint> = new.devices.iter().map(|device| &device.endpoint).collect();
+        self.removed = old.devices.iter().filter(|device| !wanted.contains(&device.endpoint)).collect();
+    }
+
+    fn compare_series(&mut self, old: &'a Config, new: &'a Config) {
+        let [before, after] =
+            [old, new].map(|config| config.points.iter().map(identity).collect::<HashSet<Identity<'_>>>());
+        let (mut by_place, mut by_name) = (HashMap::new(), HashMap::new());
+        for point in new.points.iter().filter(|point| !before.contains(&identity(point))) {
+            self.begun += 1;
+            let endpoint = endpoint(new, point);
+            by_place.entry((endpoint, point.unit, point.reference)).or_insert(point);
+            by_name.entry((endpoint, &point.target, point.reference)).or_insert(point);
+        }
+        let mut taken = HashSet::new();
+        for point in old.points.iter().filter(|point| !after.contains(&identity(point))) {
+            let endpoint = endpoint(old, point);
+            let spelled_otherwise = by_place.get(&(endpoint, point.unit, point.reference));
+            let of_another_unit = by_name.get(&(endpoint, &point.target, point.reference));
+            match spelled_otherwise.or(of_another_unit).filter(|after| taken.insert(identity(after))) {
+                Some(after) => self.forked.push((point, after)),
+                None => self.orphaned.push(point),
+            }
+        }
+        self.begun -= self.forked.len();
+    }
+
+    fn compare_settings(&mut self, old: &Config, new: &Config) {
+        let at_once = [
+            ("pattoo_agent_api", (&old.server_host, old.server_port) != (&new.server_host, new.server_port)),
+            ("log_level", old.log_level != new.log_level),
+            ("polling_interval", old.polling_interval != new.polling_interval),
+            ("flush_interval", old.flush_interval != new.flush_interval),
+            ("cache_min_free", old.cache_limits.min_free != new.cache_limits.min_free),
+            ("cache_max_bytes", old.cache_limits.max_bytes != new.cache_limits.max_bytes),
+            ("cache_max_age", old.cache_limits.max_age != new.cache_limits.max_age),
+            ("split_refused_after", old.split_refused_after != new.split_refused_after),
+            ("trust_local_clock", old.trust_local_clock != new.trust_local_clock),
+        ];
+        let with_a_restart = [
+            ("log_directory", old.log_directory != new.log_directory),
+            ("cache_directory", old.cache_directory != new.cache_directory),
+            ("daemon_directory", old.daemon_directory != new.daemon_directory),
+            ("system_daemon_directory", old.system_daemon_directory != new.system_daemon_directory),
+            ("status_listen", old.status_listen != new.status_listen),
+            ("agent_hostname", old.agent_hostname != new.agent_hostname),
+        ];
+        let differing =
+            |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
+        self.settings = differing(&at_once);
+        self.needs_restart = differing(&with_a_restart);
+    }
+}
+
+fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
+    let mut readouts: Vec<_> = config.devices.iter().map(|device| (device, Readout::new())).collect();
+    for point in &config.points {
+        if let Some((_, readout)) = readouts.get_mut(point.device) {
+            readout.insert(identity(point), (point.scale, point.interval));
+        }
+    }
+    readouts
+}
+
+fn endpoint<'a>(config: &'a Config, point: &Point) -> Option<&'a Endpoint> {
+    config.devices.get(point.device).map(|device| &device.endpoint)
+}
+
+fn name(point: &Point) -> String {
+    format!("{} of {} unit {}", point.reference, point.target, point.unit)
+}
+
+fn series(number: usize) -> String {
+    format!("{number} series")
+}
+
+/// What happens to devices and settings, in one sentence.
+impl fmt::Display for Changes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        let mut devices = |what: &str, devices: Vec<&Device>| {
+            if !devices.is_empty() {
+                let names = some_of(devices.iter().map(|device| device.name()));
+                parts.push(format!("{} {what} ({names})", count(devices.len(), "device")));
+            }
+        };
+        devices("added", self.added.clone());
+        devices("removed", self.removed.clone());
+        devices("replaced", self.changed.iter().map(|(_, after)| *after).collect());
+        parts.push(format!("{} kept as they are", count(self.kept.len(), "device")));
+        if self.begun > 0 {
+            parts.push(format!("{} new at the server", series(self.begun)));
+        }
+        if !self.settings.is_empty() {
+            parts.push(format!("new values of {}", self.settings.join(", ")));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl Config {
+    /// This configuration once `new` has been taken over without a restart.
+    #[must_use]
+    pub fn taken_over_by(&self, new: Self) -> Self {
+        Self {
+            log_directory: self.log_directory.clone(),
+            cache_directory: self.cache_directory.clone(),
+            daemon_directory: self.daemon_directory.clone(),
+            system_daemon_directory: self.system_daemon_directory.clone(),
+            status_listen: self.status_listen,
+            agent_hostname: self.agent_hostname.clone(),
+            ..new
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

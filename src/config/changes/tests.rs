@@ -1,0 +1,148 @@
+//! Edits of a small plant, each with what it means at the devices and at the server.
+
+use std::fs;
+
+use super::*;
+use crate::config::load_for;
+
+const PLANT: &str = "\
+polling_groups:
+  - {group_name: meters, ip_devices: [m1, m2], unit: 1, input_registers: [30001, 30002]}
+  - {group_name: boiler, ip_devices: ['b:1502'], polling_interval: 10s, holding_registers: [40001]}
+";
+
+const SHARED: &str = "\
+pattoo: {log_directory: /l, cache_directory: /c, daemon_directory: /d}
+pattoo_agent_api: {ip_address: one, ip_bind_port: 20201}
+";
+
+fn config(shared: &str, agent: &str) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("pattoo.yaml"), shared).unwrap();
+    fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+    load_for(directory.path(), None).unwrap().config
+}
+
+/// What an edit of the plant does: devices kept, removed, added, changed; series forked, orphaned, begun.
+fn edited(edit: &str) -> ([String; 4], [usize; 3]) {
+    let (old, new) = (config(SHARED, PLANT), config(SHARED, edit));
+    let changes = Changes::between(&old, &new);
+    let names = |devices: &[&Device]| devices.iter().map(|device| device.name()).collect::<Vec<_>>().join(" ");
+    let changed: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
+    let devices = [names(&changes.kept), names(&changes.removed), names(&changes.added), names(&changed)];
+    (devices, [changes.forked.len(), changes.orphaned.len(), changes.begun])
+}
+
+#[test]
+fn an_edit_touches_only_the_devices_that_it_is_about_and_says_which_charts_end() {
+    let cases = [
+        ("nothing", PLANT.to_owned(), ["m1 m2 b:1502", "", "", ""], [0, 0, 0]),
+        ("a name for people", PLANT.replace("meters", "gauges"), ["m1 m2 b:1502", "", "", ""], [0, 0, 0]),
+        ("the order of registers", PLANT.replace("30001, 30002", "30002, 30001"), ["m1 m2 b:1502", "", "", ""], [0; 3]),
+        ("the order of devices", PLANT.replace("m1, m2", "m2, m1"), ["m2 m1 b:1502", "", "", ""], [0, 0, 0]),
+        ("a device more", PLANT.replace("m1, m2", "m0, m1, m2"), ["m1 m2 b:1502", "", "m0", ""], [0, 0, 2]),
+        ("a device less", PLANT.replace("m1, m2", "m2"), ["m2 b:1502", "m1", "", ""], [0, 2, 0]),
+        ("another device", PLANT.replace("m1", "m3"), ["m2 b:1502", "m1", "m3", ""], [0, 2, 2]),
+        ("its port spelled out", PLANT.replace("m1", "'m1:502'"), ["m2 b:1502", "", "", "m1:502"], [2, 0, 0]),
+        ("in capitals", PLANT.replace("m1", "M1"), ["m2 b:1502", "", "", "M1"], [2, 0, 0]),
+        ("another port", PLANT.replace("m1", "'m1:503'"), ["m2 b:1502", "m1", "m1:503", ""], [0, 2, 2]),
+        ("a unit", PLANT.replace("unit: 1", "unit: 2"), ["b:1502", "", "", "m1 m2"], [4, 0, 0]),
+        ("a register more", PLANT.replace("30002", "30002, 30003"), ["b:1502", "", "", "m1 m2"], [0, 0, 2]),
+        ("a register less", PLANT.replace(", 30002", ""), ["b:1502", "", "", "m1 m2"], [0, 2, 0]),
+        ("a long number", PLANT.replace("30002", "300002"), ["b:1502", "", "", "m1 m2"], [0, 2, 2]),
+        (
+            "a multiplier",
+            PLANT.replace("40001", "{address: 40001, multiplier: 2}"),
+            ["m1 m2", "", "", "b:1502"],
+            [0; 3],
+        ),
+        ("an interval", PLANT.replace("10s", "20s"), ["m1 m2", "", "", "b:1502"], [0, 0, 0]),
+        ("the general interval", format!("polling_interval: 60\n{PLANT}"), ["b:1502", "", "", "m1 m2"], [0, 0, 0]),
+    ];
+    for (what, edit, devices, series) in cases {
+        assert_eq!(edited(&edit), (devices.map(str::to_owned), series), "{what}");
+    }
+}
+
+#[test]
+fn a_series_is_the_successor_of_one_other_at_most() {
+    let twice = "polling_groups:\n  - {ip_devices: [m1], unit: 1, input_registers: [30001]}\n  \
+                 - {ip_devices: [m1], unit: 2, input_registers: [30001]}\n";
+    let once = "polling_groups:\n  - {ip_devices: [m1], unit: 3, input_registers: [30001]}\n";
+    let (old, new) = (config(SHARED, twice), config(SHARED, once));
+    let changes = Changes::between(&old, &new);
+    assert_eq!((changes.forked.len(), changes.orphaned.len(), changes.begun), (1, 1, 0));
+    let back = Changes::between(&new, &old);
+    assert_eq!((back.forked.len(), back.orphaned.len(), back.begun), (1, 0, 1));
+}
+
+#[test]
+fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
+    let at_once = [
+        ("ip_address: one", "ip_address: two", "pattoo_agent_api"),
+        ("20201", "20202", "pattoo_agent_api"),
+        ("pattoo: {", "pattoo: {log_level: debug, ", "log_level"),
+    ];
+    let restart = [
+        ("/l", "/l2", "log_directory"),
+        ("/c", "/c2", "cache_directory"),
+        ("pattoo: {", "pattoo: {system_daemon_directory: /s, ", "system_daemon_directory"),
+    ];
+    let old = config(SHARED, PLANT);
+    for (cases, is_at_once) in [(at_once, true), (restart, false)] {
+        for (from, to, key) in cases {
+            let new = config(&SHARED.replace(from, to), PLANT);
+            let changes = Changes::between(&old, &new);
+            let (settings, needs_restart) = if is_at_once { (vec![key], vec![]) } else { (vec![], vec![key]) };
+            assert_eq!((&changes.settings, &changes.needs_restart), (&settings, &needs_restart), "{key}");
+            assert!(!changes.is_empty() && changes.kept.len() == 3, "{key}");
+            // What could not be taken over goes on being told.
+            let running = old.taken_over_by(new.clone());
+            assert_eq!(Changes::between(&running, &new).needs_restart, needs_restart);
+            assert!(Changes::between(&running, &new).settings.is_empty(), "{key}");
+        }
+    }
+    let keys = [
+        "flush_interval: 2s",
+        "cache_min_free: 1%",
+        "cache_max_bytes: 1GB",
+        "cache_max_age: 1day",
+        "split_refused_after: 2h",
+        "trust_local_clock: true",
+    ];
+    for line in keys {
+        let new = config(SHARED, &format!("{line}\n{PLANT}"));
+        let key = line.split(':').next().unwrap();
+        assert_eq!(Changes::between(&old, &new).settings, [key]);
+        assert_eq!(old.taken_over_by(new.clone()), new, "{key}");
+    }
+    for line in ["status_listen: '127.0.0.1:1'", "agent_hostname: x"] {
+        let new = config(SHARED, &format!("{line}\n{PLANT}"));
+        let key = line.split(':').next().unwrap();
+        assert_eq!(Changes::between(&old, &new).needs_restart, [key]);
+        assert_eq!(old.taken_over_by(new), old, "{key}");
+    }
+}
+
+#[test]
+fn what_has_changed_can_be_said_in_a_few_words() {
+    let edit = PLANT.replace("m1, m2", "m0, M2").replace("10s", "20s");
+    let (old, new) = (config(SHARED, PLANT), config(SHARED, &format!("agent_hostname: x\nflush_interval: 2s\n{edit}")));
+    let changes = Changes::between(&old, &new);
+    assert_eq!(
+        changes.to_string(),
+        "1 device added (m0), 1 device removed (m1), 2 devices replaced (M2, b:1502), 0 devices kept as they are, \
+         2 series new at the server, new values of flush_interval"
+    );
+    assert_eq!(
+        changes.orphans().unwrap(),
+        "2 series at the server are orphaned, their charts end here: input_register_30001 of m1 unit 1, \
+         input_register_30002 of m1 unit 1"
+    );
+    assert!(
+        changes.forks().unwrap().contains("input_register_30001 of m2 unit 1 as input_register_30001 of M2 unit 1")
+    );
+    assert!(changes.restart().unwrap().contains("all charts start anew"));
+    let none = Changes::between(&old, &old);
+    assert!(none.is_empty() && none.orphans().is_none() && none.forks().is_none() && none.restart().is_none());
+}
