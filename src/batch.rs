@@ -1,8 +1,8 @@
 //! What has been accepted and is not on disk yet: the open batch, and sealed ones that wait their turn.
 //!
 //! Pure: given readings and a source of stamps, it says what to hand over. A batch is sealed at
-//! [`MAX_DATAPOINTS`], at [`MAX_BYTES`], when the caller's flush timer fires, and between readings that have
-//! dates and readings that wait for them: a batch holds one kind only.
+//! [`MAX_DATAPOINTS`], at [`MAX_BYTES`], when the caller's flush timer fires, between readings that have
+//! dates and readings that wait for them, and between readings of two catalogues: a batch holds one kind only.
 //! Memory is bounded by [`MAX_PENDING_BYTES`]: past it the oldest sealed batch gives way, and its
 //! datapoints are returned to be counted as lost.
 
@@ -66,6 +66,17 @@ impl Batcher {
             sealed_bytes: 0,
             handed_over: false,
         }
+    }
+
+    /// Makes the points of the next readings those of `catalogue`, sealing what was open under another one;
+    /// returns how many datapoints were displaced by it.
+    pub fn follow(&mut self, catalogue: &Arc<Catalogue>, stamp: impl Fn(bool) -> Timestamp) -> usize {
+        if self.encoder.encodes(catalogue) {
+            return 0;
+        }
+        let displaced = self.seal(stamp);
+        self.encoder = Encoder::new(Arc::clone(catalogue));
+        displaced
     }
 
     /// Takes over `readings`, sealing batches as they fill; `stamp` says with what, given whether the readings
@@ -163,16 +174,20 @@ mod tests {
     use crate::reading::{PointId, Value};
 
     fn batcher() -> Batcher {
+        Batcher::new(catalogue(30_001))
+    }
+
+    /// A hundred points from this register on.
+    fn catalogue(first: u32) -> Arc<Catalogue> {
         let agent = Agent::new(AgentId::from_bytes([7; 32]), "host").unwrap();
         let interval = Duration::from_secs(10);
         let series: Vec<_> = (0..100)
             .map(|n| {
-                let key = format!("input_register_{}", 30_001 + n);
+                let key = format!("input_register_{}", first + n);
                 Series::new("device", key, 1, DataType::Integer, interval).unwrap()
             })
             .collect();
-        let catalogue = Catalogue::new(&agent, interval, &series).unwrap();
-        Batcher::new(Arc::new(catalogue))
+        Arc::new(Catalogue::new(&agent, interval, &series).unwrap())
     }
 
     fn readings(count: u32, at: Timestamp) -> Vec<Reading> {
@@ -219,6 +234,28 @@ mod tests {
             batcher.stored();
         }
         assert_eq!(handed, [(true, NOW, 1), (false, undated, 2), (true, NOW, 1)]);
+    }
+
+    #[test]
+    fn readings_are_encoded_with_the_catalogue_that_they_were_read_by() {
+        let (old, new) = (catalogue(30_001), catalogue(31_001));
+        let mut batcher = Batcher::new(Arc::clone(&old));
+        let stamps = stamps();
+        // Across a reload a poll that began before it may end after one that began later.
+        for catalogue in [&old, &old, &new, &old, &new] {
+            assert_eq!(batcher.follow(catalogue, &stamps), 0);
+            batcher.accept(&readings(1, NOW), &stamps);
+        }
+        batcher.seal(&stamps);
+        let mut handed = Vec::new();
+        while let Some(batch) = batcher.hand_over() {
+            let body = String::from_utf8(batch.body.clone()).unwrap();
+            let keys = ["input_register_30001", "input_register_31001"].map(|key| body.contains(key));
+            handed.push((batch.datapoints, keys));
+            batcher.stored();
+        }
+        let (of_old, of_new) = ([true, false], [false, true]);
+        assert_eq!(handed, [(2, of_old), (1, of_new), (1, of_old), (1, of_new)]);
     }
 
     #[test]

@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime as _};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry, reload};
 
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
@@ -40,6 +40,9 @@ pub const MAX_LINE: usize = 2_000;
 /// Where lines go, once the log is started.
 static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
 
+/// The level, once the log is started.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
 /// Sends events of `level` and above to stderr and to the log file in `directory`.
 ///
 /// # Errors
@@ -47,17 +50,29 @@ static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
 pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let stderr = Outlet::start("console", |line| io::stderr().write_all(line));
     let file = LogFile::open(directory).and_then(|mut file| Outlet::start("log file", move |line| file.write(line)));
-    tracing_subscriber::registry()
-        .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console").with_filter(level)))
-        .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file").with_filter(level)))
-        // Only a second start in one process could fail; the first one stays.
-        .try_init()
-        .ok();
+    let (level, handle) = reload::Layer::new(level);
+    let started = tracing_subscriber::registry()
+        .with(level)
+        .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console")))
+        .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file")))
+        .try_init();
+    // Only a second start in one process could fail; the first one stays.
+    if started.is_ok() {
+        LEVEL.set(handle).ok();
+    }
     let mut outlets = Vec::new();
     let mut keep = |outlet: io::Result<Outlet>| outlet.map(|outlet| outlets.push(outlet));
     let (file, stderr) = (keep(file), keep(stderr));
     OUTLETS.set(outlets).ok();
     file.and(stderr)
+}
+
+/// From now on, events of `level` and above count.
+pub fn set_level(level: LevelFilter) {
+    if let Some(handle) = LEVEL.get() {
+        // Refused only when the subscriber is gone.
+        handle.reload(level).ok();
+    }
 }
 
 /// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.

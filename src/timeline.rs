@@ -101,6 +101,11 @@ impl Timeline {
         Self { trust_local_clock: true, ..self }
     }
 
+    /// From now on, whether the wall clock is believed over the server's.
+    pub fn trust_local_clock(&mut self, trust: bool) {
+        self.trust_local_clock = trust;
+    }
+
     /// The same, for an earlier process of this boot has left undated readings, the oldest of `since`.
     #[must_use]
     pub fn holding_since(self, since: Duration) -> Self {
@@ -116,6 +121,12 @@ impl Timeline {
         if date >= self.built {
             self.server = Some(Line { at: from_epoch(date), boot: now.boot });
         }
+    }
+
+    /// A track whose stamps are greater than all that were given so far.
+    #[must_use]
+    pub fn track(&self) -> Track {
+        Track { last: self.newest, era: self.era, held: self.hold.map(|hold| hold.newest) }
     }
 
     /// The stamp of what happened at `now`, greater than those given to `track` before.

@@ -17,13 +17,24 @@ use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::{Books, Reason};
 use crate::failpoint;
+use crate::pattoo::payload::Catalogue;
 use crate::reading::Reading;
 
 /// Readings of one poll, from a device. After the reply they are the aggregator's: the sender may forget
 /// them.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Submit(pub Vec<Reading>);
+pub struct Submit {
+    /// What their points are: those of the configuration by which they were read.
+    pub catalogue: Arc<Catalogue>,
+    /// They.
+    pub readings: Vec<Reading>,
+}
+
+/// How long a reading may wait for others from now on, from the supervisor.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct FlushInterval(pub Duration);
 
 /// The actor between all devices and the poster.
 #[derive(Debug)]
@@ -115,9 +126,11 @@ impl Actor for AggregatorActor {
 impl Handler<Submit> for AggregatorActor {
     type Result = ();
 
-    fn handle(&mut self, Submit(readings): Submit, ctx: &mut Self::Context) {
+    fn handle(&mut self, Submit { catalogue, readings }: Submit, ctx: &mut Self::Context) {
         failpoint::pass("aggregator");
         self.books.accept(readings.len());
+        let displaced = self.batcher.follow(&catalogue, |dated| self.timekeeper.seal(dated));
+        self.drop_oldest(displaced);
         let accepted = self.batcher.accept(&readings, |dated| self.timekeeper.seal(dated));
         self.books.lose(Reason::NotSendable, accepted.not_sendable);
         self.drop_oldest(accepted.displaced);
@@ -125,6 +138,14 @@ impl Handler<Submit> for AggregatorActor {
         if self.flush.is_none() && self.batcher.is_open() {
             self.flush = Some(ctx.run_later(self.flush_interval, Self::flush));
         }
+    }
+}
+
+impl Handler<FlushInterval> for AggregatorActor {
+    type Result = ();
+
+    fn handle(&mut self, FlushInterval(interval): FlushInterval, _: &mut Self::Context) {
+        self.flush_interval = interval;
     }
 }
 

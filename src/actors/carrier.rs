@@ -71,6 +71,11 @@ impl Carrier {
         }
     }
 
+    /// From now on a batch is taken apart when it was refused for `patience`.
+    pub fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// How many bytes and how many batches to take for one post.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {

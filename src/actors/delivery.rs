@@ -48,10 +48,22 @@ pub struct Destination {
     pub patience: Duration,
 }
 
+/// What a reload may change about deliveries.
+#[derive(Debug)]
+pub struct Terms {
+    /// Another server; `None`: the same as before.
+    pub server: Option<Poster>,
+    /// How long the oldest batch may be refused before it is taken apart.
+    pub patience: Duration,
+}
+
 /// Where the poster's two halves meet, besides the disk.
 #[derive(Debug, Default)]
 pub struct Doorway {
     arrived: Notify,
+    terms: RefCell<Option<Terms>>,
+    /// There are new terms: no pause that belongs to the old ones goes on.
+    reloaded: Notify,
     /// The loop waits for something to arrive.
     idle: Cell<bool>,
     direct: RefCell<Option<(Arc<Batch>, oneshot::Sender<bool>)>>,
@@ -62,6 +74,21 @@ impl Doorway {
     pub fn arrived(&self) {
         self.idle.set(false);
         self.arrived.notify_one();
+    }
+
+    /// The next post is on these terms.
+    pub fn reload(&self, mut terms: Terms) {
+        let mut waiting = self.terms.borrow_mut();
+        // A server that was named just before, and not turned to yet, is none that could be kept.
+        terms.server = terms.server.or_else(|| waiting.take().and_then(|terms| terms.server));
+        *waiting = Some(terms);
+        self.reloaded.notify_one();
+    }
+
+    /// Lets time pass, until there are new terms.
+    async fn pause(&self, pause: Duration) {
+        // Timed out is what it usually is.
+        tokio::time::timeout(pause, self.reloaded.notified()).await.ok();
     }
 
     /// Posts a batch that the disk has refused, unless others are before it; `true` when it is delivered.
@@ -200,7 +227,7 @@ impl Delivery {
                             if failed {
                                 self.tell_refused(&error, pause);
                             }
-                            tokio::time::sleep(pause).await;
+                            self.doorway.pause(pause).await;
                         }
                         Next::Alone => return Ok(()),
                     }
@@ -234,6 +261,7 @@ impl Delivery {
     /// Whether a batch of this stamp may be posted now. Asks the server for the time if need be, and takes its
     /// time when the answer is no.
     async fn is_due(&mut self, at: Timestamp) -> bool {
+        self.take_terms();
         let stepped = self.told.is_none_or(|told| told.has_stepped(clock::now(), STEP));
         if stepped && !self.ask_time().await {
             return false;
@@ -251,9 +279,20 @@ impl Delivery {
                 seconds(ahead)
             );
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        self.doorway.pause(ASK_AGAIN).await;
+        self.take_terms();
         self.ask_time().await;
         false
+    }
+
+    /// What has been configured since the last post.
+    fn take_terms(&mut self) {
+        let Some(Terms { server, patience }) = self.doorway.terms.take() else { return };
+        self.carrier.be_patient(patience);
+        if let Some(server) = server {
+            // Neither its clock nor what it takes are known.
+            (self.to.poster, self.told, self.carrier) = (server, None, Carrier::new(patience));
+        }
     }
 
     /// Asks the server for the time; `false` when there was no answer at all, after a pause.
@@ -267,7 +306,7 @@ impl Delivery {
             Err(error) => {
                 let pause = self.carrier.pause(fastrand::f64());
                 self.tell_refused(&error, pause);
-                tokio::time::sleep(pause).await;
+                self.doorway.pause(pause).await;
                 false
             }
         }

@@ -20,6 +20,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::Block;
 use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
+use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds};
 use crate::schedule::{Grid, Schedule};
 use crate::status::board::{Board, Cell, DeviceState, Polled};
@@ -56,10 +57,21 @@ pub struct Cycle {
     pub blocks: Vec<Block>,
 }
 
+/// What a device actor does under one configuration. To a running one, from the supervisor: from now on it does this;
+/// only what its points are called may differ from what it did.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Assignment {
+    /// What to read.
+    pub settings: Arc<DeviceSettings>,
+    /// What its points are.
+    pub catalogue: Arc<Catalogue>,
+}
+
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    settings: Arc<DeviceSettings>,
+    assignment: Assignment,
     submit: Recipient<Submit>,
     books: Arc<Books>,
     /// How this device is, for whoever asks.
@@ -81,23 +93,25 @@ impl DeviceActor {
     /// An actor that polls at once and then keeps to its grid.
     #[must_use]
     pub fn new(
-        settings: Arc<DeviceSettings>,
+        assignment: Assignment,
         submit: Recipient<Submit>,
         timekeeper: Timekeeper,
         books: Arc<Books>,
         board: &Board,
         guard: ExitGuard,
     ) -> Self {
+        let settings = &assignment.settings;
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
         let session = Some(Session::new(TcpDial::new(&settings.endpoint, settings.timeouts)));
-        let track = Track::default();
+        // Another actor may have read this device a moment ago.
+        let track = timekeeper.track();
         let overruns = Tally::default();
         let cell = board.device(&settings.name);
         cell.write(|state| state.points = settings.points());
         Self {
-            settings,
+            assignment,
             submit,
             books,
             cell,
@@ -133,7 +147,8 @@ impl DeviceActor {
         for &cycle in &due {
             self.schedules[cycle].begin(now);
         }
-        let settings = Arc::clone(&self.settings);
+        // A reload during the poll is for the next one.
+        let Assignment { settings, catalogue } = self.assignment.clone();
         let (submit, timekeeper) = (self.submit.clone(), self.timekeeper.clone());
         let mut track = std::mem::take(&mut self.track);
         let poll = async move {
@@ -143,7 +158,7 @@ impl DeviceActor {
             let taken = readings.len();
             if !readings.is_empty() {
                 // An aggregator that is gone ends the process; nothing to do here.
-                submit.send(Submit(readings)).await.ok();
+                submit.send(Submit { catalogue, readings }).await.ok();
             }
             (session, track, due, outcome, taken)
         };
@@ -171,14 +186,14 @@ impl DeviceActor {
             tracing::warn!(
                 "{}: {} skipped, because the one before took longer than the polling interval; \
                  lengthen polling_interval or read fewer registers of this device",
-                self.settings.name,
+                self.assignment.settings.name,
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
         self.books.accept(outcome.not_sendable);
         self.books.lose(Reason::NotSendable, outcome.not_sendable);
         for event in outcome.events {
-            tell(&self.settings.name, event);
+            tell(&self.assignment.settings.name, event);
         }
     }
 
@@ -188,7 +203,7 @@ impl DeviceActor {
         else {
             return polled;
         };
-        for block in self.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
+        for block in self.assignment.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
             let silent =
                 troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
             let refused = !silent && troubles.contains_key(&Subject::of(block));
@@ -205,6 +220,14 @@ impl Actor for DeviceActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.arm(ctx);
+    }
+}
+
+impl Handler<Assignment> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, assignment: Assignment, _: &mut Self::Context) {
+        self.assignment = assignment;
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::delivery::{Delivery, Destination, Doorway};
+use super::delivery::{Delivery, Destination, Doorway, Terms};
 use super::spooler::{SpoolGone, SpoolThread};
 use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
@@ -18,7 +18,7 @@ use crate::batch::Batch;
 use crate::clock;
 use crate::health::{Change, Health, QUIET};
 use crate::phrase::{Chain, count};
-use crate::spool::SpoolError;
+use crate::spool::{Limits, SpoolError};
 use crate::status::board::Board;
 
 /// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither
@@ -26,6 +26,16 @@ use crate::status::board::Board;
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Kept, NotStored>")]
 pub struct Store(pub Arc<Batch>);
+
+/// What a reload changes for the poster, from the supervisor: from the next post and the next batch on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reload {
+    /// About deliveries.
+    pub terms: Terms,
+    /// About the disk.
+    pub limits: Limits,
+}
 
 /// Where the batch is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +129,19 @@ impl Handler<Store> for PosterActor {
             };
             kept.into_actor(this)
         }))
+    }
+}
+
+impl Handler<Reload> for PosterActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Reload { terms, limits }: Reload, _: &mut Self::Context) -> Self::Result {
+        self.doorway.reload(terms);
+        let spool = self.spool.clone();
+        Box::pin(async move {
+            // A thread that is gone ends the process; the next batch finds out.
+            spool.limit(limits).await.ok();
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::pattoo::body::{Body, legible};
 use crate::pattoo::restamp;
 use crate::phrase::Chain;
 use crate::reading::Timestamp;
-use crate::spool::{Checked, Findings, Name, Spool, SpoolError, Stored};
+use crate::spool::{Checked, Findings, Limits, Name, Spool, SpoolError, Stored};
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -126,6 +126,14 @@ impl SpoolThread {
         self.ask(move |spool| spool.remember(posted)).await
     }
 
+    /// From now on the queue takes no more disk than `limits` allow.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn limit(&self, limits: Limits) -> Result<(), SpoolGone> {
+        self.ask(move |spool| spool.limit(limits)).await
+    }
+
     async fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Spool) -> T + Send + 'static) -> Result<T, SpoolGone> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |spool, books| {
@@ -173,7 +181,6 @@ pub fn redate(body: &[u8], offset: Duration, at: Timestamp) -> Result<Vec<u8>, S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::Limits;
 
     #[tokio::test]
     async fn whoever_hears_that_a_batch_is_on_disk_finds_it_in_the_books() {

@@ -1,19 +1,23 @@
 //! The supervisor: starts every other actor, restarts devices, ends the process in order.
 //!
+//! A [`Reload`] starts and stops devices and leaves alone those that it does not concern.
+//!
 //! A device that exits unasked (a panic) is started again after a backoff; one that exits too often, or
 //! any other actor that exits unasked, ends the process with a failure: never a half-dead daemon. Stopping
 //! goes along the flow, so that nothing is accepted that cannot be stored: devices, aggregator, poster.
 
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::aggregator::AggregatorActor;
+use super::aggregator::{AggregatorActor, FlushInterval};
 use super::delivery::Destination;
-use super::device::{DeviceActor, DeviceSettings};
-use super::poster::PosterActor;
+use super::device::{Assignment, DeviceActor, DeviceSettings};
+use super::poster::{self, PosterActor};
 use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
@@ -21,6 +25,7 @@ use crate::batch::Batcher;
 use crate::books::Books;
 use crate::clock;
 use crate::failpoint;
+use crate::modbus::endpoint::Endpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 use crate::status::board::Board;
@@ -37,6 +42,22 @@ pub struct Stop;
 #[rtype(result = "bool")]
 pub struct Pulse;
 
+/// Another configuration, from whoever has read it. After the reply every device is read as it says.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reload {
+    /// One entry per device.
+    pub devices: Vec<Arc<DeviceSettings>>,
+    /// Those of them that go on as they are, but for what their points are called.
+    pub kept: HashSet<Endpoint>,
+    /// What is known of every point.
+    pub catalogue: Arc<Catalogue>,
+    /// How long a reading may wait for others.
+    pub flush_interval: Duration,
+    /// For the poster.
+    pub delivery: poster::Reload,
+}
+
 /// An actor is gone, from its [`ExitGuard`].
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -50,8 +71,8 @@ pub struct Exited {
 /// An actor under supervision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// The device with this place in the configuration.
-    Device(usize),
+    /// The device that was given this number.
+    Device(u64),
     /// The aggregator.
     Aggregator,
     /// The poster.
@@ -114,22 +135,25 @@ pub struct SupervisorActor {
     timekeeper: Timekeeper,
     books: Arc<Books>,
     board: Arc<Board>,
-    devices: Vec<Supervised>,
+    /// By number; no number is given twice.
+    devices: BTreeMap<u64, Supervised>,
+    next_number: u64,
     flow: Option<Flow>,
     stopping: bool,
     ending: Option<oneshot::Sender<Ending>>,
 }
 
 /// The way of a reading, downstream of the devices.
+#[derive(Clone)]
 struct Flow {
     aggregator: Addr<AggregatorActor>,
     poster: Addr<PosterActor>,
     /// The poster's.
-    _arbiter: Arbiter,
+    _arbiter: Rc<Arbiter>,
 }
 
 struct Supervised {
-    settings: Arc<DeviceSettings>,
+    assignment: Assignment,
     address: Addr<DeviceActor>,
     started: Instant,
     restarts: Backoff,
@@ -145,7 +169,8 @@ impl SupervisorActor {
             books: Arc::clone(&parts.books),
             board: Arc::clone(&parts.board),
             parts: Some(parts),
-            devices: Vec::new(),
+            devices: BTreeMap::new(),
+            next_number: 0,
             flow: None,
             stopping: false,
             ending: Some(ending),
@@ -159,26 +184,29 @@ impl SupervisorActor {
         }
     }
 
-    fn start_device(
-        &self,
-        place: usize,
-        settings: &Arc<DeviceSettings>,
-        flow: &Flow,
-        this: &Addr<Self>,
-    ) -> Addr<DeviceActor> {
-        let guard = ExitGuard::new(this.clone().recipient(), Who::Device(place));
-        let submit = flow.aggregator.clone().recipient();
-        let timekeeper = self.timekeeper.clone();
-        DeviceActor::new(Arc::clone(settings), submit, timekeeper, Arc::clone(&self.books), &self.board, guard).start()
+    fn add_device(&mut self, assignment: Assignment, flow: &Flow, this: &Addr<Self>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let address = self.start_device(number, assignment.clone(), flow, this);
+        let device = Supervised { assignment, address, started: Instant::now(), restarts: Backoff::default() };
+        self.devices.insert(number, device);
     }
 
-    fn restart_device(&mut self, place: usize, ctx: &mut Context<Self>) {
-        let Some(device) = self.devices.get_mut(place) else { return };
+    fn start_device(&self, number: u64, assignment: Assignment, flow: &Flow, this: &Addr<Self>) -> Addr<DeviceActor> {
+        let guard = ExitGuard::new(this.clone().recipient(), Who::Device(number));
+        let submit = flow.aggregator.clone().recipient();
+        let timekeeper = self.timekeeper.clone();
+        DeviceActor::new(assignment, submit, timekeeper, Arc::clone(&self.books), &self.board, guard).start()
+    }
+
+    fn restart_device(&mut self, number: u64, ctx: &mut Context<Self>) {
+        // One that is not configured any more has stopped as it should.
+        let Some(device) = self.devices.get_mut(&number) else { return };
         if device.started.elapsed() >= FORGIVEN {
             device.restarts.reset();
         }
         let wait = device.restarts.fail(fastrand::f64());
-        let name = &device.settings.name;
+        let name = &device.assignment.settings.name;
         if device.restarts.failures() > MAX_RESTARTS {
             tracing::error!(device = %name, restarts = MAX_RESTARTS, "device actor panics again and again; the agent gives up and exits");
             self.end(Ending::Failed);
@@ -190,9 +218,9 @@ impl SupervisorActor {
             if this.stopping {
                 return;
             }
-            let (Some(device), Some(flow)) = (this.devices.get(place), this.flow.as_ref()) else { return };
-            let address = this.start_device(place, &device.settings, flow, &ctx.address());
-            if let Some(device) = this.devices.get_mut(place) {
+            let (Some(device), Some(flow)) = (this.devices.get(&number), this.flow.as_ref()) else { return };
+            let address = this.start_device(number, device.assignment.clone(), flow, &ctx.address());
+            if let Some(device) = this.devices.get_mut(&number) {
                 device.address = address;
                 device.started = Instant::now();
             }
@@ -215,8 +243,9 @@ impl Actor for SupervisorActor {
                 PosterActor::new(to, spool, timekeeper, board, guard)
             })
         };
+        let catalogue = parts.catalogue;
         let aggregator = AggregatorActor::new(
-            Batcher::new(parts.catalogue),
+            Batcher::new(Arc::clone(&catalogue)),
             self.timekeeper.clone(),
             poster.clone().recipient(),
             Arc::clone(&self.books),
@@ -224,10 +253,9 @@ impl Actor for SupervisorActor {
             ExitGuard::new(this.clone().recipient(), Who::Aggregator),
         )
         .start();
-        let flow = Flow { aggregator, poster, _arbiter: arbiter };
-        for (place, settings) in parts.devices.into_iter().enumerate() {
-            let address = self.start_device(place, &settings, &flow, &this);
-            self.devices.push(Supervised { settings, address, started: Instant::now(), restarts: Backoff::default() });
+        let flow = Flow { aggregator, poster, _arbiter: Rc::new(arbiter) };
+        for settings in parts.devices {
+            self.add_device(Assignment { settings, catalogue: Arc::clone(&catalogue) }, &flow, &this);
         }
         self.flow = Some(flow);
     }
@@ -241,12 +269,59 @@ impl Handler<Exited> for SupervisorActor {
             return;
         }
         match exited.who {
-            Who::Device(place) => self.restart_device(place, ctx),
+            Who::Device(number) => self.restart_device(number, ctx),
             Who::Aggregator | Who::Poster => {
                 tracing::error!(actor = ?exited.who, panicked = exited.panicked, "actor is gone; the agent exits so that it can be started whole");
                 self.end(Ending::Failed);
             }
         }
+    }
+}
+
+impl Handler<Reload> for SupervisorActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, reload: Reload, _: &mut Self::Context) -> Self::Result {
+        let Some(flow) = self.flow.clone().filter(|_| !self.stopping) else { return Box::pin(fut::ready(())) };
+        let Reload { devices, mut kept, catalogue, flush_interval, delivery } = reload;
+        flow.aggregator.do_send(FlushInterval(flush_interval));
+        flow.poster.do_send(delivery);
+        let mut wanted: BTreeMap<Endpoint, Assignment> = BTreeMap::new();
+        let mut names = HashSet::new();
+        for settings in devices {
+            names.insert(settings.name.clone());
+            let assignment = Assignment { settings, catalogue: Arc::clone(&catalogue) };
+            wanted.insert(assignment.settings.endpoint.clone(), assignment);
+        }
+        let mut leaving = Vec::new();
+        self.devices.retain(|_, device| {
+            let endpoint = &device.assignment.settings.endpoint;
+            let Some(assignment) = kept.take(endpoint).and_then(|endpoint| wanted.remove(&endpoint)) else {
+                leaving.push((device.assignment.settings.name.clone(), device.address.clone()));
+                return false;
+            };
+            device.address.do_send(assignment.clone());
+            device.assignment = assignment;
+            true
+        });
+        let stop = async move {
+            // Before another actor asks the same device, or the books of one that is gone are closed.
+            for (_, device) in &leaving {
+                device.send(Stop).await.ok();
+            }
+            leaving
+        };
+        Box::pin(stop.into_actor(self).map(move |left, this, ctx| {
+            for (name, _) in left {
+                if !names.contains(&name) {
+                    this.board.forget(&name);
+                }
+            }
+            let Some(flow) = this.flow.clone().filter(|_| !this.stopping) else { return };
+            for assignment in wanted.into_values() {
+                this.add_device(assignment, &flow, &ctx.address());
+            }
+        }))
     }
 }
 
@@ -270,7 +345,7 @@ impl Handler<Stop> for SupervisorActor {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
-        let devices: Vec<_> = self.devices.iter().map(|device| device.address.clone()).collect();
+        let devices: Vec<_> = self.devices.values().map(|device| device.address.clone()).collect();
         let flow = self.flow.as_ref().map(|flow| (flow.aggregator.clone(), flow.poster.clone()));
         let stop = async move {
             let in_order = async {

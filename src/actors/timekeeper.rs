@@ -30,6 +30,17 @@ impl Timekeeper {
         Self { timeline: Arc::new(Mutex::new(timeline)), anchor: Arc::new(Mutex::new(anchor)), notices: Arc::default() }
     }
 
+    /// A track that begins after every stamp so far.
+    #[must_use]
+    pub fn track(&self) -> Track {
+        lock(&self.timeline).track()
+    }
+
+    /// From now on, whether this machine's clock is believed over the server's.
+    pub fn trust_local_clock(&self, trust: bool) {
+        lock(&self.timeline).trust_local_clock(trust);
+    }
+
     /// The stamp of what happens now, as it is written: a date, or the boot time while there is none.
     pub fn stamp(&self, track: &mut Track) -> Timestamp {
         let mut timeline = lock(&self.timeline);

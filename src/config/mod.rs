@@ -146,7 +146,7 @@ pub struct Point {
 }
 
 /// A configuration without faults, and what a person should know of it all the same.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Loaded {
     /// What to do.
     pub config: Config,

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use crate::actors::device::{Cycle, DeviceSettings};
-use crate::config::{Config, Device, Point};
+use crate::config::{Config, Device, LogLevel, Point};
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::{Limits, plan};
 use crate::modbus::register;
-use crate::pattoo::identity::{DataType, IdentityError, Series};
+use crate::pattoo::identity::{Agent, DataType, IdentityError, Series};
+use crate::pattoo::payload::Catalogue;
 use crate::reading::PointId;
 
 /// What to read from each device, in the order of the configuration.
@@ -35,6 +38,31 @@ pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
         Series::new(&*point.target, key, point.unit.0, DataType::Integer, point.interval)
     };
     config.points.iter().map(series).collect()
+}
+
+/// The catalogue of every series that `agent` posts.
+///
+/// # Errors
+/// As [`series`].
+pub fn catalogue(config: &Config, agent: &Agent) -> Result<Catalogue, IdentityError> {
+    series(config).and_then(|series| Catalogue::new(agent, config.polling_interval, &series))
+}
+
+/// Where posts go, for people.
+#[must_use]
+pub fn server(config: &Config) -> String {
+    format!("{} port {}", config.server_host, config.server_port)
+}
+
+/// What is logged.
+#[must_use]
+pub fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+    }
 }
 
 fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSettings {

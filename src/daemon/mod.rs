@@ -3,7 +3,7 @@
 //! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
 //! [`check`] validates a configuration. [`ready`] tells the starter that the agent works, [`exit`] lists the exit
 //! codes, [`lock`] keeps a second agent away, [`directory`] says which directories are to be trusted,
-//! [`signals`] obeys from the first moment to the last, [`surroundings`] puts right what the process inherits, [`room`]
+//! [`signals`] obeys from the first moment to the last, [`reload`] takes over another configuration, [`surroundings`] puts right what the process inherits, [`room`]
 //! asks for the descriptors and threads that it needs, [`assemble`] turns a configuration into what the rooms need.
 
 pub mod assemble;
@@ -14,6 +14,7 @@ pub mod exit;
 pub mod lock;
 pub mod notify;
 pub mod ready;
+pub mod reload;
 pub mod room;
 pub mod run;
 pub mod signals;

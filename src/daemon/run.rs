@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
-use tracing::level_filters::LevelFilter;
 
 use super::assemble;
 use super::directory::{self, DirectoryError, Untrusted};
@@ -22,8 +21,9 @@ use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::notify::Manager;
 use super::ready;
+use super::reload::Reloader;
 use super::room;
-use super::signals::{self, StopWish};
+use super::signals::{self, Wishes};
 use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
 use crate::actors::device::DeviceSettings;
@@ -32,11 +32,10 @@ use crate::actors::supervisor::{Ending, Parts, Pulse, Stop, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
-use crate::config::{self, Config, LogLevel};
+use crate::config::{self, Config};
 use crate::logging;
 use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
-use crate::pattoo::payload::Catalogue;
 use crate::pattoo::post::Poster;
 use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
@@ -61,8 +60,8 @@ pub fn run(config_dir: &Path) -> Exit {
         return Exit::Failure;
     }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
-    let stop = match signals::serve(config_dir) {
-        Ok(stop) => stop,
+    let wishes = match signals::serve() {
+        Ok(wishes) => wishes,
         Err(error) => {
             writeln!(io::stderr(), "cannot handle signals: {error}").ok();
             return Exit::Failure;
@@ -80,7 +79,7 @@ pub fn run(config_dir: &Path) -> Exit {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = serve(&config, stop).unwrap_or_else(|refusal| {
+    let exit = serve(config_dir, config, wishes).unwrap_or_else(|refusal| {
         tracing::error!("{}", refusal.why);
         refusal.exit
     });
@@ -91,7 +90,7 @@ pub fn run(config_dir: &Path) -> Exit {
 fn start_log(config: &Config) {
     let directory = &config.log_directory;
     let untrusted = directory::make(directory);
-    if let Err(error) = logging::start(level(config.log_level), directory) {
+    if let Err(error) = logging::start(assemble::level(config.log_level), directory) {
         tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", directory.display());
     }
     if let Ok(Some(untrusted)) = untrusted {
@@ -99,13 +98,13 @@ fn start_log(config: &Config) {
     }
 }
 
-fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
+fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
+    let config = &running;
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
     let catalogue =
-        assemble::series(config).and_then(|series| Catalogue::new(&agent, config.polling_interval, &series));
-    let catalogue = catalogue.map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+        assemble::catalogue(config, &agent).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     let poster = Poster::new(&config.server_host, config.server_port, agent.id())
         .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     directory::make_trusted(&config.cache_directory)?;
@@ -142,12 +141,13 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
         hostname: agent.hostname().to_owned(),
-        server: format!("{} port {}", config.server_host, config.server_port),
+        server: assemble::server(config),
         started: clock::wall(),
     };
     let clock = timekeeper.clone();
     let reporter = Reporter::new(profile, Arc::clone(&board), Arc::clone(&books), move || clock.observe().into());
-    let _status = serve_status(config, reporter);
+    let reporter = Arc::new(Mutex::new(reporter));
+    let _status = serve_status(config, &reporter);
     let parts = Parts {
         devices,
         catalogue: Arc::new(catalogue),
@@ -160,20 +160,21 @@ fn serve(config: &Config, stop: StopWish) -> Result<Exit, Refusal> {
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
-    Ok(runner.block_on(live(parts, stop)))
+    let timekeeper = parts.timekeeper.clone();
+    let reloader = Reloader { config_dir: config_dir.to_owned(), running, agent, timekeeper, reporter };
+    Ok(runner.block_on(live(parts, wishes, reloader)))
 }
 
 /// The socket that says how the agent is; without it the agent works all the same.
-fn serve_status(config: &Config, reporter: Reporter) -> Option<socket::Served> {
+fn serve_status(config: &Config, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
     let path = socket::path(&config.system_daemon_directory);
-    let reporter = Arc::new(Mutex::new(reporter));
     if let Some(address) = config.status_listen {
-        match page::serve(address, Arc::clone(&reporter)) {
+        match page::serve(address, Arc::clone(reporter)) {
             Ok(address) => tracing::info!("the status page is on http://{address}/"),
             Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
         }
     }
-    let served = socket::serve(&path, reporter);
+    let served = socket::serve(&path, Arc::clone(reporter));
     served
         .inspect_err(|error| tracing::warn!(cause = %error, "--status will know little: no socket {}", path.display()))
         .ok()
@@ -296,13 +297,13 @@ impl From<SpoolError> for Refusal {
 }
 
 /// From the first actor to the last.
-async fn live(parts: Parts, stop: StopWish) -> Exit {
+async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
     let books = Arc::clone(&parts.books);
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
-    actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), books));
+    actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
     if let Err(error) = ready::announce() {
         tracing::warn!(cause = %error, "cannot let go of the terminal");
     }
@@ -314,6 +315,7 @@ async fn live(parts: Parts, stop: StopWish) -> Exit {
             supervisor.do_send(Stop);
             ended.await
         }
+        never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
     };
     match ending {
         Ok(Ending::Done) => Exit::Done,
@@ -329,14 +331,5 @@ async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, books: A
         if supervisor.send(Pulse).await.is_ok_and(|alive| alive) {
             manager.alive(&books.to_string());
         }
-    }
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
     }
 }

@@ -4,15 +4,14 @@
 //! |---|---|
 //! | SIGTERM, SIGINT | the first: stop in order; while still starting: exit 0 at once. The second: exit at once |
 //! | SIGQUIT | exit at once |
-//! | SIGHUP | the configuration is checked and the result logged; nothing is reloaded yet |
-//! | SIGUSR1 | the log file is opened again; it would be anyway before the next line (`logging::file`) |
+//! | SIGHUP | the configuration is read again ([`super::reload`]): many of them at once are one wish, and one that comes while starting waits |
+//! | SIGUSR1 | the log file is opened again: it is before each line, if it was moved away (`logging::file`) |
 //! | SIGXFSZ | ignored: a file that grows beyond `ulimit -f` is an error like a full disk |
 //!
 //! The thread waits for nothing else, so that a signal is obeyed even when the rest of the process hangs: in
 //! a name look-up, on a disk. What has not stopped [`PATIENCE`] after it was asked to is ended.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,12 +19,11 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::exit::Exit;
 use super::surroundings::end_at_once;
-use crate::config;
 
 /// Longer than every part of stopping may take together, and short of the two seconds promised.
 pub const PATIENCE: Duration = Duration::from_millis(1_750);
@@ -52,17 +50,40 @@ impl StopWish {
     }
 }
 
+/// The wish that the configuration is read again.
+#[derive(Debug, Clone, Default)]
+pub struct ReloadWish {
+    asked: Arc<Notify>,
+}
+
+impl ReloadWish {
+    /// Waits for the wish, however often it was uttered since the last time.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+}
+
+/// What signals can wish for.
+#[derive(Debug)]
+pub struct Wishes {
+    /// SIGTERM, SIGINT.
+    pub stop: StopWish,
+    /// SIGHUP.
+    pub reload: ReloadWish,
+}
+
 /// Installs every handler, then serves them.
 ///
 /// # Errors
 /// When the system gives no handler or no thread.
-pub fn serve(config_dir: &Path) -> io::Result<StopWish> {
+pub fn serve() -> io::Result<Wishes> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let mut handlers = Handlers::install(&runtime)?;
     let (stop, asked) = oneshot::channel();
     let heard = Arc::new(AtomicBool::new(false));
-    let wish = StopWish { asked, heard: Arc::clone(&heard) };
-    let mut desk = Desk { config_dir: config_dir.to_owned(), stop: Some(stop), heard, deadline: None };
+    let reload = ReloadWish::default();
+    let wishes = Wishes { stop: StopWish { asked, heard: Arc::clone(&heard) }, reload: reload.clone() };
+    let mut desk = Desk { reload, stop: Some(stop), heard, deadline: None };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
@@ -70,7 +91,7 @@ pub fn serve(config_dir: &Path) -> io::Result<StopWish> {
             }
         });
     })?;
-    Ok(wish)
+    Ok(wishes)
 }
 
 struct Handlers {
@@ -115,7 +136,7 @@ enum Asked {
 }
 
 struct Desk {
-    config_dir: PathBuf,
+    reload: ReloadWish,
     stop: Option<oneshot::Sender<&'static str>>,
     heard: Arc<AtomicBool>,
     /// Once stopping: when it must be over.
@@ -140,7 +161,7 @@ impl Desk {
                 tracing::warn!("SIGQUIT; exiting at once");
                 end_at_once(Exit::Failure);
             }
-            Asked::Reload => check(&self.config_dir),
+            Asked::Reload => self.reload.asked.notify_one(),
             Asked::Reopen => tracing::info!("SIGUSR1; the log file is opened again"),
         }
     }
@@ -156,19 +177,6 @@ impl Desk {
         if !self.heard.load(Ordering::Acquire) {
             tracing::info!("{name} while starting; there is nothing to stop");
             end_at_once(Exit::Done);
-        }
-    }
-}
-
-fn check(config_dir: &Path) {
-    match config::load(config_dir) {
-        Ok(_) => tracing::info!("SIGHUP; the configuration is valid; it is used from the next start on"),
-        Err(error) => {
-            let more = error.faults.len().saturating_sub(1);
-            let first = error.faults.first().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(
-                "SIGHUP; the agent goes on with the configuration that it has: {first} ({more} more faults)"
-            );
         }
     }
 }

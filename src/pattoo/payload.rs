@@ -92,6 +92,12 @@ impl Encoder {
         }
     }
 
+    /// Whether its readings are of this catalogue's points.
+    #[must_use]
+    pub fn encodes(&self, catalogue: &Arc<Catalogue>) -> bool {
+        Arc::ptr_eq(&self.catalogue, catalogue)
+    }
+
     /// Adds `reading` to the batch.
     ///
     /// # Errors

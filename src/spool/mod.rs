@@ -212,6 +212,11 @@ impl Spool {
         self.posted
     }
 
+    /// From now on the queue takes no more disk than `limits` allow; what is too much goes with the next batch.
+    pub fn limit(&mut self, limits: Limits) {
+        (self.limits, self.free) = (limits, Free::default());
+    }
+
     /// How many files wait in quarantine for somebody to look at them, and where; `None` when there are none.
     #[must_use]
     pub fn in_quarantine(&self) -> Option<(usize, PathBuf)> {

@@ -40,6 +40,11 @@ impl Reporter {
         Self { profile, board, books, clock: Box::new(clock), samples: VecDeque::new() }
     }
 
+    /// Posts go to another server from now on.
+    pub fn posts_to(&mut self, server: String) {
+        self.profile.server = server;
+    }
+
     /// To be called each [`SAMPLE_EVERY`], with the time since boot.
     pub fn sample(&mut self, now: Duration) {
         self.samples.push_back((now, self.books.accepted()));

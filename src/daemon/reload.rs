@@ -1,0 +1,177 @@
+//! SIGHUP: the configuration is read again while the agent works, and taken over if there is no fault in it.
+//!
+//! Refused whole with every fault in the log, and then nothing changes. Taken over: devices that the edit does
+//! not concern keep their connection and their tick; what the edit means for the charts at the server is said
+//! ([`Changes`]), and so is what only a restart changes.
+//!
+//! A file that is being written may be half there and without a fault: what two looks in a row
+//! do not find the same is looked at again.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use thiserror::Error;
+
+use super::assemble;
+use super::notify::Manager;
+use super::room;
+use super::signals::ReloadWish;
+use crate::actors::delivery::Terms;
+use crate::actors::poster;
+use crate::actors::supervisor::{Reload, SupervisorActor};
+use crate::actors::timekeeper::Timekeeper;
+use crate::books::Books;
+use crate::config::changes::Changes;
+use crate::config::{self, Config, ConfigError, Loaded};
+use crate::logging;
+use crate::pattoo::identity::{Agent, IdentityError};
+use crate::pattoo::post::{PostError, Poster};
+use crate::phrase::{Chain, count};
+use crate::status::reporter::Reporter;
+
+/// How long two looks at the files are apart.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// As many looks; files that are written all the time are taken as they are then.
+const MOST_LOOKS: usize = 25;
+
+/// As many faults are told one by one.
+const MOST_FAULTS: usize = 20;
+
+/// What a reload reads, and what it changes.
+pub struct Reloader {
+    /// Where the files are.
+    pub config_dir: PathBuf,
+    /// What the agent goes by now.
+    pub running: Config,
+    /// Who we are to the server.
+    pub agent: Agent,
+    /// Believes a clock or does not.
+    pub timekeeper: Timekeeper,
+    /// Tells where posts go.
+    pub reporter: Arc<Mutex<Reporter>>,
+}
+
+/// Why a configuration without a fault is not taken over.
+#[derive(Debug, Error)]
+enum NotUsable {
+    #[error("the server could not store a series")]
+    Series(#[from] IdentityError),
+    #[error("no server could be at that address")]
+    Server(#[from] PostError),
+}
+
+impl Reloader {
+    /// Reads the configuration whenever somebody wishes it, and has `supervisor` take it over.
+    pub async fn serve(
+        mut self,
+        wish: &ReloadWish,
+        supervisor: &Addr<SupervisorActor>,
+        manager: &Manager,
+        books: &Books,
+    ) -> Infallible {
+        loop {
+            wish.asked().await;
+            tracing::info!("SIGHUP; the configuration in {} is read again", self.config_dir.display());
+            manager.reloading();
+            self.reload(supervisor).await;
+            manager.ready(&books.to_string());
+        }
+    }
+
+    async fn reload(&mut self, supervisor: &Addr<SupervisorActor>) {
+        let loaded = match look_until_settled(&self.config_dir).await {
+            Ok(loaded) => loaded,
+            Err(error) => return refuse(&error),
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Err(error) = self.take_over(loaded.config, supervisor).await {
+            tracing::error!("the agent goes on with the configuration that it has: {}", Chain(&error));
+        }
+    }
+
+    async fn take_over(&mut self, new: Config, supervisor: &Addr<SupervisorActor>) -> Result<(), NotUsable> {
+        let next = self.running.taken_over_by(new.clone());
+        let changes = Changes::between(&self.running, &new);
+        if changes.is_empty() {
+            tracing::info!("nothing in the configuration has changed");
+            return Ok(());
+        }
+        let catalogue = assemble::catalogue(&next, &self.agent)?;
+        let same = (&next.server_host, next.server_port) == (&self.running.server_host, self.running.server_port);
+        let poster = || Poster::new(&next.server_host, next.server_port, self.agent.id());
+        let server = (!same).then(poster).transpose()?;
+        let reload = Reload {
+            devices: assemble::devices(&next),
+            kept: changes.kept.iter().map(|device| device.endpoint.clone()).collect(),
+            catalogue: Arc::new(catalogue),
+            flush_interval: next.flush_interval,
+            delivery: poster::Reload {
+                terms: Terms { server, patience: next.split_refused_after },
+                limits: next.cache_limits,
+            },
+        };
+        logging::set_level(assemble::level(next.log_level));
+        self.timekeeper.trust_local_clock(next.trust_local_clock);
+        let server = assemble::server(&next);
+        self.reporter.lock().unwrap_or_else(PoisonError::into_inner).posts_to(server);
+        // A supervisor that is gone ends the process.
+        supervisor.send(reload).await.ok();
+        tell(&changes);
+        if let Some(warning) = room::warning(next.devices.len()) {
+            tracing::warn!("{warning}");
+        }
+        self.running = next;
+        Ok(())
+    }
+}
+
+/// The files, once they say the same twice.
+async fn look_until_settled(directory: &Path) -> Result<Loaded, ConfigError> {
+    let mut before = look(directory).await;
+    for _ in 1..MOST_LOOKS {
+        actix_rt::time::sleep(BETWEEN_LOOKS).await;
+        let now = look(directory).await;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    before
+}
+
+/// The files as they are now, read by a thread that may wait for the disk.
+async fn look(directory: &Path) -> Result<Loaded, ConfigError> {
+    let directory = directory.to_owned();
+    let looked = actix_rt::task::spawn_blocking(move || config::load(&directory)).await;
+    looked.unwrap_or_else(|_| Err(ConfigError { faults: Vec::new() }))
+}
+
+fn refuse(error: &ConfigError) {
+    let faults = error.faults.len();
+    tracing::error!(
+        "the agent goes on with the configuration that it has; of the new one nothing is taken over, it has {}:",
+        count(faults, "fault")
+    );
+    for fault in error.faults.iter().take(MOST_FAULTS) {
+        tracing::error!("{fault}");
+    }
+    if faults > MOST_FAULTS {
+        tracing::error!("and {} more; `check` tells them all", count(faults - MOST_FAULTS, "fault"));
+    }
+}
+
+fn tell(changes: &Changes<'_>) {
+    tracing::info!("the new configuration is taken over: {changes}");
+    for ending in [changes.forks(), changes.orphans()].into_iter().flatten() {
+        tracing::warn!("{ending}");
+    }
+    if let Some(restart) = changes.restart() {
+        tracing::warn!("{restart}");
+    }
+}
