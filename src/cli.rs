@@ -84,13 +84,21 @@ pub enum Command {
     /// Poll and deliver in the foreground until SIGTERM or SIGINT (containers, systemd)
     Run,
     /// Validate the configuration without a network and print what will be polled
-    Check,
+    Check(Check),
     /// Ask for the configuration and write it
     Configure(Configure),
     /// Install the systemd service; neither enables nor starts it
     Install(Install),
     /// Remove the systemd service; configuration, readings and agent id stay
     Uninstall(Place),
+}
+
+/// What to check.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Print instead what changes when the configuration in DIR is replaced by this one: devices, charts, settings
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<PathBuf>,
 }
 
 /// How to configure.

@@ -16,7 +16,10 @@ fn main() {
             Cli::command().error(ErrorKind::ArgumentConflict, "a flag of the daemon and a command at once").exit()
         }
         (Some(Command::Run), _) => daemon::run::run(directory),
-        (Some(Command::Check), _) => daemon::check::check(directory),
+        (Some(Command::Check(how)), _) => match how.against {
+            None => daemon::check::check(directory),
+            Some(running) => daemon::check::compare(&running, directory),
+        },
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),

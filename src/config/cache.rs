@@ -7,7 +7,7 @@ use super::view::{Report, View};
 use crate::spool::{Limits, MinFree};
 
 /// Smaller than this the spool would drop readings in every short outage.
-const LEAST_BYTES: u64 = 1 << 20;
+const LEAST_BYTES: u64 = 1_000_000;
 
 /// Reads the limit that `key` names into `limits`. What is wrong is in the report.
 pub fn limit(key: &str, value: &View<'_>, limits: &mut Limits, report: &mut Report) {

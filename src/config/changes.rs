@@ -182,7 +182,8 @@ fn endpoint<'a>(config: &'a Config, point: &Point) -> Option<&'a Endpoint> {
     config.devices.get(point.device).map(|device| &device.endpoint)
 }
 
-fn name(point: &Point) -> String {
+/// A series as people find it.
+pub(super) fn name(point: &Point) -> String {
     format!("{} of {} unit {}", point.reference, point.target, point.unit)
 }
 

@@ -1,8 +1,9 @@
-//! What will be polled, as a table for people. Pure.
+//! What will be polled, and what an edit changes, as tables for people. Pure.
 
 use std::fmt::Write as _;
 
-use super::{Config, Point};
+use super::changes::{self, Changes};
+use super::{Config, Device, Point};
 use crate::phrase::{count, seconds};
 
 const HEADS: [&str; 6] = ["device", "unit", "table", "registers", "points", "interval"];
@@ -24,6 +25,37 @@ pub fn summary(config: &Config) -> String {
     text.push('\n');
     table(&mut text, &rows(&config.points));
     let _ = write!(text, "\n{}, {}", count(config.devices.len(), "device"), count(config.points.len(), "point"));
+    text
+}
+
+/// Everything that `changes`, a line for each device, series and key.
+#[must_use]
+pub fn changes(changes: &Changes<'_>) -> String {
+    let device = |device: &Device| (device.name().to_owned(), String::new());
+    let key = |key: &str| (key.to_owned(), String::new());
+    let mut rows: Vec<(&str, (String, String))> = Vec::new();
+    rows.extend(changes.removed.iter().map(|it| ("device removed", device(it))));
+    rows.extend(changes.changed.iter().map(|(_, it)| ("device replaced", device(it))));
+    rows.extend(changes.added.iter().map(|it| ("device added", device(it))));
+    rows.extend(changes.forked.iter().map(|(before, after)| {
+        ("chart forked", (changes::name(before), format!("goes on as {}", changes::name(after))))
+    }));
+    rows.extend(changes.orphaned.iter().map(|it| ("chart ends", (changes::name(it), String::new()))));
+    rows.extend(changes.settings.iter().map(|it| ("at once", key(it))));
+    rows.extend(changes.needs_restart.iter().map(|it| ("with a restart", key(it))));
+    let mut text = String::new();
+    for (what, (name, more)) in rows {
+        let line = format!("{what:<15}  {name}  {more}");
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if changes.is_empty() {
+        text.push_str("Nothing changes.\n");
+        return text;
+    }
+    let _ = writeln!(text, "\nA reload means: {changes}.");
+    if let Some(restart) = changes.restart() {
+        let _ = writeln!(text, "Then {restart}.");
+    }
     text
 }
 

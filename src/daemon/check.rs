@@ -1,34 +1,49 @@
-//! `check`: the configuration validated without a network, and what will be polled.
+//! `check`: the configuration validated without a network, and what will be polled, or what an edit changes.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::assemble;
 use super::exit::Exit;
-use crate::config;
+use crate::config::changes::Changes;
+use crate::config::{self, Config, render};
 use crate::phrase::count;
 
 /// Prints every fault to stderr, or else what will be polled to stdout.
 #[must_use]
 pub fn check(config_dir: &Path) -> Exit {
-    let mut stderr = std::io::stderr();
+    let Some(config) = load(config_dir) else { return Exit::BadConfiguration };
+    let requests: usize =
+        assemble::devices(&config).iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
+    say(&format!("{}, each of them read once by {}.\n", render::summary(&config), count(requests, "request")));
+    Exit::Done
+}
+
+/// Prints what changes when an agent that runs with the configuration in `running` is given the one in `config_dir`.
+#[must_use]
+pub fn compare(running: &Path, config_dir: &Path) -> Exit {
+    let (Some(running), Some(new)) = (load(running), load(config_dir)) else { return Exit::BadConfiguration };
+    say(&render::changes(&Changes::between(&running, &new)));
+    Exit::Done
+}
+
+/// The configuration there; what is wrong with it is on stderr.
+fn load(config_dir: &Path) -> Option<Config> {
+    let mut stderr = io::stderr();
     let loaded = match config::load(config_dir) {
         Ok(loaded) => loaded,
         Err(error) => {
             // A reader that has gone away is no fault of the configuration.
             writeln!(stderr, "{error}").ok();
-            return Exit::BadConfiguration;
+            return None;
         }
     };
     for warning in &loaded.warnings {
         writeln!(stderr, "warning: {warning}").ok();
     }
-    let requests: usize = assemble::devices(&loaded.config)
-        .iter()
-        .flat_map(|device| &device.cycles)
-        .map(|cycle| cycle.blocks.len())
-        .sum();
-    let summary = config::render::summary(&loaded.config);
-    writeln!(std::io::stdout(), "{summary}, each of them read once by {}.", count(requests, "request")).ok();
-    Exit::Done
+    Some(loaded.config)
+}
+
+fn say(text: &str) {
+    io::stdout().write_all(text.as_bytes()).ok();
 }

@@ -28,8 +28,8 @@ fn edited(edit: &str) -> ([String; 4], [usize; 3]) {
     let (old, new) = (config(SHARED, PLANT), config(SHARED, edit));
     let changes = Changes::between(&old, &new);
     let names = |devices: &[&Device]| devices.iter().map(|device| device.name()).collect::<Vec<_>>().join(" ");
-    let changed: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
-    let devices = [names(&changes.kept), names(&changes.removed), names(&changes.added), names(&changed)];
+    let replaced: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
+    let devices = [names(&changes.kept), names(&changes.removed), names(&changes.added), names(&replaced)];
     (devices, [changes.forked.len(), changes.orphaned.len(), changes.begun])
 }
 
