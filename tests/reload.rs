@@ -116,9 +116,9 @@ fn a_poll_that_a_reload_comes_into_is_neither_lost_nor_doubled_nor_mixed_up_with
     agent.until("readings", || device.served_count() > 3);
     for round in 0..8 {
         if round % 2 == 0 {
-            with(&[&other, &device])
+            with(&[&other, &device]);
         } else {
-            with(&[&device])
+            with(&[&device]);
         }
         reload(&mut agent, TAKEN_OVER);
     }
@@ -211,7 +211,7 @@ fn the_backlog_of_a_server_that_is_gone_goes_in_order_to_the_one_that_is_configu
     configure(&home, "", &[group(&[&device], "30001, 30002")]);
     let shared = home.config_dir().join("pattoo.yaml");
     let text = fs::read_to_string(&shared).unwrap();
-    let [from, to] = [&old, &new].map(|server| server.address());
+    let [from, to] = [&old, &new].map(support::server::Server::address);
     let edited = text
         .replace(&format!("ip_address: {}", from.ip()), &format!("ip_address: {}", to.ip()))
         .replace(&format!("ip_bind_port: {}", from.port()), &format!("ip_bind_port: {}", to.port()));
@@ -220,9 +220,9 @@ fn the_backlog_of_a_server_that_is_gone_goes_in_order_to_the_one_that_is_configu
     for hangs in [false, true] {
         fs::write(&shared, &text).unwrap();
         if hangs {
-            old.set(ServerMode::Status(500))
+            old.set(ServerMode::Status(500));
         } else {
-            old.stop()
+            old.stop();
         }
         let mut agent = home.run();
         let before = device.served_count();
@@ -235,7 +235,7 @@ fn the_backlog_of_a_server_that_is_gone_goes_in_order_to_the_one_that_is_configu
         nothing_is_lost(&mut agent, &[&device], &new);
         device.set(Mode::Answer);
         if !hangs {
-            old.come_back()
+            old.come_back();
         }
     }
     assert_eq!(old.row_count(), 0);
