@@ -273,6 +273,27 @@ fn a_limit_on_the_size_of_a_post_is_found_and_everything_passes_below_it() {
 }
 
 #[test]
+fn an_agent_that_is_killed_between_the_parts_of_a_backlog_gives_no_stamp_to_two_bodies() {
+    let (device, server) = (Device::counting(0), Server::start());
+    let (home, mut agent) = piled_up(&server, &device, "", 120);
+    device.set(DeviceMode::Silent);
+    agent.stop();
+    // Another life takes the whole backlog at once.
+    server.set(Mode::TooLarge(6_000));
+    let mut agent = home.run();
+    agent.until("a part to arrive", || server.row_count() > 0);
+    server.set(Mode::HangAfterReading);
+    agent.sigkill();
+    assert!(!home.spooled().is_empty(), "parts are left");
+    server.set(Mode::Ok);
+    let mut agent = home.run();
+    agent.until("the rest to arrive", || home.spooled().is_empty());
+    agent.stop();
+    judge(&[&device], server.database().rows()).assert_complete();
+    server.database().assert_sound();
+}
+
+#[test]
 fn one_series_that_the_server_refuses_is_set_aside_and_the_others_arrive() {
     let (device, server) = (Device::counting(0), Server::start());
     let (home, mut agent) = piled_up(&server, &device, "split_refused_after: 1s\n", 10);

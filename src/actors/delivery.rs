@@ -175,17 +175,19 @@ impl Delivery {
         let item = Item { at: batch.at, body: batch.body.clone(), datapoints: batch.datapoints, plain: true };
         let consignment = Consignment::new(vec![item], self.to.id.clone());
         let delivered = match consignment.next(self.to.posted) {
-            Some(post) if self.is_due(post.at).await => match self.to.poster.post(post.body).await {
-                Ok(()) => {
-                    self.delivered(post.at, batch.body.len());
-                    self.spool.remember(self.to.posted).await?;
-                    true
+            Some(post) if self.is_due(post.at).await => {
+                self.spool.remember(post.at).await?;
+                match self.to.poster.post(post.body).await {
+                    Ok(()) => {
+                        self.delivered(post.at, batch.body.len());
+                        true
+                    }
+                    Err(error) => {
+                        self.tell_refused(&error, Duration::ZERO);
+                        false
+                    }
                 }
-                Err(error) => {
-                    self.tell_refused(&error, Duration::ZERO);
-                    false
-                }
-            },
+            }
             _ => false,
         };
         // The aggregator may have been stopped.
@@ -197,6 +199,7 @@ impl Delivery {
     async fn deliver(&mut self, stored: Vec<Stored>) -> Result<(), SpoolGone> {
         let names: Vec<Name> = stored.iter().map(|stored| stored.name).collect();
         let (Some(&oldest), Some(&newest)) = (names.first(), names.last()) else { return Ok(()) };
+        let mut remembered = newest.at();
         let mut consignment = Consignment::new(stored.into_iter().map(item).collect(), self.to.id.clone());
         let mut aside = self.set_aside(oldest, consignment.unsound()).await?;
         self.carrier.begin();
@@ -206,6 +209,11 @@ impl Delivery {
             }
             if !self.is_due(post.at).await {
                 continue;
+            }
+            if post.at > remembered {
+                // No name on disk says it.
+                self.spool.remember(post.at).await?;
+                remembered = post.at;
             }
             let bytes = post.body.len();
             match self.to.poster.post(post.body).await {

@@ -206,7 +206,7 @@ impl Spool {
         self.newest
     }
 
-    /// The greatest stamp under which anything was acknowledged.
+    /// The greatest stamp that a post may have had.
     #[must_use]
     pub fn posted(&self) -> Timestamp {
         self.posted
@@ -271,6 +271,9 @@ impl Spool {
     /// The oldest batches: as many as have `bytes` together, `count` at most, one at least. Damaged ones among
     /// them are moved to quarantine. None at all while there are some means: call again.
     ///
+    /// From here on they may have been posted, whatever becomes of this process: their stamps are remembered, so that
+    /// a later life, which may find others with them, gives none of these stamps to another body.
+    ///
     /// # Errors
     /// When the disk refuses to read the first of them, or to move a damaged one away.
     pub fn take(&mut self, bytes: usize, count: usize) -> Result<Vec<Stored>, SpoolError> {
@@ -295,6 +298,11 @@ impl Spool {
                 Err(_) if !taken.is_empty() => break,
                 Err(error) => return Err(error),
             }
+        }
+        let newest = taken.iter().map(|stored| stored.name.at()).max().unwrap_or_default();
+        if newest > self.posted {
+            self.posted = newest;
+            self.save();
         }
         Ok(taken)
     }
@@ -378,8 +386,8 @@ impl Spool {
         result
     }
 
-    /// A batch was posted under the stamp `posted` that has never been on disk: later stamps are to be greater,
-    /// in later lives too.
+    /// A post is about to have the stamp `posted`, which no batch on disk has: later stamps are to be greater, in
+    /// later lives too.
     pub fn remember(&mut self, posted: Timestamp) {
         self.newest = self.newest.max(posted);
         self.posted = self.posted.max(posted);

@@ -22,7 +22,7 @@ const LINE_BYTES: usize = 256;
 pub(super) struct Remembered {
     /// The newest stamp of a batch.
     pub(super) newest: Timestamp,
-    /// The newest stamp that was posted.
+    /// The newest stamp that a post may have had.
     pub(super) posted: Timestamp,
     /// The counters; what was on disk is not remembered, the disk knows.
     pub(super) tally: Tally,

@@ -72,6 +72,19 @@ fn a_post_that_was_never_on_disk_is_remembered_though_the_process_is_killed() {
 }
 
 #[test]
+fn the_stamps_of_batches_that_may_have_been_posted_are_remembered_though_the_process_is_killed() {
+    let (disk, after) = (Disk::new(), Disk::new());
+    let mut spool = disk.open();
+    for n in [5, 6, 7] {
+        spool.append(at(n), n.to_string().as_bytes(), 1).unwrap();
+    }
+    assert_eq!(spool.take(2, 2).unwrap().len(), 2);
+    drop(after.open());
+    fs::copy(disk.path("state"), after.path("state")).unwrap();
+    assert_eq!(after.open().posted(), at(6));
+}
+
+#[test]
 fn batches_of_both_agents_leave_in_the_order_of_their_stamps_across_lives() {
     let disk = Disk::new();
     let mut spool = disk.open();
