@@ -3,8 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pattoo_agent_modbustcpd::modbus::format::{Format, Scale};
 use pattoo_agent_modbustcpd::modbus::plan::{Limits, plan};
-use pattoo_agent_modbustcpd::modbus::register::{Point, Reference, Scale, Table, UnitId};
+use pattoo_agent_modbustcpd::modbus::register::{Point, Reference, Table, UnitId};
 use pattoo_agent_modbustcpd::reading::PointId;
 
 const POINTS: u32 = 10_000;
@@ -19,7 +20,7 @@ fn points(stride: u32) -> Vec<Point> {
                 id: PointId(id),
                 unit: UnitId(0),
                 reference: Reference::new(Table::InputRegisters, i64::from(number))?,
-                scale: Scale::Times(1.0),
+                format: Format::Word(Scale::Times(1.0)),
             })
         })
         .collect()

@@ -16,19 +16,25 @@ use crate::spool::Tally;
 pub enum Reason {
     /// The server's ingester would die on it: not finite, or 1e29 and beyond.
     NotSendable,
+    /// The device said that it has no value, or sent one that is none: a sentinel, NaN, no decimal, no power of ten.
+    Unavailable,
+    /// Below the configured minimum or above the maximum.
+    OutsideLimits,
     /// The spool refused batches for so long that the memory set aside for them was full.
     MemoryFull,
 }
 
 impl Reason {
     /// Every reason, in the order in which they are shown.
-    pub const ALL: [Self; 2] = [Self::NotSendable, Self::MemoryFull];
+    pub const ALL: [Self; 4] = [Self::NotSendable, Self::Unavailable, Self::OutsideLimits, Self::MemoryFull];
 
     /// The reason as a word for logs and counters.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSendable => "not_sendable",
+            Self::Unavailable => "unavailable",
+            Self::OutsideLimits => "outside_limits",
             Self::MemoryFull => "memory_full",
         }
     }
@@ -36,7 +42,9 @@ impl Reason {
     fn index(self) -> usize {
         match self {
             Self::NotSendable => 0,
-            Self::MemoryFull => 1,
+            Self::Unavailable => 1,
+            Self::OutsideLimits => 2,
+            Self::MemoryFull => 3,
         }
     }
 }

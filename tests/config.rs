@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
-use pattoo_agent_modbustcpd::modbus::register::Scale;
+use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
+use pattoo_agent_modbustcpd::pattoo::identity::DataType;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -178,7 +179,7 @@ fn multipliers_mean_what_they_meant() {
     for (value, scale) in cases {
         let loaded =
             load(&group(&format!("    holding_registers:\n      - address: 40001\n        multiplier: {value}\n")));
-        assert_eq!(loaded.config.points[1].scale, scale, "{value}");
+        assert_eq!(loaded.config.points[1].format, Format::Word(scale), "{value}");
     }
     for value in [".inf", "-.inf", ".nan", "1e300", "'inf'", "'nan'", "1e25"] {
         let found =
@@ -249,7 +250,7 @@ polling_groups:
     assert_eq!(config.devices.len(), 1, "three spellings of one endpoint");
     assert_eq!(config.devices[0].names, ["a", "A", "a:502"]);
     assert_eq!(config.points.len(), 6, "two keys for each of three targets");
-    assert_eq!(config.points[0].scale, Scale::Times(0.5));
+    assert_eq!(config.points[0].format, Format::Word(Scale::Times(0.5)));
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[1].to_string().contains("already read at 6:19 (group \"one\")"), "{}", warnings[1]);
 }
@@ -421,4 +422,145 @@ proptest! {
             Err(error) => prop_assert!(!error.faults.is_empty()),
         }
     }
+}
+
+/// What one register of a group is, given as it stands in the list.
+fn points(table: &str, registers: &str, of_the_group: &str) -> Vec<(String, Format, DataType)> {
+    let file = format!("polling_groups:\n  - ip_devices: [a]\n{of_the_group}    {table}: [{registers}]\n");
+    let points = load(&file).config.points;
+    points.into_iter().map(|point| (point.key(), point.format, point.data_type)).collect()
+}
+
+#[test]
+fn every_type_is_what_it_is_called_and_has_its_own_key() {
+    let word = |scale| Format::Word(scale);
+    let plain = |kind| Format::Typed(Typed::plain(kind).into());
+    let cases = [
+        ("40001", "40001", word(Scale::Times(1.0)), DataType::Integer),
+        ("{address: 40001, type: uint16}", "40001", word(Scale::Times(1.0)), DataType::Integer),
+        ("{address: 40001, type: uint16, multiplier: 0}", "40001", word(Scale::Raw), DataType::Integer),
+        ("{address: 40001, type: int16}", "40001", plain(Kind::Int16), DataType::Integer),
+        ("{address: 40001, type: uint8}", "40001_low", plain(Kind::Uint8(Byte::Low)), DataType::Integer),
+        ("{address: 40001, type: int8, byte: high}", "40001_high", plain(Kind::Int8(Byte::High)), DataType::Integer),
+        ("{address: 40001, type: uint32}", "40001", plain(Kind::Uint32), DataType::Integer),
+        ("{address: 40001, type: Float32}", "40001", plain(Kind::Float32), DataType::Float),
+        ("{address: 40001, type: float64}", "40001", plain(Kind::Float64), DataType::Float),
+        ("{address: 40001, type: bcd32}", "40001", plain(Kind::Bcd(2)), DataType::Integer),
+        ("{address: 40001, type: uint32, counter: true}", "40001", plain(Kind::Uint32), DataType::Counter),
+        ("{address: 40001, type: uint64, counter: true}", "40001", plain(Kind::Uint64), DataType::Counter64),
+        ("{address: 40001, type: float32, counter: true}", "40001", plain(Kind::Float32), DataType::Counter64),
+        ("{address: 40001, counter: true}", "40001", word(Scale::Times(1.0)), DataType::Counter),
+        ("{address: 40001, bit: 3}", "40001_bit_3", plain(Kind::Bits { first: 3, last: 3 }), DataType::Integer),
+        ("{address: 40001, bits: 4..7}", "40001_bits_4_7", plain(Kind::Bits { first: 4, last: 7 }), DataType::Integer),
+    ];
+    for (register, key, format, data_type) in cases {
+        let expected = vec![(format!("holding_register_{key}"), format, data_type)];
+        assert_eq!(points("holding_registers", register, ""), expected, "{register}");
+    }
+    assert_eq!(points("coils", "1, 00010", "")[1].0, "coil_00010", "a coil's number is decimal, leading zeros or not");
+    assert_eq!(points("discrete_inputs", "10001", "")[0].0, "discrete_input_10001");
+}
+
+#[test]
+fn a_register_may_say_how_its_number_becomes_a_value() {
+    let register = "{address: 40010, type: int16, order: BA, multiplier: 0.5, offset: -40, scale_register: 40001, \
+                    unavailable: [0x8000, -1], minimum: -50, maximum: 150.5}";
+    let typed = Typed {
+        kind: Kind::Int16,
+        order: Order::Dcba,
+        scale: Scale::Times(0.5),
+        scale_address: Some(0),
+        offset: -40.0,
+        unavailable: vec![0x8000, 0xFFFF],
+        minimum: Some(-50.0),
+        maximum: Some(150.5),
+    };
+    assert_eq!(points("holding_registers", register, "")[0].1, Format::Typed(typed.into()));
+}
+
+#[test]
+fn what_a_group_says_holds_for_its_registers_unless_they_say_otherwise() {
+    let group = "    type: int32\n    order: CDAB\n    unavailable: sunspec\n";
+    let found = points("input_registers", "30001, {address: 30003, type: uint16, order: AB}", group);
+    let both = Typed { order: Order::Cdab, unavailable: vec![0x8000_0000], ..Typed::plain(Kind::Int32) };
+    let other = Typed { scale: Scale::Times(1.0), unavailable: vec![0xFFFF], ..Typed::plain(Kind::Uint16) };
+    assert_eq!(
+        found.iter().map(|(_, format, _)| format.clone()).collect::<Vec<_>>(),
+        [Format::Typed(both.into()), Format::Typed(other.into())]
+    );
+}
+
+#[test]
+fn runs_of_registers_are_spelled_as_a_range_or_with_a_count() {
+    let cases = [
+        ("input_registers", "30001-30003", "30001 30002 30003"),
+        ("input_registers", "{address: 30001-30004, type: uint32}", "30001 30003"),
+        ("input_registers", "{address: 365533, type: float64, count: 1}", "365533"),
+        ("input_registers", "{address: 30001, type: uint64, count: 3}", "30001 30005 30009"),
+        ("discrete_inputs", "{address: 10001, count: 2}, 10005-10006", "10001 10002 10005 10006"),
+        ("coils", "1-3", "00001 00002 00003"),
+    ];
+    for (table, registers, numbers) in cases {
+        let keys = points(table, registers, "").into_iter().map(|(key, ..)| key.rsplit_once('_').unwrap().1.to_owned());
+        assert_eq!(keys.collect::<Vec<_>>().join(" "), numbers, "{registers}");
+    }
+}
+
+#[test]
+fn what_no_register_can_be_is_told_with_its_place() {
+    let cases = [
+        ("{address: 40001, type: flaot32}", "found \"flaot32\", which is no type; did you mean \"float32\"?"),
+        ("{address: 40001, type: 32}", "found 32; allowed is one of uint16, int16,"),
+        ("{address: 40001, order: ACBD}", "allowed is ABCD (the default), DCBA, BADC or CDAB"),
+        ("{address: 40001, bit: 16}", "found 16; allowed is a bit from 0 to 15"),
+        ("{address: 40001, bits: 7..4}", "allowed is a bit from 0 to 15"),
+        ("{address: 40001, bit: 1, type: int16}", "found type and bit; allowed is one of them"),
+        ("{address: 40001, byte: low}", "found byte without a type of one byte"),
+        ("{address: 40001, unavailable: 70000}", "found a number that a value of this type cannot have"),
+        ("{address: 40001, type: int16, unavailable: -32769}", "found a number that a value of this type cannot have"),
+        ("{address: 40001, unavailable: [none]}", "allowed is sunspec, a number such as 0x8000"),
+        ("{address: 40001, scale_register: 30001}", "it is the number of one of the input registers"),
+        ("{address: 40001, offset: .inf}", "found inf; allowed is a finite number below 1e29"),
+        ("{address: 40001, minimum: 5, maximum: 4}", "found 5, which is above the maximum of 4"),
+        ("{address: 40001, counter: 1}", "found 1; allowed is true or false"),
+        ("{address: 40001, count: 0}", "allowed is how many values follow each other, from 1 to 65536"),
+        ("{address: 40001-40004, count: 2}", "found a range and a count; allowed is one of them"),
+        (
+            "{address: 40001-40003, type: uint32}",
+            "found a range of 3 registers; allowed are whole values of 2 registers",
+        ),
+        ("{address: 465536, type: uint32}", "found a value that goes on behind the end of the holding registers"),
+        ("{address: 465530, count: 8}", "found a run of values that goes on behind the end of the holding registers"),
+        ("40010-40001", "allowed is a range within 40001 to 49999 or 400001 to 465536, the smaller number first"),
+        ("40001-465536", "allowed is a range within"),
+        ("{address: 40001, type: int16}, 40001", "found a point that would be one chart with the one at 3:35"),
+    ];
+    for (register, said) in cases {
+        let file = format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{register}]\n");
+        let found = faults(&file);
+        assert!(found.len() == 1 && found[0].contains(said), "{register}: {found:#?}");
+        assert!(found[0].starts_with("pattoo_agent_modbustcpd.yaml:3:"), "{register}: {found:#?}");
+    }
+    let bits =
+        "polling_groups:\n  - ip_devices: [a]\n    coils: [0, {address: 1, multiplier: 2}]\n    discrete_inputs: [1]\n";
+    let found = faults(bits).join("\n");
+    for said in
+        ["found 0; allowed is 1 to 65536", "found a key that coils do not have", "found 1; allowed is 10001 to 19999"]
+    {
+        assert!(found.contains(said), "{said}: {found}");
+    }
+}
+
+#[test]
+fn a_count_in_every_line_is_no_way_to_fill_the_memory() {
+    let lines = "{address: 400001, count: 65536}, ".repeat(40);
+    let found = faults(format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{lines}]\n"));
+    assert!(found[0].contains("found more points than the 1000000 that are allowed"), "{found:#?}");
+}
+
+#[test]
+fn parts_of_one_register_are_charts_of_their_own_and_so_are_a_register_and_its_counter() {
+    let registers = "40001, {address: 40001, bit: 0}, {address: 40001, bit: 1}, {address: 40001, bits: 0..1}, \
+                     {address: 40001, type: uint8}, {address: 40001, type: uint8, byte: high}, {address: 40001, counter: true}";
+    assert_eq!(points("holding_registers", registers, "").len(), 7);
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::config::{self, ConfigError, Loaded};
-use pattoo_agent_modbustcpd::modbus::register::Scale;
+use pattoo_agent_modbustcpd::modbus::format::{Format, Scale};
 use support::agent::Home;
 use support::device::{Device, Mode};
 use support::judge::judge;
@@ -90,9 +90,9 @@ fn the_smallest_multipliers_give_numbers_that_the_server_stores() {
     for (text, factor) in [("-0.0", None), ("1e-320", Some(1e-320)), ("-1e-320", Some(-1e-320)), ("1e23", Some(1e23))] {
         let loaded =
             load(&format!("polling_groups:\n{}", group("a", &format!("{{address: 40001, multiplier: {text}}}"))));
-        let scale = loaded.unwrap().config.points[0].scale;
-        assert_eq!(scale, factor.map_or(Scale::Raw, Scale::Times), "{text}");
-        let value = pattoo_agent_modbustcpd::modbus::decode::decode(scale, 65_535);
+        let format = loaded.unwrap().config.points.remove(0).format;
+        assert_eq!(format, Format::Word(factor.map_or(Scale::Raw, Scale::Times)), "{text}");
+        let value = pattoo_agent_modbustcpd::modbus::decode::value(&format, &[65_535]);
         assert!(value.is_ok(), "{text}: {value:?}");
     }
 }

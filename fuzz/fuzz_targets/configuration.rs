@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use pattoo_agent_modbustcpd::config;
-use pattoo_agent_modbustcpd::modbus::register::Scale;
+use pattoo_agent_modbustcpd::modbus::format::{Format, Scale};
 
 const PATTOO: &str = "pattoo: {log_directory: /tmp/l, cache_directory: /tmp/c, daemon_directory: /tmp/d}\n";
 
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!(point.device < config.devices.len());
                 assert!(point.target.len() <= 512 && !point.target.is_empty());
                 assert!((Duration::from_millis(100)..=Duration::from_secs(49 * 86_400)).contains(&point.interval));
-                if let Scale::Times(factor) = point.scale {
+                if let Format::Word(Scale::Times(factor)) = point.format {
                     assert!(factor.is_finite() && factor.abs() * 65_535.0 < 1e29);
                 }
             }

@@ -44,7 +44,7 @@ impl DeviceSettings {
     /// How many points are read from it.
     #[must_use]
     pub fn points(&self) -> usize {
-        self.cycles.iter().flat_map(|cycle| &cycle.blocks).map(|block| block.points.len()).sum()
+        self.cycles.iter().flat_map(|cycle| &cycle.blocks).map(|block| block.values().count()).sum()
     }
 }
 
@@ -190,8 +190,14 @@ impl DeviceActor {
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
-        self.books.accept(outcome.not_sendable);
-        self.books.lose(Reason::NotSendable, outcome.not_sendable);
+        for (reason, omitted) in [
+            (Reason::NotSendable, outcome.not_sendable),
+            (Reason::Unavailable, outcome.unavailable),
+            (Reason::OutsideLimits, outcome.outside_limits),
+        ] {
+            self.books.accept(omitted);
+            self.books.lose(reason, omitted);
+        }
         for event in outcome.events {
             tell(&self.assignment.settings.name, event);
         }
@@ -207,8 +213,8 @@ impl DeviceActor {
             let silent =
                 troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
             let refused = !silent && troubles.contains_key(&Subject::of(block));
-            polled.failing += if silent || refused { block.points.len() } else { 0 };
-            polled.refused += if refused { block.points.len() } else { 0 };
+            polled.failing += if silent || refused { block.values().count() } else { 0 };
+            polled.refused += if refused { block.values().count() } else { 0 };
         }
         polled.troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone())).collect();
         polled

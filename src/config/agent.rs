@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::cache;
 use super::fault::Fault;
 use super::node::Node;
+use super::registers::{self, Register};
 use super::source::Source;
 use super::view::{Entry, Report, View};
-use super::yaml11::python_float;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::register::{Reference, Scale, Table, UnitId};
+use crate::modbus::register::{Table, UnitId};
 use crate::spool::Limits;
 
 /// The default of `polling_interval`.
@@ -38,15 +38,23 @@ const KEYS: [&str; 10] = [
     "agent_hostname",
     "polling_groups",
 ];
-const GROUP_KEYS: [&str; 7] =
-    ["group_name", "ip_devices", "ip_targets", "unit", "polling_interval", "input_registers", "holding_registers"];
-const REGISTER_KEYS: [&str; 2] = ["address", "multiplier"];
+const GROUP_KEYS: [&str; 12] = [
+    "group_name",
+    "ip_devices",
+    "ip_targets",
+    "unit",
+    "polling_interval",
+    "input_registers",
+    "holding_registers",
+    "coils",
+    "discrete_inputs",
+    "type",
+    "order",
+    "unavailable",
+];
 
 /// No longer text is stored by the server.
 const MAX_TEXT_BYTES: usize = 512;
-
-/// The largest value that the server stores, with a margin.
-const TOO_LARGE: f64 = 1e29;
 
 /// The file as it is meant.
 #[derive(Debug)]
@@ -68,24 +76,8 @@ pub struct Group<'a> {
     pub devices: Vec<(String, Endpoint)>,
     pub unit: UnitId,
     pub polling_interval: Option<Duration>,
-    /// Input registers before holding registers, each in the order of the file.
+    /// Input registers, holding registers, coils, discrete inputs, each in the order of the file.
     pub registers: Vec<Register<'a>>,
-}
-
-/// One register of a group.
-#[derive(Debug, Clone)]
-pub struct Register<'a> {
-    pub reference: Reference,
-    pub multiplier: Multiplier,
-    pub view: View<'a>,
-}
-
-/// A multiplier as configured; the original sorts by it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Multiplier {
-    pub scale: Scale,
-    /// What the original compares: the number before it is converted.
-    pub order: f64,
 }
 
 /// Reads the file. What is wrong is in the report.
@@ -164,7 +156,8 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
         polling_interval: None,
         registers: Vec::new(),
     };
-    let (mut named, mut input, mut holding) = (false, Vec::new(), Vec::new());
+    let (mut named, mut tables) = (false, [const { None }; Table::ALL.len()]);
+    let mut defaults = registers::Defaults::default();
     let faults_before = report.faults.len();
     for entry in &entries {
         let value = &entry.value;
@@ -176,17 +169,26 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
             }
             "unit" => group.unit = unit(value, report).unwrap_or_default(),
             "polling_interval" => group.polling_interval = interval(value, report),
-            "input_registers" => input = registers(Table::InputRegisters, value, report),
-            "holding_registers" => holding = registers(Table::HoldingRegisters, value, report),
+            "input_registers" => tables[0] = Some(value),
+            "holding_registers" => tables[1] = Some(value),
+            "coils" => tables[2] = Some(value),
+            "discrete_inputs" => tables[3] = Some(value),
+            "type" => defaults.kind = registers::kind(value, report),
+            "order" => defaults.order = registers::order(value, report),
+            "unavailable" => defaults.unavailable = registers::sentinels(value, report),
             _ => report.faults.push(entry.unknown(&GROUP_KEYS)),
         }
     }
     if !named {
         report.faults.push(view.fault("ip_devices is missing; it lists the devices of this group"));
     }
-    group.registers = input.into_iter().chain(holding).collect();
+    for (table, value) in Table::ALL.into_iter().zip(tables) {
+        if let Some(value) = value {
+            registers::read(table, value, &defaults, &mut group.registers, report);
+        }
+    }
     if group.registers.is_empty() && report.faults.len() == faults_before {
-        report.warnings.push(view.fault("this group has no register that can be read, so nothing of it is polled"));
+        report.warnings.push(view.fault("this group has nothing that can be read, so nothing of it is polled"));
     }
     Some(group)
 }
@@ -314,97 +316,4 @@ fn unit(value: &View<'_>, report: &mut Report) -> Option<UnitId> {
         report.faults.push(value.unfit(ALLOWED));
     }
     unit.map(UnitId)
-}
-
-fn registers<'a>(table: Table, value: &View<'a>, report: &mut Report) -> Vec<Register<'a>> {
-    if matches!(*value.node, Node::Null) {
-        return Vec::new();
-    }
-    let Some(items) = value.items() else {
-        report.faults.push(value.unfit("a list of register numbers"));
-        return Vec::new();
-    };
-    items.iter().filter_map(|item| register(table, item, report)).collect()
-}
-
-fn register<'a>(table: Table, item: &View<'a>, report: &mut Report) -> Option<Register<'a>> {
-    let one = Multiplier { scale: Scale::Times(1.0), order: 1.0 };
-    let Some(entries) = item.entries(report) else {
-        return Some(Register { reference: reference(table, item, report)?, multiplier: one, view: item.clone() });
-    };
-    let mut address = None;
-    let mut multiplier = Some(one);
-    for entry in &entries {
-        match entry.key.as_str() {
-            "address" => address = Some(&entry.value),
-            "multiplier" => multiplier = self::multiplier(&entry.value, report),
-            _ => report.faults.push(entry.unknown(&REGISTER_KEYS)),
-        }
-    }
-    let Some(address) = address else {
-        report
-            .faults
-            .push(item.fault("found a register without address; allowed is its number, or a mapping with address"));
-        return None;
-    };
-    let reference = reference(table, address, report);
-    Some(Register { reference: reference?, multiplier: multiplier?, view: address.clone() })
-}
-
-fn reference(table: Table, value: &View<'_>, report: &mut Report) -> Option<Reference> {
-    let allowed = |table| match table {
-        Table::InputRegisters => "30001 to 39999 or 300001 to 365536",
-        Table::HoldingRegisters => "40001 to 49999 or 400001 to 465536",
-    };
-    let number = match &*value.node {
-        Node::Integer(number) => i64::try_from(*number).unwrap_or(-1),
-        Node::Text(text) if text.trim().parse::<i64>().is_ok() && !value.is_plain() => {
-            let found = value.node.shown();
-            report.faults.push(value.fault(format!("found {found}, a text; allowed is a number (remove the quotes)")));
-            return None;
-        }
-        _ => {
-            report.faults.push(value.unfit(&format!("the number of one of the {table}, {}", allowed(table))));
-            return None;
-        }
-    };
-    let reference = Reference::new(table, number);
-    if reference.is_none() {
-        let other = match table {
-            Table::InputRegisters => Table::HoldingRegisters,
-            Table::HoldingRegisters => Table::InputRegisters,
-        };
-        let hint = Reference::new(other, number).map(|_| format!("; it is the number of one of the {other}"));
-        let (found, allowed, hint) = (value.node.shown(), allowed(table), hint.unwrap_or_default());
-        report.warnings.push(value.fault(format!("found {found}, which is left out; allowed is {allowed}{hint}")));
-    }
-    reference
-}
-
-fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
-    const ALLOWED: &str = "a finite number";
-    let numeric = match &*value.node {
-        #[allow(clippy::cast_precision_loss, reason = "as Python's float() does")]
-        Node::Integer(number) => Some(*number as f64),
-        Node::Float(number) => Some(*number),
-        Node::Text(text) => python_float(text),
-        Node::Null | Node::Bool(_) | Node::List(_) | Node::Mapping(_) | Node::Tagged(_) => None,
-    };
-    let Some(number) = numeric else {
-        if !matches!(*value.node, Node::Null) {
-            let found = value.node.shown();
-            report.warnings.push(value.fault(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
-        }
-        return Some(Multiplier { scale: Scale::Times(1.0), order: 1.0 });
-    };
-    if number.is_nan() || number.abs() * 65_535.0 >= TOO_LARGE {
-        let found = value.node.shown();
-        let message = format!(
-            "found {found}; allowed is {ALLOWED} below 1e24, because the server's ingester dies on larger values"
-        );
-        report.faults.push(value.fault(message));
-        return None;
-    }
-    let raw = number == 0.0 && !matches!(*value.node, Node::Text(_));
-    Some(Multiplier { scale: if raw { Scale::Raw } else { Scale::Times(number) }, order: number })
 }

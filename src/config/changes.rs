@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use super::{Config, Device, Point};
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::register::{Reference, Scale, UnitId};
+use crate::modbus::format::{Format, Part};
+use crate::modbus::register::{Reference, UnitId};
+use crate::pattoo::identity::DataType;
 use crate::phrase::{count, some_of};
 
 /// The differences between two configurations.
@@ -40,13 +42,13 @@ pub struct Changes<'a> {
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
-type Identity<'a> = (&'a str, UnitId, Reference);
+type Identity<'a> = (&'a str, UnitId, Reference, Part, DataType);
 
 /// What is read from a device and how, whatever the order of the file.
-type Readout<'a> = BTreeMap<Identity<'a>, (Scale, Duration)>;
+type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration)>;
 
 fn identity(point: &Point) -> Identity<'_> {
-    (&point.target, point.unit, point.reference)
+    (&point.target, point.unit, point.reference, point.format.part(), point.data_type)
 }
 
 impl<'a> Changes<'a> {
@@ -172,7 +174,7 @@ fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
     let mut readouts: Vec<_> = config.devices.iter().map(|device| (device, Readout::new())).collect();
     for point in &config.points {
         if let Some((_, readout)) = readouts.get_mut(point.device) {
-            readout.insert(identity(point), (point.scale, point.interval));
+            readout.insert(identity(point), (&point.format, point.interval));
         }
     }
     readouts
@@ -184,7 +186,7 @@ fn endpoint<'a>(config: &'a Config, point: &Point) -> Option<&'a Endpoint> {
 
 /// A series as people find it.
 pub(super) fn name(point: &Point) -> String {
-    format!("{} of {} unit {}", point.reference, point.target, point.unit)
+    format!("{} of {} unit {}", point.key(), point.target, point.unit)
 }
 
 fn series(number: usize) -> String {

@@ -15,12 +15,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::agent::{Agent, Group, Register};
+use self::agent::{Agent, Group};
 pub use self::fault::{ConfigError, Fault};
+use self::registers::Register;
 use self::source::Source;
 use self::view::Report;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::register::{Reference, Scale, Table, UnitId};
+use crate::modbus::format::{Format, Part};
+use crate::modbus::register::{Reference, Table, UnitId};
+use crate::pattoo::identity::DataType;
 use crate::spool::Limits;
 
 mod agent;
@@ -29,6 +32,7 @@ pub mod changes;
 pub mod draft;
 mod fault;
 mod node;
+mod registers;
 pub mod render;
 mod shared;
 mod source;
@@ -137,12 +141,22 @@ pub struct Point {
     pub group: String,
     /// Unit id of the request and of the metadata.
     pub unit: UnitId,
-    /// Register.
+    /// Where it begins.
     pub reference: Reference,
-    /// Word → value.
-    pub scale: Scale,
+    /// Words → value.
+    pub format: Format,
+    /// How the server treats it.
+    pub data_type: DataType,
     /// Time between two polls.
     pub interval: Duration,
+}
+
+impl Point {
+    /// Its name at the server: `input_register_30387`, `holding_register_40001_bit_3`, `coil_00001`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}{}", self.reference, self.format.part())
+    }
 }
 
 /// A configuration without faults, and what a person should know of it all the same.
@@ -259,18 +273,21 @@ fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Fault> {
     (points > MAX_POINTS).then(|| Fault::of_file(file, message))
 }
 
+/// What identifies a series, but for what all series of an agent have in common.
+type Identity = (String, UnitId, Reference, Part, DataType);
+
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
 fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
     let mut devices: Vec<Device> = Vec::new();
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
-    let mut known: HashMap<(String, UnitId, Reference), Seen<'_>> = HashMap::new();
+    let mut known: HashMap<Identity, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
     for group in &agent.groups {
         if group.registers.is_empty() {
             continue;
         }
-        for table in [Table::InputRegisters, Table::HoldingRegisters] {
+        for table in Table::ALL {
             let registers = in_order(group, table);
             for (target, endpoint) in &group.devices {
                 let device = *places.entry(endpoint.clone()).or_insert_with(|| {
@@ -287,9 +304,10 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
                     names.push(target.clone());
                 }
                 for register in &registers {
-                    let identity = (target.clone(), group.unit, register.reference);
+                    let (format, data_type) = (&register.format, register.data_type);
+                    let identity = (target.clone(), group.unit, register.reference, format.part(), data_type);
                     if let Some(first) = known.get(&identity) {
-                        report.warnings.extend(first.clash(group, register));
+                        first.clash(group, register, report);
                         continue;
                     }
                     known.insert(identity, Seen { group: &group.name, register });
@@ -299,7 +317,8 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
                         group: group.name.clone(),
                         unit: group.unit,
                         reference: register.reference,
-                        scale: register.multiplier.scale,
+                        format: format.clone(),
+                        data_type,
                         interval: group.polling_interval.unwrap_or(agent.polling_interval),
                     });
                 }
@@ -313,7 +332,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
 /// multiplier comes first, and the first is the one that is polled.
 fn in_order<'g, 'a>(group: &'g Group<'a>, table: Table) -> Vec<&'g Register<'a>> {
     let mut registers: Vec<_> = group.registers.iter().filter(|register| register.reference.table() == table).collect();
-    let order = |register: &Register<'_>| (register.multiplier.order, register.reference.number());
+    let order = |register: &Register<'_>| (register.sorted_by, register.reference.number());
     registers.sort_by(|a, b| {
         let ((a, a_number), (b, b_number)) = (order(a), order(b));
         a.total_cmp(&b).then(a_number.cmp(&b_number))
@@ -328,14 +347,24 @@ struct Seen<'g> {
 }
 
 impl Seen<'_> {
-    /// A point is posted once: another configuration of it is worth a word unless it says the same.
-    fn clash(&self, group: &Group<'_>, register: &Register<'_>) -> Option<Fault> {
-        if self.group == group.name && self.register.multiplier == register.multiplier {
-            return None;
+    /// A point is posted once. Another configuration of it is worth a word unless it says the same, and a fault when
+    /// the original agent could not have been told either.
+    fn clash(&self, group: &Group<'_>, register: &Register<'_>, report: &mut Report) {
+        let same = self.register.format == register.format
+            && self.register.sorted_by.to_bits() == register.sorted_by.to_bits();
+        if self.group == group.name && same {
+            return;
         }
         let (place, other) = (self.register.view.place(), self.group);
-        Some(register.view.fault(format!(
-            "found a register that is already read at {place} (group \"{other}\"); that one is posted, this one is left out"
-        )))
+        let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
+        if originals || same {
+            report.warnings.push(register.view.fault(format!(
+                "found a register that is already read at {place} (group \"{other}\"); that one is posted, this one is left out"
+            )));
+        } else {
+            report.faults.push(register.view.fault(format!(
+                "found a point that would be one chart with the one at {place} (group \"{other}\"), which is read otherwise; allowed is one of them"
+            )));
+        }
     }
 }

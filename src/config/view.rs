@@ -23,8 +23,10 @@ pub struct Report {
 #[derive(Debug, Clone)]
 pub struct View<'a> {
     source: &'a Source,
-    /// The node.
+    /// The node as it is meant.
     pub node: Cow<'a, Node>,
+    /// The node as our parser reads it.
+    parsed: &'a Node,
     route: Route,
     path: String,
 }
@@ -43,13 +45,19 @@ pub struct Entry<'a> {
 impl<'a> View<'a> {
     /// The whole file.
     pub fn root(source: &'a Source) -> Self {
-        Self { source, node: Cow::Borrowed(&source.root), route: Route::new(), path: String::new() }
+        Self {
+            source,
+            node: Cow::Borrowed(&source.root),
+            parsed: &source.root,
+            route: Route::new(),
+            path: String::new(),
+        }
     }
 
     fn below(&self, node: &'a Node, step: Step, path: String) -> Self {
         let mut route = self.route.clone();
         route.push(step);
-        let mut view = Self { source: self.source, node: Cow::Borrowed(node), route, path };
+        let mut view = Self { source: self.source, node: Cow::Borrowed(node), parsed: node, route, path };
         // A plain scalar that YAML 1.1 and 1.2 read differently has the meaning that it had for the original.
         if let Node::Text(text) = node
             && let Some(meant) = yaml11::resolve(text)
@@ -124,6 +132,13 @@ impl<'a> View<'a> {
             Some((line, column)) => format!("{line}:{column}"),
             None => self.path.clone(),
         }
+    }
+
+    /// The digits of a plain number that begins with a 0, which YAML 1.1 reads as octal.
+    pub fn digits(&self) -> Option<&str> {
+        let Node::Text(text) = self.parsed else { return None };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (digits && self.is_plain()).then_some(text)
     }
 
     /// Whether the value stands in the file without quotes.

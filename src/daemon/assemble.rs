@@ -11,7 +11,7 @@ use crate::config::{Config, Device, LogLevel, Point};
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::{Limits, plan};
 use crate::modbus::register;
-use crate::pattoo::identity::{Agent, DataType, IdentityError, Series};
+use crate::pattoo::identity::{Agent, IdentityError, Series};
 use crate::pattoo::payload::Catalogue;
 use crate::reading::PointId;
 
@@ -20,7 +20,8 @@ use crate::reading::PointId;
 pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
     let mut points: Vec<Vec<(Duration, register::Point)>> = vec![Vec::new(); config.devices.len()];
     for (id, point) in (0..).map(PointId).zip(&config.points) {
-        let planned = register::Point { id, unit: point.unit, reference: point.reference, scale: point.scale };
+        let format = point.format.clone();
+        let planned = register::Point { id, unit: point.unit, reference: point.reference, format };
         if let Some(points) = points.get_mut(point.device) {
             points.push((point.interval, planned));
         }
@@ -33,10 +34,8 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
 /// # Errors
 /// When the server could not store a series; the configuration refuses such a one before.
 pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
-    let series = |point: &Point| {
-        let key = point.reference.to_string();
-        Series::new(&*point.target, key, point.unit.0, DataType::Integer, point.interval)
-    };
+    let series =
+        |point: &Point| Series::new(&*point.target, point.key(), point.unit.0, point.data_type, point.interval);
     config.points.iter().map(series).collect()
 }
 
@@ -70,7 +69,7 @@ fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSe
     intervals.sort_unstable();
     intervals.dedup();
     let cycle = |interval| {
-        let points: Vec<_> = points.iter().filter(|(of, _)| *of == interval).map(|(_, point)| *point).collect();
+        let points: Vec<_> = points.iter().filter(|(of, _)| *of == interval).map(|(_, point)| point.clone()).collect();
         Cycle { interval, blocks: plan(&points, Limits::default()) }
     };
     DeviceSettings {

@@ -1,124 +1,256 @@
 //! Words → values: pure.
 //!
-//! Owns what a word means once its reply has been believed. Refuses what the server cannot store: NaN,
+//! Owns what words mean once their reply has been believed. Refuses what the server cannot store: NaN,
 //! infinity and numbers of 1e29 and beyond stop its ingestion for every agent, so a [`Value`] that left
-//! this file is finite and below that. A refused value costs its own point only.
+//! this file is finite and below that. A refused value costs its own point only, and is never a 0 instead.
+//!
+//! A point may be scaled by a power of ten that is in another register: [`Gathering`] keeps what waits for it until
+//! the poll is over.
+
+use std::num::FpCategory;
 
 use thiserror::Error;
 
-use crate::modbus::plan::Block;
-use crate::modbus::register::Scale;
-use crate::reading::{PointId, Value};
+use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
+use crate::modbus::plan::{Block, Reads};
+use crate::modbus::register::{Table, UnitId};
+use crate::reading::{PointId, Timestamp, Value};
 
 /// The server stops ingesting at 1e30; a decimal below that leaves room for what it adds up.
 const TOO_LARGE: f64 = 1e29;
 
-/// Why a word that was read is not a reading.
+/// The powers of ten that a register may hold (SunSpec Device Information Model Specification, `sunssf`).
+const POWERS: std::ops::RangeInclusive<i16> = -10..=10;
+
+/// Why words that were read are not a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum NotAValue {
-    /// The scaled word is beyond what the server can store.
-    #[error("{word} times {factor} is {} or more", TOO_LARGE)]
+    /// The scaled number is beyond what the server can store.
+    #[error("{number} times {factor} is {} or more", TOO_LARGE)]
     OutOfRange {
         /// As read.
-        word: u16,
+        number: f64,
         /// The configured multiplier.
         factor: f64,
     },
     /// The words are not those of this block.
-    #[error("the reply has no word {offset}")]
+    #[error("the reply has no entry {offset}")]
     NoWord {
-        /// Counted from the first register of the block.
+        /// Counted from the first entry of the block.
         offset: u16,
     },
+    /// The pattern that means that there is no value.
+    #[error("the device says that it has no value (0x{0:X})")]
+    Unavailable(u64),
+    /// Not a number, or infinite.
+    #[error("the device sent {0}")]
+    NotANumber(f64),
+    /// A decimal digit above 9.
+    #[error("0x{0:X} is no binary coded decimal")]
+    NotDecimal(u64),
+    /// The register with the power of ten was not read, or holds none.
+    #[error("its power of ten is not known")]
+    Unscaled,
+    /// Below the configured minimum or above the maximum.
+    #[error("{0} is outside the configured limits")]
+    Outside(f64),
 }
 
-/// The value of each point of `block` in `words`, the reply to it.
-pub fn values<'a>(
-    block: &'a Block,
-    words: &'a [u16],
-) -> impl Iterator<Item = (PointId, Result<Value, NotAValue>)> + 'a {
-    block.points.iter().map(|point| {
-        let offset = point.offset;
-        let value = match words.get(usize::from(offset)) {
-            Some(&word) => decode(point.scale, word),
-            None => Err(NotAValue::NoWord { offset }),
-        };
-        (point.id, value)
-    })
+/// The values of one poll, as replies come in.
+#[derive(Debug, Default)]
+pub struct Gathering<'b> {
+    powers: Vec<(Place, u16)>,
+    waiting: Vec<Waiting<'b>>,
 }
 
-/// What `word` means under `scale`.
+/// Where a register is: unit, table, address.
+type Place = (UnitId, Table, u16);
+
+/// A number that is a value once its power of ten is known.
+#[derive(Debug)]
+struct Waiting<'b> {
+    point: PointId,
+    at: Timestamp,
+    number: Value,
+    typed: &'b Typed,
+    power: Place,
+}
+
+impl<'b> Gathering<'b> {
+    /// Reads the reply to `block`, which was there at `at`, and hands each value that is known by it to `found`.
+    pub fn take(
+        &mut self,
+        block: &'b Block,
+        words: &[u16],
+        at: Timestamp,
+        mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>),
+    ) {
+        for point in &block.points {
+            let start = usize::from(point.offset);
+            let words = words.get(start..start + usize::from(point.width));
+            let (id, format) = match &point.reads {
+                Reads::Value(id, format) => (*id, format),
+                Reads::PowerOfTen => {
+                    let place = (block.unit, block.table, block.address.saturating_add(point.offset));
+                    self.powers.extend(words.and_then(<[u16]>::first).map(|&word| (place, word)));
+                    continue;
+                }
+            };
+            let Some(words) = words else {
+                found(id, at, Err(NotAValue::NoWord { offset: point.offset }));
+                continue;
+            };
+            match (format, format.scale_address(), words) {
+                (Format::Word(scale), _, &[word, ..]) => found(id, at, decode(*scale, word)),
+                (Format::Typed(typed), Some(address), words) => match number(typed, words) {
+                    Ok(number) => {
+                        let power = (block.unit, block.table, address);
+                        self.waiting.push(Waiting { point: id, at, number, typed, power });
+                    }
+                    Err(none) => found(id, at, Err(none)),
+                },
+                (format, ..) => found(id, at, value(format, words)),
+            }
+        }
+    }
+
+    /// The poll is over: hands what has waited to `found`.
+    pub fn finish(self, mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>)) {
+        for Waiting { point, at, number, typed, power } in self.waiting {
+            let word = self.powers.iter().find(|(place, _)| *place == power).map(|&(_, word)| word);
+            let power = word.map(u16::cast_signed).filter(|power| POWERS.contains(power));
+            let value = power.map_or(Err(NotAValue::Unscaled), |power| scaled(typed, number, i32::from(power)));
+            found(point, at, value);
+        }
+    }
+}
+
+/// What `words` mean in a format whose power of ten, if it has one, is 0.
 ///
 /// # Errors
 ///
-/// When the product is not a number that the server can store.
-pub fn decode(scale: Scale, word: u16) -> Result<Value, NotAValue> {
+/// When they are not a value that the server can store.
+pub fn value(format: &Format, words: &[u16]) -> Result<Value, NotAValue> {
+    match format {
+        Format::Word(scale) => match words {
+            [word, ..] => decode(*scale, *word),
+            [] => Err(NotAValue::NoWord { offset: 0 }),
+        },
+        Format::Typed(typed) => scaled(typed, number(typed, words)?, 0),
+    }
+}
+
+/// What `word` means under `scale`.
+fn decode(scale: Scale, word: u16) -> Result<Value, NotAValue> {
     match scale {
         Scale::Raw => Ok(Value::Integer(i64::from(word))),
         Scale::Times(factor) => {
-            let value = f64::from(word) * factor;
+            let number = f64::from(word);
+            let value = number * factor;
             // False for NaN too.
-            if value.abs() < TOO_LARGE { Ok(Value::Float(value)) } else { Err(NotAValue::OutOfRange { word, factor }) }
+            if value.abs() < TOO_LARGE {
+                Ok(Value::Float(value))
+            } else {
+                Err(NotAValue::OutOfRange { number, factor })
+            }
         }
+    }
+}
+
+/// The number in `words`, not yet scaled.
+fn number(typed: &Typed, words: &[u16]) -> Result<Value, NotAValue> {
+    let bits = pattern(typed.kind, typed.order, words);
+    if typed.unavailable.contains(&bits) {
+        return Err(NotAValue::Unavailable(bits));
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "the pattern has no more bits than its kind")]
+    let number = match typed.kind {
+        Kind::Uint8(_) | Kind::Uint16 | Kind::Uint32 | Kind::Uint64 => unsigned(bits),
+        Kind::Int8(_) => Value::Integer((bits as u8).cast_signed().into()),
+        Kind::Int16 => Value::Integer((bits as u16).cast_signed().into()),
+        Kind::Int32 => Value::Integer((bits as u32).cast_signed().into()),
+        Kind::Int64 => Value::Integer(bits.cast_signed()),
+        Kind::Float16 => Value::Float(float16(bits as u16)),
+        Kind::Float32 => Value::Float(f32::from_bits(bits as u32).into()),
+        Kind::Float64 => Value::Float(f64::from_bits(bits)),
+        Kind::Bcd(_) => unsigned(decimal(bits)?),
+        Kind::Bits { first, last } => unsigned((bits >> first) & ((1 << (1 + last - first)) - 1)),
+    };
+    match number {
+        Value::Float(float) if matches!(float.classify(), FpCategory::Nan | FpCategory::Infinite) => {
+            Err(NotAValue::NotANumber(float))
+        }
+        number => Ok(number),
+    }
+}
+
+/// The bits of a value, the most significant one first.
+fn pattern(kind: Kind, order: Order, words: &[u16]) -> u64 {
+    let word = |word: &u16| if order.swaps_bytes() { word.swap_bytes() } else { *word };
+    let append = |bits: u64, word: u16| bits << 16 | u64::from(word);
+    let bits = if order.swaps_words() {
+        words.iter().rev().map(word).fold(0, append)
+    } else {
+        words.iter().map(word).fold(0, append)
+    };
+    match kind {
+        Kind::Uint8(Byte::High) | Kind::Int8(Byte::High) => bits >> 8,
+        Kind::Uint8(Byte::Low) | Kind::Int8(Byte::Low) => bits & 0xFF,
+        _ => bits,
+    }
+}
+
+/// An integer, exact unless it is 2^63 or more.
+fn unsigned(bits: u64) -> Value {
+    #[allow(clippy::cast_precision_loss, reason = "the server's JSON has no larger integers that would be exact")]
+    i64::try_from(bits).map_or(Value::Float(bits as f64), Value::Integer)
+}
+
+/// IEEE 754 binary16: a sign, five bits of exponent, ten of fraction.
+fn float16(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (bits >> 10 & 0x1F, f64::from(bits & 0x3FF));
+    sign * match exponent {
+        0 => fraction * f64::exp2(-24.0),
+        0x1F if fraction == 0.0 => f64::INFINITY,
+        0x1F => f64::NAN,
+        _ => (1.0 + fraction / 1024.0) * f64::exp2(f64::from(exponent) - 15.0),
+    }
+}
+
+fn decimal(bits: u64) -> Result<u64, NotAValue> {
+    (0..16).rev().try_fold(0, |number, digit| match bits >> (4 * digit) & 0xF {
+        digit @ 0..=9 => Ok(10 * number + digit),
+        _ => Err(NotAValue::NotDecimal(bits)),
+    })
+}
+
+/// `number` times the multiplier and the power of ten, plus the offset, if it is within the limits.
+fn scaled(typed: &Typed, number: Value, power: i32) -> Result<Value, NotAValue> {
+    #[allow(clippy::cast_precision_loss, reason = "a scaled value is a float")]
+    let float = match number {
+        Value::Integer(integer) => integer as f64,
+        Value::Float(float) => float,
+    };
+    let exact = matches!(typed.scale, Scale::Raw) && power >= 0 && typed.scale_address.is_none() && typed.offset == 0.0;
+    let factor = match typed.scale {
+        Scale::Raw => 1.0,
+        Scale::Times(factor) => factor,
+    };
+    // A quotient of two numbers that are exact is the float nearest to the decimal; a product with 0.1 is not.
+    let power = if power < 0 { float / 10_f64.powi(-power) } else { float * 10_f64.powi(power) };
+    let value = power * factor + typed.offset;
+    // False for NaN too.
+    if value.abs() < TOO_LARGE {
+        if typed.minimum.is_some_and(|minimum| value < minimum) || typed.maximum.is_some_and(|maximum| value > maximum)
+        {
+            return Err(NotAValue::Outside(value));
+        }
+        Ok(if exact { number } else { Value::Float(value) })
+    } else {
+        Err(NotAValue::OutOfRange { number: float, factor })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::modbus::plan::BlockPoint;
-    use crate::modbus::register::{Table, UnitId};
-
-    #[test]
-    fn a_word_is_an_integer_when_raw_and_a_float_otherwise() {
-        let cases = [
-            (Scale::Raw, 0, Value::Integer(0)),
-            (Scale::Raw, 65_535, Value::Integer(65_535)),
-            (Scale::Times(1.0), 2_715, Value::Float(2_715.0)),
-            (Scale::Times(0.1), 3, Value::Float(3.0 * 0.1)),
-            (Scale::Times(0.0), 7, Value::Float(0.0)),
-            (Scale::Times(-2.0), 7, Value::Float(-14.0)),
-            (Scale::Times(1e25), 9_999, Value::Float(9_999.0 * 1e25)),
-        ];
-        for (scale, word, expected) in cases {
-            assert_eq!(decode(scale, word), Ok(expected), "{scale:?} {word}");
-        }
-    }
-
-    #[test]
-    fn what_the_server_cannot_store_is_no_value() {
-        let cases = [
-            (1e25, 10_000),
-            (-1e25, 10_000),
-            (1e29, 1),
-            (f64::MAX, 2),
-            (f64::INFINITY, 1),
-            (f64::INFINITY, 0),
-            (f64::NAN, 1),
-        ];
-        for (factor, word) in cases {
-            let got = decode(Scale::Times(factor), word);
-            assert!(matches!(got, Err(NotAValue::OutOfRange { .. })), "{factor} {word}: {got:?}");
-        }
-    }
-
-    #[test]
-    fn each_point_gets_the_word_at_its_offset() {
-        let at = |id, offset, scale| BlockPoint { id: PointId(id), offset, scale };
-        let block = Block {
-            unit: UnitId(1),
-            table: Table::InputRegisters,
-            address: 10,
-            quantity: 3,
-            points: vec![at(4, 0, Scale::Raw), at(5, 2, Scale::Raw), at(6, 2, Scale::Times(2.0)), at(7, 3, Scale::Raw)],
-        };
-        let got: Vec<_> = values(&block, &[100, 200, 300]).collect();
-        let expected = vec![
-            (PointId(4), Ok(Value::Integer(100))),
-            (PointId(5), Ok(Value::Integer(300))),
-            (PointId(6), Ok(Value::Float(600.0))),
-            (PointId(7), Err(NotAValue::NoWord { offset: 3 })),
-        ];
-        assert_eq!(got, expected);
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
 //! One connection to a device, with one request in flight, under a deadline: the only file that names
 //! `tokio_modbus`.
 //!
-//! Owns the life of the connection. It asks for registers with function codes 3 and 4 and cannot express
+//! Owns the life of the connection. It asks for bits and registers with function codes 1 to 4 and cannot express
 //! another request. A reply is believed only when it fits its request in every field (`guard`), is whole
-//! before the deadline (of the exchange, not of each read), and has one word per register.
+//! before the deadline (of the exchange, not of each read), and has one word per register or bit.
 //!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
 //! gone: nothing that arrives late can be taken for an answer. The link then answers
@@ -71,7 +71,7 @@ impl Link {
         Self { client: Some(tcp::attach(FrameGuard::new(stream)).into()), response_timeout }
     }
 
-    /// The words of `block`, one per register.
+    /// The words of `block`, one per register; of bits, one per bit, 0 or 1.
     ///
     /// # Errors
     ///
@@ -105,6 +105,8 @@ fn request(block: &Block) -> Request<'static> {
     match block.table {
         Table::InputRegisters => Request::ReadInputRegisters(block.address, block.quantity),
         Table::HoldingRegisters => Request::ReadHoldingRegisters(block.address, block.quantity),
+        Table::Coils => Request::ReadCoils(block.address, block.quantity),
+        Table::DiscreteInputs => Request::ReadDiscreteInputs(block.address, block.quantity),
     }
 }
 
@@ -118,6 +120,17 @@ fn words(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
                 Err(Violation::ByteCount {
                     expected: block.quantity.saturating_mul(2),
                     found: u16::try_from(words.len() * 2).unwrap_or(u16::MAX),
+                })
+            }
+        }
+        // The bits that fill up the last byte are nobody's.
+        Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) if expected == found => {
+            if bits.len() >= usize::from(block.quantity) {
+                Ok(bits.into_iter().take(block.quantity.into()).map(u16::from).collect())
+            } else {
+                Err(Violation::ByteCount {
+                    expected: block.quantity.div_ceil(8),
+                    found: u16::try_from(bits.len() / 8).unwrap_or(u16::MAX),
                 })
             }
         }

@@ -1,6 +1,6 @@
 //! The device side: what can be read from a Modbus device, in which requests, and what its words mean.
 //!
-//! [`register`] is the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
+//! [`register`] and [`format`] are the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
 //! one request in flight, [`session`] is one device across connections, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
 //! from "the link broke".
 //!
@@ -9,6 +9,7 @@
 pub mod decode;
 pub mod endpoint;
 pub mod error;
+pub mod format;
 pub mod link;
 pub mod plan;
 pub mod register;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::decode;
+use super::decode::{Gathering, NotAValue};
 use super::endpoint::Endpoint;
 use super::error::{ConnectError, ReadError};
 use super::link::{Link, Timeouts};
@@ -28,7 +28,7 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::health::{Change, Health, Trouble};
 use crate::phrase::Chain;
-use crate::reading::{Reading, Timestamp};
+use crate::reading::{PointId, Reading, Timestamp, Value};
 use crate::resolve::Resolver;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
@@ -89,10 +89,27 @@ pub struct Outcome {
     pub readings: Vec<Reading>,
     /// Values that were read but cannot be sent.
     pub not_sendable: usize,
+    /// Points that the device has no value for.
+    pub unavailable: usize,
+    /// Values that were read but are outside the configured limits.
+    pub outside_limits: usize,
     /// What is worth a line in the log.
     pub events: Vec<Event>,
     /// Whether the device answered anything at all.
     pub answered: bool,
+}
+
+impl Outcome {
+    fn take(&mut self, point: PointId, at: Timestamp, value: Result<Value, NotAValue>) {
+        match value {
+            Ok(value) => self.readings.push(Reading { point, at, value }),
+            Err(NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. }) => self.not_sendable += 1,
+            Err(NotAValue::Outside(_)) => self.outside_limits += 1,
+            Err(
+                NotAValue::Unavailable(_) | NotAValue::NotANumber(_) | NotAValue::NotDecimal(_) | NotAValue::Unscaled,
+            ) => self.unavailable += 1,
+        }
+    }
 }
 
 /// The way to a device: makes a new connection whenever the last one is gone.
@@ -201,6 +218,7 @@ impl<D: Dial> Session<D> {
         let (well, probes): (Vec<_>, Vec<_>) =
             blocks.into_iter().partition(|block| !self.units.contains_key(&block.unit));
         let mut silent: Vec<UnitId> = Vec::new();
+        let mut gathering = Gathering::default();
         for block in well.into_iter().chain(probes) {
             if silent.contains(&block.unit) || !self.units.get(&block.unit).is_none_or(Gate::is_open) {
                 continue;
@@ -209,7 +227,7 @@ impl<D: Dial> Session<D> {
                 Ok(words) => {
                     outcome.answered = true;
                     self.answered(block, &mut outcome);
-                    take(block, &words, stamp(), &mut outcome);
+                    gathering.take(block, &words, stamp(), |point, at, value| outcome.take(point, at, value));
                 }
                 Err((Verdict::Refused, cause)) => {
                     outcome.answered = true;
@@ -228,10 +246,11 @@ impl<D: Dial> Session<D> {
                 Err((Verdict::Unreachable, cause)) => {
                     let wait = self.connection.shut();
                     self.failed(Subject::Connection, cause, Some(wait), &mut outcome);
-                    return outcome;
+                    break;
                 }
             }
         }
+        gathering.finish(|point, at, value| outcome.take(point, at, value));
         outcome
     }
 
@@ -302,15 +321,6 @@ impl Subject {
     #[must_use]
     pub fn of(block: &Block) -> Self {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
-    }
-}
-
-fn take(block: &Block, words: &[u16], at: Timestamp, outcome: &mut Outcome) {
-    for (point, value) in decode::values(block, words) {
-        match value {
-            Ok(value) => outcome.readings.push(Reading { point, at, value }),
-            Err(_) => outcome.not_sendable += 1,
-        }
     }
 }
 

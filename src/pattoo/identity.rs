@@ -109,10 +109,16 @@ impl Agent {
 }
 
 /// How the server treats the values of a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataType {
-    /// 99, "integer": every 16-bit register, whatever its multiplier.
+    /// 99, "integer": every 16-bit register, whatever its multiplier, and everything else that is no float.
     Integer,
+    /// 101, "float".
+    Float,
+    /// 32, a counter of at most 32 bits, charted as a rate.
+    Counter,
+    /// 64, a counter of more, charted as a rate.
+    Counter64,
 }
 
 impl DataType {
@@ -121,6 +127,9 @@ impl DataType {
     pub fn code(self) -> u8 {
         match self {
             Self::Integer => 99,
+            Self::Float => 101,
+            Self::Counter => 32,
+            Self::Counter64 => 64,
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::modbus::error::Violation;
 pub(super) const REQUEST_LEN: usize = 12;
 /// MBAP header, function code, byte count (or exception code).
 pub(super) const REPLY_HEAD_LEN: usize = 9;
+/// Function codes whose replies have eight entries in a byte.
+const READ_COILS: u8 = 1;
+const READ_DISCRETE_INPUTS: u8 = 2;
 /// Unit, function code, exception code.
 const EXCEPTION_LENGTH: u16 = 3;
 /// Marks the function code of an exception.
@@ -24,18 +27,21 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// As the bytes of a request for registers ask for it.
+    /// As the bytes of a request for registers or bits ask for it.
     pub(super) fn by(request: &[u8; REQUEST_LEN]) -> Self {
         let [t0, t1, _, _, _, _, unit, function, _, _, q0, q1] = *request;
         Self { transaction: u16::from_be_bytes([t0, t1]), unit, function, quantity: u16::from_be_bytes([q0, q1]) }
     }
 
     fn byte_count(&self) -> u16 {
-        // 250 at most; a plan asks for 125 registers at most.
-        self.quantity.saturating_mul(2)
+        // 250 at most; a plan asks for 125 registers or 2000 bits at most.
+        match self.function {
+            READ_COILS | READ_DISCRETE_INPUTS => self.quantity.div_ceil(8),
+            _ => self.quantity.saturating_mul(2),
+        }
     }
 
-    /// The length field when the device does what it was asked: unit, function code, byte count, words.
+    /// The length field when the device does what it was asked: unit, function code, byte count, data.
     pub(super) fn length(&self) -> u16 {
         self.byte_count().saturating_add(3)
     }

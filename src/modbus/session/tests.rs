@@ -6,8 +6,9 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
+use crate::modbus::format::{Format, Scale};
 use crate::modbus::plan::{Limits, plan};
-use crate::modbus::register::{Point, Reference, Scale};
+use crate::modbus::register::{Point, Reference};
 use crate::reading::{PointId, Value};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -106,7 +107,7 @@ fn blocks(registers: &[(u8, i64)]) -> Vec<Block> {
             id: PointId(id),
             unit: UnitId(unit),
             reference: Reference::new(Table::InputRegisters, number).unwrap(),
-            scale: Scale::Raw,
+            format: Format::Word(Scale::Raw),
         })
         .collect();
     plan(&points, Limits::default())

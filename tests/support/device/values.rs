@@ -16,15 +16,29 @@ pub enum Table {
     Input,
     /// Function code 3, reference numbers from 40001 or 400001.
     Holding,
+    /// Bits, function code 1, reference numbers from 1.
+    Coil,
+    /// Bits, function code 2, reference numbers from 10001 or 100001.
+    Discrete,
 }
 
 impl Table {
     /// The table that a function code reads.
     pub fn of_function(code: u8) -> Option<Self> {
         match code {
+            1 => Some(Self::Coil),
+            2 => Some(Self::Discrete),
             3 => Some(Self::Holding),
             4 => Some(Self::Input),
             _ => None,
+        }
+    }
+
+    /// How many entries a request may ask for.
+    pub fn longest(self) -> u16 {
+        match self {
+            Self::Input | Self::Holding => 125,
+            Self::Coil | Self::Discrete => 2_000,
         }
     }
 
@@ -33,6 +47,8 @@ impl Table {
         let (table, five, six, number) = match key.rsplit_once('_')? {
             ("input_register", number) => (Self::Input, 30_001, 300_001, number),
             ("holding_register", number) => (Self::Holding, 40_001, 400_001, number),
+            ("coil", number) => (Self::Coil, 1, 65_537, number),
+            ("discrete_input", number) => (Self::Discrete, 10_001, 100_001, number),
             _ => return None,
         };
         let number: u32 = number.parse().ok()?;
@@ -49,7 +65,8 @@ pub enum Values {
         /// The device's number in the formula.
         device: u32,
     },
-    /// Input register `a` holds `7a + 13`, holding register `a` `11a + 5`, but for some.
+    /// Input register `a` holds `7a + 13`, holding register `a` `11a + 5`, every third coil and every second discrete
+    /// input is on, but for some.
     Fixed {
         /// Those that hold something else; no unit means every unit.
         overrides: Vec<(Option<u8>, Table, u16, u16)>,
@@ -71,6 +88,8 @@ impl Values {
                 let formula = match table {
                     Table::Input => address.wrapping_mul(7).wrapping_add(13),
                     Table::Holding => address.wrapping_mul(11).wrapping_add(5),
+                    Table::Coil => u16::from(address.is_multiple_of(3)),
+                    Table::Discrete => u16::from(address.is_multiple_of(2)),
                 };
                 named.map_or(formula, |(.., value)| *value)
             }

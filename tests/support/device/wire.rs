@@ -99,8 +99,8 @@ impl Shared {
             state.violations.push(format!("function code {function}"));
             return Some((request, mode, Reply::Exception(1)));
         };
-        if quantity == 0 || quantity > 125 {
-            state.violations.push(format!("{quantity} registers in one request"));
+        if quantity == 0 || quantity > table.longest() {
+            state.violations.push(format!("{quantity} entries in one request"));
             return Some((request, mode, Reply::Exception(3)));
         }
         let reply = match mode {
@@ -221,9 +221,16 @@ fn play(
 }
 
 fn pdu(function: u8, values: &[u16]) -> Vec<u8> {
-    let bytes = u8::try_from(2 * values.len()).expect("at most 125 registers");
-    let mut pdu = vec![function, bytes];
-    pdu.extend(values.iter().flat_map(|value| value.to_be_bytes()));
+    let data: Vec<u8> = match function {
+        // Eight bits in a byte, the first of them the least significant one.
+        1 | 2 => values
+            .chunks(8)
+            .map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(bit & 1 == 1)))
+            .collect(),
+        _ => values.iter().flat_map(|value| value.to_be_bytes()).collect(),
+    };
+    let mut pdu = vec![function, u8::try_from(data.len()).expect("at most 125 registers or 2000 bits")];
+    pdu.extend(data);
     pdu
 }
 

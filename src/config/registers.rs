@@ -1,0 +1,545 @@
+//! The registers and bits of a polling group: numbers, runs of them, and how each becomes a value.
+//!
+//! A bare number, or a mapping with `address` and `multiplier` alone, means what it means to the original agent,
+//! its oddities included. Every other key makes a point that the original does not know; nothing about such a
+//! one is guessed or left out in silence.
+
+use super::MAX_POINTS;
+use super::fault::did_you_mean;
+use super::node::Node;
+use super::view::{Entry, Report, View};
+use super::yaml11::python_float;
+use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
+use crate::modbus::register::{Reference, Table};
+use crate::pattoo::identity::DataType;
+
+const KEYS: [&str; 14] = [
+    "address",
+    "multiplier",
+    "type",
+    "order",
+    "byte",
+    "bit",
+    "bits",
+    "offset",
+    "scale_register",
+    "unavailable",
+    "minimum",
+    "maximum",
+    "counter",
+    "count",
+];
+
+const BIT_KEYS: [&str; 2] = ["address", "count"];
+
+const TYPES: [(&str, Kind); 15] = [
+    ("uint16", Kind::Uint16),
+    ("int16", Kind::Int16),
+    ("uint8", Kind::Uint8(Byte::Low)),
+    ("int8", Kind::Int8(Byte::Low)),
+    ("uint32", Kind::Uint32),
+    ("int32", Kind::Int32),
+    ("uint64", Kind::Uint64),
+    ("int64", Kind::Int64),
+    ("float16", Kind::Float16),
+    ("float32", Kind::Float32),
+    ("float64", Kind::Float64),
+    ("bcd", Kind::Bcd(1)),
+    ("bcd16", Kind::Bcd(1)),
+    ("bcd32", Kind::Bcd(2)),
+    ("bcd64", Kind::Bcd(4)),
+];
+
+/// The largest value that the server stores, with a margin.
+const TOO_LARGE: f64 = 1e29;
+
+/// One register, bit, or value of several registers.
+#[derive(Debug, Clone)]
+pub struct Register<'a> {
+    /// Where it begins.
+    pub reference: Reference,
+    /// How it becomes a value.
+    pub format: Format,
+    /// How the server treats it.
+    pub data_type: DataType,
+    /// The multiplier as configured: the original sorts by it.
+    pub sorted_by: f64,
+    /// Where it is configured.
+    pub view: View<'a>,
+}
+
+/// What a group says for all of its registers.
+#[derive(Debug, Default)]
+pub struct Defaults {
+    /// `type`.
+    pub kind: Option<Kind>,
+    /// `order`.
+    pub order: Option<Order>,
+    /// `unavailable`.
+    pub unavailable: Option<Sentinels>,
+}
+
+/// What a device says instead of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sentinels {
+    /// The patterns of SunSpec, by type.
+    SunSpec,
+    /// These.
+    Numbers(Vec<Sentinel>),
+}
+
+/// One number that means that there is no value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sentinel {
+    /// The pattern of the registers; when negative, in two's complement.
+    Integer(i128),
+    /// The value of a float.
+    Float(f64),
+}
+
+/// Reads the list of one table into `registers`.
+pub fn read<'a>(
+    table: Table,
+    value: &View<'a>,
+    defaults: &Defaults,
+    registers: &mut Vec<Register<'a>>,
+    report: &mut Report,
+) {
+    if matches!(*value.node, Node::Null) {
+        return;
+    }
+    let Some(items) = value.items() else {
+        report.faults.push(value.unfit(&format!("a list of numbers of {table}")));
+        return;
+    };
+    for item in items {
+        let Some(run) = run(table, &item, defaults, report) else { continue };
+        if registers.len().saturating_add(run.count as usize) > MAX_POINTS {
+            report.faults.push(item.fault(format!("found more points than the {MAX_POINTS} that are allowed")));
+            return;
+        }
+        registers.extend(run.registers());
+    }
+}
+
+/// A type's name.
+pub fn kind(value: &View<'_>, report: &mut Report) -> Option<Kind> {
+    let names = TYPES.map(|(name, _)| name);
+    if let Node::Text(text) = &*value.node {
+        let text = text.trim().to_lowercase();
+        if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
+            return Some(*kind);
+        }
+        if let Some(word) = did_you_mean(&text, &names) {
+            report.faults.push(value.fault(format!("found \"{text}\", which is no type; did you mean \"{word}\"?")));
+            return None;
+        }
+    }
+    report.faults.push(value.unfit(&format!("one of {}", names.join(", "))));
+    None
+}
+
+/// How bytes are arranged.
+pub fn order(value: &View<'_>, report: &mut Report) -> Option<Order> {
+    let order = match &*value.node {
+        Node::Text(text) => Order::parse(text.trim()),
+        _ => None,
+    };
+    if order.is_none() {
+        report.faults.push(value.unfit("ABCD (the default), DCBA, BADC or CDAB, A being the most significant byte"));
+    }
+    order
+}
+
+/// Numbers that mean that there is no value.
+pub fn sentinels(value: &View<'_>, report: &mut Report) -> Option<Sentinels> {
+    if let Node::Text(text) = &*value.node
+        && text.trim().eq_ignore_ascii_case("sunspec")
+    {
+        return Some(Sentinels::SunSpec);
+    }
+    let items = value.items().unwrap_or_else(|| vec![value.clone()]);
+    let mut numbers = Vec::new();
+    for item in items {
+        match &*item.node {
+            Node::Integer(number) => numbers.push(Sentinel::Integer(*number)),
+            Node::Float(number) => numbers.push(Sentinel::Float(*number)),
+            _ => {
+                report.faults.push(item.unfit("sunspec, a number such as 0x8000, or a list of numbers"));
+                return None;
+            }
+        }
+    }
+    Some(Sentinels::Numbers(numbers))
+}
+
+/// Points of one kind, one behind the other.
+struct Run<'a> {
+    first: Register<'a>,
+    count: u32,
+}
+
+impl<'a> Run<'a> {
+    fn registers(self) -> impl Iterator<Item = Register<'a>> {
+        let Self { first, count } = self;
+        let width = u32::from(first.format.width());
+        (0..count).filter_map(move |place| {
+            let reference = first.reference.after(place * width)?;
+            Some(Register { reference, ..first.clone() })
+        })
+    }
+}
+
+fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Report) -> Option<Run<'a>> {
+    let faults = report.faults.len();
+    let entries = item.entries(report).unwrap_or_default();
+    let is_mapping = matches!(*item.node, Node::Mapping(_));
+    let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    let known: &[&str] = if table.is_bits() { &BIT_KEYS } else { &KEYS };
+    report
+        .faults
+        .extend(entries.iter().filter(|entry| !known.contains(&entry.key.as_str())).map(|it| unknown(it, table)));
+    let address = if is_mapping { of("address") } else { Some(item) };
+    let Some(address) = address else {
+        let message = "found a register without address; allowed is its number, or a mapping with address";
+        report.faults.push(item.fault(message));
+        return None;
+    };
+    let range = range(table, address, report);
+    let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
+    let (format, data_type) = if table.is_bits() {
+        (Some(Format::Word(Scale::Raw)), DataType::Integer)
+    } else {
+        let typed = typed(table, &of, defaults, multiplier, report);
+        let counts = of("counter").is_some_and(|value| flag(value, report));
+        let data_type = typed.as_ref().map_or(DataType::Integer, |typed| data_type(typed.kind, counts));
+        (typed.map(simplest), data_type)
+    };
+    let count = of("count").and_then(|value| count(value, report));
+    let ((first, last), format, multiplier) = (range?, format?, multiplier?);
+    if report.faults.len() > faults {
+        return None;
+    }
+    let width = u32::from(format.width());
+    let count = match (last, count) {
+        (Some(_), Some(_)) => {
+            report.faults.push(address.fault("found a range and a count; allowed is one of them"));
+            return None;
+        }
+        (Some(last), None) => {
+            let registers = last.number() - first.number() + 1;
+            if registers % width != 0 {
+                let message = format!(
+                    "found a range of {registers} registers; allowed are whole values of {width} registers each"
+                );
+                report.faults.push(address.fault(message));
+                return None;
+            }
+            registers / width
+        }
+        (None, count) => count.unwrap_or(1),
+    };
+    let end = first.after((count - 1) * width).map(|last| u32::from(last.address()) + width);
+    if end.is_none_or(|end| end > 65_536) {
+        let what = if count == 1 { "a value" } else { "a run of values" };
+        report.faults.push(address.fault(format!("found {what} that goes on behind the end of the {table}")));
+        return None;
+    }
+    let sorted_by = multiplier.number.unwrap_or(1.0);
+    Some(Run { first: Register { reference: first, format, data_type, sorted_by, view: address.clone() }, count })
+}
+
+fn unknown(entry: &Entry<'_>, table: Table) -> super::Fault {
+    if table.is_bits() && KEYS.contains(&entry.key.as_str()) {
+        return entry.key_view.fault(format!("found a key that {table} do not have; allowed are address and count"));
+    }
+    entry.unknown(if table.is_bits() { &BIT_KEYS } else { &KEYS })
+}
+
+/// The format as the original knows it, if it does.
+fn simplest(typed: Typed) -> Format {
+    let word = Typed { scale: typed.scale, ..Typed::plain(Kind::Uint16) };
+    if typed == word { Format::Word(typed.scale) } else { Format::Typed(typed.into()) }
+}
+
+/// What is configured of a register but its place.
+fn typed<'v, 'a: 'v>(
+    table: Table,
+    of: &impl Fn(&str) -> Option<&'v View<'a>>,
+    defaults: &Defaults,
+    multiplier: Option<Multiplier>,
+    report: &mut Report,
+) -> Option<Typed> {
+    let kind = kind_of(of, defaults, report)?;
+    let Multiplier { number, raw } = multiplier?;
+    // What an unsigned word is times without a multiplier is the original's rule; that of the others is ours.
+    let scale = match number {
+        _ if raw => Scale::Raw,
+        Some(number) => Scale::Times(number),
+        None if kind == Kind::Uint16 => Scale::Times(1.0),
+        None => Scale::Raw,
+    };
+    let order = match of("order") {
+        Some(value) => order(value, report)?,
+        None => defaults.order.unwrap_or_default(),
+    };
+    let unavailable = match of("unavailable") {
+        Some(value) => patterns(kind, &sentinels(value, report)?, Some((value, report)))?,
+        None => defaults.unavailable.as_ref().map_or(Some(Vec::new()), |sentinels| patterns(kind, sentinels, None))?,
+    };
+    let scale_address = match of("scale_register") {
+        Some(value) => Some(reference(table, value, true, report)?.address()),
+        None => None,
+    };
+    let offset = match of("offset") {
+        Some(value) => number_of(value, report)?,
+        None => 0.0,
+    };
+    let [minimum, maximum] = ["minimum", "maximum"].map(of);
+    let limits = [minimum, maximum].map(|value| value.map(|value| number_of(value, report)));
+    let [minimum, maximum] = match limits {
+        [Some(None), _] | [_, Some(None)] => return None,
+        limits => limits.map(Option::flatten),
+    };
+    if let (Some(low), Some(high), Some(value)) = (minimum, maximum, of("minimum"))
+        && low > high
+    {
+        report.faults.push(value.fault(format!("found {low}, which is above the maximum of {high}")));
+        return None;
+    }
+    Some(Typed { kind, order, scale, scale_address, offset, unavailable, minimum, maximum })
+}
+
+/// The kind that `type`, `byte`, `bit` and `bits` say together.
+fn kind_of<'v, 'a: 'v>(
+    of: &impl Fn(&str) -> Option<&'v View<'a>>,
+    defaults: &Defaults,
+    report: &mut Report,
+) -> Option<Kind> {
+    let named: Vec<_> = ["type", "bit", "bits"].into_iter().filter_map(|key| Some((key, of(key)?))).collect();
+    if let [(one, _), (other, view), ..] = named[..] {
+        report.faults.push(view.fault(format!("found {one} and {other}; allowed is one of them")));
+        return None;
+    }
+    let kind = match named.first() {
+        Some(("type", value)) => kind(value, report)?,
+        Some((_, value)) => bits(value, report)?,
+        None => defaults.kind.unwrap_or(Kind::Uint16),
+    };
+    let Some(value) = of("byte") else { return Some(kind) };
+    let byte = match &*value.node {
+        Node::Text(text) if text.trim().eq_ignore_ascii_case("high") => Byte::High,
+        Node::Text(text) if text.trim().eq_ignore_ascii_case("low") => Byte::Low,
+        _ => {
+            report.faults.push(value.unfit("high or low (the default)"));
+            return None;
+        }
+    };
+    match kind {
+        Kind::Uint8(_) => Some(Kind::Uint8(byte)),
+        Kind::Int8(_) => Some(Kind::Int8(byte)),
+        _ => {
+            report.faults.push(value.fault("found byte without a type of one byte; allowed is it with uint8 and int8"));
+            None
+        }
+    }
+}
+
+/// `3`, or `4..7` from the least significant bit to the most significant one.
+fn bits(value: &View<'_>, report: &mut Report) -> Option<Kind> {
+    let bounds = match &*value.node {
+        Node::Integer(bit) => Some((*bit, *bit)),
+        Node::Text(text) => text.split_once("..").or_else(|| text.split_once('-')).and_then(|(first, last)| {
+            let last = last.trim_start_matches('=');
+            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+        }),
+        _ => None,
+    };
+    let fit = bounds.filter(|(first, last)| (0..=15).contains(first) && (first..=&15).contains(&last));
+    let narrow = |bit: i128| u8::try_from(bit).ok();
+    let kind = fit.and_then(|(first, last)| Some(Kind::Bits { first: narrow(first)?, last: narrow(last)? }));
+    if kind.is_none() {
+        report.faults.push(value.unfit("a bit from 0 to 15, or bits such as 4..7, 0 being the least significant one"));
+    }
+    kind
+}
+
+/// The patterns that mean that a value of this kind is none. One that it cannot have is a fault where it was
+/// said of this register (`said`), and of no importance where it was said of all registers of a group.
+fn patterns(kind: Kind, sentinels: &Sentinels, mut said: Option<(&View<'_>, &mut Report)>) -> Option<Vec<u64>> {
+    let numbers = match sentinels {
+        Sentinels::SunSpec => return Some(kind.sunspec_unavailable().into_iter().collect()),
+        Sentinels::Numbers(numbers) => numbers,
+    };
+    let mut patterns = Vec::new();
+    for sentinel in numbers {
+        match (pattern(kind, *sentinel), &mut said) {
+            (Some(pattern), _) => patterns.push(pattern),
+            (None, Some((view, report))) => {
+                report.faults.push(view.fault("found a number that a value of this type cannot have"));
+                return None;
+            }
+            (None, None) => {}
+        }
+    }
+    Some(patterns)
+}
+
+fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
+    let bits = match kind {
+        Kind::Uint8(_) | Kind::Int8(_) => 8,
+        _ => 16 * u32::from(kind.width()),
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a number that means nothing to the device does not match")]
+    let float = match sentinel {
+        Sentinel::Integer(number) => number as f64,
+        Sentinel::Float(number) => number,
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "to the float that the device can send")]
+    match (kind, sentinel) {
+        (Kind::Float64, _) => Some(float.to_bits()),
+        (Kind::Float32, _) => Some((float as f32).to_bits().into()),
+        (Kind::Float16, _) | (_, Sentinel::Float(_)) => None,
+        (_, Sentinel::Integer(number)) => {
+            let lowest = -(1_i128 << (bits - 1));
+            let wrapped = if number < 0 { number + (1_i128 << bits) } else { number };
+            (number >= lowest && wrapped < 1_i128 << bits).then(|| u64::try_from(wrapped).ok())?
+        }
+    }
+}
+
+/// Floats are floats to the server, and integers are what every register of the original is, scaled or not: a change
+/// of the multiplier must not begin another chart. A counter that is no 32-bit one at most is a 64-bit one.
+fn data_type(kind: Kind, counts: bool) -> DataType {
+    match (counts, kind) {
+        (true, Kind::Float16 | Kind::Float32 | Kind::Float64) => DataType::Counter64,
+        (true, kind) if kind.width() > 2 => DataType::Counter64,
+        (true, _) => DataType::Counter,
+        (false, kind) if kind.is_float() => DataType::Float,
+        (false, _) => DataType::Integer,
+    }
+}
+
+fn flag(value: &View<'_>, report: &mut Report) -> bool {
+    if let Node::Bool(flag) = &*value.node {
+        return *flag;
+    }
+    report.faults.push(value.unfit("true or false"));
+    false
+}
+
+fn count(value: &View<'_>, report: &mut Report) -> Option<u32> {
+    let count = match &*value.node {
+        Node::Integer(count) => u32::try_from(*count).ok().filter(|count| (1..=65_536).contains(count)),
+        _ => None,
+    };
+    if count.is_none() {
+        report.faults.push(value.unfit("how many values follow each other, from 1 to 65536"));
+    }
+    count
+}
+
+fn number_of(value: &View<'_>, report: &mut Report) -> Option<f64> {
+    let number = match &*value.node {
+        #[allow(clippy::cast_precision_loss, reason = "a limit is a float")]
+        Node::Integer(number) => Some(*number as f64),
+        Node::Float(number) => Some(*number),
+        _ => None,
+    };
+    let number = number.filter(|number| number.abs() < TOO_LARGE);
+    if number.is_none() {
+        report.faults.push(value.unfit("a finite number below 1e29"));
+    }
+    number
+}
+
+/// The first register, and the last one if it is a range.
+fn range(table: Table, value: &View<'_>, report: &mut Report) -> Option<(Reference, Option<Reference>)> {
+    let ends = match &*value.node {
+        Node::Text(text) => text
+            .split_once('-')
+            .and_then(|(first, last)| Some((first.trim().parse::<i64>().ok()?, last.trim().parse::<i64>().ok()?))),
+        _ => None,
+    };
+    let Some((first, last)) = ends else { return Some((reference(table, value, table.is_bits(), report)?, None)) };
+    let [first, last] = [first, last].map(|number| Reference::new(table, number));
+    let both = first.zip(last).filter(|(first, last)| {
+        last.number().checked_sub(first.number()).and_then(|count| first.after(count)) == Some(*last)
+    });
+    if both.is_none() {
+        report.faults.push(value.unfit(&format!("a range within {}, the smaller number first", table.numbers())));
+    }
+    both.map(|(first, last)| (first, Some(last)))
+}
+
+/// One number. One that is not of the table is left out with a warning, as the original does, unless `strict`.
+fn reference(table: Table, value: &View<'_>, strict: bool, report: &mut Report) -> Option<Reference> {
+    let number = match (&*value.node, value.digits()) {
+        // 00010 is how the field writes the tenth coil, whatever YAML 1.1 makes of it.
+        (_, Some(digits)) if table == Table::Coils => digits.parse().unwrap_or(-1),
+        (Node::Integer(number), _) => i64::try_from(*number).unwrap_or(-1),
+        (Node::Text(text), _) if text.trim().parse::<i64>().is_ok() && !value.is_plain() => {
+            let found = value.node.shown();
+            report.faults.push(value.fault(format!("found {found}, a text; allowed is a number (remove the quotes)")));
+            return None;
+        }
+        _ => {
+            report.faults.push(value.unfit(&format!("the number of one of the {table}, {}", table.numbers())));
+            return None;
+        }
+    };
+    let reference = Reference::new(table, number);
+    if reference.is_none() {
+        let registers = [Table::InputRegisters, Table::HoldingRegisters, Table::DiscreteInputs];
+        let other = registers.into_iter().find(|other| Reference::new(*other, number).is_some());
+        let hint = other.map(|other| format!("; it is the number of one of the {other}")).unwrap_or_default();
+        let (found, allowed) = (value.node.shown(), table.numbers());
+        if strict {
+            report.faults.push(value.fault(format!("found {found}; allowed is {allowed}{hint}")));
+        } else {
+            report.warnings.push(value.fault(format!("found {found}, which is left out; allowed is {allowed}{hint}")));
+        }
+    }
+    reference
+}
+
+/// A multiplier as configured.
+#[derive(Debug, Clone, Copy)]
+struct Multiplier {
+    /// `None`: there is none.
+    number: Option<f64>,
+    /// Whether it means "as it is".
+    raw: bool,
+}
+
+impl Multiplier {
+    const NONE: Self = Self { number: None, raw: false };
+}
+
+fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
+    const ALLOWED: &str = "a finite number";
+    let numeric = match &*value.node {
+        #[allow(clippy::cast_precision_loss, reason = "as Python's float() does")]
+        Node::Integer(number) => Some(*number as f64),
+        Node::Float(number) => Some(*number),
+        Node::Text(text) => python_float(text),
+        Node::Null | Node::Bool(_) | Node::List(_) | Node::Mapping(_) | Node::Tagged(_) => None,
+    };
+    let Some(number) = numeric else {
+        if !matches!(*value.node, Node::Null) {
+            let found = value.node.shown();
+            report.warnings.push(value.fault(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
+        }
+        return Some(Multiplier::NONE);
+    };
+    if number.is_nan() || number.abs() * 65_535.0 >= TOO_LARGE {
+        let found = value.node.shown();
+        let message = format!(
+            "found {found}; allowed is {ALLOWED} below 1e24, because the server's ingester dies on larger values"
+        );
+        report.faults.push(value.fault(message));
+        return None;
+    }
+    let raw = number == 0.0 && !matches!(*value.node, Node::Text(_));
+    Some(Multiplier { number: Some(number), raw })
+}
