@@ -34,6 +34,16 @@ impl Table {
         }
     }
 
+    /// The list of a polling group, the start of a key and the first five-digit number.
+    pub fn words(self) -> (&'static str, &'static str, u32) {
+        match self {
+            Self::Input => ("input_registers", "input_register", 30_001),
+            Self::Holding => ("holding_registers", "holding_register", 40_001),
+            Self::Coil => ("coils", "coil", 1),
+            Self::Discrete => ("discrete_inputs", "discrete_input", 10_001),
+        }
+    }
+
     /// How many entries a request may ask for.
     pub fn longest(self) -> u16 {
         match self {

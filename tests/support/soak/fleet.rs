@@ -78,10 +78,7 @@ impl Fleet {
                 .map(|device| format!("'{}'", device.target()))
                 .collect();
             for run in *runs {
-                let (table, base) = match run.table {
-                    Table::Input => ("input_registers", 30_001),
-                    Table::Holding => ("holding_registers", 40_001),
-                };
+                let (table, _, base) = run.table.words();
                 let Run { unit, multiplier, .. } = run;
                 let targets = targets.join(", ");
                 writeln!(yaml, "  - ip_devices: [{targets}]\n    unit: {unit}\n    {table}:").expect("memory");
@@ -122,10 +119,8 @@ impl Fleet {
     /// The key of a series in a body, and the text of its unit.
     pub fn key(series: Series) -> String {
         let (_, table, address) = series;
-        match table {
-            Table::Input => format!("input_register_{}", 30_001 + u32::from(address)),
-            Table::Holding => format!("holding_register_{}", 40_001 + u32::from(address)),
-        }
+        let (_, key, base) = table.words();
+        format!("{key}_{:05}", base + u32::from(address))
     }
 
     /// The first request of a healthy poll: function code, unit, address.
