@@ -16,8 +16,14 @@ fn holding(words: &[u16]) -> Values {
     Values::Fixed { overrides }
 }
 
+/// What arrived last of each series, by key: its data type and value.
+type Series = BTreeMap<String, (u64, Value)>;
+
+/// Function code, address and quantity of each request.
+type Requests = BTreeSet<(u8, u16, u16)>;
+
 /// A device that is read as `group` says: what arrives of each series, with its data type, and the requests.
-fn polled(values: Values, group: &str) -> (BTreeMap<String, (u64, Value)>, BTreeSet<(u8, u16, u16)>, String) {
+fn polled(values: Values, group: &str) -> (Series, Requests, String) {
     let device = Device::at("127.0.0.1:0".parse().unwrap(), values).unwrap();
     let server = Server::start();
     let home = Home::new(server.address());
@@ -39,7 +45,7 @@ fn polled(values: Values, group: &str) -> (BTreeMap<String, (u64, Value)>, BTree
     (rows, requests, agent.log())
 }
 
-fn expected<const N: usize>(rows: [(&str, u64, Value); N]) -> BTreeMap<String, (u64, Value)> {
+fn expected<const N: usize>(rows: [(&str, u64, Value); N]) -> Series {
     rows.into_iter().map(|(key, data_type, value)| (key.to_owned(), (data_type, value))).collect()
 }
 
