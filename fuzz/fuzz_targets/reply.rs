@@ -42,6 +42,7 @@ async fn exchange(input: Input) {
         table: if input.holding { Table::HoldingRegisters } else { Table::InputRegisters },
         address: input.address.min(u16::MAX - quantity + 1),
         quantity,
+        whole: false,
         points: Vec::new(),
     };
     let (ours, mut theirs) = tokio::io::duplex(4096);

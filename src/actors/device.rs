@@ -15,13 +15,13 @@ use super::timekeeper::Timekeeper;
 use crate::books::{Books, Reason};
 use crate::clock;
 use crate::failpoint;
-use crate::health::Change;
+use crate::health::{Change, Trouble};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::link::Timeouts;
-use crate::modbus::plan::Block;
-use crate::modbus::session::{Event, Outcome, Session, Subject, TcpDial};
+use crate::modbus::plan::{Block, Spot, runs};
+use crate::modbus::session::{Event, Lesson, Outcome, Session, Subject, TcpDial};
 use crate::pattoo::payload::Catalogue;
-use crate::phrase::{Chain, count, seconds};
+use crate::phrase::{Chain, count, seconds, some_of};
 use crate::schedule::{Grid, Schedule};
 use crate::status::board::{Board, Cell, DeviceState, Polled};
 use crate::tally::Tally;
@@ -201,22 +201,35 @@ impl DeviceActor {
         for event in outcome.events {
             tell(&self.assignment.settings.name, event);
         }
+        for lesson in outcome.lessons {
+            tell_lesson(&self.assignment.settings.name, lesson);
+        }
     }
 
     /// Adds what is failing, for whoever asks.
     fn look(&self, mut polled: Polled) -> Polled {
-        let Some(troubles) = self.session.as_ref().map(Session::troubles).filter(|troubles| !troubles.is_empty())
-        else {
+        let Some(session) = &self.session else { return polled };
+        let (troubles, refusals) = (session.troubles(), session.refusals());
+        if troubles.is_empty() && refusals.spots().len() == 0 {
             return polled;
-        };
+        }
         for block in self.assignment.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
             let silent =
                 troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
-            let refused = !silent && troubles.contains_key(&Subject::of(block));
-            polled.failing += if silent || refused { block.values().count() } else { 0 };
-            polled.refused += if refused { block.values().count() } else { 0 };
+            let refused = match silent {
+                true => 0,
+                false if troubles.contains_key(&Subject::of(block)) => block.values().count(),
+                false => block.values_at(|spot| refusals.refuses(spot)).count(),
+            };
+            polled.failing += if silent { block.values().count() } else { refused };
+            polled.refused += refused;
         }
-        polled.troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone())).collect();
+        let refused = refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
+            let cause = format!("refused: {}", some_of(runs(spots).iter()));
+            (format!("unit {unit}, {table}"), Trouble { since, cause })
+        });
+        let troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
+        polled.troubles = troubles.chain(refused).collect();
         polled
     }
 }
@@ -275,6 +288,40 @@ fn tell(device: &str, event: Event) {
         Change::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
             tracing::info!(code, "{device}: {subject} works again after {lasted} and {failures} failures");
+        }
+    }
+}
+
+/// One line for what was learned of what a device refuses.
+fn tell_lesson(device: &str, lesson: Lesson) {
+    let code = 65_027_u64;
+    match lesson {
+        Lesson::Refused(spots, cause) => {
+            let Some(Spot { unit, table, .. }) = spots.first().copied() else { return };
+            tracing::warn!(
+                code,
+                "{device}: unit {unit} refuses {table} {}: {}; left out of the requests, so that the others are read, and \
+                 tried again at least once an hour",
+                some_of(runs(spots).iter()),
+                Chain(&cause)
+            );
+        }
+        Lesson::Accepted(spot) => {
+            let Spot { unit, table, .. } = spot;
+            tracing::info!(code, "{device}: unit {unit} no longer refuses {table} {}", some_of(runs([spot]).iter()));
+        }
+        Lesson::Gaps => {
+            tracing::warn!(
+                code,
+                "{device}: refuses registers between those that are wanted; max_gap is 0 for it from now on"
+            );
+        }
+        Lesson::TooLong { unit, table, works, fails } => {
+            tracing::warn!(
+                code,
+                "{device}: unit {unit} refuses a request for {fails} {table} and takes one for {works}; from now on it is asked for \
+                 as many at once as it takes"
+            );
         }
     }
 }

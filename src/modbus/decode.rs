@@ -8,6 +8,7 @@
 //! the poll is over.
 
 use std::num::FpCategory;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -58,9 +59,9 @@ pub enum NotAValue {
 
 /// The values of one poll, as replies come in.
 #[derive(Debug, Default)]
-pub struct Gathering<'b> {
+pub struct Gathering {
     powers: Vec<(Place, u16)>,
-    waiting: Vec<Waiting<'b>>,
+    waiting: Vec<Waiting>,
 }
 
 /// Where a register is: unit, table, address.
@@ -68,19 +69,19 @@ type Place = (UnitId, Table, u16);
 
 /// A number that is a value once its power of ten is known.
 #[derive(Debug)]
-struct Waiting<'b> {
+struct Waiting {
     point: PointId,
     at: Timestamp,
     number: Value,
-    typed: &'b Typed,
+    typed: Arc<Typed>,
     power: Place,
 }
 
-impl<'b> Gathering<'b> {
+impl Gathering {
     /// Reads the reply to `block`, which was there at `at`, and hands each value that is known by it to `found`.
     pub fn take(
         &mut self,
-        block: &'b Block,
+        block: &Block,
         words: &[u16],
         at: Timestamp,
         mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>),
@@ -105,7 +106,7 @@ impl<'b> Gathering<'b> {
                 (Format::Typed(typed), Some(address), words) => match number(typed, words) {
                     Ok(number) => {
                         let power = (block.unit, block.table, address);
-                        self.waiting.push(Waiting { point: id, at, number, typed, power });
+                        self.waiting.push(Waiting { point: id, at, number, typed: Arc::clone(typed), power });
                     }
                     Err(none) => found(id, at, Err(none)),
                 },
@@ -119,7 +120,7 @@ impl<'b> Gathering<'b> {
         for Waiting { point, at, number, typed, power } in self.waiting {
             let word = self.powers.iter().find(|(place, _)| *place == power).map(|&(_, word)| word);
             let power = word.map(u16::cast_signed).filter(|power| POWERS.contains(power));
-            let value = power.map_or(Err(NotAValue::Unscaled), |power| scaled(typed, number, i32::from(power)));
+            let value = power.map_or(Err(NotAValue::Unscaled), |power| scaled(&typed, number, i32::from(power)));
             found(point, at, value);
         }
     }

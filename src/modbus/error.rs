@@ -77,6 +77,12 @@ impl ReadError {
         matches!(self, Self::Exception(Exception { code: 5 | 6 }))
     }
 
+    /// Whether the device refuses what was asked for and might not refuse less: illegal address (2) or value (3).
+    #[must_use]
+    pub fn is_about_the_request(&self) -> bool {
+        matches!(self, Self::Exception(Exception { code: 2 | 3 }))
+    }
+
     /// Whether a gateway says that it cannot reach the unit (10, 11): the connection is fine.
     #[must_use]
     pub fn unit_is_gone(&self) -> bool {

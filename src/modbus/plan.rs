@@ -62,6 +62,36 @@ impl Default for Limits {
     }
 }
 
+/// Where a value is: entries of one table of one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    /// The unit.
+    pub unit: UnitId,
+    /// The table.
+    pub table: Table,
+    /// The first entry, 0-based.
+    pub address: u16,
+    /// How many entries.
+    pub width: u16,
+}
+
+/// Spots of one unit and table as runs of reference numbers: `40010`, `40013-40016`.
+#[must_use]
+pub fn runs(spots: impl IntoIterator<Item = Spot>) -> Vec<String> {
+    let mut runs: Vec<(Table, u32, u32)> = Vec::new();
+    for Spot { table, address, width, .. } in spots {
+        let first = table.number_of(address);
+        let last = first + u32::from(width.max(1)) - 1;
+        match runs.last_mut() {
+            Some((of, _, end)) if *of == table && first <= *end + 1 => *end = last.max(*end),
+            _ => runs.push((table, first, last)),
+        }
+    }
+    let text =
+        |(_, first, last): (Table, u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    runs.into_iter().map(text).collect()
+}
+
 /// One request: a run of entries of one table of one unit, and what its reply is read for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
@@ -73,6 +103,8 @@ pub struct Block {
     pub address: u16,
     /// The number of entries: 1–125 registers or 1–2000 bits.
     pub quantity: u16,
+    /// Whether its points are read together or not at all, whatever a device refuses of it.
+    pub whole: bool,
     /// What the entries mean; several points may share one.
     pub points: Vec<BlockPoint>,
 }
@@ -154,9 +186,53 @@ impl Block {
         })
     }
 
+    /// The points whose values are at `wanted` spots.
+    pub fn values_at(&self, wanted: impl Fn(Spot) -> bool) -> impl Iterator<Item = PointId> {
+        self.points.iter().filter_map(move |point| match point.reads {
+            Reads::Value(id, _) if wanted(self.spot(point)) => Some(id),
+            _ => None,
+        })
+    }
+
+    /// Where its values are, each place once, in order of address.
+    #[must_use]
+    pub fn spots(&self) -> Vec<Spot> {
+        let mut spots: Vec<_> = self.points.iter().map(|point| self.spot(point)).collect();
+        spots.sort_unstable_by_key(|spot| (spot.address, spot.width));
+        spots.dedup();
+        spots
+    }
+
+    /// Where the value of one of its points is.
+    #[must_use]
+    pub fn spot(&self, point: &BlockPoint) -> Spot {
+        let address = self.address.saturating_add(point.offset);
+        Spot { unit: self.unit, table: self.table, address, width: point.width }
+    }
+
+    /// The requests that read what is at the spots to `keep` and no other entry, each of at most `longest` entries if
+    /// its values allow it.
+    #[must_use]
+    pub fn pieces(&self, longest: u16, keep: impl Fn(Spot) -> bool) -> Vec<Self> {
+        let limits = Limits { registers: longest, bits: longest, gap: 0 };
+        let mut pieces: Vec<Self> = Vec::new();
+        for point in &self.points {
+            let Spot { unit, table, address, width } = self.spot(point);
+            if !keep(self.spot(point)) {
+                continue;
+            }
+            let wanted = Wanted { unit, table, address, width, reads: point.reads.clone() };
+            match pieces.last_mut().and_then(|piece| Some((piece.offset_of(&wanted, limits)?, piece))) {
+                Some((offset, piece)) => piece.add(wanted, offset),
+                None => pieces.push(Self { whole: self.whole, ..Self::starting_at(wanted) }),
+            }
+        }
+        pieces
+    }
+
     fn starting_at(wanted: Wanted) -> Self {
         let Wanted { unit, table, address, .. } = wanted;
-        let mut block = Self { unit, table, address, quantity: 0, points: Vec::new() };
+        let mut block = Self { unit, table, address, quantity: 0, whole: false, points: Vec::new() };
         block.add(wanted, 0);
         block
     }
@@ -321,6 +397,13 @@ mod tests {
             let runs: Vec<_> = blocks.iter().map(|b| (b.address, b.quantity)).collect();
             assert_eq!(runs, expected);
         }
+    }
+
+    #[test]
+    fn spots_are_told_as_runs_of_reference_numbers() {
+        let spot = |address, width| Spot { unit: UnitId(1), table: Table::HoldingRegisters, address, width };
+        let spots = [spot(0, 1), spot(1, 2), spot(2, 1), spot(9, 1), spot(9_998, 2), spot(20_000, 1)];
+        assert_eq!(runs(spots), ["40001-40003", "40010", "49999-50000", "420001"]);
     }
 
     #[test]

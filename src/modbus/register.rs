@@ -53,6 +53,13 @@ impl Table {
         }
     }
 
+    /// The reference number of an address, in five digits where they reach.
+    #[must_use]
+    pub fn number_of(self, address: u16) -> u32 {
+        let (five, six) = self.bases();
+        (if address < 9_999 { five } else { six }) + u32::from(address)
+    }
+
     /// First reference numbers of the five-digit and the six-digit form; those of coils are the same, because a
     /// number has no leading zeros.
     fn bases(self) -> (u32, u32) {

@@ -3,6 +3,8 @@
 //! A poll reads its blocks one after another over one connection. What fails costs as little as it can:
 //!
 //! - an exception costs its block; busy (5, 6) is asked once more in the same poll;
+//! - a refused address or value (2, 3) costs the points that it is about: the others are found ([`Hunt`]) and read in
+//!   the same poll, and from then on without them ([`Refusals`]);
 //! - a timeout, a transport or a protocol error closes the connection; the unit that was asked is left
 //!   alone for the rest of the poll, then probed once per backoff period, after the units that are well;
 //! - exceptions 10 and 11 say that the unit behind the gateway is gone: the same, but the link is fine;
@@ -21,8 +23,10 @@ use tokio::time::Instant;
 use super::decode::{Gathering, NotAValue};
 use super::endpoint::Endpoint;
 use super::error::{ConnectError, ReadError};
+use super::hunt::{Found, Hunt};
 use super::link::{Link, Timeouts};
-use super::plan::Block;
+use super::plan::{Block, Spot};
+use super::refusals::Refusals;
 use super::register::{Table, UnitId};
 use crate::backoff::Backoff;
 use crate::clock;
@@ -33,6 +37,10 @@ use crate::resolve::Resolver;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
 pub const SILENT_UNITS: usize = 2;
+
+/// In one poll at most so many requests are made to find out what is refused: as many as it takes for one request
+/// of [`Limits::MAX_REGISTERS`](super::plan::Limits::MAX_REGISTERS) values of which any are refused.
+pub const MOST_EXTRA: usize = 250;
 
 /// How long a device that says it is busy is left alone before it is asked once more.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -95,8 +103,32 @@ pub struct Outcome {
     pub outside_limits: usize,
     /// What is worth a line in the log.
     pub events: Vec<Event>,
+    /// What was learned of what the device refuses.
+    pub lessons: Vec<Lesson>,
     /// Whether the device answered anything at all.
     pub answered: bool,
+}
+
+/// What was learned of what a device refuses; told once.
+#[derive(Debug)]
+pub enum Lesson {
+    /// These values are refused, and left out from now on.
+    Refused(Vec<Spot>, ReadError),
+    /// A value that was refused is read again.
+    Accepted(Spot),
+    /// Entries that nobody asked for are refused.
+    Gaps,
+    /// A request was refused that is longer than what is read without trouble.
+    TooLong {
+        /// The unit.
+        unit: UnitId,
+        /// The table.
+        table: Table,
+        /// What was read.
+        works: u16,
+        /// What was refused.
+        fails: u16,
+    },
 }
 
 impl Outcome {
@@ -148,6 +180,7 @@ pub struct Session<D> {
     units: BTreeMap<UnitId, Gate>,
     health: Health<Subject>,
     troubles: BTreeMap<Subject, Trouble>,
+    refusals: Refusals,
 }
 
 /// Lets an attempt through once per backoff period.
@@ -167,6 +200,53 @@ impl Gate {
     fn is_open(&self) -> bool {
         self.opens.is_none_or(|opens| opens <= Instant::now())
     }
+}
+
+/// A poll under way.
+struct Poll<S> {
+    outcome: Outcome,
+    gathering: Gathering,
+    stamp: S,
+    /// Units that have been found silent.
+    silent: Vec<UnitId>,
+    /// Units of which something was read.
+    answering: Vec<UnitId>,
+    /// Requests that are to be searched for what is refused of them.
+    refused: Vec<(Block, ReadError)>,
+    /// Requests made by searches.
+    extra: usize,
+    /// Whether the device itself is in trouble.
+    over: bool,
+}
+
+impl<S> Poll<S> {
+    fn new(stamp: S) -> Self {
+        Self {
+            outcome: Outcome::default(),
+            gathering: Gathering::default(),
+            stamp,
+            silent: Vec::new(),
+            answering: Vec::new(),
+            refused: Vec::new(),
+            extra: 0,
+            over: false,
+        }
+    }
+
+    fn end(mut self) -> Outcome {
+        self.gathering.finish(|point, at, value| self.outcome.take(point, at, value));
+        self.outcome
+    }
+}
+
+/// What became of a request.
+enum Asked {
+    /// Its values are read.
+    Read,
+    /// The device said no.
+    Refused(ReadError),
+    /// It was not made, or nobody answered; that is told already.
+    Not,
 }
 
 /// What a failed read means for the rest of the poll.
@@ -190,6 +270,7 @@ impl<D: Dial> Session<D> {
             units: BTreeMap::new(),
             health: Health::default(),
             troubles: BTreeMap::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -205,53 +286,149 @@ impl<D: Dial> Session<D> {
         &self.troubles
     }
 
+    /// What the device is known to refuse.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// An earlier process found that these values are refused.
+    pub fn remember(&mut self, spots: impl IntoIterator<Item = Spot>) {
+        self.refusals.remember(spots, clock::now());
+    }
+
     /// Reads `blocks`, as far as the device lets it; each reply is dated by `stamp` when it is there.
     pub async fn poll<'b>(
         &mut self,
-        blocks: impl IntoIterator<Item = &'b Block>,
-        mut stamp: impl FnMut() -> Timestamp,
+        blocks: impl IntoIterator<Item = &'b Block, IntoIter: Clone>,
+        stamp: impl FnMut() -> Timestamp,
     ) -> Outcome {
-        let mut outcome = Outcome::default();
+        let mut poll = Poll::new(stamp);
         if !self.connection.is_open() {
-            return outcome;
+            return poll.outcome;
         }
-        let (well, probes): (Vec<_>, Vec<_>) =
-            blocks.into_iter().partition(|block| !self.units.contains_key(&block.unit));
-        let mut silent: Vec<UnitId> = Vec::new();
-        let mut gathering = Gathering::default();
-        for block in well.into_iter().chain(probes) {
-            if silent.contains(&block.unit) || !self.units.get(&block.unit).is_none_or(Gate::is_open) {
-                continue;
-            }
-            match self.read(block).await {
-                Ok(words) => {
-                    outcome.answered = true;
-                    self.answered(block, &mut outcome);
-                    gathering.take(block, &words, stamp(), |point, at, value| outcome.take(point, at, value));
-                }
-                Err((Verdict::Refused, cause)) => {
-                    outcome.answered = true;
-                    self.reached(block.unit, &mut outcome);
-                    self.failed(Subject::of(block), cause, None, &mut outcome);
-                }
-                Err((Verdict::Silent, cause)) => {
-                    outcome.answered |= !cause.link_is_dead();
-                    silent.push(block.unit);
-                    let wait = self.units.entry(block.unit).or_default().shut();
-                    self.failed(Subject::Unit(block.unit), cause, Some(wait), &mut outcome);
-                    if !outcome.answered && silent.len() >= SILENT_UNITS {
-                        break;
+        let blocks = blocks.into_iter();
+        let (well, silent): (Vec<_>, Vec<_>) = blocks.clone().partition(|block| !self.units.contains_key(&block.unit));
+        for block in well.into_iter().chain(silent) {
+            match self.refusals.instead(block, clock::boot()) {
+                None => self.read_or_note(block, &mut poll).await,
+                Some(pieces) => {
+                    for piece in pieces.iter() {
+                        self.read_or_note(piece, &mut poll).await;
                     }
                 }
-                Err((Verdict::Unreachable, cause)) => {
-                    let wait = self.connection.shut();
-                    self.failed(Subject::Connection, cause, Some(wait), &mut outcome);
-                    break;
-                }
             }
         }
-        gathering.finish(|point, at, value| outcome.take(point, at, value));
-        outcome
+        for (block, cause) in std::mem::take(&mut poll.refused) {
+            self.search(&block, cause, &mut poll).await;
+        }
+        for probe in self.refusals.probes(&blocks, clock::boot()) {
+            self.try_again(&probe, &mut poll).await;
+        }
+        poll.end()
+    }
+
+    /// Reads `block`; what the device refuses of it is searched later in the poll.
+    async fn read_or_note<S: FnMut() -> Timestamp>(&mut self, block: &Block, poll: &mut Poll<S>) {
+        match self.ask(block, poll).await {
+            Asked::Read => {
+                self.refusals.read(block.unit, block.table, block.quantity);
+                self.worked(Subject::of(block), &mut poll.outcome);
+            }
+            Asked::Refused(cause) if cause.is_about_the_request() && !block.whole => {
+                poll.refused.push((block.clone(), cause));
+            }
+            Asked::Refused(cause) => self.failed(Subject::of(block), cause, None, &mut poll.outcome),
+            Asked::Not => {}
+        }
+    }
+
+    /// Finds out what of `block` is refused, and reads the rest of it.
+    async fn search<S: FnMut() -> Timestamp>(&mut self, block: &Block, cause: ReadError, poll: &mut Poll<S>) {
+        let (unit, table) = (block.unit, block.table);
+        let answering = poll.answering.contains(&unit);
+        if !answering && !self.refusals.may_search(unit, clock::boot()) {
+            return self.failed(Subject::of(block), cause, None, &mut poll.outcome);
+        }
+        let mut hunt = Hunt::new(block, answering);
+        while poll.extra < MOST_EXTRA
+            && let Some(part) = hunt.ask()
+        {
+            poll.extra += 1;
+            match self.ask(part, poll).await {
+                Asked::Read => hunt.read(),
+                Asked::Refused(cause) if cause.is_about_the_request() => hunt.refused(),
+                Asked::Refused(_) => {}
+                Asked::Not => break,
+            }
+        }
+        let found = hunt.end();
+        let news = self.refusals.learn(unit, table, &found, clock::now());
+        match found {
+            Found::Nothing => self.failed(Subject::of(block), cause, None, &mut poll.outcome),
+            _ if !news => self.worked(Subject::of(block), &mut poll.outcome),
+            Found::Refused(spots) => {
+                self.worked(Subject::of(block), &mut poll.outcome);
+                poll.outcome.lessons.push(Lesson::Refused(spots, cause));
+            }
+            Found::Gaps => poll.outcome.lessons.push(Lesson::Gaps),
+            Found::TooLong { works, fails } => {
+                poll.outcome.lessons.push(Lesson::TooLong { unit, table, works, fails });
+            }
+        }
+    }
+
+    /// Reads one value that was refused before.
+    async fn try_again<S: FnMut() -> Timestamp>(&mut self, probe: &Block, poll: &mut Poll<S>) {
+        for spot in probe.spots() {
+            match self.ask(probe, poll).await {
+                Asked::Read => {
+                    self.refusals.accepted(spot);
+                    poll.outcome.lessons.push(Lesson::Accepted(spot));
+                }
+                Asked::Refused(_) => self.refusals.refused_again(spot, clock::boot()),
+                Asked::Not => {}
+            }
+        }
+    }
+
+    /// Asks for `block`, unless its unit or the device has been found silent in this poll.
+    async fn ask<S: FnMut() -> Timestamp>(&mut self, block: &Block, poll: &mut Poll<S>) -> Asked {
+        let Block { unit, .. } = *block;
+        if poll.over || poll.silent.contains(&unit) || !self.units.get(&unit).is_none_or(Gate::is_open) {
+            return Asked::Not;
+        }
+        let outcome = &mut poll.outcome;
+        match self.read(block).await {
+            Ok(words) => {
+                outcome.answered = true;
+                if !poll.answering.contains(&unit) {
+                    poll.answering.push(unit);
+                }
+                self.reached(unit, outcome);
+                poll.gathering.take(block, &words, (poll.stamp)(), |point, at, value| outcome.take(point, at, value));
+                Asked::Read
+            }
+            Err((Verdict::Refused, cause)) => {
+                outcome.answered = true;
+                self.reached(unit, outcome);
+                Asked::Refused(cause)
+            }
+            Err((Verdict::Silent, cause)) => {
+                outcome.answered |= !cause.link_is_dead();
+                poll.silent.push(unit);
+                let wait = self.units.entry(unit).or_default().shut();
+                self.failed(Subject::Unit(unit), cause, Some(wait), outcome);
+                poll.over = !outcome.answered && poll.silent.len() >= SILENT_UNITS;
+                Asked::Not
+            }
+            Err((Verdict::Unreachable, cause)) => {
+                let wait = self.connection.shut();
+                self.failed(Subject::Connection, cause, Some(wait), outcome);
+                poll.over = true;
+                Asked::Not
+            }
+        }
     }
 
     /// One block, over the present connection or a new one.
@@ -285,11 +462,6 @@ impl<D: Dial> Session<D> {
                 Ok(words)
             }
         }
-    }
-
-    fn answered(&mut self, block: &Block, outcome: &mut Outcome) {
-        self.reached(block.unit, outcome);
-        self.worked(Subject::of(block), outcome);
     }
 
     fn reached(&mut self, unit: UnitId, outcome: &mut Outcome) {

@@ -170,7 +170,7 @@ fn polled(replies: &[(Block, Vec<u16>)]) -> Vec<(PointId, Result<Value, NotAValu
 }
 
 fn block(address: u16, quantity: u16, points: Vec<BlockPoint>) -> Block {
-    Block { unit: UnitId(1), table: Table::InputRegisters, address, quantity, points }
+    Block { unit: UnitId(1), table: Table::InputRegisters, address, quantity, whole: false, points }
 }
 
 fn at(id: u32, offset: u16, format: Format) -> BlockPoint {

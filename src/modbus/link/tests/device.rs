@@ -85,7 +85,7 @@ pub fn holding(quantity: u16) -> Block {
 }
 
 pub fn block(table: Table, address: u16, quantity: u16) -> Block {
-    Block { unit: UnitId(UNIT), table, address, quantity, points: Vec::new() }
+    Block { unit: UnitId(UNIT), table, address, quantity, whole: false, points: Vec::new() }
 }
 
 /// A reply with a consistent header.

@@ -1,0 +1,304 @@
+//! The search for what a device refuses in a request, request by request: pure.
+//!
+//! Told what became of each request, it says what to ask next. A block is halved at the borders of its values until
+//! what is refused stands alone; whatever is read on the way is read once. The search takes at most
+//! 2k·⌈log₂ n⌉ requests for k refused values of n, and never more than 2n.
+//!
+//! A unit of which nothing is known to answer is asked for [`SAMPLES`] single values first, spread over the block: when
+//! none of them is read there is no search, for a device that refuses everything is not to be bothered.
+
+use super::plan::{Block, Spot};
+
+/// So many values are tried to see whether a unit answers at all.
+pub const SAMPLES: usize = 8;
+
+/// A search under way.
+#[derive(Debug)]
+pub struct Hunt {
+    block: Block,
+    /// Asked from the end.
+    queue: Vec<Block>,
+    asked: Option<Block>,
+    sampling: bool,
+    refused: Vec<Spot>,
+    read: Vec<Spot>,
+    longest_read: u16,
+    /// Whether all pieces without gaps were read at once.
+    only_gaps: bool,
+}
+
+/// What a search has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing of the block can be read: perhaps nothing is wrong with any of its values.
+    Nothing,
+    /// These values are refused, in order of address.
+    Refused(Vec<Spot>),
+    /// The device refuses entries that nobody asked for.
+    Gaps,
+    /// The device refuses long requests.
+    TooLong {
+        /// The longest request that was read.
+        works: u16,
+        /// The request that was refused.
+        fails: u16,
+    },
+}
+
+impl Hunt {
+    /// The search in `block`, which was refused; `answering`: whether something else of its unit was read.
+    #[must_use]
+    pub fn new(block: &Block, answering: bool) -> Self {
+        let mut this = Self {
+            block: block.clone(),
+            queue: Vec::new(),
+            asked: None,
+            sampling: false,
+            refused: Vec::new(),
+            read: Vec::new(),
+            longest_read: 0,
+            only_gaps: false,
+        };
+        let spots = block.spots();
+        if answering {
+            this.only_gaps = this.narrow(block);
+        } else if spots.len() > 1 {
+            this.sampling = true;
+            let step = spots.len().div_ceil(SAMPLES);
+            // The last one too: the middle of a device is as often a hole as its ends.
+            let samples = spots.iter().step_by(step).chain(spots.last()).collect::<Vec<_>>();
+            this.queue = samples.iter().rev().flat_map(|&&sample| alone(block, sample)).collect();
+            this.queue.dedup();
+        }
+        this
+    }
+
+    /// What to ask now; `None` when the search is over.
+    pub fn ask(&mut self) -> Option<&Block> {
+        self.asked = self.queue.pop();
+        self.asked.as_ref()
+    }
+
+    /// The request was answered with values.
+    pub fn read(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        self.read.extend(asked.spots());
+        self.longest_read = self.longest_read.max(asked.quantity);
+        if self.sampling {
+            // It answers: the rest is worth the search.
+            self.sampling = false;
+            let known = |spot: &Spot| self.read.contains(spot) || self.refused.contains(spot);
+            self.queue = self.block.pieces(u16::MAX, |spot| !known(&spot));
+            self.queue.reverse();
+        }
+    }
+
+    /// The request was refused.
+    pub fn refused(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        self.only_gaps = false;
+        self.narrow(&asked);
+    }
+
+    /// What has been found.
+    #[must_use]
+    pub fn end(mut self) -> Found {
+        if self.read.is_empty() && (self.sampling || self.block.spots().len() == self.refused.len()) {
+            return Found::Nothing;
+        }
+        if !self.refused.is_empty() {
+            self.refused.sort_unstable();
+            return Found::Refused(self.refused);
+        }
+        let over = self.queue.is_empty() && self.asked.is_none();
+        match (self.only_gaps, over) {
+            (true, true) => Found::Gaps,
+            (false, true) if self.longest_read > 0 => {
+                Found::TooLong { works: self.longest_read, fails: self.block.quantity }
+            }
+            // Something came between, and nothing is certain.
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Queues smaller requests for what is in `block`; true when they differ from it by its gaps alone.
+    fn narrow(&mut self, block: &Block) -> bool {
+        let pieces = block.pieces(u16::MAX, |_| true);
+        if pieces.len() > 1 {
+            self.queue.extend(pieces.into_iter().rev());
+            return true;
+        }
+        let spots = block.spots();
+        match spots[..] {
+            [] => {}
+            [one] => self.refused.push(one),
+            _ => {
+                let (first, second) = spots.split_at(spots.len() / 2);
+                for half in [second, first] {
+                    self.queue.extend(block.pieces(u16::MAX, |spot| half.contains(&spot)).into_iter().rev());
+                }
+            }
+        }
+        false
+    }
+}
+
+fn alone(block: &Block, spot: Spot) -> Vec<Block> {
+    block.pieces(u16::MAX, |other| other == spot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::modbus::format::{Format, Kind, Scale, Typed};
+    use crate::modbus::plan::{Limits, plan};
+    use crate::modbus::register::{Point, Reference, Table, UnitId};
+    use crate::reading::PointId;
+
+    /// A device that refuses requests for these addresses, and for more than so many registers.
+    struct Device {
+        holes: BTreeSet<u16>,
+        longest: u16,
+    }
+
+    impl Device {
+        fn refuses(&self, block: &Block) -> bool {
+            let addresses = block.address..block.address + block.quantity;
+            block.quantity > self.longest || addresses.into_iter().any(|address| self.holes.contains(&address))
+        }
+    }
+
+    /// What comes of hunting in `block`: the finding, the values read in order, the requests it took.
+    fn hunted(device: &Device, block: &Block, answering: bool) -> (Found, Vec<Spot>, usize) {
+        let (mut read, mut asked) = (Vec::new(), 0);
+        let mut hunt = Hunt::new(block, answering);
+        while let Some(part) = hunt.ask() {
+            asked += 1;
+            if device.refuses(part) {
+                hunt.refused();
+            } else {
+                read.extend(part.spots());
+                hunt.read();
+            }
+        }
+        (hunt.end(), read, asked)
+    }
+
+    /// The one block of values of these widths, with gaps of so many registers before them.
+    fn block(values: &[(u16, u16)]) -> Block {
+        let mut address = 0;
+        let points: Vec<_> = (0..)
+            .zip(values)
+            .map(|(id, &(gap, width))| {
+                address += gap;
+                let kind = [Kind::Uint16, Kind::Uint32, Kind::Bcd(3), Kind::Uint64][usize::from(width - 1)];
+                let format =
+                    if width == 1 { Format::Word(Scale::Raw) } else { Format::Typed(Typed::plain(kind).into()) };
+                let reference = Reference::new(Table::HoldingRegisters, 400_001 + i64::from(address)).unwrap();
+                address += width;
+                Point { id: PointId(id), unit: UnitId(1), reference, format }
+            })
+            .collect();
+        let [block] = <[Block; 1]>::try_from(plan(&points, Limits::default().with_gap(9))).unwrap();
+        block
+    }
+
+    fn spot(address: u16) -> Spot {
+        Spot { unit: UnitId(1), table: Table::HoldingRegisters, address, width: 1 }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_from_what_is_too_long_and_from_gaps() {
+        let run = block(&[(0, 1); 100]);
+        let gappy = block(&[(0, 1), (3, 1), (2, 1)]);
+        let none = BTreeSet::new;
+        let cases = [
+            ("one hole", &run, Device { holes: [41].into(), longest: 125 }, true, Found::Refused(vec![spot(41)])),
+            ("a hole in a gap", &gappy, Device { holes: [2].into(), longest: 125 }, true, Found::Gaps),
+            ("long", &run, Device { holes: none(), longest: 60 }, true, Found::TooLong { works: 50, fails: 100 }),
+            (
+                "long and unknown",
+                &run,
+                Device { holes: none(), longest: 60 },
+                false,
+                Found::TooLong { works: 25, fails: 100 },
+            ),
+            ("everything", &run, Device { holes: (0..100).collect(), longest: 125 }, false, Found::Nothing),
+        ];
+        for (name, block, device, answering, found) in cases {
+            let (got, ..) = hunted(&device, block, answering);
+            match (&got, &found) {
+                // How long the longest is depends on where the samples were.
+                (Found::TooLong { fails, .. }, Found::TooLong { fails: wanted, .. }) if !answering => {
+                    assert_eq!(fails, wanted, "{name}");
+                }
+                _ => assert_eq!(got, found, "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_unit_that_refuses_everything_is_asked_for_a_few_samples_only() {
+        let device = Device { holes: (0..125).collect(), longest: 125 };
+        let (found, read, asked) = hunted(&device, &block(&[(0, 1); 125]), false);
+        assert_eq!((found, read.len()), (Found::Nothing, 0));
+        assert!(asked <= SAMPLES + 1, "{asked}");
+    }
+
+    #[test]
+    fn one_refused_value_of_many_costs_two_requests_for_each_halving() {
+        for hole in 0..125 {
+            let device = Device { holes: [hole].into(), longest: 125 };
+            let (found, read, asked) = hunted(&device, &block(&[(0, 1); 125]), true);
+            assert_eq!((found, read.len()), (Found::Refused(vec![spot(hole)]), 124));
+            assert!(asked <= 2 * 7, "{hole}: {asked}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_readable_value_is_read_once_and_every_other_one_is_found_within_the_bound(
+            values in prop::collection::vec((prop_oneof![9 => Just(0_u16), 1 => 1_u16..9], 1_u16..=4), 1..25),
+            holes in prop::collection::btree_set(0_u16..100, 0..12),
+        ) {
+            let block = block(&values);
+            let device = Device { holes, longest: 125 };
+            prop_assume!(device.refuses(&block));
+            let spots = block.spots();
+            let readable = |spot: &Spot| !(spot.address..spot.address + spot.width).any(|at| device.holes.contains(&at));
+            let (good, bad): (Vec<_>, Vec<_>) = spots.iter().copied().partition(readable);
+            let (found, mut read, asked) = hunted(&device, &block, true);
+            read.sort_unstable();
+            prop_assert_eq!(&read, &good);
+            match found {
+                Found::Nothing => prop_assert!(good.is_empty()),
+                Found::Refused(refused) => prop_assert_eq!(refused, bad.clone()),
+                Found::Gaps => prop_assert!(bad.is_empty()),
+                Found::TooLong { .. } => prop_assert!(false, "nothing here is too long"),
+            }
+            let gaps = block.pieces(u16::MAX, |_| true).len();
+            let halvings = spots.len().next_power_of_two().ilog2() as usize;
+            prop_assert!(asked <= gaps + 2 * bad.len() * halvings.max(1), "{} requests", asked);
+            prop_assert!(asked <= gaps + 2 * spots.len());
+        }
+
+        #[test]
+        fn whatever_is_known_of_its_unit_no_value_is_read_twice(
+            holes in prop::collection::btree_set(0_u16..60, 0..60), longest in 1_u16..60, answering: bool,
+        ) {
+            let block = block(&[(0, 1); 60]);
+            let device = Device { holes, longest };
+            prop_assume!(device.refuses(&block));
+            let (_, mut read, asked) = hunted(&device, &block, answering);
+            let all = read.len();
+            read.sort_unstable();
+            read.dedup();
+            prop_assert_eq!(all, read.len());
+            prop_assert!(asked <= 2 * 60 + SAMPLES);
+        }
+    }
+}
