@@ -49,6 +49,57 @@ fn expected<const N: usize>(rows: [(&str, u64, Value); N]) -> Series {
     rows.into_iter().map(|(key, data_type, value)| (key.to_owned(), (data_type, value))).collect()
 }
 
+/// Where requests begin and how many registers they are for, from the one with this number on.
+fn asked(device: &Device, from: usize) -> Vec<(u16, u16)> {
+    device.requests().iter().skip(from).map(|request| (request.address, request.quantity)).collect()
+}
+
+#[test]
+fn what_a_device_refuses_costs_no_neighbour_a_single_poll_and_is_looked_for_once() {
+    let (device, server) = (Device::counting(3), Server::start());
+    let holes = [7, 8, 40, 99];
+    for hole in holes {
+        device.refuse(Table::Holding, hole);
+    }
+    let home = Home::new(server.address());
+    home.write_groups(
+        "300ms",
+        &format!("  - ip_devices: ['{}']\n    holding_registers: [40001-40100]\n", device.target()),
+    );
+    let mut agent = home.run();
+    let keys = || server.database().rows().iter().map(|row| row.key.clone()).collect::<BTreeSet<_>>();
+    agent.until("everything that can be read", || keys().len() == 96);
+    let search = device.request_count();
+    agent.until("more polls", || device.request_count() > search + 20);
+    let log = agent.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("refuses holding registers")).collect();
+    assert!(told.len() == 1 && told[0].contains("40008-40009, 40041, 40100: "), "{log}");
+    assert!(told[0].contains("illegal data address"), "{log}");
+    let shown = home.output(&["--status", "--config_dir", home.config_dir().to_str().unwrap()]).stdout;
+    assert!(shown.contains("100, 4 refused") && shown.contains("refused: 40008-40009, 40041, 40100 ("), "{shown}");
+
+    // The search was one, within its bound, and all that could be read was read in the poll of the search.
+    let asked = asked(&device, 0);
+    let around: Vec<_> = vec![(0, 7), (9, 31), (41, 58)];
+    let before = asked.windows(3).position(|requests| requests == around).unwrap();
+    assert!(before <= 1 + 2 * holes.len() * 7 + 1, "{before} requests before: {asked:?}");
+    assert!(asked[before..].chunks_exact(3).all(|requests| requests == around), "{asked:?}");
+    let first = server.database().rows().iter().filter(|row| row.key == "holding_register_40001").count();
+    let last = server.database().rows().iter().filter(|row| row.key == "holding_register_40099").count();
+    assert!(first.abs_diff(last) <= 1, "{first} of the first, {last} of the last");
+    agent.stop();
+    server.database().assert_sound();
+
+    // Another process goes on with what this one knew.
+    let before = device.request_count();
+    let mut agent = home.run();
+    agent.until("more polls", || device.request_count() > before + 9);
+    agent.stop();
+    assert!(self::asked(&device, before).chunks_exact(3).all(|requests| requests == around));
+    assert!(!agent.log().contains("refuses holding registers"), "{}", agent.log());
+    assert_eq!(device.violations(), [""; 0]);
+}
+
 #[test]
 fn all_four_tables_are_read_with_their_own_function_code_and_as_few_requests_as_can_be() {
     let group = "    input_registers: [30001-30003]\n    holding_registers: [40001, 40002]\n    \

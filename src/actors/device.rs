@@ -10,12 +10,12 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::aggregator::Submit;
-use super::supervisor::{ExitGuard, Stop};
+use super::supervisor::{ExitGuard, Shared, Stop};
 use super::timekeeper::Timekeeper;
-use crate::books::{Books, Reason};
+use crate::books::Reason;
 use crate::clock;
 use crate::failpoint;
-use crate::health::{Change, Trouble};
+use crate::health::Change;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::{Block, Spot, runs};
@@ -23,7 +23,7 @@ use crate::modbus::session::{Event, Lesson, Outcome, Session, Subject, TcpDial};
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
 use crate::schedule::{Grid, Schedule};
-use crate::status::board::{Board, Cell, DeviceState, Polled};
+use crate::status::board::{Cell, DeviceState, Polled};
 use crate::tally::Tally;
 use crate::timeline::Track;
 
@@ -73,7 +73,7 @@ pub struct Assignment {
 pub struct DeviceActor {
     assignment: Assignment,
     submit: Recipient<Submit>,
-    books: Arc<Books>,
+    shared: Shared,
     /// How this device is, for whoever asks.
     cell: Arc<Cell<DeviceState>>,
     /// One per cycle.
@@ -96,30 +96,30 @@ impl DeviceActor {
         assignment: Assignment,
         submit: Recipient<Submit>,
         timekeeper: Timekeeper,
-        books: Arc<Books>,
-        board: &Board,
+        shared: Shared,
         guard: ExitGuard,
     ) -> Self {
         let settings = &assignment.settings;
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
-        let session = Some(Session::new(TcpDial::new(&settings.endpoint, settings.timeouts)));
+        let mut session = Session::new(TcpDial::new(&settings.endpoint, settings.timeouts));
+        session.remember(shared.ledger.of(&settings.endpoint));
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
         let overruns = Tally::default();
-        let cell = board.device(&settings.name);
+        let cell = shared.board.device(&settings.name);
         cell.write(|state| state.points = settings.points());
         Self {
             assignment,
             submit,
-            books,
+            shared,
             cell,
             schedules,
             unanswered,
             overruns,
             timekeeper,
-            session,
+            session: Some(session),
             track,
             _guard: guard,
         }
@@ -176,7 +176,7 @@ impl DeviceActor {
             skipped += self.schedules[cycle].finish(now.boot, anchor);
             self.unanswered[cycle] = !outcome.answered;
         }
-        self.books.overrun(skipped);
+        self.shared.books.overrun(skipped);
         let polled = self.look(Polled { readings: taken, skipped, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
         // Of a device that gives no answer it is told otherwise.
@@ -195,11 +195,17 @@ impl DeviceActor {
             (Reason::Unavailable, outcome.unavailable),
             (Reason::OutsideLimits, outcome.outside_limits),
         ] {
-            self.books.accept(omitted);
-            self.books.lose(reason, omitted);
+            self.shared.books.accept(omitted);
+            self.shared.books.lose(reason, omitted);
         }
         for event in outcome.events {
             tell(&self.assignment.settings.name, event);
+        }
+        if !outcome.lessons.is_empty()
+            && let Some(session) = &self.session
+        {
+            let endpoint = &self.assignment.settings.endpoint;
+            self.shared.ledger.note(endpoint, session.refusals().spots().collect());
         }
         for lesson in outcome.lessons {
             tell_lesson(&self.assignment.settings.name, lesson);
@@ -216,20 +222,13 @@ impl DeviceActor {
         for block in self.assignment.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
             let silent =
                 troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
-            let refused = match silent {
-                true => 0,
-                false if troubles.contains_key(&Subject::of(block)) => block.values().count(),
-                false => block.values_at(|spot| refusals.refuses(spot)).count(),
-            };
+            let fails = |spot| refusals.refuses(spot) || troubles.keys().any(|subject| subject.covers(spot));
+            let refused = if silent { 0 } else { block.values_at(fails).count() };
             polled.failing += if silent { block.values().count() } else { refused };
             polled.refused += refused;
         }
-        let refused = refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
-            let cause = format!("refused: {}", some_of(runs(spots).iter()));
-            (format!("unit {unit}, {table}"), Trouble { since, cause })
-        });
         let troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.troubles = troubles.chain(refused).collect();
+        polled.troubles = troubles.chain(session.refused()).collect();
         polled
     }
 }

@@ -26,6 +26,7 @@ use crate::books::Books;
 use crate::clock;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
+use crate::modbus::ledger::Ledger;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 use crate::status::board::Board;
@@ -123,18 +124,26 @@ pub struct Parts {
     pub timekeeper: Timekeeper,
     /// Where to post.
     pub destination: Destination,
-    /// The counters that all share.
+    /// What all share.
+    pub shared: Shared,
+}
+
+/// What the actors share with each other and with whoever asks how they are.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// The counters.
     pub books: Arc<Books>,
     /// Where all say how they are.
     pub board: Arc<Board>,
+    /// What devices are known to refuse.
+    pub ledger: Arc<Ledger>,
 }
 
 /// The actor that owns all others.
 pub struct SupervisorActor {
     parts: Option<Parts>,
     timekeeper: Timekeeper,
-    books: Arc<Books>,
-    board: Arc<Board>,
+    shared: Shared,
     /// By number; no number is given twice.
     devices: BTreeMap<u64, Supervised>,
     next_number: u64,
@@ -166,8 +175,7 @@ impl SupervisorActor {
         let (ending, ended) = oneshot::channel();
         let this = Self {
             timekeeper: parts.timekeeper.clone(),
-            books: Arc::clone(&parts.books),
-            board: Arc::clone(&parts.board),
+            shared: parts.shared.clone(),
             parts: Some(parts),
             devices: BTreeMap::new(),
             next_number: 0,
@@ -196,7 +204,7 @@ impl SupervisorActor {
         let guard = ExitGuard::new(this.clone().recipient(), Who::Device(number));
         let submit = flow.aggregator.clone().recipient();
         let timekeeper = self.timekeeper.clone();
-        DeviceActor::new(assignment, submit, timekeeper, Arc::clone(&self.books), &self.board, guard).start()
+        DeviceActor::new(assignment, submit, timekeeper, self.shared.clone(), guard).start()
     }
 
     fn restart_device(&mut self, number: u64, ctx: &mut Context<Self>) {
@@ -212,7 +220,7 @@ impl SupervisorActor {
             self.end(Ending::Failed);
             return;
         }
-        self.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
+        self.shared.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
         tracing::error!(device = %name, "device actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {
@@ -238,7 +246,7 @@ impl Actor for SupervisorActor {
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), Who::Poster);
             let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
-            let board = Arc::clone(&self.board);
+            let board = Arc::clone(&self.shared.board);
             PosterActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 PosterActor::new(to, spool, timekeeper, board, guard)
             })
@@ -248,7 +256,7 @@ impl Actor for SupervisorActor {
             Batcher::new(Arc::clone(&catalogue)),
             self.timekeeper.clone(),
             poster.clone().recipient(),
-            Arc::clone(&self.books),
+            Arc::clone(&self.shared.books),
             parts.flush_interval,
             ExitGuard::new(this.clone().recipient(), Who::Aggregator),
         )
@@ -314,7 +322,7 @@ impl Handler<Reload> for SupervisorActor {
         Box::pin(stop.into_actor(self).map(move |left, this, ctx| {
             for (name, _) in left {
                 if !names.contains(&name) {
-                    this.board.forget(&name);
+                    this.shared.board.forget(&name);
                 }
             }
             let Some(flow) = this.flow.clone().filter(|_| !this.stopping) else { return };
@@ -359,15 +367,15 @@ impl Handler<Stop> for SupervisorActor {
             matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
         };
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
-            let lost = this.books.in_memory();
+            let lost = this.shared.books.in_memory();
             if in_time && lost == 0 {
-                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {}", this.books);
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {}", this.shared.books);
                 this.end(Ending::Done);
             } else {
                 tracing::error!(
                     code = 1071,
                     "stopped, but {lost} readings could not be put on disk in time and are lost: {}",
-                    this.books
+                    this.shared.books
                 );
                 this.end(Ending::Failed);
             }

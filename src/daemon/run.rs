@@ -19,6 +19,7 @@ use super::assemble;
 use super::directory::{self, DirectoryError, Untrusted};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
+use super::memory;
 use super::notify::Manager;
 use super::ready;
 use super::reload::Reloader;
@@ -28,7 +29,7 @@ use super::surroundings::{self, LAST_WORDS};
 use crate::actors::delivery::Destination;
 use crate::actors::device::DeviceSettings;
 use crate::actors::spooler::{self, SpoolThread};
-use crate::actors::supervisor::{Ending, Parts, Pulse, Stop, SupervisorActor};
+use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
@@ -40,7 +41,6 @@ use crate::pattoo::post::Poster;
 use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
-use crate::status::board::Board;
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
 use crate::status::{page, socket};
@@ -136,7 +136,8 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
-    let board = Arc::<Board>::default();
+    let ledger = Arc::new(memory::recall(&config.daemon_directory));
+    let shared = Shared { books: Arc::clone(&books), ledger, ..Shared::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
@@ -145,7 +146,7 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
         started: clock::wall(),
     };
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&board), Arc::clone(&books), move || clock.observe().into());
+    let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, &reporter);
     let parts = Parts {
@@ -155,8 +156,7 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
         spool,
         timekeeper,
         destination,
-        books,
-        board,
+        shared,
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
@@ -299,10 +299,12 @@ impl From<SpoolError> for Refusal {
 /// From the first actor to the last.
 async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
-    let books = Arc::clone(&parts.books);
+    let daemon_directory = reloader.running.daemon_directory.clone();
+    let Shared { books, ledger, .. } = parts.shared.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
+    let keeping = actix_rt::spawn(memory::keep(daemon_directory.clone(), Arc::clone(&ledger)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
     if let Err(error) = ready::announce() {
         tracing::warn!(cause = %error, "cannot let go of the terminal");
@@ -317,6 +319,8 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
         }
         never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
     };
+    keeping.abort();
+    memory::keep_at_last(daemon_directory, ledger).await;
     match ending {
         Ok(Ending::Done) => Exit::Done,
         Ok(Ending::Failed) | Err(_) => Exit::Failure,

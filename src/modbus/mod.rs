@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod error;
 pub mod format;
 pub mod hunt;
+pub mod ledger;
 pub mod link;
 pub mod plan;
 pub mod refusals;

@@ -25,13 +25,13 @@ use super::endpoint::Endpoint;
 use super::error::{ConnectError, ReadError};
 use super::hunt::{Found, Hunt};
 use super::link::{Link, Timeouts};
-use super::plan::{Block, Spot};
+use super::plan::{Block, Spot, runs};
 use super::refusals::Refusals;
 use super::register::{Table, UnitId};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::health::{Change, Health, Trouble};
-use crate::phrase::Chain;
+use crate::phrase::{Chain, some_of};
 use crate::reading::{PointId, Reading, Timestamp, Value};
 use crate::resolve::Resolver;
 
@@ -181,6 +181,8 @@ pub struct Session<D> {
     health: Health<Subject>,
     troubles: BTreeMap<Subject, Trouble>,
     refusals: Refusals,
+    /// What the device said when it last refused a value of a unit and table.
+    refused_with: BTreeMap<(UnitId, Table), String>,
 }
 
 /// Lets an attempt through once per backoff period.
@@ -271,6 +273,7 @@ impl<D: Dial> Session<D> {
             health: Health::default(),
             troubles: BTreeMap::new(),
             refusals: Refusals::default(),
+            refused_with: BTreeMap::new(),
         }
     }
 
@@ -290,6 +293,15 @@ impl<D: Dial> Session<D> {
     #[must_use]
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// What the device is known to refuse, by unit and table, for people.
+    pub fn refused(&self) -> impl Iterator<Item = (String, Trouble)> + '_ {
+        self.refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
+            let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
+            let cause = format!("refused: {} ({with})", some_of(runs(spots).iter()));
+            (format!("unit {unit}, {table}"), Trouble { since, cause })
+        })
     }
 
     /// An earlier process found that these values are refused.
@@ -333,7 +345,11 @@ impl<D: Dial> Session<D> {
         match self.ask(block, poll).await {
             Asked::Read => {
                 self.refusals.read(block.unit, block.table, block.quantity);
-                self.worked(Subject::of(block), &mut poll.outcome);
+                // Requests for parts of it may have failed before.
+                let parts: Vec<_> = self.troubles.keys().filter(|it| it.is_within(block)).copied().collect();
+                for part in parts {
+                    self.worked(part, &mut poll.outcome);
+                }
             }
             Asked::Refused(cause) if cause.is_about_the_request() && !block.whole => {
                 poll.refused.push((block.clone(), cause));
@@ -368,6 +384,7 @@ impl<D: Dial> Session<D> {
             Found::Nothing => self.failed(Subject::of(block), cause, None, &mut poll.outcome),
             _ if !news => self.worked(Subject::of(block), &mut poll.outcome),
             Found::Refused(spots) => {
+                self.refused_with.insert((unit, table), Chain(&cause).to_string());
                 self.worked(Subject::of(block), &mut poll.outcome);
                 poll.outcome.lessons.push(Lesson::Refused(spots, cause));
             }
@@ -386,7 +403,10 @@ impl<D: Dial> Session<D> {
                     self.refusals.accepted(spot);
                     poll.outcome.lessons.push(Lesson::Accepted(spot));
                 }
-                Asked::Refused(_) => self.refusals.refused_again(spot, clock::boot()),
+                Asked::Refused(cause) => {
+                    self.refused_with.insert((spot.unit, spot.table), Chain(&cause).to_string());
+                    self.refusals.refused_again(spot, clock::boot());
+                }
                 Asked::Not => {}
             }
         }
@@ -493,6 +513,25 @@ impl Subject {
     #[must_use]
     pub fn of(block: &Block) -> Self {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
+    }
+
+    /// Whether it is a request for what is in `block`, or for a part of that.
+    fn is_within(self, block: &Block) -> bool {
+        let Self::Block { unit, table, address, quantity } = self else { return false };
+        let end = |address: u16, quantity: u16| u32::from(address) + u32::from(quantity);
+        (unit, table) == (block.unit, block.table)
+            && block.address <= address
+            && end(address, quantity) <= end(block.address, block.quantity)
+    }
+
+    /// Whether it is a request for what is at `spot`, among others.
+    #[must_use]
+    pub fn covers(self, spot: Spot) -> bool {
+        let Self::Block { unit, table, address, quantity } = self else { return false };
+        let end = |address: u16, quantity: u16| u32::from(address) + u32::from(quantity);
+        (unit, table) == (spot.unit, spot.table)
+            && address <= spot.address
+            && end(spot.address, spot.width) <= end(address, quantity)
     }
 }
 

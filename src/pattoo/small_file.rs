@@ -34,8 +34,8 @@ pub enum SmallFileError {
     #[error("{} is no regular file (links are not followed)", .0.display())]
     NotAFile(PathBuf),
     /// It is longer than any file of its kind.
-    #[error("{} is larger than {MAX_BYTES} bytes", .0.display())]
-    TooLarge(PathBuf),
+    #[error("{} is larger than {} bytes", .0.display(), .1)]
+    TooLarge(PathBuf, u64),
     /// It holds no text.
     #[error("{} is not UTF-8 text", .0.display())]
     NotText(PathBuf),
@@ -46,6 +46,15 @@ pub enum SmallFileError {
 /// # Errors
 /// When something is there that cannot be read as a small text.
 pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
+    read_up_to(path, MAX_BYTES)
+}
+
+/// The content of the file at `path`, if it is not longer than `bytes`, or `None` when there is no such file.
+///
+/// # Errors
+/// When something is there that cannot be read as such a text.
+pub fn read_up_to(path: &Path, bytes: u64) -> Result<Option<String>, SmallFileError> {
+    let most = bytes;
     let io = |source| failed("read", path, source);
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -62,9 +71,9 @@ pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
         return Err(SmallFileError::NotAFile(path.to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(SmallFileError::TooLarge(path.to_owned()));
+    file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > most {
+        return Err(SmallFileError::TooLarge(path.to_owned(), most));
     }
     String::from_utf8(bytes).map(Some).map_err(|_| SmallFileError::NotText(path.to_owned()))
 }
@@ -157,7 +166,7 @@ mod tests {
         fs::write(at("large"), "x".repeat(4097)).unwrap();
         fs::write(at("binary"), [0xff, 0xfe]).unwrap();
         assert!(read(&at("fits")).is_ok());
-        assert!(matches!(read(&at("large")), Err(SmallFileError::TooLarge(_))));
+        assert!(matches!(read(&at("large")), Err(SmallFileError::TooLarge(..))));
         assert!(matches!(read(&at("binary")), Err(SmallFileError::NotText(_))));
     }
 }
