@@ -21,6 +21,7 @@ fn points(stride: u32) -> Vec<Point> {
                 unit: UnitId(0),
                 reference: Reference::new(Table::InputRegisters, i64::from(number))?,
                 format: Format::Word(Scale::Times(1.0)),
+                together: None,
             })
         })
         .collect()

@@ -552,6 +552,24 @@ fn what_no_register_can_be_is_told_with_its_place() {
 }
 
 #[test]
+fn what_is_read_together_must_fit_into_one_request() {
+    let file = |registers: &str| {
+        format!("polling_groups:\n  - ip_devices: [a]\n    together: true\n    holding_registers: [{registers}]\n")
+    };
+    let points = load(&file("40001, 40124, {address: 40010, scale_register: 40125}")).config.points;
+    assert!(points.iter().all(|point| point.together == Some(0)));
+    for registers in
+        ["40001, 40126", "40001, {address: 40125, type: uint32}", "40002, {address: 40010, scale_register: 40127}"]
+    {
+        let found = faults(file(registers)).join("\n");
+        assert!(
+            found.starts_with("pattoo_agent_modbustcpd.yaml:3:15:") && found.contains("span 126 places"),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn a_count_in_every_line_is_no_way_to_fill_the_memory() {
     let lines = "{address: 400001, count: 65536}, ".repeat(40);
     let found = faults(format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{lines}]\n"));

@@ -14,6 +14,7 @@ use super::registers::{self, Register};
 use super::source::Source;
 use super::view::{Entry, Report, View};
 use crate::modbus::endpoint::Endpoint;
+use crate::modbus::plan::Limits as RequestLimits;
 use crate::modbus::register::{Table, UnitId};
 use crate::spool::Limits;
 
@@ -38,7 +39,7 @@ const KEYS: [&str; 10] = [
     "agent_hostname",
     "polling_groups",
 ];
-const GROUP_KEYS: [&str; 12] = [
+const GROUP_KEYS: [&str; 13] = [
     "group_name",
     "ip_devices",
     "ip_targets",
@@ -51,6 +52,7 @@ const GROUP_KEYS: [&str; 12] = [
     "type",
     "order",
     "unavailable",
+    "together",
 ];
 
 /// No longer text is stored by the server.
@@ -76,6 +78,8 @@ pub struct Group<'a> {
     pub devices: Vec<(String, Endpoint)>,
     pub unit: UnitId,
     pub polling_interval: Option<Duration>,
+    /// Whether what it reads of a table is read by one request or not at all.
+    pub together: bool,
     /// Input registers, holding registers, coils, discrete inputs, each in the order of the file.
     pub registers: Vec<Register<'a>>,
 }
@@ -154,10 +158,12 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
         devices: Vec::new(),
         unit: UnitId::default(),
         polling_interval: None,
+        together: false,
         registers: Vec::new(),
     };
     let (mut named, mut tables) = (false, [const { None }; Table::ALL.len()]);
     let mut defaults = registers::Defaults::default();
+    let mut whole = None;
     let faults_before = report.faults.len();
     for entry in &entries {
         let value = &entry.value;
@@ -175,6 +181,10 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
             "discrete_inputs" => tables[3] = Some(value),
             "type" => defaults.kind = registers::kind(value, report),
             "order" => defaults.order = registers::order(value, report),
+            "together" => match &*value.node {
+                Node::Bool(together) => (group.together, whole) = (*together, Some(value)),
+                _ => report.faults.push(value.unfit("true or false")),
+            },
             "unavailable" => defaults.unavailable = registers::sentinels(value, report),
             _ => report.faults.push(entry.unknown(&GROUP_KEYS)),
         }
@@ -187,10 +197,31 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
             registers::read(table, value, &defaults, &mut group.registers, report);
         }
     }
+    if let Some(view) = whole.filter(|_| group.together) {
+        report.faults.extend(Table::ALL.into_iter().filter_map(|table| too_long(table, &group.registers, view)));
+    }
     if group.registers.is_empty() && report.faults.len() == faults_before {
         report.warnings.push(view.fault("this group has nothing that can be read, so nothing of it is polled"));
     }
     Some(group)
+}
+
+/// What is read together must fit into one request.
+fn too_long(table: Table, registers: &[Register<'_>], view: &View<'_>) -> Option<Fault> {
+    let of_table = || registers.iter().filter(|register| register.reference.table() == table);
+    let first = of_table().flat_map(|it| [Some(it.reference.address()), it.format.scale_address()]).flatten().min()?;
+    let ends = |it: &Register<'_>| {
+        let scale = it.format.scale_address().map_or(0, |address| u32::from(address) + 1);
+        scale.max(u32::from(it.reference.address()) + u32::from(it.format.width()))
+    };
+    let span = of_table().map(ends).max()?.saturating_sub(u32::from(first));
+    let most = RequestLimits::default().of(table);
+    (span > most.into()).then(|| {
+        view.fault(format!(
+            "found {table} that span {span} places and are to be read together; allowed are {most}, which is what one \
+             request may ask for"
+        ))
+    })
 }
 
 fn name(value: &View<'_>) -> String {

@@ -45,7 +45,7 @@ pub struct Changes<'a> {
 type Identity<'a> = (&'a str, UnitId, Reference, Part, DataType);
 
 /// What is read from a device and how, whatever the order of the file.
-type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration)>;
+type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration, Option<u32>)>;
 
 fn identity(point: &Point) -> Identity<'_> {
     (&point.target, point.unit, point.reference, point.format.part(), point.data_type)
@@ -174,7 +174,7 @@ fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
     let mut readouts: Vec<_> = config.devices.iter().map(|device| (device, Readout::new())).collect();
     for point in &config.points {
         if let Some((_, readout)) = readouts.get_mut(point.device) {
-            readout.insert(identity(point), (&point.format, point.interval));
+            readout.insert(identity(point), (&point.format, point.interval, point.together));
         }
     }
     readouts

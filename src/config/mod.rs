@@ -149,6 +149,8 @@ pub struct Point {
     pub data_type: DataType,
     /// Time between two polls.
     pub interval: Duration,
+    /// Points of one device, unit and table with the same number here are read by one request or not at all.
+    pub together: Option<u32>,
 }
 
 impl Point {
@@ -283,7 +285,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
     let mut known: HashMap<Identity, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
-    for group in &agent.groups {
+    for (number, group) in (0..).zip(&agent.groups) {
         if group.registers.is_empty() {
             continue;
         }
@@ -320,6 +322,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
                         format: format.clone(),
                         data_type,
                         interval: group.polling_interval.unwrap_or(agent.polling_interval),
+                        together: group.together.then_some(number),
                     });
                 }
             }

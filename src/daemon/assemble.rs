@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use crate::actors::device::{Cycle, DeviceSettings};
-use crate::config::{Config, Device, LogLevel, Point};
+use crate::config::{self, Config, Device, LogLevel, Point};
 use crate::modbus::link::Timeouts;
 use crate::modbus::plan::{Limits, plan};
 use crate::modbus::register;
@@ -21,7 +21,8 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
     let mut points: Vec<Vec<(Duration, register::Point)>> = vec![Vec::new(); config.devices.len()];
     for (id, point) in (0..).map(PointId).zip(&config.points) {
         let format = point.format.clone();
-        let planned = register::Point { id, unit: point.unit, reference: point.reference, format };
+        let config::Point { unit, reference, together, .. } = *point;
+        let planned = register::Point { id, unit, reference, format, together };
         if let Some(points) = points.get_mut(point.device) {
             points.push((point.interval, planned));
         }

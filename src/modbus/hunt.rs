@@ -200,7 +200,7 @@ mod tests {
                     if width == 1 { Format::Word(Scale::Raw) } else { Format::Typed(Typed::plain(kind).into()) };
                 let reference = Reference::new(Table::HoldingRegisters, 400_001 + i64::from(address)).unwrap();
                 address += width;
-                Point { id: PointId(id), unit: UnitId(1), reference, format }
+                Point { id: PointId(id), unit: UnitId(1), reference, format, together: None }
             })
             .collect();
         let [block] = <[Block; 1]>::try_from(plan(&points, Limits::default().with_gap(9))).unwrap();

@@ -3,7 +3,8 @@
 //! Owns the rule of what shares a request: entries of one unit and one table that touch each other, up to the
 //! limit. A gap is bridged only as far as [`Limits::with_gap`] allows, which is not at all by default, because a
 //! device may refuse the whole request for one register that nobody asked for. The registers of one value are
-//! never in two requests.
+//! never in two requests, nor are points that are to be read together: whoever configures them sees to it that they
+//! fit into one.
 //!
 //! Invariant: every point is in exactly one [`Block`], and so is every power of ten that a point needs; blocks
 //! come in order of unit, table and address (not in the order of the configuration: permuting a file must not change
@@ -138,13 +139,19 @@ pub fn plan(points: &[Point], limits: Limits) -> Vec<Block> {
     wanted.dedup_by(|a, b| a.reads == Reads::PowerOfTen && a.order() == b.order());
 
     let mut blocks: Vec<Block> = Vec::new();
+    let mut last = None;
     for wanted in wanted {
-        let open = blocks.last_mut();
+        // With its like in one request, whatever is between them, and with nothing else.
+        let limits = if wanted.together.is_some() { Limits { gap: u16::MAX, ..Limits::default() } } else { limits };
+        let open = blocks.last_mut().filter(|_| last == Some(wanted.together));
+        last = Some(wanted.together);
         match open.and_then(|block| Some((block.offset_of(&wanted, limits)?, block))) {
             Some((offset, block)) => block.add(wanted, offset),
             None => blocks.push(Block::starting_at(wanted)),
         }
     }
+    // By address again, whatever belongs together.
+    blocks.sort_by_key(|block| (block.unit, block.table, block.address));
     blocks
 }
 
@@ -154,16 +161,17 @@ struct Wanted {
     table: Table,
     address: u16,
     width: u16,
+    together: Option<u32>,
     reads: Reads,
 }
 
 impl Wanted {
-    fn order(&self) -> (UnitId, Table, u16, Option<PointId>) {
+    fn order(&self) -> (UnitId, Table, Option<u32>, u16, Option<PointId>) {
         let id = match self.reads {
             Reads::Value(id, _) => Some(id),
             Reads::PowerOfTen => None,
         };
-        (self.unit, self.table, self.address, id)
+        (self.unit, self.table, self.together, self.address, id)
     }
 }
 
@@ -171,9 +179,10 @@ impl Wanted {
 fn wanted(point: &Point) -> impl Iterator<Item = Wanted> {
     let (unit, table, address) = (point.unit, point.reference.table(), point.reference.address());
     let reads = Reads::Value(point.id, point.format.clone());
-    let value = Wanted { unit, table, address, width: point.format.width(), reads };
+    let together = point.together;
+    let value = Wanted { unit, table, address, width: point.format.width(), together, reads };
     let power = point.format.scale_address();
-    let power = power.map(|address| Wanted { unit, table, address, width: 1, reads: Reads::PowerOfTen });
+    let power = power.map(|address| Wanted { unit, table, address, width: 1, together, reads: Reads::PowerOfTen });
     [Some(value), power].into_iter().flatten()
 }
 
@@ -221,7 +230,7 @@ impl Block {
             if !keep(self.spot(point)) {
                 continue;
             }
-            let wanted = Wanted { unit, table, address, width, reads: point.reads.clone() };
+            let wanted = Wanted { unit, table, address, width, together: None, reads: point.reads.clone() };
             match pieces.last_mut().and_then(|piece| Some((piece.offset_of(&wanted, limits)?, piece))) {
                 Some((offset, piece)) => piece.add(wanted, offset),
                 None => pieces.push(Self { whole: self.whole, ..Self::starting_at(wanted) }),
@@ -231,8 +240,9 @@ impl Block {
     }
 
     fn starting_at(wanted: Wanted) -> Self {
-        let Wanted { unit, table, address, .. } = wanted;
-        let mut block = Self { unit, table, address, quantity: 0, whole: false, points: Vec::new() };
+        let Wanted { unit, table, address, together, .. } = wanted;
+        let whole = together.is_some();
+        let mut block = Self { unit, table, address, quantity: 0, whole, points: Vec::new() };
         block.add(wanted, 0);
         block
     }
@@ -267,6 +277,7 @@ mod tests {
             unit: UnitId(unit),
             reference: Reference::new(table, number).unwrap(),
             format: Format::Word(Scale::Times(f64::from(id))),
+            together: None,
         }
     }
 
@@ -385,6 +396,32 @@ mod tests {
             let blocks = plan(&points, limits);
             assert_eq!(blocks.iter().map(shape).collect::<Vec<_>>(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_read_together_is_in_one_request_with_whatever_lies_between_and_with_nothing_else() {
+        use Table::{Coils as C, HoldingRegisters as H};
+        let of = |group, point| Point { together: Some(group), ..point };
+        let scaled = of(7, typed(2, H, 40_090, Kind::Uint16, Some(0)));
+        let points = [
+            of(7, point(0, 0, H, 40_003)),
+            of(7, point(1, 0, H, 40_080)),
+            scaled,
+            of(7, point(3, 0, C, 9)),
+            of(8, point(4, 0, H, 40_004)),
+            point(5, 0, H, 40_002),
+            point(6, 0, H, 40_004),
+        ];
+        let blocks = plan(&points, Limits::new(20).unwrap());
+        let shapes: Vec<_> = blocks.iter().map(|block| (shape(block), block.whole)).collect();
+        let expected = [
+            ((0, H, 0, 90, vec![(999, 0), (0, 2), (1, 79), (2, 89)]), true),
+            ((0, H, 1, 1, vec![(5, 0)]), false),
+            ((0, H, 3, 1, vec![(6, 0)]), false),
+            ((0, H, 3, 1, vec![(4, 0)]), true),
+            ((0, C, 8, 1, vec![(3, 0)]), true),
+        ];
+        assert_eq!(shapes, expected);
     }
 
     #[test]

@@ -237,6 +237,7 @@ mod tests {
             unit: UnitId(1),
             reference: Reference::new(Table::InputRegisters, 30_001 + i64::from(n * (gap + 1))).unwrap(),
             format: Format::Word(Scale::Raw),
+            together: None,
         };
         let points: Vec<_> = (0..quantity).map(point).collect();
         plan(&points, Limits::default().with_gap(gap)).remove(0)

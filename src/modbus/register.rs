@@ -166,6 +166,8 @@ pub struct Point {
     pub reference: Reference,
     /// How its registers become a value.
     pub format: Format,
+    /// The points of a unit and table that have the same number here are read by one request or not at all.
+    pub together: Option<u32>,
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ fn blocks(registers: &[(u8, i64)]) -> Vec<Block> {
             unit: UnitId(unit),
             reference: Reference::new(Table::InputRegisters, number).unwrap(),
             format: Format::Word(Scale::Raw),
+            together: None,
         })
         .collect();
     plan(&points, Limits::default())
