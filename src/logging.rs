@@ -2,8 +2,11 @@
 //!
 //! The form is the original agent's, so that what people search for goes on matching:
 //! `2026-11-23 06:47:34,107 - pattoo_file - INFO - [root] (1070S): text`. An event names its code in the
-//! field `code` (0 when the original had none); every other field follows the text as `name=value`.
-//! Standard field names: `device`, `unit`, `cause`, `next`, `points`, `batches`, `file`.
+//! field `code` (0 when the original had none); every other field follows the text as `name=value`, but for `device`,
+//! which the text of the event names already.
+//!
+//! With [`Format::Json`] each line is an object with `time` (RFC 3339), `level`, `code`, `message` and the other fields,
+//! for programs that collect logs.
 //!
 //! Writing never blocks and never fails the agent: lines go through bounded queues to threads of their own
 //! (`outlet`), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
@@ -17,6 +20,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -36,6 +40,19 @@ use self::outlet::Outlet;
 
 /// Longer lines are cut.
 pub const MAX_LINE: usize = 2_000;
+
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// As the original agent's.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Whether lines are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Where lines go, once the log is started.
 static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
@@ -73,6 +90,11 @@ pub fn set_level(level: LevelFilter) {
         // Refused only when the subscriber is gone.
         handle.reload(level).ok();
     }
+}
+
+/// From now on, lines are written like this.
+pub fn set_format(format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
 }
 
 /// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.
@@ -123,10 +145,17 @@ where
             Level::INFO => ("INFO", 'S'),
             Level::DEBUG | Level::TRACE => ("DEBUG", 'S'),
         };
+        if JSON.load(Ordering::Relaxed) {
+            return parts.write_json(level, &mut writer);
+        }
         self.timer.format_time(&mut writer)?;
+        let mut fields = String::new();
+        for (name, value) in parts.fields.iter().filter(|(name, _)| *name != "device") {
+            write!(fields, " {name}={value}")?;
+        }
         let line = format!(
             " - {} - {level} - [{}] ({}{mark}): {}{}",
-            self.logger, self.user, parts.code, parts.message, parts.fields
+            self.logger, self.user, parts.code, parts.message, fields
         );
         writer.write_str(&printable(&line, MAX_LINE))?;
         writer.write_char('\n')
@@ -137,7 +166,23 @@ where
 struct Parts {
     code: u64,
     message: String,
-    fields: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Parts {
+    /// One object on one line.
+    fn write_json(&self, level: &str, writer: &mut Writer<'_>) -> fmt::Result {
+        let text = |text: &str| serde_json::Value::from(printable(text, MAX_LINE));
+        let mut time = String::new();
+        ChronoLocal::rfc_3339().format_time(&mut Writer::new(&mut time))?;
+        // In this order, which a map would not keep.
+        write!(writer, "{{\"time\":{},\"level\":\"{level}\",\"code\":{}", text(&time), self.code)?;
+        write!(writer, ",\"message\":{}", text(&self.message))?;
+        for (name, value) in &self.fields {
+            write!(writer, ",{}:{}", text(name), text(value))?;
+        }
+        writer.write_str("}\n")
+    }
 }
 
 impl Visit for Parts {
@@ -152,11 +197,18 @@ impl Visit for Parts {
         }
     }
 
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String cannot fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
+            name => {
+                self.fields.push((name, format!("{value:?}")));
+                Ok(())
+            }
         };
     }
 }
@@ -192,20 +244,37 @@ mod tests {
         assert!(printable(&"x".repeat(1_000_000), MAX_LINE).len() < MAX_LINE + 8);
     }
 
-    #[test]
-    fn a_line_reads_like_the_originals() {
+    /// What an event of this kind looks like in the file.
+    fn logged(event: impl FnOnce()) -> String {
         let directory = tempfile::tempdir().unwrap();
         let mut file = LogFile::open(directory.path()).unwrap();
         let outlet = Outlet::start("test", move |line| file.write(line)).unwrap();
         let subscriber = tracing_subscriber::registry().with(layer(outlet.clone(), "pattoo_file"));
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(code = 1070, device = %"m1", points = 3, "started");
-        });
+        tracing::subscriber::with_default(subscriber, event);
         outlet.flush(Instant::now() + Duration::from_secs(30));
-        let line = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
+        std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap()
+    }
+
+    #[test]
+    fn an_object_has_all_fields_whatever_is_in_them() {
+        let mut parts = Parts { code: 65_027, message: "a \"b\"\n\u{1b}[31m".to_owned(), ..Parts::default() };
+        parts.fields.push(("device", "m\\1".to_owned()));
+        let mut line = String::new();
+        parts.write_json("WARNING", &mut Writer::new(&mut line)).unwrap();
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1);
+        assert_eq!(object["message"], "a \"b\"\\n\\u{1b}[31m");
+        let rest = [&object["level"], &object["code"], &object["device"]].map(ToString::to_string);
+        assert_eq!(rest, ["\"WARNING\"", "65027", "\"m\\\\1\""]);
+        assert!(object["time"].as_str().unwrap().contains('T'), "{line}");
+    }
+
+    #[test]
+    fn a_line_reads_like_the_originals() {
+        let line = logged(|| tracing::info!(code = 1070, device = %"m1", points = 3, "started"));
         let (time, rest) = line.split_at(23);
         assert!(time.as_bytes()[19] == b',' && time.as_bytes()[10] == b' ', "{line}");
         let rest = rest.replace(&user(), "USER");
-        assert_eq!(rest, " - pattoo_file - INFO - [USER] (1070S): started device=m1 points=3\n");
+        assert_eq!(rest, " - pattoo_file - INFO - [USER] (1070S): started points=3\n");
     }
 }

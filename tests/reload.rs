@@ -287,6 +287,35 @@ fn settings_change_at_once_where_they_can_and_the_others_are_named() {
 }
 
 #[test]
+fn the_log_is_written_as_objects_from_the_reload_on_that_says_so() {
+    let (device, server) = (Device::counting(9), Server::start());
+    let home = Home::new(server.address());
+    configure(&home, "", &[group(&[&device], "30001")]);
+    let mut agent = home.run();
+    agent.until("readings", || device.served_count() > 3);
+    configure(&home, "log_format: json\n", &[group(&[&device], "30001")]);
+    reload(&mut agent, TAKEN_OVER);
+    device.set(Mode::Exception(1));
+    let objects = |log: &str| -> Vec<serde_json::Value> {
+        let from = log.find("{\"time\"").unwrap_or(log.len());
+        log[from..].lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    };
+    let about = |log: &str| objects(log).into_iter().find(|line| line["device"] == device.target());
+    let deadline = Instant::now() + PATIENCE;
+    let line = loop {
+        // The last line may not be whole yet.
+        if let Some(line) = agent.log().rsplit_once('\n').and_then(|(whole, _)| about(whole)) {
+            break line;
+        }
+        assert!(Instant::now() < deadline, "{}", agent.log());
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((&line["level"], &line["code"]), (&"WARNING".into(), &65_027.into()));
+    assert!(line["message"].as_str().unwrap().contains("illegal function"), "{line}");
+    agent.stop();
+}
+
+#[test]
 fn any_number_of_signals_at_any_time_is_harmless() {
     let (device, server) = (Device::counting(1), Server::start());
     let home = Home::new(server.address());

@@ -184,6 +184,7 @@ impl DeviceActor {
             && let Some(skipped) = self.overruns.add(skipped, now.boot)
         {
             tracing::warn!(
+                device = %self.assignment.settings.name,
                 "{}: {} skipped, because the one before took longer than the polling interval; \
                  lengthen polling_interval or read fewer registers of this device",
                 self.assignment.settings.name,
@@ -267,26 +268,28 @@ fn tell(device: &str, event: Event) {
         |wait| format!("tried again in {}, then ever more rarely, at least once a minute", seconds(wait)),
     );
     match change {
-        Change::Failed { untold: 0 } => tracing::warn!(code, "{device}: {subject}: {cause}; {next}"),
+        Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
         Change::Failed { untold } => {
             tracing::warn!(
                 code,
+                device,
                 "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
             );
         }
         Change::Down { lasted } => {
             let lasted = seconds(lasted);
-            tracing::error!(code, "{device}: {subject} is down for {lasted}: {cause}; {next}");
+            tracing::error!(code, device, "{device}: {subject} is down for {lasted}: {cause}; {next}");
         }
         Change::OtherCause { failures } => {
             tracing::warn!(
                 code,
+                device,
                 "{device}: {subject} still fails, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
         Change::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
-            tracing::info!(code, "{device}: {subject} works again after {lasted} and {failures} failures");
+            tracing::info!(code, device, "{device}: {subject} works again after {lasted} and {failures} failures");
         }
     }
 }
@@ -299,6 +302,7 @@ fn tell_lesson(device: &str, lesson: Lesson) {
             let Some(Spot { unit, table, .. }) = spots.first().copied() else { return };
             tracing::warn!(
                 code,
+                device,
                 "{device}: unit {unit} refuses {table} {}: {}; left out of the requests, so that the others are read, and \
                  tried again at least once an hour",
                 some_of(runs(spots).iter()),
@@ -307,17 +311,24 @@ fn tell_lesson(device: &str, lesson: Lesson) {
         }
         Lesson::Accepted(spot) => {
             let Spot { unit, table, .. } = spot;
-            tracing::info!(code, "{device}: unit {unit} no longer refuses {table} {}", some_of(runs([spot]).iter()));
+            tracing::info!(
+                code,
+                device,
+                "{device}: unit {unit} no longer refuses {table} {}",
+                some_of(runs([spot]).iter())
+            );
         }
         Lesson::Gaps => {
             tracing::warn!(
                 code,
+                device,
                 "{device}: refuses registers between those that are wanted; max_gap is 0 for it from now on"
             );
         }
         Lesson::TooLong { unit, table, works, fails } => {
             tracing::warn!(
                 code,
+                device,
                 "{device}: unit {unit} refuses a request for {fails} {table} and takes one for {works}; from now on it is asked for \
                  as many at once as it takes"
             );

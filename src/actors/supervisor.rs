@@ -216,12 +216,12 @@ impl SupervisorActor {
         let wait = device.restarts.fail(fastrand::f64());
         let name = &device.assignment.settings.name;
         if device.restarts.failures() > MAX_RESTARTS {
-            tracing::error!(device = %name, restarts = MAX_RESTARTS, "device actor panics again and again; the agent gives up and exits");
+            tracing::error!(device = %name, restarts = MAX_RESTARTS, "{name}: its actor panics again and again; the agent gives up and exits");
             self.end(Ending::Failed);
             return;
         }
         self.shared.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
-        tracing::error!(device = %name, "device actor panicked; it is started again in {}", seconds(wait));
+        tracing::error!(device = %name, "{name}: its actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {
                 return;

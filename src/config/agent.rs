@@ -13,6 +13,7 @@ use super::node::Node;
 use super::registers::{self, Register};
 use super::source::Source;
 use super::view::{Entry, Report, View};
+use crate::logging::Format;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::Limits as RequestLimits;
 use crate::modbus::register::{Table, UnitId};
@@ -27,7 +28,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -37,6 +38,7 @@ const KEYS: [&str; 10] = [
     "trust_local_clock",
     "status_listen",
     "agent_hostname",
+    "log_format",
     "polling_groups",
 ];
 const GROUP_KEYS: [&str; 13] = [
@@ -68,6 +70,7 @@ pub struct Agent<'a> {
     pub trust_local_clock: bool,
     pub status_listen: Option<SocketAddr>,
     pub hostname: Option<String>,
+    pub log_format: Format,
     pub groups: Vec<Group<'a>>,
 }
 
@@ -99,6 +102,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         trust_local_clock: false,
         status_listen: None,
         hostname: None,
+        log_format: Format::Text,
         groups: Vec::new(),
     };
     let mut groups = None;
@@ -129,6 +133,11 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                         .push(value.unfit("an address with a port, such as 127.0.0.1:20204 or \"[::1]:20204\""));
                 }
             }
+            "log_format" => match &*value.node {
+                Node::Text(text) if text == "text" => agent.log_format = Format::Text,
+                Node::Text(text) if text == "json" => agent.log_format = Format::Json,
+                _ => report.faults.push(value.unfit("text or json")),
+            },
             "agent_hostname" => agent.hostname = hostname(value, report),
             "polling_groups" => groups = Some(value),
             _ => {

@@ -147,6 +147,7 @@ impl<'a> Changes<'a> {
         let at_once = [
             ("pattoo_agent_api", (&old.server_host, old.server_port) != (&new.server_host, new.server_port)),
             ("log_level", old.log_level != new.log_level),
+            ("log_format", old.log_format != new.log_format),
             ("polling_interval", old.polling_interval != new.polling_interval),
             ("flush_interval", old.flush_interval != new.flush_interval),
             ("cache_min_free", old.cache_limits.min_free != new.cache_limits.min_free),

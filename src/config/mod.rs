@@ -20,6 +20,7 @@ pub use self::fault::{ConfigError, Fault};
 use self::registers::Register;
 use self::source::Source;
 use self::view::Report;
+use crate::logging;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
@@ -62,6 +63,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Config {
     /// `pattoo.yaml`, section `pattoo`.
     pub log_level: LogLevel,
+    /// How a line of the log is written.
+    pub log_format: logging::Format,
     /// Where `pattoo.log` is written.
     pub log_directory: PathBuf,
     /// Parent of the spool.
@@ -215,6 +218,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
         (Some((pattoo, api)), Some(agent), Some((devices, points))) if report.faults.is_empty() => Ok(Loaded {
             config: Config {
                 log_level: pattoo.log_level,
+                log_format: agent.log_format,
                 log_directory: pattoo.log_directory,
                 cache_directory: pattoo.cache_directory,
                 daemon_directory: pattoo.daemon_directory,

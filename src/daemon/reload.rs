@@ -117,6 +117,7 @@ impl Reloader {
             },
         };
         logging::set_level(assemble::level(next.log_level));
+        logging::set_format(next.log_format);
         self.timekeeper.trust_local_clock(next.trust_local_clock);
         let server = assemble::server(&next);
         self.reporter.lock().unwrap_or_else(PoisonError::into_inner).posts_to(server);

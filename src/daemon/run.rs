@@ -90,6 +90,7 @@ pub fn run(config_dir: &Path) -> Exit {
 fn start_log(config: &Config) {
     let directory = &config.log_directory;
     let untrusted = directory::make(directory);
+    logging::set_format(config.log_format);
     if let Err(error) = logging::start(assemble::level(config.log_level), directory) {
         tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", directory.display());
     }
