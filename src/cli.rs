@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::shard::Shard;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Polls Modbus TCP devices and delivers every reading to a pattoo server.
@@ -20,6 +21,18 @@ pub struct Cli {
         global = true
     )]
     pub config_dir: PathBuf,
+
+    /// Which of several agents with this configuration this is.
+    #[arg(
+        help = "Be agent K, counted from 0, of N that share the configuration: each device is polled by one of them",
+        long,
+        value_name = "K/N",
+        env = "PATTOO_SHARD",
+        default_value_t,
+        hide_default_value = true,
+        global = true
+    )]
+    pub shard: Shard,
 
     /// The original's flags.
     #[command(flatten)]
@@ -118,6 +131,9 @@ pub struct Install {
     /// Group of that user
     #[arg(short, long)]
     pub group: String,
+    /// Install a template for agents that share the configuration: pattoo_agent_modbustcpd@0-4 is shard 0/4
+    #[arg(long)]
+    pub shards: bool,
     /// Where to.
     #[command(flatten)]
     pub place: Place,

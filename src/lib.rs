@@ -14,7 +14,7 @@
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
+//! [`backoff`], [`batch`], [`shard`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
 //! [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what cannot be
 //! broken from outside.
 //!
@@ -42,6 +42,7 @@ pub mod reading;
 pub mod resolve;
 pub mod schedule;
 pub mod setup;
+pub mod shard;
 pub mod spool;
 pub mod status;
 pub mod tally;

@@ -3,6 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use pattoo_agent_modbustcpd::cli::{Cli, Command, Control};
+use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
 use pattoo_agent_modbustcpd::setup::{configure, install};
 
@@ -10,23 +11,24 @@ const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, 
 
 fn main() {
     let cli = Cli::parse();
-    let directory = &cli.config_dir;
+    let instance = &Instance { config_dir: cli.config_dir, shard: cli.shard };
+    let directory = &instance.config_dir;
     let exit = match (cli.command, cli.control) {
         (Some(_), control) if control.is_any() => {
             Cli::command().error(ErrorKind::ArgumentConflict, "a flag of the daemon and a command at once").exit()
         }
-        (Some(Command::Run), _) => daemon::run::run(directory),
+        (Some(Command::Run), _) => daemon::run::run(instance),
         (Some(Command::Check(how)), _) => match how.against {
-            None => daemon::check::check(directory),
-            Some(running) => daemon::check::compare(&running, directory),
+            None => daemon::check::check(instance),
+            Some(running) => daemon::check::compare(running, instance),
         },
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),
-        (None, Control { start: true, .. }) => control::start(directory),
-        (None, Control { stop: true, .. }) => control::stop(directory, cli.force),
-        (None, Control { restart: true, .. }) => control::restart(directory, cli.force),
-        (None, Control { status: true, .. }) => control::status(directory, cli.format, cli.all),
+        (None, Control { start: true, .. }) => control::start(instance),
+        (None, Control { stop: true, .. }) => control::stop(instance, cli.force),
+        (None, Control { restart: true, .. }) => control::restart(instance, cli.force),
+        (None, Control { status: true, .. }) => control::status(instance, cli.format, cli.all),
         (None, Control { .. }) => Cli::command().error(ErrorKind::MissingSubcommand, NOTHING_TO_DO).exit(),
     };
     // Not a return: a name look-up that hangs in a thread of its own must not hold the process.

@@ -34,6 +34,7 @@ use self::stamp::{next, whole};
 pub use self::state::{ClockState, Doubt};
 use crate::clock::Moment;
 use crate::reading::{Timestamp, millis};
+use crate::shard::Shard;
 
 /// The beginning of the year of this release, 2026: no clock that shows less is set.
 pub const BUILT: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -59,6 +60,8 @@ const NOTEWORTHY: Duration = Duration::from_secs(1);
 pub struct Timeline {
     built: Timestamp,
     trust_local_clock: bool,
+    /// Whose stamps the batches get.
+    shard: Shard,
     server: Option<Line>,
     /// `None` before the first moment.
     line: Option<Line>,
@@ -83,6 +86,7 @@ impl Timeline {
         Self {
             built,
             trust_local_clock: false,
+            shard: Shard::default(),
             server: None,
             line: None,
             newest: last,
@@ -93,6 +97,12 @@ impl Timeline {
             seals: Track::default(),
             state: ClockState::Good,
         }
+    }
+
+    /// The same, but with the stamps of this shard for batches.
+    #[must_use]
+    pub fn of_shard(self, shard: Shard) -> Self {
+        Self { shard, ..self }
     }
 
     /// The same, but believing the wall clock over the server's.
@@ -151,7 +161,7 @@ impl Timeline {
     /// date was given there is nothing to close, and it is none that an encoder takes.
     pub fn seal(&mut self, now: Moment) -> Timestamp {
         let line = self.advance(now).unwrap_or_default();
-        self.newest = line.max(next(self.newest));
+        self.newest = self.shard.stamp(line.max(next(self.newest)));
         self.newest
     }
 

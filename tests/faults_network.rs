@@ -25,6 +25,7 @@ use pattoo_agent_modbustcpd::actors::spooler::{self, SpoolThread};
 use pattoo_agent_modbustcpd::actors::timekeeper::Timekeeper;
 use pattoo_agent_modbustcpd::pattoo::post::{Poster, Timeouts};
 use pattoo_agent_modbustcpd::reading::Timestamp;
+use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, Spool};
 use pattoo_agent_modbustcpd::timeline::{BUILT, Timeline};
 use socket2::SockRef;
@@ -325,7 +326,8 @@ fn delivered(server: &Server, batches: u64, readings: usize) -> usize {
     let second = Duration::from_secs(1);
     let poster = Poster::new(&server.address().ip().to_string(), server.address().port(), &id).unwrap();
     let poster = poster.with_timeouts(Timeouts { connect: second, total: second });
-    let to = Destination { poster, id, posted: Timestamp::default(), patience: Duration::from_secs(3_600) };
+    let shard = Shard::default();
+    let to = Destination { poster, id, shard, posted: Timestamp::default(), patience: Duration::from_secs(3_600) };
     let timekeeper = Timekeeper::new(Timeline::new(BUILT, Timestamp::default()));
     let delivery = Delivery::new(to, spool, timekeeper, Arc::default(), Rc::<Doorway>::default());
     let all = usize::try_from(batches).unwrap() * readings;

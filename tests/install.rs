@@ -121,12 +121,17 @@ fn what_is_wrong_is_said_before_anything_is_changed() {
 fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
     let (home, image) = image();
     // In homes too, where more has to be shown to the service.
-    for data in ["/var/lib/pattoo", "/home/plant/pattoo"] {
+    for (data, more, name) in [
+        ("/var/lib/pattoo", &["--dry-run"][..], "pattoo_agent_modbustcpd.service"),
+        ("/home/plant/pattoo", &["--dry-run"], "pattoo_agent_modbustcpd.service"),
+        ("/var/lib/pattoo", &["--dry-run", "--shards"], "pattoo_agent_modbustcpd@0-4.service"),
+    ] {
         write_config(&image, data);
-        let text = install(&home, &image, &["--dry-run"]).stdout;
+        let text = install(&home, &image, more).stdout;
+        assert_eq!(text.contains("PATTOO_SHARD=%I"), more.len() > 1, "{text}");
         let unit = text.split_once("<<'END'\n").unwrap().1.split_once("\nEND").unwrap().0;
         let unit = unit.replace("/usr/local/bin/pattoo_agent_modbustcpd", "/bin/true");
-        let file = home.path().join("pattoo_agent_modbustcpd.service");
+        let file = home.path().join(name);
         fs::write(&file, unit).unwrap();
         let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
         let Ok(verified) = analyze(&["verify", "--man=no"]) else {

@@ -26,6 +26,7 @@ use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::{PostError, Poster};
 use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
+use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
 
@@ -42,6 +43,8 @@ pub struct Destination {
     pub poster: Poster,
     /// Who we are.
     pub id: AgentId,
+    /// Which of several agents of that name.
+    pub shard: Shard,
     /// The greatest stamp that was posted before.
     pub posted: Timestamp,
     /// How long the oldest batch may be refused before it is taken apart.
@@ -173,7 +176,7 @@ impl Delivery {
         self.doorway.wait().await;
         let Some((batch, answer)) = self.doorway.direct.take() else { return Ok(()) };
         let item = Item { at: batch.at, body: batch.body.clone(), datapoints: batch.datapoints, plain: true };
-        let consignment = Consignment::new(vec![item], self.to.id.clone());
+        let consignment = Consignment::new(vec![item], self.to.id.clone(), self.to.shard);
         let delivered = match consignment.next(self.to.posted) {
             Some(post) if self.is_due(post.at).await => {
                 self.spool.remember(post.at).await?;
@@ -200,7 +203,8 @@ impl Delivery {
         let names: Vec<Name> = stored.iter().map(|stored| stored.name).collect();
         let (Some(&oldest), Some(&newest)) = (names.first(), names.last()) else { return Ok(()) };
         let mut remembered = newest.at();
-        let mut consignment = Consignment::new(stored.into_iter().map(item).collect(), self.to.id.clone());
+        let mut consignment =
+            Consignment::new(stored.into_iter().map(item).collect(), self.to.id.clone(), self.to.shard);
         let mut aside = self.set_aside(oldest, consignment.unsound()).await?;
         self.carrier.begin();
         while let Some(post) = consignment.next(self.to.posted) {

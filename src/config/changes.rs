@@ -223,6 +223,7 @@ impl Config {
     #[must_use]
     pub fn taken_over_by(&self, new: Self) -> Self {
         Self {
+            shard: self.shard,
             log_directory: self.log_directory.clone(),
             cache_directory: self.cache_directory.clone(),
             daemon_directory: self.daemon_directory.clone(),

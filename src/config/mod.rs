@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use self::agent::{Agent, Group};
 pub use self::fault::{ConfigError, Fault};
+pub use self::instance::Instance;
 use self::registers::Register;
 use self::source::Source;
 use self::view::Report;
@@ -25,6 +26,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
 use crate::pattoo::identity::DataType;
+use crate::shard::Shard;
 use crate::spool::Limits;
 
 mod agent;
@@ -32,6 +34,7 @@ mod cache;
 pub mod changes;
 pub mod draft;
 mod fault;
+mod instance;
 mod node;
 mod registers;
 pub mod render;
@@ -61,6 +64,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Everything the agent needs to know, checked whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Which of several agents with this configuration it is for.
+    pub shard: Shard,
     /// `pattoo.yaml`, section `pattoo`.
     pub log_level: LogLevel,
     /// How a line of the log is written.
@@ -217,6 +222,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
     match (shared, agent, points) {
         (Some((pattoo, api)), Some(agent), Some((devices, points))) if report.faults.is_empty() => Ok(Loaded {
             config: Config {
+                shard: Shard::default(),
                 log_level: pattoo.log_level,
                 log_format: agent.log_format,
                 log_directory: pattoo.log_directory,

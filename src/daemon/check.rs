@@ -1,36 +1,37 @@
 //! `check`: the configuration validated without a network, and what will be polled, or what an edit changes.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::assemble;
 use super::exit::Exit;
 use crate::config::changes::Changes;
-use crate::config::{self, Config, render};
+use crate::config::{Config, Instance, render};
 use crate::phrase::count;
 
 /// Prints every fault to stderr, or else what will be polled to stdout.
 #[must_use]
-pub fn check(config_dir: &Path) -> Exit {
-    let Some(config) = load(config_dir) else { return Exit::BadConfiguration };
+pub fn check(instance: &Instance) -> Exit {
+    let Some(config) = load(instance) else { return Exit::BadConfiguration };
     let requests: usize =
         assemble::devices(&config).iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
     say(&format!("{}, each of them read once by {}.\n", render::summary(&config), count(requests, "request")));
     Exit::Done
 }
 
-/// Prints what changes when an agent that runs with the configuration in `running` is given the one in `config_dir`.
+/// Prints what changes when the agent `instance` that runs with the configuration in `running` is given its own.
 #[must_use]
-pub fn compare(running: &Path, config_dir: &Path) -> Exit {
-    let (Some(running), Some(new)) = (load(running), load(config_dir)) else { return Exit::BadConfiguration };
+pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
+    let running = Instance { config_dir: running, ..*instance };
+    let (Some(running), Some(new)) = (load(&running), load(instance)) else { return Exit::BadConfiguration };
     say(&render::changes(&Changes::between(&running, &new)));
     Exit::Done
 }
 
 /// The configuration there; what is wrong with it is on stderr.
-fn load(config_dir: &Path) -> Option<Config> {
+fn load(instance: &Instance) -> Option<Config> {
     let mut stderr = io::stderr();
-    let loaded = match config::load(config_dir) {
+    let loaded = match instance.load() {
         Ok(loaded) => loaded,
         Err(error) => {
             // A reader that has gone away is no fault of the configuration.

@@ -21,7 +21,7 @@ use super::exit::Exit;
 use super::lock::{self, Holder, LockError};
 use super::ready;
 use crate::cli::Format;
-use crate::config;
+use crate::config::Instance;
 use crate::pattoo::identity::PROGRAM;
 use crate::phrase::{Chain, seconds};
 use crate::status::{socket, table};
@@ -37,9 +37,9 @@ const STOP_BY_FORCE: Duration = Duration::from_secs(5);
 
 /// Starts the agent in the background, unless it runs.
 #[must_use]
-pub fn start(config_dir: &Path) -> Exit {
+pub fn start(instance: &Instance) -> Exit {
     // Whatever is wrong is told here and now, not in a log that has still to be found.
-    let directory = match config::load(config_dir) {
+    let directory = match instance.load() {
         Ok(loaded) => loaded.config.system_daemon_directory,
         Err(error) => {
             complain(&error.to_string());
@@ -54,7 +54,7 @@ pub fn start(config_dir: &Path) -> Exit {
         }
         Err(error) => return cannot_tell(&error),
     }
-    match spawn(config_dir).and_then(wait_until_ready) {
+    match spawn(instance).and_then(wait_until_ready) {
         Ok(Exit::Done) => {
             say("started");
             Exit::Done
@@ -77,8 +77,8 @@ pub fn start(config_dir: &Path) -> Exit {
 
 /// Stops the agent that runs and waits until it is gone; with `force`, ends what does not go.
 #[must_use]
-pub fn stop(config_dir: &Path, force: bool) -> Exit {
-    let directory = match system_daemon_directory(config_dir) {
+pub fn stop(instance: &Instance, force: bool) -> Exit {
+    let directory = match system_daemon_directory(instance) {
         Ok(directory) => directory,
         Err(exit) => return exit,
     };
@@ -103,23 +103,23 @@ pub fn stop(config_dir: &Path, force: bool) -> Exit {
 
 /// Stops the agent if it runs, then starts it.
 #[must_use]
-pub fn restart(config_dir: &Path, force: bool) -> Exit {
+pub fn restart(instance: &Instance, force: bool) -> Exit {
     // An agent that works is not stopped for a configuration with which none would start.
-    if let Err(error) = config::load(config_dir) {
+    if let Err(error) = instance.load() {
         complain(&error.to_string());
         complain("nothing was stopped");
         return Exit::BadConfiguration;
     }
-    match stop(config_dir, force) {
-        Exit::Done => start(config_dir),
+    match stop(instance, force) {
+        Exit::Done => start(instance),
         exit => exit,
     }
 }
 
 /// Prints how the agent is.
 #[must_use]
-pub fn status(config_dir: &Path, format: Format, all: bool) -> Exit {
-    let directory = match system_daemon_directory(config_dir) {
+pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
+    let directory = match system_daemon_directory(instance) {
         Ok(directory) => directory,
         Err(exit) => return exit,
     };
@@ -173,8 +173,8 @@ fn cannot_tell(error: &LockError) -> Exit {
 }
 
 /// From `pattoo.yaml` alone: what else may be wrong with the configuration hinders nobody here.
-fn system_daemon_directory(config_dir: &Path) -> Result<PathBuf, Exit> {
-    config::system_daemon_directory(config_dir).map_err(|error| {
+fn system_daemon_directory(instance: &Instance) -> Result<PathBuf, Exit> {
+    instance.system_daemon_directory().map_err(|error| {
         complain(&error.to_string());
         Exit::BadConfiguration
     })
@@ -227,11 +227,12 @@ fn end(process: &OwnedFd, signal: Signal, patience: Duration) -> bool {
 }
 
 /// The agent in a session of its own, its words in our hands until it is ready.
-fn spawn(config_dir: &Path) -> io::Result<Child> {
-    let config_dir = std::path::absolute(config_dir)?;
+fn spawn(instance: &Instance) -> io::Result<Child> {
+    let config_dir = std::path::absolute(&instance.config_dir)?;
     Command::new(env::current_exe()?)
         .args(["run", "--config_dir"])
         .arg(config_dir)
+        .args(["--shard", &instance.shard.to_string()])
         .env(ready::DETACH, "1")
         .current_dir("/")
         .stdin(Stdio::null())

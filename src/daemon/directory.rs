@@ -8,10 +8,13 @@
 //! and second agents were made for; that is warned of.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::statfs;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use thiserror::Error;
 
@@ -119,6 +122,23 @@ pub fn medium_warning(cache_directory: &Path) -> Option<String> {
         _ => return None,
     };
     Some(format!("the cache directory {} ({name}) {meaning}", cache_directory.display()))
+}
+
+/// Has a directory to oneself for as long as the result lives, among those who ask for that; nobody waits for it
+/// longer than a few seconds, for it serves only to settle who is first.
+#[must_use]
+pub fn hold(path: &Path) -> Option<OwnedFd> {
+    const TRIES: usize = 100;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let directory = open(path, flags, Mode::empty()).ok()?;
+    for _ in 0..TRIES {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => break,
+        }
+    }
+    None
 }
 
 #[cfg(test)]

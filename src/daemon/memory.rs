@@ -1,6 +1,6 @@
 //! What devices are known to refuse, kept beside the agent id across restarts.
 //!
-//! `<daemon_directory>/refused/pattoo_agent_modbustcpd.refused`, written whole when something was learned, at most every
+//! `<daemon_directory>/refused/pattoo_agent_modbustcpd.refused` (of each shard its own), written whole when something was learned, at most every
 //! [`PAUSE`] and at the end. A file that cannot be read or written is worth a line and nothing more: what is missing is
 //! found again at the cost of some requests.
 
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::surroundings::LAST_WORDS;
+use crate::config::Config;
 use crate::modbus::ledger::Ledger;
 use crate::pattoo::identity::PROGRAM;
 use crate::pattoo::small_file;
@@ -20,14 +21,16 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// More than the file of any agent has.
 const MAX_BYTES: u64 = 16 << 20;
 
-fn path(daemon_directory: &Path) -> PathBuf {
-    daemon_directory.join("refused").join(format!("{PROGRAM}.refused"))
+/// Where it is kept.
+pub fn path(config: &Config) -> PathBuf {
+    let shard = config.shard.suffix();
+    let between = if shard.is_empty() { "" } else { "_" };
+    config.daemon_directory.join("refused").join(format!("{PROGRAM}{between}{shard}.refused"))
 }
 
 /// What an earlier process has kept.
-pub fn recall(daemon_directory: &Path) -> Ledger {
-    let path = path(daemon_directory);
-    let text = small_file::read_up_to(&path, MAX_BYTES).unwrap_or_else(|error| {
+pub fn recall(path: &Path) -> Ledger {
+    let text = small_file::read_up_to(path, MAX_BYTES).unwrap_or_else(|error| {
         tracing::warn!("what devices refuse must be found again: {}", Chain(&error));
         None
     });
@@ -35,27 +38,27 @@ pub fn recall(daemon_directory: &Path) -> Ledger {
 }
 
 /// Keeps what is learned, for as long as it is polled.
-pub async fn keep(daemon_directory: PathBuf, ledger: Arc<Ledger>) {
+pub async fn keep(path: PathBuf, ledger: Arc<Ledger>) {
     loop {
         actix_rt::time::sleep(PAUSE).await;
-        write_apart(daemon_directory.clone(), Arc::clone(&ledger)).await;
+        write_apart(path.clone(), Arc::clone(&ledger)).await;
     }
 }
 
 /// Keeps what was learned last, unless the disk takes too long for an end in time.
-pub async fn keep_at_last(daemon_directory: PathBuf, ledger: Arc<Ledger>) {
-    tokio::time::timeout(LAST_WORDS, write_apart(daemon_directory, ledger)).await.ok();
+pub async fn keep_at_last(path: PathBuf, ledger: Arc<Ledger>) {
+    tokio::time::timeout(LAST_WORDS, write_apart(path, ledger)).await.ok();
 }
 
 /// In a thread that may wait for the disk; a panic there costs what it was to write and nothing else.
-async fn write_apart(daemon_directory: PathBuf, ledger: Arc<Ledger>) {
-    actix_rt::task::spawn_blocking(move || write(&daemon_directory, &ledger)).await.ok();
+async fn write_apart(path: PathBuf, ledger: Arc<Ledger>) {
+    actix_rt::task::spawn_blocking(move || write(&path, &ledger)).await.ok();
 }
 
 /// Writes what has been learned since the last time.
-fn write(daemon_directory: &Path, ledger: &Ledger) {
+fn write(path: &Path, ledger: &Ledger) {
     let Some(text) = ledger.changed() else { return };
-    if let Err(error) = small_file::write(&path(daemon_directory), &text) {
+    if let Err(error) = small_file::write(path, &text) {
         tracing::warn!("what devices refuse is not remembered across a restart: {}", Chain(&error));
     }
 }

@@ -8,7 +8,6 @@
 //! do not find the same is looked at again.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::config::changes::Changes;
-use crate::config::{self, Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::logging;
 use crate::pattoo::identity::{Agent, IdentityError};
 use crate::pattoo::post::{PostError, Poster};
@@ -43,8 +42,8 @@ const MOST_FAULTS: usize = 20;
 
 /// What a reload reads, and what it changes.
 pub struct Reloader {
-    /// Where the files are.
-    pub config_dir: PathBuf,
+    /// Which agent it is, and where the files are.
+    pub instance: Instance,
     /// What the agent goes by now.
     pub running: Config,
     /// Who we are to the server.
@@ -75,7 +74,7 @@ impl Reloader {
     ) -> Infallible {
         loop {
             wish.asked().await;
-            tracing::info!("SIGHUP; the configuration in {} is read again", self.config_dir.display());
+            tracing::info!("SIGHUP; the configuration in {} is read again", self.instance.config_dir.display());
             manager.reloading();
             self.reload(supervisor).await;
             manager.ready(&books.to_string());
@@ -83,7 +82,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self, supervisor: &Addr<SupervisorActor>) {
-        let loaded = match look_until_settled(&self.config_dir).await {
+        let loaded = match look_until_settled(&self.instance).await {
             Ok(loaded) => loaded,
             Err(error) => return refuse(&error),
         };
@@ -133,11 +132,11 @@ impl Reloader {
 }
 
 /// The files, once they say the same twice.
-async fn look_until_settled(directory: &Path) -> Result<Loaded, ConfigError> {
-    let mut before = look(directory).await;
+async fn look_until_settled(instance: &Instance) -> Result<Loaded, ConfigError> {
+    let mut before = look(instance).await;
     for _ in 1..MOST_LOOKS {
         actix_rt::time::sleep(BETWEEN_LOOKS).await;
-        let now = look(directory).await;
+        let now = look(instance).await;
         if now == before {
             break;
         }
@@ -147,9 +146,9 @@ async fn look_until_settled(directory: &Path) -> Result<Loaded, ConfigError> {
 }
 
 /// The files as they are now, read by a thread that may wait for the disk.
-async fn look(directory: &Path) -> Result<Loaded, ConfigError> {
-    let directory = directory.to_owned();
-    let looked = actix_rt::task::spawn_blocking(move || config::load(&directory)).await;
+async fn look(instance: &Instance) -> Result<Loaded, ConfigError> {
+    let instance = instance.clone();
+    let looked = actix_rt::task::spawn_blocking(move || instance.load()).await;
     looked.unwrap_or_else(|_| Err(ConfigError { faults: Vec::new() }))
 }
 

@@ -33,7 +33,7 @@ use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorAc
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::{Config, Instance};
 use crate::logging;
 use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
@@ -49,9 +49,12 @@ use crate::timeline::{BUILT, Timeline};
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
 pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
 
-/// Runs the agent with the configuration in `config_dir` until it is told to stop.
+/// The agent id, where the agents of several machines are to be one to the server.
+pub const AGENT_ID: &str = "PATTOO_AGENT_ID";
+
+/// Runs `instance` until it is told to stop.
 #[must_use]
-pub fn run(config_dir: &Path) -> Exit {
+pub fn run(instance: &Instance) -> Exit {
     surroundings::settle();
     ready::detach();
     if let Err(error) = room::check() {
@@ -67,7 +70,7 @@ pub fn run(config_dir: &Path) -> Exit {
             return Exit::Failure;
         }
     };
-    let loaded = match config::load(config_dir) {
+    let loaded = match instance.load() {
         Ok(loaded) => loaded,
         Err(error) => {
             writeln!(io::stderr(), "{error}").ok();
@@ -79,7 +82,7 @@ pub fn run(config_dir: &Path) -> Exit {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = serve(config_dir, config, wishes).unwrap_or_else(|refusal| {
+    let exit = serve(instance, config, wishes).unwrap_or_else(|refusal| {
         tracing::error!("{}", refusal.why);
         refusal.exit
     });
@@ -99,7 +102,7 @@ fn start_log(config: &Config) {
     }
 }
 
-fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
+fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
     let config = &running;
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
@@ -118,8 +121,13 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
         }
     }
     let timeline = timeline(config, &mut spool)?;
-    let destination =
-        Destination { poster, id: agent.id().clone(), posted: spool.posted(), patience: config.split_refused_after };
+    let destination = Destination {
+        poster,
+        id: agent.id().clone(),
+        shard: config.shard,
+        posted: spool.posted(),
+        patience: config.split_refused_after,
+    };
     if let Some(warning) = directory::medium_warning(&config.cache_directory) {
         tracing::warn!("{warning}");
     }
@@ -137,7 +145,7 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
-    let ledger = Arc::new(memory::recall(&config.daemon_directory));
+    let ledger = Arc::new(memory::recall(&memory::path(config)));
     let shared = Shared { books: Arc::clone(&books), ledger, ..Shared::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
@@ -162,7 +170,7 @@ fn serve(config_dir: &Path, running: Config, wishes: Wishes) -> Result<Exit, Ref
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
     let timekeeper = parts.timekeeper.clone();
-    let reloader = Reloader { config_dir: config_dir.to_owned(), running, agent, timekeeper, reporter };
+    let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, reporter };
     Ok(runner.block_on(live(parts, wishes, reloader)))
 }
 
@@ -195,7 +203,7 @@ fn timeline(config: &Config, spool: &mut Spool) -> Result<Timeline, SpoolError> 
             config.cache_directory.display()
         );
     }
-    let timeline = Timeline::new(BUILT, spool.newest());
+    let timeline = Timeline::new(BUILT, spool.newest()).of_shard(config.shard);
     let timeline = if config.trust_local_clock { timeline.trusting_local_clock() } else { timeline };
     Ok(match undated.since.filter(|_| undated.offset.is_none()) {
         Some(since) => timeline.holding_since(since),
@@ -207,10 +215,15 @@ fn timeline(config: &Config, spool: &mut Spool) -> Result<Timeline, SpoolError> 
 fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     let file = agent_id::path(daemon_directory);
     directory::make_trusted(file.parent().unwrap_or(daemon_directory))?;
+    // Shards that start at once make one id.
+    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory));
     let missing =
         if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
-    let stored =
-        agent_id::load_or_make(daemon_directory, missing).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let stored = match env::var(AGENT_ID) {
+        Ok(given) => agent_id::given(daemon_directory, &given),
+        Err(_) => agent_id::load_or_make(daemon_directory, missing),
+    }
+    .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if stored.restored {
         tracing::warn!(
             "the agent id was missing and is restored from its copy, so that charts go on; to start every chart anew, \
@@ -240,9 +253,10 @@ fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
 
 fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], spool: &Spool) {
     let requests: usize = devices.iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
+    let shard = if config.shard.is_one_of_many() { format!(", shard {}", config.shard) } else { String::new() };
     tracing::info!(
         code = 1070,
-        "started {PROGRAM} {}: {}, {}, {} per cycle, {} batches on disk; \
+        "started {PROGRAM} {}{shard}: {}, {}, {} per cycle, {} batches on disk; \
          posting to {} port {} as agent {} on {}",
         env!("CARGO_PKG_VERSION"),
         count(config.devices.len(), "device"),
@@ -300,12 +314,12 @@ impl From<SpoolError> for Refusal {
 /// From the first actor to the last.
 async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
-    let daemon_directory = reloader.running.daemon_directory.clone();
+    let memory = memory::path(&reloader.running);
     let Shared { books, ledger, .. } = parts.shared.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
-    let keeping = actix_rt::spawn(memory::keep(daemon_directory.clone(), Arc::clone(&ledger)));
+    let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&ledger)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
     if let Err(error) = ready::announce() {
         tracing::warn!(cause = %error, "cannot let go of the terminal");
@@ -321,7 +335,7 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
         never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
     };
     keeping.abort();
-    memory::keep_at_last(daemon_directory, ledger).await;
+    memory::keep_at_last(memory, ledger).await;
     match ending {
         Ok(Ending::Done) => Exit::Done,
         Ok(Ending::Failed) | Err(_) => Exit::Failure,

@@ -32,6 +32,12 @@ pub enum AgentIdError {
         /// What was found.
         source: IdentityError,
     },
+    /// The id that was given is not the one that is stored.
+    #[error("PATTOO_AGENT_ID is not the agent id in {}; remove one of them, for charts belong to an id", .0.display())]
+    Another(PathBuf),
+    /// What was given is none.
+    #[error("PATTOO_AGENT_ID holds no agent id")]
+    Given(#[source] IdentityError),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes to make an agent id from")]
     Random(#[source] io::Error),
@@ -79,6 +85,19 @@ pub fn load_or_make(daemon_directory: &Path, missing: Missing) -> Result<StoredA
     let id = random()?;
     twice::write(&path, id.as_str())?;
     Ok(StoredAgentId { id, original_cache: None, restored: false })
+}
+
+/// The agent id `given` from outside, for agents on several machines that are one to the server; it is not stored.
+///
+/// # Errors
+/// When it is none, or another one is stored.
+pub fn given(daemon_directory: &Path, given: &str) -> Result<StoredAgentId, AgentIdError> {
+    let id: AgentId = given.parse().map_err(AgentIdError::Given)?;
+    match load(daemon_directory)? {
+        Some(stored) if stored.id != id => Err(AgentIdError::Another(path(daemon_directory))),
+        Some(stored) => Ok(stored),
+        None => Ok(StoredAgentId { id, original_cache: None, restored: false }),
+    }
 }
 
 /// The agent id of this `daemon_directory`, or `None` when none was made yet.

@@ -6,7 +6,8 @@
 //! that the server's ingester would die of are never part of a body ([`Consignment::unsound`]).
 //!
 //! The stamp of a body is the newest batch's, but greater than that of the post before it, so that the
-//! server reads posts in the order in which they were sent.
+//! server reads posts in the order in which they were sent, and one of the shard's own, so that no other shard's post
+//! can take its place there.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::body::{Body, Datapoints, legible};
 use super::identity::AgentId;
 use super::parts::Parts;
 use crate::reading::Timestamp;
+use crate::shard::Shard;
 use crate::timeline::HOUR;
 
 /// A stored batch.
@@ -53,6 +55,7 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Consignment {
     agent_id: AgentId,
+    shard: Shard,
     items: Vec<Item>,
     /// The newest stamp of the items.
     newest: Timestamp,
@@ -71,14 +74,15 @@ enum Groups {
 }
 
 impl Consignment {
-    /// The `items`, oldest first, for the agent with this id.
+    /// The `items`, oldest first, for this shard of the agent with this id.
     #[must_use]
-    pub fn new(mut items: Vec<Item>, agent_id: AgentId) -> Self {
+    pub fn new(mut items: Vec<Item>, agent_id: AgentId, shard: Shard) -> Self {
         for item in items.iter_mut().filter(|item| !item.plain) {
             item.body = legible(std::mem::take(&mut item.body));
         }
         let newest = items.iter().map(|item| item.at).max().unwrap_or_default();
-        let mut this = Self { agent_id, items, newest, unsound: None, groups: Groups::Rows, parts: Parts::in_order(0) };
+        let mut this =
+            Self { agent_id, shard, items, newest, unsound: None, groups: Groups::Rows, parts: Parts::in_order(0) };
         let rows = if this.is_plain() { this.datapoints() } else { this.read(|sound, _| sound.len()) };
         this.unsound = this.find_unsound();
         this.parts = Parts::in_order(rows);
@@ -118,7 +122,7 @@ impl Consignment {
     #[must_use]
     pub fn next(&self, posted: Timestamp) -> Option<Post> {
         let part = self.parts.next()?;
-        let at = after(posted, self.newest);
+        let at = self.shard.stamp(after(posted, self.newest));
         let body = match &self.groups {
             Groups::Rows if self.is_plain() && at == self.newest && part.len() == self.datapoints() => {
                 self.items.first()?.body.clone()

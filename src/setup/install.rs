@@ -58,6 +58,15 @@ impl SetupError {
     }
 }
 
+/// Ends the service for good.
+const END_SERVICE: &[&[&str]] = &[&["systemctl", "disable", "--now", "pattoo_agent_modbustcpd.service"]];
+
+/// Ends all shards for good.
+const END_SHARDS: &[&[&str]] = &[
+    &["systemctl", "stop", "pattoo_agent_modbustcpd@*.service"],
+    &["systemctl", "disable", "pattoo_agent_modbustcpd@.service"],
+];
+
 /// One thing to do; shown as what one would type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
@@ -92,7 +101,12 @@ pub fn install(config_dir: &Path, how: &Install) -> Exit {
         }
         format!(
             "\nSUCCESS! You are now able to start/stop and enable/disable the following systemd services:\n\n\
-             {PROGRAM}.service\n"
+             {}\n",
+            if how.shards {
+                format!("{PROGRAM}@0-4.service (shard 0/4, and likewise the others)")
+            } else {
+                format!("{PROGRAM}.service")
+            }
         )
     })
 }
@@ -100,18 +114,21 @@ pub fn install(config_dir: &Path, how: &Install) -> Exit {
 /// Takes it away.
 #[must_use]
 pub fn uninstall(place: &Place) -> Exit {
+    let root = place.root.as_deref();
     let mut steps = Vec::new();
-    let unit = unit_file(place.root.as_deref());
-    if place.root.is_none() {
-        steps.push(Step::Run(&["systemctl", "disable", "--now", "pattoo_agent_modbustcpd.service"]));
+    for (of_shards, end) in [(false, END_SERVICE), (true, END_SHARDS)] {
+        let unit = unit_file(root, of_shards);
+        if unit.exists() {
+            steps.extend(end.iter().filter(|_| root.is_none()).map(|words| Step::Run(words)));
+            steps.push(Step::Remove(unit));
+        }
     }
-    steps.push(Step::Remove(unit.clone()));
-    if place.root.is_none() {
-        steps.push(Step::Run(&["systemctl", "daemon-reload"]));
-    }
-    if !unit.exists() && !place.dry_run {
-        writeln!(io::stdout(), "Not installed: there is no {}.", unit.display()).ok();
+    if steps.is_empty() {
+        writeln!(io::stdout(), "Not installed: there is no {}.", unit_file(root, false).display()).ok();
         return Exit::Done;
+    }
+    if root.is_none() {
+        steps.push(Step::Run(&["systemctl", "daemon-reload"]));
     }
     let done = allowed("uninstall", place).and_then(|()| carry_out(&steps, place));
     tell(done, || {
@@ -198,16 +215,18 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
         steps.push(Step::Program { from: running, to: below(root, &to) });
         to
     };
-    let service = Service { binary: &binary, config_dir: &config_dir, username, group, directories: &directories };
-    steps.push(Step::File { path: unit_file(root), text: unit::render(&service) });
+    let (directories, of_shards) = (&directories[..], how.shards);
+    let service = Service { binary: &binary, config_dir: &config_dir, username, group, directories, of_shards };
+    steps.push(Step::File { path: unit_file(root, of_shards), text: unit::render(&service) });
     if root.is_none() {
         steps.push(Step::Run(&["systemctl", "daemon-reload"]));
     }
     Ok(steps)
 }
 
-fn unit_file(root: Option<&Path>) -> PathBuf {
-    below(root, Path::new("/etc/systemd/system")).join(format!("{PROGRAM}.service"))
+fn unit_file(root: Option<&Path>, of_shards: bool) -> PathBuf {
+    let at = if of_shards { "@" } else { "" };
+    below(root, Path::new("/etc/systemd/system")).join(format!("{PROGRAM}{at}.service"))
 }
 
 /// An absolute path of the installed system as we find it.

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 const TEMPLATE: &str = include_str!("../../setup/systemd/pattoo_agent_modbustcpd.service");
 
+/// The name of an instance has no slash, and systemd reads a hyphen as one.
+const SHARD: &str = "\nEnvironment=PATTOO_SHARD=%I";
+
 /// Hidden by `ProtectHome=`.
 const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 
@@ -24,6 +27,8 @@ pub struct Service<'a> {
     pub group: &'a str,
     /// What it writes to.
     pub directories: &'a [PathBuf],
+    /// Whether it is a template for shards: `pattoo_agent_modbustcpd@0-4.service` is shard 0/4.
+    pub of_shards: bool,
 }
 
 /// The unit file.
@@ -46,7 +51,7 @@ pub fn render(service: &Service<'_>) -> String {
     }
     let environment = quoted(Path::new(&format!("PATTOO_CONFIGDIR={}", service.config_dir.display())));
     TEMPLATE
-        .replace("@ENVIRONMENT@", &environment)
+        .replace("@ENVIRONMENT@", &(environment + if service.of_shards { SHARD } else { "" }))
         .replace("@BINARY@", &quoted(service.binary).replace('$', "$$"))
         .replace("@USERNAME@", &service.username.replace('%', "%%"))
         .replace("@GROUP@", &service.group.replace('%', "%%"))
@@ -84,6 +89,7 @@ mod tests {
             username: "pattoo",
             group: "pattoo",
             directories: &directories,
+            of_shards: false,
         })
     }
 

@@ -17,6 +17,7 @@ use pattoo_agent_modbustcpd::pattoo::payload::Catalogue;
 use pattoo_agent_modbustcpd::pattoo::post::PostError;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, millis};
 use pattoo_agent_modbustcpd::schedule::{Anchor, Grid, Schedule};
+use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree, Name, Spool, Stored};
 use pattoo_agent_modbustcpd::timeline::{BUILT, Timeline, Track};
 use tempfile::TempDir;
@@ -352,7 +353,7 @@ impl Load {
             datapoints: checked.datapoints,
             plain: checked.plain,
         };
-        let consignment = Consignment::new(taken.into_iter().map(item).collect(), id.clone());
+        let consignment = Consignment::new(taken.into_iter().map(item).collect(), id.clone(), Shard::default());
         assert_eq!(consignment.unsound(), None);
         Some(Self { names, newest, oldest, consignment, again: None })
     }
