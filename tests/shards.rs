@@ -9,7 +9,7 @@ use std::fs;
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
 use support::judge::judge;
-use support::server::Server;
+use support::server::{Post, Server};
 
 const SHARDS: usize = 4;
 
@@ -31,18 +31,18 @@ fn four_shards_poll_two_hundred_devices_once_each_and_one_that_is_killed_loses_n
     let server = Server::start();
     let home = home(&server, &devices, "1s");
     let mut agents: Vec<_> = (0..SHARDS).map(|shard| start(&home, shard)).collect();
-    let served = |least: usize| devices.iter().all(|device| device.served_count() >= least);
-    agents[0].until("polls of all devices", || served(3));
+    let polled = |least: usize| devices.iter().all(|device| device.served_count() >= least);
+    agents[0].until("polls of all devices", || polled(3));
     assert!(devices.iter().all(|device| device.connections() == 1), "each by one shard");
 
     // One is killed while the server is away, so that it has a backlog of its own, and comes back.
     server.stop();
     let before = agents[2].id();
-    agents[1].until("polls without a server", || served(5));
+    agents[1].until("polls without a server", || polled(5));
     agents[2].sigkill();
     agents[2] = start(&home, 2);
     assert_ne!(agents[2].id(), before);
-    agents[2].until("polls again", || served(7));
+    agents[2].until("polls again", || polled(7));
     server.come_back();
     for device in &devices {
         device.set(Mode::Silent);
@@ -70,7 +70,7 @@ fn four_shards_poll_two_hundred_devices_once_each_and_one_that_is_killed_loses_n
     assert!(verdict.lost.iter().all(|lost| of_the_killed.iter().any(|target| format!("{lost:?}").contains(target))));
 
     // All are one agent to the server, and none of them has ever used a stamp of another one.
-    let stamps: Vec<_> = server.posts().iter().map(|post| post.timestamp()).collect();
+    let stamps: Vec<_> = server.posts().iter().map(Post::timestamp).collect();
     let mut classes: Vec<BTreeSet<u64>> = vec![BTreeSet::new(); SHARDS];
     for stamp in &stamps {
         classes[usize::try_from(stamp % 4).unwrap()].insert(*stamp);
