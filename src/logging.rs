@@ -17,6 +17,7 @@ mod file;
 mod outlet;
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -54,6 +55,9 @@ pub enum Format {
 /// Whether lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
+/// Whether nobody is left who reads stderr.
+static DETACHED: AtomicBool = AtomicBool::new(false);
+
 /// Where lines go, once the log is started.
 static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
 
@@ -65,7 +69,13 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// # Errors
 /// When the log file cannot be opened, or a thread not started; that costs only itself.
 pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
-    let stderr = Outlet::start("console", |line| io::stderr().write_all(line));
+    let stderr =
+        Outlet::start(
+            "console",
+            |line| {
+                if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
+            },
+        );
     let file = LogFile::open(directory).and_then(|mut file| Outlet::start("log file", move |line| file.write(line)));
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
@@ -95,6 +105,16 @@ pub fn set_level(level: LevelFilter) {
 /// From now on, lines are written like this.
 pub fn set_format(format: Format) {
     JSON.store(format == Format::Json, Ordering::Relaxed);
+}
+
+/// From now on stderr is not for people but for what a daemon must not lose: the file `pattoo-daemon.log` in
+/// `directory`, into which lines of the log, which are in their own file, do not go.
+///
+/// # Errors
+/// When that file cannot be opened, or is no plain file of its own; stderr then is as good as it was.
+pub fn detach(directory: &Path) -> io::Result<File> {
+    DETACHED.store(true, Ordering::Relaxed);
+    file::open(&directory.join(file::DAEMON_FILE_NAME))
 }
 
 /// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
@@ -251,4 +252,20 @@ fn whoever_started_it_may_be_killed_at_any_moment_and_the_status_is_right() {
         stage.expect(&["--stop"], 0, "stopped");
         stage.expect(&["--status"], 3, "is stopped");
     }
+}
+
+#[test]
+fn what_a_daemon_says_beside_its_log_has_a_file_of_its_own() {
+    let stage = Stage::new();
+    stage.configure("");
+    stage.expect(&["--start"], 0, "started");
+    let log = stage.home.path().join("log");
+    until("its log", || fs::read_to_string(log.join("pattoo.log")).is_ok_and(|text| text.contains("(1070S): started")));
+    let beside = log.join("pattoo-daemon.log");
+    until("the other file", || beside.exists());
+    assert_eq!(fs::metadata(&beside).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "", "lines of the log are in the log");
+    let pid = stage.status()["pid"].to_string();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/fd/2")).unwrap(), beside);
+    stage.expect(&["--stop"], 0, "stopped");
 }

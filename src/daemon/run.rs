@@ -315,14 +315,15 @@ impl From<SpoolError> for Refusal {
 async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
     let memory = memory::path(&reloader.running);
+    let log_directory = reloader.running.log_directory.clone();
     let Shared { books, ledger, .. } = parts.shared.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
     let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&ledger)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
-    if let Err(error) = ready::announce() {
-        tracing::warn!(cause = %error, "cannot let go of the terminal");
+    if let Err(error) = ready::announce(&log_directory) {
+        tracing::warn!(cause = %error, "no pattoo-daemon.log in {}: what is said beside the log is lost", log_directory.display());
     }
     let ending = tokio::select! {
         ending = &mut ended => ending,

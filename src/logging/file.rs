@@ -15,6 +15,9 @@ use rustix::fs::OFlags;
 /// The name of the log file in `log_directory`.
 pub const FILE_NAME: &str = "pattoo.log";
 
+/// The name of the file for what a daemon says beside its log: the last words of a panic.
+pub const DAEMON_FILE_NAME: &str = "pattoo-daemon.log";
+
 /// The log file, open.
 #[derive(Debug)]
 pub struct LogFile {
@@ -69,7 +72,8 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// A plain file of its own to append to, made when missing.
+pub fn open(path: &Path) -> io::Result<File> {
     let directory = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
     // Without NONBLOCK the opening of a FIFO waits for a reader.
