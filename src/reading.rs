@@ -76,6 +76,18 @@ pub enum Value {
     Float(f64),
 }
 
+impl Value {
+    /// The number, rounded to the nearest float.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "that is what is asked for")]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Integer(integer) => integer as f64,
+            Self::Float(float) => float,
+        }
+    }
+}
+
 /// One value of one point, read from its device at `at`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reading {

@@ -10,6 +10,7 @@
 pub mod board;
 pub mod metrics;
 pub mod page;
+pub mod polls;
 pub mod reporter;
 pub mod snapshot;
 pub mod socket;

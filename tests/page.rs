@@ -69,6 +69,11 @@ fn the_page_its_numbers_and_its_probes_say_what_the_status_says() {
     assert!((up(&device.target()) - 1.0).abs() < 1e-9 && up("127.0.0.1:1").abs() < 1e-9);
     assert!(metric(&metrics, &name("readings_settled_total{fate=\"delivered\"}")) > 3.0);
     assert!(metric(&metrics, &name("server_up")) > 0.5);
+    assert!(metric(&metrics, &name("poll_duration_seconds_count")) > 1.0);
+    assert!(metric(&metrics, &name("poll_duration_seconds_bucket{le=\"+Inf\"}")) > 1.0);
+    assert!(metric(&metrics, &name("request_failures_total{kind=\"unreachable\"}")) > 0.5);
+    let of = status["devices"].as_array().unwrap().iter().find(|it| it["name"] == *device.target()).unwrap();
+    assert!(of["value"].is_number() && of["took"].as_f64().unwrap() > 0.0, "{of}");
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().is_ok() && line.starts_with("pattoo_agent_modbus_"), "{line}");

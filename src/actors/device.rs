@@ -151,25 +151,26 @@ impl DeviceActor {
         let Assignment { settings, catalogue } = self.assignment.clone();
         let (submit, timekeeper) = (self.submit.clone(), self.timekeeper.clone());
         let mut track = std::mem::take(&mut self.track);
+        let begun = now;
         let poll = async move {
             let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
             let mut outcome = session.poll(blocks, || timekeeper.stamp(&mut track)).await;
             let readings = std::mem::take(&mut outcome.readings);
-            let taken = readings.len();
+            let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
             if !readings.is_empty() {
                 // An aggregator that is gone ends the process; nothing to do here.
                 submit.send(Submit { catalogue, readings }).await.ok();
             }
-            (session, track, due, outcome, taken)
+            (session, track, due, outcome, (taken, value))
         };
-        ctx.spawn(poll.into_actor(self).map(|(session, track, due, outcome, taken), this, ctx| {
+        ctx.spawn(poll.into_actor(self).map(move |(session, track, due, outcome, taken), this, ctx| {
             (this.session, this.track) = (Some(session), track);
-            this.polled(&due, outcome, taken);
+            this.polled(&due, outcome, taken, begun);
             this.arm(ctx);
         }));
     }
 
-    fn polled(&mut self, due: &[usize], outcome: Outcome, taken: usize) {
+    fn polled(&mut self, due: &[usize], outcome: Outcome, (taken, value): (usize, Option<f64>), begun: Duration) {
         let (now, anchor) = self.timekeeper.polled();
         let mut skipped = 0;
         for &cycle in due {
@@ -177,7 +178,12 @@ impl DeviceActor {
             self.unanswered[cycle] = !outcome.answered;
         }
         self.shared.books.overrun(skipped);
-        let polled = self.look(Polled { readings: taken, skipped, ..Polled::default() });
+        let took = now.boot.saturating_sub(begun);
+        self.shared.board.polls().took(took);
+        for kind in &outcome.failures {
+            self.shared.board.polls().failed(kind);
+        }
+        let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered

@@ -103,6 +103,8 @@ pub struct Outcome {
     pub outside_limits: usize,
     /// What is worth a line in the log.
     pub events: Vec<Event>,
+    /// The [`kind`](ReadError::kind) of each request or connection that failed.
+    pub failures: Vec<&'static str>,
     /// What was learned of what the device refuses.
     pub lessons: Vec<Lesson>,
     /// Whether the device answered anything at all.
@@ -419,7 +421,9 @@ impl<D: Dial> Session<D> {
             return Asked::Not;
         }
         let outcome = &mut poll.outcome;
-        match self.read(block).await {
+        let result = self.read(block).await;
+        outcome.failures.extend(result.as_ref().err().map(|(_, error)| error.kind()));
+        match result {
             Ok(words) => {
                 outcome.answered = true;
                 if !poll.answering.contains(&unit) {

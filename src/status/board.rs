@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::polls::Polls;
 use crate::health::Trouble;
 use crate::reading::Timestamp;
 
@@ -40,7 +41,7 @@ impl fmt::Display for State {
 }
 
 /// One device as its actor sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeviceState {
     /// How it is.
     pub state: State,
@@ -58,6 +59,10 @@ pub struct DeviceState {
     pub readings: u64,
     /// When it gave the last one.
     pub last_good: Option<Timestamp>,
+    /// How long the last poll took.
+    pub took: Duration,
+    /// The first value that the last poll gave.
+    pub value: Option<f64>,
     /// What is failing now, by what it is called in the log.
     pub troubles: Vec<(String, Trouble)>,
 }
@@ -73,6 +78,10 @@ pub struct Polled {
     pub failing: usize,
     /// Of those, the ones that it refuses with an exception.
     pub refused: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// The first value that it gave.
+    pub value: Option<f64>,
     /// What is failing now.
     pub troubles: Vec<(String, Trouble)>,
 }
@@ -84,6 +93,7 @@ impl DeviceState {
         self.overruns += polled.skipped;
         self.readings += polled.readings as u64;
         self.refused = polled.refused;
+        (self.took, self.value) = (polled.took, polled.value);
         if polled.readings > 0 {
             self.last_good = Some(now);
         }
@@ -141,6 +151,7 @@ impl ServerState {
 pub struct Board {
     devices: Mutex<BTreeMap<String, Arc<Cell<DeviceState>>>>,
     server: Cell<ServerState>,
+    polls: Polls,
 }
 
 impl Board {
@@ -161,6 +172,12 @@ impl Board {
         // Cells are read after the list is free again: no device waits for ten thousand others.
         let cells: Vec<_> = lock(&self.devices).iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
         cells.into_iter().map(|(name, cell)| (name, cell.read())).collect()
+    }
+
+    /// How polls go.
+    #[must_use]
+    pub fn polls(&self) -> &Polls {
+        &self.polls
     }
 
     /// The server's cell.

@@ -67,6 +67,18 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     page.one("points", "gauge", "Points configured.", polling.points);
     page.one("points_refused", "gauge", "Points that devices refuse.", polling.refused);
     page.one("polls_skipped_total", "counter", "Polls skipped because the one before still ran.", polling.overruns);
+    page.family("poll_duration_seconds", "histogram", "How long polls of devices took.");
+    let durations = &polling.durations;
+    for (bound, count) in &durations.at_most {
+        page.sample("poll_duration_seconds_bucket", &[("le", &bound.to_string())], count);
+    }
+    page.sample("poll_duration_seconds_bucket", &[("le", "+Inf")], durations.count);
+    page.sample("poll_duration_seconds_sum", &[], durations.seconds);
+    page.sample("poll_duration_seconds_count", &[], durations.count);
+    page.family("request_failures_total", "counter", "Requests and connections that failed, by kind.");
+    for (kind, count) in &polling.failures {
+        page.sample("request_failures_total", &[("kind", kind)], count);
+    }
     page.family("device_up", "gauge", "Whether every point of the device can be read.");
     for device in devices {
         page.sample("device_up", &[("device", &device.name)], u8::from(device.state == State::Up));

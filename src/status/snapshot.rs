@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::board::{Board, DeviceState, State};
+use super::polls::{Durations, Polls};
 use crate::books::{Books, Reason};
 use crate::health::Trouble;
 use crate::pattoo::identity::PROGRAM;
@@ -81,6 +82,10 @@ pub struct Polling {
     pub readings_per_minute: Option<u64>,
     /// Polls skipped because the one before them still ran.
     pub overruns: u64,
+    /// How long polls took.
+    pub durations: Durations,
+    /// Requests that failed, by kind.
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// Where readings go.
@@ -162,6 +167,10 @@ pub struct Device {
     pub readings: u64,
     /// Polls skipped because the one before them still ran.
     pub overruns: u64,
+    /// How many seconds the last poll took.
+    pub took: f64,
+    /// The first value that the last poll gave.
+    pub value: Option<f64>,
     /// What is failing.
     pub troubles: Vec<DeviceTrouble>,
 }
@@ -197,7 +206,7 @@ pub fn take(
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
         now: Time(now),
-        polling: polling(&devices, rate, books.overruns()),
+        polling: polling(&devices, rate, books.overruns(), board.polls()),
         server: server(profile, board),
         cache: Cache {
             batches: tally.batches,
@@ -217,7 +226,7 @@ impl From<ClockState> for Clock {
     }
 }
 
-fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64) -> Polling {
+fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, polls: &Polls) -> Polling {
     let of = |state: State| devices.iter().filter(|device| device.state == state).count();
     Polling {
         devices: devices.len(),
@@ -229,6 +238,8 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64) 
         refused: devices.iter().map(|device| device.refused).sum(),
         readings_per_minute,
         overruns,
+        durations: polls.durations(),
+        failures: polls.failures(),
     }
 }
 
@@ -278,6 +289,8 @@ fn device(name: String, state: DeviceState) -> Device {
         polls: state.polls,
         readings: state.readings,
         overruns: state.overruns,
+        took: state.took.as_secs_f64(),
+        value: state.value,
         troubles: state.troubles.into_iter().map(trouble).collect(),
     }
 }
