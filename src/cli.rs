@@ -112,6 +112,9 @@ pub struct Check {
     /// Print instead what changes when the configuration in DIR is replaced by this one: devices, charts, settings
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
+    /// Print instead every setting of the devices, its value and where it comes from
+    #[arg(long, conflicts_with = "against")]
+    pub settings: bool,
 }
 
 /// How to configure.

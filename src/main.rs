@@ -19,6 +19,7 @@ fn main() {
         }
         (Some(Command::Run), _) => daemon::run::run(instance),
         (Some(Command::Check(how)), _) => match how.against {
+            None if how.settings => daemon::check::settings(instance),
             None => daemon::check::check(instance),
             Some(running) => daemon::check::compare(running, instance),
         },

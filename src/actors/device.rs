@@ -17,9 +17,9 @@ use crate::clock;
 use crate::failpoint;
 use crate::health::Change;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::link::Timeouts;
 use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::session::{Event, Lesson, Outcome, Session, Subject, TcpDial};
+use crate::modbus::settings::Settings;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
 use crate::schedule::{Grid, Schedule};
@@ -34,8 +34,8 @@ pub struct DeviceSettings {
     pub name: String,
     /// Where it is.
     pub endpoint: Endpoint,
-    /// How long to wait for it.
-    pub timeouts: Timeouts,
+    /// How to treat it.
+    pub settings: Settings,
     /// What to read, by interval.
     pub cycles: Vec<Cycle>,
 }
@@ -103,7 +103,8 @@ impl DeviceActor {
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
-        let mut session = Session::new(TcpDial::new(&settings.endpoint, settings.timeouts));
+        let mut session = Session::new(TcpDial::new(&settings.endpoint, settings.settings.clone()))
+            .with_retries(settings.settings.retries);
         session.remember(shared.ledger.of(&settings.endpoint));
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
@@ -155,6 +156,9 @@ impl DeviceActor {
         let poll = async move {
             let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
             let mut outcome = session.poll(blocks, || timekeeper.stamp(&mut track)).await;
+            if settings.settings.close_after_poll {
+                session.hang_up();
+            }
             let readings = std::mem::take(&mut outcome.readings);
             let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
             if !readings.is_empty() {

@@ -11,6 +11,7 @@ use super::cache;
 use super::fault::Fault;
 use super::node::Node;
 use super::registers::{self, Register};
+use super::settings::{self, Sections};
 use super::source::Source;
 use super::view::{Entry, Report, View};
 use crate::logging::Format;
@@ -28,7 +29,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -39,6 +40,8 @@ const KEYS: [&str; 11] = [
     "status_listen",
     "agent_hostname",
     "log_format",
+    "device_defaults",
+    "devices",
     "polling_groups",
 ];
 const GROUP_KEYS: [&str; 13] = [
@@ -71,6 +74,7 @@ pub struct Agent<'a> {
     pub status_listen: Option<SocketAddr>,
     pub hostname: Option<String>,
     pub log_format: Format,
+    pub sections: Sections<'a>,
     pub groups: Vec<Group<'a>>,
 }
 
@@ -103,9 +107,10 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         status_listen: None,
         hostname: None,
         log_format: Format::Text,
+        sections: Sections::default(),
         groups: Vec::new(),
     };
-    let mut groups = None;
+    let (mut groups, mut device_defaults, mut devices) = (None, None, None);
     for Entry { key, value, key_view } in &entries {
         match key.as_str() {
             "polling_interval" => agent.polling_interval = interval(value, report).unwrap_or(POLLING_INTERVAL),
@@ -139,6 +144,8 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                 _ => report.faults.push(value.unfit("text or json")),
             },
             "agent_hostname" => agent.hostname = hostname(value, report),
+            "device_defaults" => device_defaults = Some(value),
+            "devices" => devices = Some(value),
             "polling_groups" => groups = Some(value),
             _ => {
                 let entry = Entry { key: key.clone(), key_view: key_view.clone(), value: value.clone() };
@@ -154,6 +161,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
             agent.groups = items.iter().enumerate().filter_map(|(place, item)| group(place, item, report)).collect();
         }
     }
+    agent.sections = settings::read([device_defaults, devices], &agent.groups, report);
     Some(agent)
 }
 

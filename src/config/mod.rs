@@ -6,7 +6,7 @@
 //!
 //! `source` reads a file with suspicion and parses it once into `node`s;
 //! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
-//! file, line, column, what was found and what is allowed. [`render`] tells people what will be polled, [`changes`]
+//! file, line, column, what was found and what is allowed. [`settings`] is how devices are treated. [`render`] tells people what will be polled, [`changes`]
 //! what an edit changes.
 
 use std::collections::HashMap;
@@ -19,12 +19,14 @@ use self::agent::{Agent, Group};
 pub use self::fault::{ConfigError, Fault};
 pub use self::instance::Instance;
 use self::registers::Register;
+use self::settings::Origins;
 use self::source::Source;
 use self::view::Report;
 use crate::logging;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
+use crate::modbus::settings::Settings;
 use crate::pattoo::identity::DataType;
 use crate::shard::Shard;
 use crate::spool::Limits;
@@ -38,6 +40,7 @@ mod instance;
 mod node;
 mod registers;
 pub mod render;
+pub mod settings;
 mod shared;
 mod source;
 mod view;
@@ -54,12 +57,6 @@ pub const AGENT_FILE: &str = "pattoo_agent_modbustcpd.yaml";
 
 /// More points than this, repetitions included, are a slip: devices times registers grows fast.
 const MAX_POINTS: usize = 1_000_000;
-
-/// Time allowed for name resolution and TCP handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Time allowed from a request to its whole reply.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything the agent needs to know, checked whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +95,8 @@ pub struct Config {
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.
     pub devices: Vec<Device>,
+    /// Where their settings come from.
+    pub settings: Origins,
     /// Every point, in file order; a point's place is its [`crate::reading::PointId`].
     pub points: Vec<Point>,
 }
@@ -124,10 +123,8 @@ pub struct Device {
     pub endpoint: Endpoint,
     /// The `ip_device` texts that mean this endpoint, in file order, without repetition.
     pub names: Vec<String>,
-    /// Time allowed for name resolution and TCP handshake.
-    pub connect_timeout: Duration,
-    /// Time allowed from a request to its whole reply.
-    pub response_timeout: Duration,
+    /// How it is treated.
+    pub settings: Settings,
 }
 
 impl Device {
@@ -203,7 +200,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
         report.faults.extend(too_many_points(agent, &file.file));
     }
     let points = agent.as_ref().filter(|_| report.faults.is_empty()).map(|agent| points(agent, &mut report));
-    if let (Some((_, points)), Some(file)) = (&points, &agent_file)
+    if let (Some((_, _, points)), Some(file)) = (&points, &agent_file)
         && points.is_empty()
         && report.faults.is_empty()
     {
@@ -220,29 +217,32 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
     // One slip in a group is one warning, however many devices the group has.
     report.warnings.dedup();
     match (shared, agent, points) {
-        (Some((pattoo, api)), Some(agent), Some((devices, points))) if report.faults.is_empty() => Ok(Loaded {
-            config: Config {
-                shard: Shard::default(),
-                log_level: pattoo.log_level,
-                log_format: agent.log_format,
-                log_directory: pattoo.log_directory,
-                cache_directory: pattoo.cache_directory,
-                daemon_directory: pattoo.daemon_directory,
-                system_daemon_directory: pattoo.system_daemon_directory,
-                server_host: api.host,
-                server_port: api.port,
-                polling_interval: agent.polling_interval,
-                flush_interval: agent.flush_interval,
-                cache_limits: agent.cache_limits,
-                split_refused_after: agent.split_refused_after,
-                trust_local_clock: agent.trust_local_clock,
-                status_listen: agent.status_listen,
-                agent_hostname: agent.hostname,
-                devices,
-                points,
-            },
-            warnings: report.warnings,
-        }),
+        (Some((pattoo, api)), Some(agent), Some((devices, settings, points))) if report.faults.is_empty() => {
+            Ok(Loaded {
+                config: Config {
+                    shard: Shard::default(),
+                    log_level: pattoo.log_level,
+                    log_format: agent.log_format,
+                    log_directory: pattoo.log_directory,
+                    cache_directory: pattoo.cache_directory,
+                    daemon_directory: pattoo.daemon_directory,
+                    system_daemon_directory: pattoo.system_daemon_directory,
+                    server_host: api.host,
+                    server_port: api.port,
+                    polling_interval: agent.polling_interval,
+                    flush_interval: agent.flush_interval,
+                    cache_limits: agent.cache_limits,
+                    split_refused_after: agent.split_refused_after,
+                    trust_local_clock: agent.trust_local_clock,
+                    status_listen: agent.status_listen,
+                    agent_hostname: agent.hostname,
+                    devices,
+                    settings,
+                    points,
+                },
+                warnings: report.warnings,
+            })
+        }
         _ => Err(ConfigError { faults: report.faults }),
     }
 }
@@ -290,7 +290,7 @@ type Identity = (String, UnitId, Reference, Part, DataType);
 
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
-fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
+fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<Point>) {
     let mut devices: Vec<Device> = Vec::new();
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
     let mut known: HashMap<Identity, Seen<'_>> = HashMap::new();
@@ -306,8 +306,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
                     devices.push(Device {
                         endpoint: endpoint.clone(),
                         names: Vec::new(),
-                        connect_timeout: CONNECT_TIMEOUT,
-                        response_timeout: RESPONSE_TIMEOUT,
+                        settings: Settings::default(),
                     });
                     devices.len() - 1
                 });
@@ -338,7 +337,8 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Vec<Point>) {
             }
         }
     }
-    (devices, points)
+    let settings = agent.sections.settle(&mut devices, report);
+    (devices, settings, points)
 }
 
 /// The registers of one table by multiplier and number: of a number that is there twice the smallest

@@ -8,8 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::actors::device::{Cycle, DeviceSettings};
 use crate::config::{self, Config, Device, LogLevel, Point};
-use crate::modbus::link::Timeouts;
-use crate::modbus::plan::{Limits, plan};
+use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::pattoo::identity::{Agent, IdentityError, Series};
 use crate::pattoo::payload::Catalogue;
@@ -71,12 +70,12 @@ fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSe
     intervals.dedup();
     let cycle = |interval| {
         let points: Vec<_> = points.iter().filter(|(of, _)| *of == interval).map(|(_, point)| point.clone()).collect();
-        Cycle { interval, blocks: plan(&points, Limits::default()) }
+        Cycle { interval, blocks: plan(&points, device.settings.limits()) }
     };
     DeviceSettings {
         name: device.name().to_owned(),
         endpoint: device.endpoint.clone(),
-        timeouts: Timeouts { connect: device.connect_timeout, response: device.response_timeout },
+        settings: device.settings.clone(),
         cycles: intervals.into_iter().map(cycle).collect(),
     }
 }

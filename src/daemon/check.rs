@@ -1,4 +1,5 @@
-//! `check`: the configuration validated without a network, and what will be polled, or what an edit changes.
+//! `check`: the configuration validated without a network, and what will be polled, how, or what an edit
+//! changes.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 use super::assemble;
 use super::exit::Exit;
 use crate::config::changes::Changes;
+use crate::config::settings::table;
 use crate::config::{Config, Instance, render};
 use crate::phrase::count;
 
@@ -16,6 +18,14 @@ pub fn check(instance: &Instance) -> Exit {
     let requests: usize =
         assemble::devices(&config).iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
     say(&format!("{}, each of them read once by {}.\n", render::summary(&config), count(requests, "request")));
+    Exit::Done
+}
+
+/// Prints how the devices are treated, and where the configuration says so.
+#[must_use]
+pub fn settings(instance: &Instance) -> Exit {
+    let Some(config) = load(instance) else { return Exit::BadConfiguration };
+    say(&table::settings(&config));
     Exit::Done
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Owns the life of the connection. It asks for bits and registers with function codes 1 to 4 and cannot express
 //! another request. A reply is believed only when it fits its request in every field (`guard`), is whole
-//! before the deadline (of the exchange, not of each read), and has one word per register or bit.
+//! before the deadline (of the exchange, not of each read), and has one word per register or bit. Between exchanges it
+//! keeps the pauses that the device is to have, which count for no deadline.
 //!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
 //! gone: nothing that arrives late can be taken for an answer. The link then answers
@@ -20,30 +21,25 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_modbus::client::{Client, tcp};
 use tokio_modbus::{Request, Response, Slave};
 
 use crate::modbus::error::{ConnectError, Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
 use crate::modbus::register::Table;
+use crate::modbus::settings::Settings;
 use crate::resolve::Resolver;
 use guard::FrameGuard;
-
-/// How long a device may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For name resolution and TCP handshake, all addresses together.
-    pub connect: Duration,
-    /// From a request to the last byte of its reply.
-    pub response: Duration,
-}
 
 /// A connection to one device, open until the first failure.
 pub struct Link {
     /// Absent while a request is in flight, and for ever after a failure.
     client: Option<Box<dyn Client>>,
     response_timeout: Duration,
+    pause: Duration,
+    /// No request leaves before.
+    silent_until: Option<Instant>,
 }
 
 impl fmt::Debug for Link {
@@ -58,9 +54,9 @@ impl Link {
     /// # Errors
     ///
     /// When no address accepts within the connect timeout.
-    pub async fn connect(host: &mut Resolver, timeouts: Timeouts) -> Result<Self, ConnectError> {
-        let stream = dial::dial(host, timeouts.connect).await?;
-        Ok(Self::over(stream, timeouts.response))
+    pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
+        let stream = dial::dial(host, settings.connect_timeout).await?;
+        Ok(Self::over(stream, settings.response_timeout).paced(settings))
     }
 
     /// A link over a stream that is open already.
@@ -68,7 +64,19 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self { client: Some(tcp::attach(FrameGuard::new(stream)).into()), response_timeout }
+        let client = tcp::attach(FrameGuard::new(stream)).into();
+        Self { client: Some(client), response_timeout, pause: Duration::ZERO, silent_until: None }
+    }
+
+    /// With pauses, the first of them from now.
+    fn paced(self, settings: &Settings) -> Self {
+        let mut link = Self { pause: settings.pause_between_requests, ..self };
+        link.rest(settings.pause_after_connect);
+        link
+    }
+
+    fn rest(&mut self, pause: Duration) {
+        self.silent_until = (!pause.is_zero()).then(|| Instant::now() + pause);
     }
 
     /// The words of `block`, one per register; of bits, one per bit, 0 or 1.
@@ -77,6 +85,9 @@ impl Link {
     ///
     /// When the device says no, and when the link breaks; after the latter it is closed.
     pub async fn read(&mut self, block: &Block) -> Result<Vec<u16>, ReadError> {
+        if let Some(end) = self.silent_until.take() {
+            sleep_until(end).await;
+        }
         // Put back only by an exchange that ended well: dropping this future closes the link too.
         let mut client = self.client.take().ok_or(ReadError::LinkClosed)?;
         let result = timeout(self.response_timeout, exchange(&mut *client, block))
@@ -84,6 +95,7 @@ impl Link {
             .unwrap_or(Err(ReadError::ResponseTimeout(self.response_timeout)));
         if !matches!(&result, Err(error) if error.link_is_dead()) {
             self.client = Some(client);
+            self.rest(self.pause);
         }
         result
     }

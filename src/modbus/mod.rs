@@ -17,3 +17,4 @@ pub mod plan;
 pub mod refusals;
 pub mod register;
 pub mod session;
+pub mod settings;

@@ -2,7 +2,7 @@
 //!
 //! A poll reads its blocks one after another over one connection. What fails costs as little as it can:
 //!
-//! - an exception costs its block; busy (5, 6) is asked once more in the same poll;
+//! - an exception costs its block; busy (5, 6) is asked again in the same poll, once unless it is set;
 //! - a refused address or value (2, 3) costs the points that it is about: the others are found ([`Hunt`]) and read in
 //!   the same poll, and from then on without them ([`Refusals`]);
 //! - a timeout, a transport or a protocol error closes the connection; the unit that was asked is left
@@ -24,10 +24,11 @@ use super::decode::{Gathering, NotAValue};
 use super::endpoint::Endpoint;
 use super::error::{ConnectError, ReadError};
 use super::hunt::{Found, Hunt};
-use super::link::{Link, Timeouts};
+use super::link::Link;
 use super::plan::{Block, Spot, runs};
 use super::refusals::Refusals;
 use super::register::{Table, UnitId};
+use super::settings::Settings;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::health::{Change, Health, Trouble};
@@ -42,7 +43,7 @@ pub const SILENT_UNITS: usize = 2;
 /// of [`Limits::MAX_REGISTERS`](super::plan::Limits::MAX_REGISTERS) values of which any are refused.
 pub const MOST_EXTRA: usize = 250;
 
-/// How long a device that says it is busy is left alone before it is asked once more.
+/// How long a device that says it is busy is left alone before it is asked again.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be in trouble by itself.
@@ -156,20 +157,20 @@ pub trait Dial {
 #[derive(Debug)]
 pub struct TcpDial {
     resolver: Resolver,
-    timeouts: Timeouts,
+    settings: Settings,
 }
 
 impl TcpDial {
     /// The way to `endpoint`, whose name is resolved afresh each time.
     #[must_use]
-    pub fn new(endpoint: &Endpoint, timeouts: Timeouts) -> Self {
-        Self { resolver: Resolver::new(&endpoint.host, endpoint.port), timeouts }
+    pub fn new(endpoint: &Endpoint, settings: Settings) -> Self {
+        Self { resolver: Resolver::new(&endpoint.host, endpoint.port), settings }
     }
 }
 
 impl Dial for TcpDial {
     async fn dial(&mut self) -> Result<Link, ConnectError> {
-        Link::connect(&mut self.resolver, self.timeouts).await
+        Link::connect(&mut self.resolver, &self.settings).await
     }
 }
 
@@ -177,6 +178,8 @@ impl Dial for TcpDial {
 #[derive(Debug)]
 pub struct Session<D> {
     dial: D,
+    /// How often a busy device is asked again in the same poll.
+    retries: u16,
     link: Option<Link>,
     connection: Gate,
     units: BTreeMap<UnitId, Gate>,
@@ -269,6 +272,7 @@ impl<D: Dial> Session<D> {
     pub fn new(dial: D) -> Self {
         Self {
             dial,
+            retries: Settings::default().retries,
             link: None,
             connection: Gate::default(),
             units: BTreeMap::new(),
@@ -283,6 +287,17 @@ impl<D: Dial> Session<D> {
     #[must_use]
     pub fn retry_in(&self) -> Option<Duration> {
         self.connection.opens.map(|opens| opens.saturating_duration_since(Instant::now()))
+    }
+
+    /// One that asks a busy device so often again in the same poll.
+    #[must_use]
+    pub fn with_retries(self, retries: u16) -> Self {
+        Self { retries, ..self }
+    }
+
+    /// Gives up the connection until the next poll.
+    pub fn hang_up(&mut self) {
+        self.link = None;
     }
 
     /// What is failing now.
@@ -457,14 +472,18 @@ impl<D: Dial> Session<D> {
 
     /// One block, over the present connection or a new one.
     async fn read(&mut self, block: &Block) -> Result<Vec<u16>, (Verdict, ReadError)> {
-        match self.exchange(block).await {
-            Err((_, error)) if error.is_stale_connection() => self.exchange(block).await,
-            Err((_, error)) if error.is_busy() => {
-                tokio::time::sleep(BUSY_PAUSE).await;
-                self.exchange(block).await
-            }
-            other => other,
+        let mut result = self.exchange(block).await;
+        if matches!(&result, Err((_, error)) if error.is_stale_connection()) {
+            result = self.exchange(block).await;
         }
+        for _ in 0..self.retries {
+            if !matches!(&result, Err((_, error)) if error.is_busy()) {
+                break;
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+            result = self.exchange(block).await;
+        }
+        result
     }
 
     async fn exchange(&mut self, block: &Block) -> Result<Vec<u16>, (Verdict, ReadError)> {

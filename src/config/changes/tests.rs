@@ -57,6 +57,19 @@ fn an_edit_touches_only_the_devices_that_it_is_about_and_says_which_charts_end()
             [0; 3],
         ),
         ("an interval", PLANT.replace("10s", "20s"), ["m1 m2", "", "", "b:1502"], [0, 0, 0]),
+        ("a setting", format!("devices: {{m1: {{max_gap: 3}}}}\n{PLANT}"), ["m2 b:1502", "", "", "m1"], [0; 3]),
+        (
+            "a setting said otherwise",
+            format!("devices: {{m1: {{max_gap: 0}}}}\n{PLANT}"),
+            ["m1 m2 b:1502", "", "", ""],
+            [0; 3],
+        ),
+        (
+            "a setting of all",
+            format!("device_defaults: {{retries: 0}}\ndevices: {{m1: {{retries: 1}}}}\n{PLANT}"),
+            ["m1", "", "", "m2 b:1502"],
+            [0; 3],
+        ),
         ("the general interval", format!("polling_interval: 60\n{PLANT}"), ["b:1502", "", "", "m1 m2"], [0, 0, 0]),
     ];
     for (what, edit, devices, series) in cases {

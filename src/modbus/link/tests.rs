@@ -302,12 +302,46 @@ async fn a_flood_is_closed_before_it_fills_anything() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn pauses_are_kept_after_connecting_and_between_requests_and_count_for_no_deadline() {
+    let pause_after_connect = Duration::from_secs(10);
+    let pause_between_requests = Duration::from_secs(4);
+    let settings = Settings { pause_after_connect, pause_between_requests, ..Settings::default() };
+    let (link, mut device) = fresh();
+    let mut link = link.paced(&settings);
+    let begun = Instant::now();
+    for (transaction, bytes, asked_at) in [
+        (0, reply(0, UNIT, 3, &[9]), pause_after_connect),
+        (1, exception(1, UNIT, 3, 2), pause_after_connect + pause_between_requests),
+        (2, reply(2, UNIT, 3, &[9]), pause_after_connect + 2 * pause_between_requests),
+    ] {
+        let block = holding(1);
+        let (read, ()) = tokio::join!(link.read(&block), async {
+            device.request().await;
+            assert_eq!(begun.elapsed(), asked_at, "request {transaction}");
+            device.send(&bytes).await;
+        });
+        assert_eq!(read.is_ok(), transaction != 1);
+    }
+    // A pause that is over by itself is not waited for again.
+    sleep(pause_between_requests).await;
+    let asleep = begun.elapsed();
+    let block = holding(1);
+    let (read, ()) = tokio::join!(link.read(&block), async {
+        device.request().await;
+        assert_eq!(begun.elapsed(), asleep);
+        device.send(&reply(3, UNIT, 3, &[9])).await;
+    });
+    assert_eq!(read.unwrap(), [9]);
+}
+
 /// A link over a real socket, and the device's end of it.
 async fn connected() -> (Link, tokio::net::TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let mut resolver = Resolver::new("localhost", listener.local_addr().unwrap().port());
-    let timeouts = Timeouts { connect: Duration::from_secs(30), response: Duration::from_secs(30) };
-    let (link, accepted) = tokio::join!(Link::connect(&mut resolver, timeouts), listener.accept());
+    let patient = Duration::from_secs(30);
+    let settings = Settings { connect_timeout: patient, response_timeout: patient, ..Settings::default() };
+    let (link, accepted) = tokio::join!(Link::connect(&mut resolver, &settings), listener.accept());
     (link.unwrap(), accepted.unwrap().0)
 }
 

@@ -260,6 +260,21 @@ async fn a_busy_device_is_asked_once_more_in_the_same_poll() {
 }
 
 #[tokio::test]
+async fn a_busy_device_is_asked_again_as_often_as_is_set() {
+    on_paused_clock(async {
+        for retries in [0, 1, 3, 10] {
+            let device = Scripted::new(|_, _, _| Answer::Exception(6));
+            let mut session = Session::new(device.clone()).with_retries(retries);
+            let begun = Instant::now();
+            session.poll(&blocks(&[(1, 30_001)]), clock::wall).await;
+            assert_eq!(device.requests().len(), 1 + usize::from(retries));
+            assert!(begun.elapsed() >= BUSY_PAUSE * u32::from(retries));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_device_that_closes_after_each_answer_loses_nothing() {
     on_paused_clock(async {
         let device = Scripted::new(|_, _, _| Answer::WordAndClose(7));

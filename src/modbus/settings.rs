@@ -1,0 +1,71 @@
+//! How to treat one device: plain values, named as the keys of the configuration.
+//!
+//! Owns the defaults, and with them every constant of the device side that a person may want otherwise. The
+//! bounds are those of the protocol and of sense; the configuration refuses what is beyond them.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::plan::Limits;
+
+/// What may be set for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For name resolution and all handshakes, all addresses together.
+    pub connect_timeout: Duration,
+    /// From a request to the last byte of its reply.
+    pub response_timeout: Duration,
+    /// Between a new connection and the first request over it.
+    pub pause_after_connect: Duration,
+    /// Between a reply and the next request.
+    pub pause_between_requests: Duration,
+    /// Whether the connection is given up after each poll, for others who want it.
+    pub close_after_poll: bool,
+    /// Registers in one request at most.
+    pub max_registers: u16,
+    /// Coils or discrete inputs in one request at most.
+    pub max_bits: u16,
+    /// So many registers (or bits) that nobody asked for may be read to save a request.
+    pub max_gap: u16,
+    /// How often a device that says that it is busy is asked again in the same poll.
+    pub retries: u16,
+}
+
+impl Settings {
+    /// What a timeout may be.
+    pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+    /// What a pause may be.
+    pub const PAUSES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+    /// What `max_registers` may be, by the protocol.
+    pub const REGISTERS: RangeInclusive<u16> = 1..=Limits::MAX_REGISTERS;
+    /// What `max_bits` may be, by the protocol.
+    pub const BITS: RangeInclusive<u16> = 1..=Limits::MAX_BITS;
+    /// What `max_gap` may be: less than the longest request.
+    pub const GAPS: RangeInclusive<u16> = 0..=123;
+    /// What `retries` may be.
+    pub const RETRIES: RangeInclusive<u16> = 0..=10;
+
+    /// What one request may ask for.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limits = Limits::new(self.max_registers).and_then(|limits| limits.with_bits(self.max_bits));
+        // Out of bounds they could be in a test only.
+        limits.unwrap_or_default().with_gap(self.max_gap)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            response_timeout: Duration::from_secs(3),
+            pause_after_connect: Duration::ZERO,
+            pause_between_requests: Duration::ZERO,
+            close_after_poll: false,
+            max_registers: Limits::MAX_REGISTERS,
+            max_bits: Limits::MAX_BITS,
+            max_gap: 0,
+            retries: 1,
+        }
+    }
+}
