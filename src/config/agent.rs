@@ -15,7 +15,7 @@ use super::settings::{self, Sections};
 use super::source::Source;
 use super::view::{Entry, Report, View};
 use crate::logging::Format;
-use crate::modbus::endpoint::Endpoint;
+use crate::modbus::endpoint::Address;
 use crate::modbus::plan::Limits as RequestLimits;
 use crate::modbus::register::{Table, UnitId};
 use crate::spool::Limits;
@@ -82,7 +82,7 @@ pub struct Agent<'a> {
 #[derive(Debug)]
 pub struct Group<'a> {
     pub name: String,
-    pub devices: Vec<(String, Endpoint)>,
+    pub devices: Vec<(String, Address)>,
     pub unit: UnitId,
     pub polling_interval: Option<Duration>,
     /// Whether what it reads of a table is read by one request or not at all.
@@ -248,7 +248,7 @@ fn name(value: &View<'_>) -> String {
     }
 }
 
-fn devices(value: &View<'_>, devices: &mut Vec<(String, Endpoint)>, report: &mut Report) {
+fn devices(value: &View<'_>, devices: &mut Vec<(String, Address)>, report: &mut Report) {
     let items = match (value.items(), &*value.node) {
         (Some(items), _) => items,
         (None, Node::Text(_)) => {
@@ -274,7 +274,7 @@ fn devices(value: &View<'_>, devices: &mut Vec<(String, Endpoint)>, report: &mut
         };
         let text = text.trim().to_owned();
         match text.parse() {
-            Ok(endpoint) => devices.push((text, endpoint)),
+            Ok(address) => devices.push((text, address)),
             Err(error) => {
                 let found = item.node.shown();
                 report.faults.push(item.fault(format!(

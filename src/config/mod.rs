@@ -38,6 +38,7 @@ pub mod draft;
 mod fault;
 mod instance;
 mod node;
+mod path;
 mod registers;
 pub mod render;
 pub mod settings;
@@ -301,7 +302,8 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
         }
         for table in Table::ALL {
             let registers = in_order(group, table);
-            for (target, endpoint) in &group.devices {
+            for (target, address) in &group.devices {
+                let endpoint = agent.sections.endpoint(target, address);
                 let device = *places.entry(endpoint.clone()).or_insert_with(|| {
                     devices.push(Device {
                         endpoint: endpoint.clone(),

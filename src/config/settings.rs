@@ -8,16 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use self::credentials::{Vault, Wish};
 use super::Device;
 use super::agent::Group;
 use super::fault::did_you_mean;
 use super::node::Node;
 use super::view::{Entry, Report, View};
-use crate::modbus::settings::Settings;
+use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
+use crate::modbus::settings::{Settings, Transport};
 
+mod credentials;
 pub mod table;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
+    "transport",
     "connect_timeout",
     "response_timeout",
     "pause_after_connect",
@@ -27,38 +31,44 @@ const KEYS: [&str; 9] = [
     "max_bits",
     "max_gap",
     "retries",
+    "tls",
 ];
 
 /// Both sections as they are meant.
 #[derive(Debug, Default)]
 pub struct Sections<'a> {
-    defaults: Layer,
+    defaults: Layer<'a>,
     own: HashMap<String, Own<'a>>,
 }
 
-/// Settings, and the keys that a section gave for them.
+/// Settings, and what a section said of them.
 #[derive(Debug, Clone, Default)]
-struct Layer {
+struct Layer<'a> {
+    /// All but the credentials.
     settings: Settings,
-    stated: Vec<&'static str>,
+    /// Where it is said that connections are to be secure; with `tls`.
+    secure: Option<View<'a>>,
+    tls: Wish<'a>,
+    stated: Vec<Stated>,
 }
 
 /// The section of one device.
 #[derive(Debug)]
 struct Own<'a> {
-    layer: Layer,
+    layer: Layer<'a>,
     key: View<'a>,
 }
+
+/// A key that stands in a section, and its value for people.
+type Stated = (&'static str, String);
 
 /// Where the settings of the devices come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// What holds for a device without a section of its own.
-    pub general: Settings,
-    /// The keys in `device_defaults`.
-    pub defaults: Vec<&'static str>,
-    /// The keys in the section of a device, by its place in [`super::Config::devices`].
-    pub devices: BTreeMap<usize, Vec<&'static str>>,
+    /// In `device_defaults`.
+    pub defaults: Vec<Stated>,
+    /// In the section of a device, by its place in [`super::Config::devices`].
+    pub devices: BTreeMap<usize, Vec<Stated>>,
 }
 
 /// Reads the sections, as far as they are there, for the devices of `groups`. What is wrong is in the report.
@@ -72,7 +82,7 @@ pub fn read<'a>(
         sections.defaults.read(view, report);
     }
     for Entry { key, key_view, value } in devices.map_or_else(Vec::new, |view| entries(view, "devices", report)) {
-        let mut layer = Layer { settings: sections.defaults.settings.clone(), stated: Vec::new() };
+        let mut layer = Layer { stated: Vec::new(), ..sections.defaults.clone() };
         layer.read(&value, report);
         sections.own.insert(key.trim().to_owned(), Own { layer, key: key_view });
     }
@@ -102,17 +112,50 @@ fn entries<'a>(view: &View<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>>
     })
 }
 
-impl Layer {
-    fn read(&mut self, view: &View<'_>, report: &mut Report) {
+impl<'a> Layer<'a> {
+    fn read(&mut self, view: &View<'a>, report: &mut Report) {
         for entry in entries(view, "settings", report) {
             match KEYS.iter().find(|key| **key == entry.key) {
+                Some(&"transport") => self.transport(&entry.value, report),
+                Some(&"tls") => {
+                    let stated = self.tls.read(&entry.value, report);
+                    self.stated.extend(stated);
+                }
                 Some(key) => {
                     set(&mut self.settings, key, &entry.value, report);
-                    self.stated.push(key);
+                    self.stated.push((key, table::value(&self.settings, key)));
                 }
                 None => report.faults.push(entry.unknown(&KEYS)),
             }
         }
+    }
+
+    fn transport(&mut self, value: &View<'a>, report: &mut Report) {
+        let text = match &*value.node {
+            Node::Text(text) => text.trim(),
+            _ => "",
+        };
+        (self.settings.transport, self.secure) = match text {
+            "tcp" => (Transport::Tcp, None),
+            "rtu" => (Transport::Rtu, None),
+            // Until the credentials are read.
+            "tls" => (Transport::Tcp, Some(value.clone())),
+            _ => return report.faults.push(value.unfit("tcp, rtu (RTU over TCP) or tls (Modbus/TCP Security)")),
+        };
+        self.stated.push(("transport", text.to_owned()));
+    }
+
+    fn port(&self) -> u16 {
+        if self.secure.is_some() { SECURE_PORT } else { DEFAULT_PORT }
+    }
+
+    /// The settings of the device on `host`.
+    fn settled(&self, host: &str, vault: &mut Vault, report: &mut Report) -> Settings {
+        let mut settings = self.settings.clone();
+        if let Some(tls) = self.secure.as_ref().and_then(|place| vault.tls(&self.tls, host, place, report)) {
+            settings.transport = Transport::Tls(tls);
+        }
+        settings
     }
 }
 
@@ -163,17 +206,20 @@ fn number(of: &mut u16, allowed: RangeInclusive<u16>, value: &View<'_>, report: 
 }
 
 impl Sections<'_> {
+    /// What the device `name` means, whose text is `address`: the port may depend on how the device is talked to.
+    #[must_use]
+    pub fn endpoint(&self, name: &str, address: &Address) -> Endpoint {
+        address.endpoint(self.own.get(name).map_or(&self.defaults, |own| &own.layer).port())
+    }
+
     /// Gives each device its settings.
     pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Origins {
-        let Layer { settings: general, stated: defaults } = self.defaults.clone();
-        let mut origins = Origins { general, defaults, devices: BTreeMap::new() };
+        let mut origins = Origins { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
+        let mut vault = Vault::default();
         for (place, device) in devices.iter_mut().enumerate() {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
-            let Some(own) = sections.next() else {
-                device.settings = origins.general.clone();
-                continue;
-            };
-            for other in sections {
+            let own = sections.next();
+            for (other, own) in sections.filter_map(|other| Some((other, own?))) {
                 let message = format!(
                     "found a second section for {}, which is the device of the one at {}; allowed is one",
                     device.endpoint,
@@ -181,8 +227,11 @@ impl Sections<'_> {
                 );
                 report.faults.push(other.key.fault(message));
             }
-            device.settings = own.layer.settings.clone();
-            origins.devices.insert(place, own.layer.stated.clone());
+            let layer = own.map_or(&self.defaults, |own| &own.layer);
+            device.settings = layer.settled(&device.endpoint.host, &mut vault, report);
+            if let Some(own) = own {
+                origins.devices.insert(place, own.layer.stated.clone());
+            }
         }
         origins
     }

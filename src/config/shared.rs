@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::LogLevel;
 use super::fault::Fault;
 use super::node::Node;
+use super::path::path;
 use super::source::Source;
 use super::view::{Entry, Report, View};
 
@@ -129,26 +130,14 @@ fn level(value: &View<'_>, report: &mut Report) -> Option<LogLevel> {
 
 /// A path, `~` standing for the home directory.
 fn directory(value: &View<'_>, report: &mut Report) -> Option<PathBuf> {
-    let text = match &*value.node {
-        Node::Text(text) if !text.is_empty() && !text.contains('\0') => text,
-        _ => {
-            report.faults.push(value.unfit("a directory"));
-            return None;
-        }
-    };
-    let Some(rest) = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
-        if !text.starts_with('/') {
-            report.warnings.push(value.fault(format!(
-                "found \"{text}\", which depends on the directory that the agent is started in; better begin it with / or ~/"
-            )));
-        }
-        return std::path::absolute(text).ok();
-    };
-    let Some(home) = report.home.as_ref().filter(|home| !home.is_empty()) else {
-        report.faults.push(value.fault(format!("found \"{text}\", but HOME is not set; write the whole path")));
-        return None;
-    };
-    Some(PathBuf::from(home).join(rest.trim_start_matches('/')))
+    let path = path(value, "a directory", report)?;
+    if path.is_relative() {
+        report.warnings.push(value.fault(format!(
+            "found \"{}\", which depends on the directory that the agent is started in; better begin it with / or ~/",
+            path.display()
+        )));
+    }
+    std::path::absolute(path).ok()
 }
 
 fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentApi> {

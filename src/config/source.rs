@@ -97,7 +97,8 @@ fn parse(path: &Path, text: &str) -> Result<Node, Fault> {
     Ok(root)
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+/// The bytes of a file that is safe to read, or `None` when there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let failed = |error: io::Error| Fault::of_file(path, format!("cannot be read: {error}"));
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

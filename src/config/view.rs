@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::fault::{Fault, did_you_mean};
 use super::node::{Node, Route, Step};
@@ -124,6 +125,11 @@ impl<'a> View<'a> {
     /// A fault that says what was found here and what is allowed.
     pub fn unfit(&self, allowed: &str) -> Fault {
         self.fault(format!("found {}; allowed is {allowed}", self.node.shown()))
+    }
+
+    /// Where the file is that this node stands in.
+    pub fn directory(&self) -> &Path {
+        self.source.file.parent().unwrap_or(Path::new(""))
     }
 
     /// Line and column of this node, for a message about another one.

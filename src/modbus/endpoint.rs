@@ -1,7 +1,8 @@
 //! An `ip_device` as configured, read as the host and port to connect to.
 //!
 //! Refuses what cannot be an address. The text itself stays with the series (it is the polled target at
-//! the server); an [`Endpoint`] is what is shared by all texts that mean the same host and port.
+//! the server); an [`Endpoint`] is what is shared by all texts that mean the same host and port. Which port that is
+//! without a word depends on how the device is talked to, so that a text alone is an [`Address`] only.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -12,8 +13,18 @@ use thiserror::Error;
 /// The port of Modbus TCP.
 pub const DEFAULT_PORT: u16 = 502;
 
+/// The port of Modbus/TCP Security.
+pub const SECURE_PORT: u16 = 802;
+
 /// The server stores no longer text.
 const MAX_BYTES: usize = 512;
+
+/// A host, and the port if it was spelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: Option<u16>,
+}
 
 /// A host (name in lower case, IPv4 or IPv6 address without brackets) and a TCP port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +58,24 @@ pub enum EndpointError {
     TooLong,
 }
 
+impl Address {
+    /// What to connect to when a device listens on `port` unless it says otherwise.
+    #[must_use]
+    pub fn endpoint(&self, port: u16) -> Endpoint {
+        Endpoint { host: self.host.clone(), port: self.port.unwrap_or(port) }
+    }
+}
+
 impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    /// That of a device that talks plain Modbus TCP.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        Ok(text.parse::<Address>()?.endpoint(DEFAULT_PORT))
+    }
+}
+
+impl FromStr for Address {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
@@ -73,15 +101,12 @@ impl FromStr for Endpoint {
             return Err(EndpointError::NoHost);
         }
         let port = match port {
-            None => DEFAULT_PORT,
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                port.parse().map_err(|_| EndpointError::Port)?
+            None => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().ok().filter(|port| *port != 0).ok_or(EndpointError::Port)?)
             }
             Some(_) => return Err(EndpointError::Port),
         };
-        if port == 0 {
-            return Err(EndpointError::Port);
-        }
         Ok(Self { host: host.to_lowercase(), port })
     }
 }

@@ -35,6 +35,9 @@ pub enum ReadError {
         /// The error when it was a reset, none when it was an end of file.
         source: Option<io::Error>,
     },
+    /// The connection turned out not to be the secure one that it must be.
+    #[error("the secure connection failed")]
+    Tls(#[source] Insecure),
     /// The network stack reported something else.
     #[error("the connection failed")]
     Io(#[source] io::Error),
@@ -55,6 +58,7 @@ impl ReadError {
             Self::Connect(_)
             | Self::ResponseTimeout(_)
             | Self::Closed { .. }
+            | Self::Tls(_)
             | Self::Io(_)
             | Self::Protocol(_)
             | Self::LinkClosed => true,
@@ -69,6 +73,12 @@ impl ReadError {
     #[must_use]
     pub fn is_stale_connection(&self) -> bool {
         matches!(self, Self::Closed { received: 0, reused: true, .. } | Self::Protocol(Violation::Unasked))
+    }
+
+    /// Whether no unit behind this connection can be asked: there is none, or not the secure one that must be.
+    #[must_use]
+    pub fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Tls(_))
     }
 
     /// Whether the device asks for patience: acknowledge (5) or busy (6).
@@ -97,6 +107,7 @@ impl ReadError {
             Self::Connect(error) => error.kind(),
             Self::ResponseTimeout(_) => "response_timeout",
             Self::Closed { .. } => "closed",
+            Self::Tls(insecure) => insecure.kind(),
             Self::Io(_) => "io",
             Self::Protocol(violation) => violation.kind(),
             Self::LinkClosed => "link_closed",
@@ -131,6 +142,14 @@ pub enum ConnectError {
         /// This address's share of the connect timeout.
         waited: Duration,
     },
+    /// There is a connection, but no secure one.
+    #[error("no secure connection to {host}")]
+    Tls {
+        /// The name as configured.
+        host: String,
+        /// What was wrong.
+        source: Insecure,
+    },
 }
 
 impl ConnectError {
@@ -141,6 +160,63 @@ impl ConnectError {
             Self::Resolve { .. } => "resolve",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "connect_timeout",
+            Self::Tls { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// Why a connection is not the secure one that it must be.
+#[derive(Debug, Error)]
+pub enum Insecure {
+    /// Too old.
+    #[error("the device's certificate has expired; it needs a new one, unless this machine's clock is wrong")]
+    Expired(#[source] io::Error),
+    /// Too new.
+    #[error("the device's certificate is not valid yet; is this machine's clock right?")]
+    NotYetValid(#[source] io::Error),
+    /// Of an authority that we were not told of.
+    #[error("the device's certificate is signed by nobody in tls.ca")]
+    UnknownIssuer(#[source] io::Error),
+    /// Of another device, or of this one by a name that it is not configured with.
+    #[error("the device's certificate is for another name; tls.server_name says which one to expect")]
+    OtherName(#[source] io::Error),
+    /// Something else is wrong with it.
+    #[error("the device's certificate cannot be used")]
+    Certificate(#[source] io::Error),
+    /// What came is not TLS.
+    #[error("the device does not speak TLS; is this its port for plain Modbus?")]
+    NotTls(#[source] io::Error),
+    /// The device does not believe us.
+    #[error("the device refused us; it must know who signed tls.certificate")]
+    Refused(#[source] io::Error),
+    /// The connection ended before it was secure.
+    #[error(
+        "the connection broke during the TLS handshake; does the device speak TLS, and know who signed tls.certificate?"
+    )]
+    Cut(#[source] io::Error),
+    /// The handshake was not done in time.
+    #[error("no whole TLS handshake within {0:?}; does the device speak TLS?")]
+    Timeout(Duration),
+    /// Anything else, in the words of TLS.
+    #[error("TLS failed")]
+    Other(#[source] io::Error),
+}
+
+impl Insecure {
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Expired(_) => "tls_expired",
+            Self::NotYetValid(_) => "tls_not_yet_valid",
+            Self::UnknownIssuer(_) => "tls_unknown_issuer",
+            Self::OtherName(_) => "tls_name",
+            Self::Certificate(_) => "tls_certificate",
+            Self::NotTls(_) => "tls_none",
+            Self::Refused(_) => "tls_refused",
+            Self::Cut(_) => "tls_cut",
+            Self::Timeout(_) => "tls_timeout",
+            Self::Other(_) => "tls",
         }
     }
 }
@@ -194,6 +270,9 @@ pub enum Violation {
         /// Of the reply.
         found: u16,
     },
+    /// Not what the device had sent, or not its frame.
+    #[error("the checksum is wrong")]
+    Checksum,
     /// Bytes that no request was waiting for: a second frame, or junk behind a reply.
     #[error("no bytes expected before the request, some found")]
     Unasked,
@@ -210,6 +289,7 @@ impl Violation {
             Self::Unit { .. } => "unit",
             Self::Function { .. } => "function",
             Self::ByteCount { .. } => "byte_count",
+            Self::Checksum => "checksum",
             Self::Unasked => "unasked",
         }
     }

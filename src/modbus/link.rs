@@ -15,6 +15,7 @@ mod expected;
 mod guard;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 use std::fmt;
 use std::io;
@@ -22,14 +23,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_modbus::client::{Client, tcp};
+use tokio_modbus::client::{Client, rtu, tcp};
 use tokio_modbus::{Request, Response, Slave};
 
 use crate::modbus::error::{ConnectError, Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
 use crate::modbus::register::Table;
-use crate::modbus::settings::Settings;
+use crate::modbus::settings::{Settings, Transport};
 use crate::resolve::Resolver;
+use expected::Framing;
 use guard::FrameGuard;
 
 /// A connection to one device, open until the first failure.
@@ -55,8 +57,18 @@ impl Link {
     ///
     /// When no address accepts within the connect timeout.
     pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
+        let deadline = Instant::now() + settings.connect_timeout;
         let stream = dial::dial(host, settings.connect_timeout).await?;
-        Ok(Self::over(stream, settings.response_timeout).paced(settings))
+        let link = match &settings.transport {
+            Transport::Tcp => Self::over(stream, settings.response_timeout),
+            Transport::Rtu => Self::over_rtu(stream, settings.response_timeout),
+            Transport::Tls(tls) => {
+                let insecure = |source| ConnectError::Tls { host: host.host().to_owned(), source };
+                let stream = tls.shake_hands(stream, deadline).await.map_err(insecure)?;
+                Self::over(stream, settings.response_timeout)
+            }
+        };
+        Ok(link.paced(settings))
     }
 
     /// A link over a stream that is open already.
@@ -64,7 +76,18 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        let client = tcp::attach(FrameGuard::new(stream)).into();
+        Self::with(tcp::attach(FrameGuard::new(stream, Framing::Mbap)).into(), response_timeout)
+    }
+
+    /// A link over a stream that is open already, with the frames of a serial line.
+    pub fn over_rtu<S>(stream: S, response_timeout: Duration) -> Self
+    where
+        S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
+    {
+        Self::with(rtu::attach(FrameGuard::new(stream, Framing::Rtu)).into(), response_timeout)
+    }
+
+    fn with(client: Box<dyn Client>, response_timeout: Duration) -> Self {
         Self { client: Some(client), response_timeout, pause: Duration::ZERO, silent_until: None }
     }
 
@@ -150,7 +173,7 @@ fn words(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
     }
 }
 
-/// What the guard said, if it was the guard.
+/// What the guard said, if it was the guard, or TLS.
 fn unwrapped(error: io::Error) -> ReadError {
-    error.downcast().unwrap_or_else(ReadError::Io)
+    error.downcast().unwrap_or_else(|error| tls::failure(error).map_or_else(ReadError::Io, ReadError::Tls))
 }

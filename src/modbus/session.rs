@@ -495,6 +495,7 @@ impl<D: Dial> Session<D> {
         self.connection.opens = None;
         let result = link.read(block).await;
         match result {
+            Err(error) if error.is_of_the_connection() => Err((Verdict::Unreachable, error)),
             Err(error) if error.link_is_dead() => Err((Verdict::Silent, error)),
             Err(error) => {
                 self.link = Some(link);

@@ -6,11 +6,26 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::link::tls::Tls;
 use super::plan::Limits;
+
+/// How requests travel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// Modbus TCP.
+    #[default]
+    Tcp,
+    /// The frames of a serial line in a TCP connection, to a gateway that only passes bytes on.
+    Rtu,
+    /// Modbus/TCP Security.
+    Tls(Tls),
+}
 
 /// What may be set for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// How requests travel to it.
+    pub transport: Transport,
     /// For name resolution and all handshakes, all addresses together.
     pub connect_timeout: Duration,
     /// From a request to the last byte of its reply.
@@ -57,6 +72,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            transport: Transport::Tcp,
             connect_timeout: Duration::from_secs(3),
             response_timeout: Duration::from_secs(3),
             pause_after_connect: Duration::ZERO,

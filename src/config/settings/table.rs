@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::KEYS;
+use super::{KEYS, Origins};
 use crate::config::Config;
-use crate::modbus::settings::Settings;
+use crate::modbus::settings::{Settings, Transport};
 use crate::phrase::count;
 
 /// Where a value comes from, as it is called in the file.
@@ -15,34 +15,49 @@ const BUILT_IN: &str = "built in";
 const DEFAULTS: &str = "device_defaults";
 const OWN: &str = "devices";
 
+/// In the place of a device, what holds for those without a section of their own.
+const ALL: &str = "(all devices)";
+
 type Row = [String; 4];
 
 /// The settings of `config`.
 #[must_use]
 pub fn settings(config: &Config) -> String {
-    let origins = &config.settings;
-    let general = KEYS.map(|key| {
-        let from = if origins.defaults.contains(&key) { DEFAULTS } else { BUILT_IN };
-        ["(all devices)", key, &value(&origins.general, key), from].map(str::to_owned)
-    });
-    let own = origins.devices.iter().filter_map(|(place, keys)| Some((config.devices.get(*place)?, keys)));
-    let own = own.flat_map(|(device, keys)| {
-        keys.iter().map(|key| [device.name(), key, &value(&device.settings, key), OWN].map(str::to_owned))
-    });
-    let mut rows: Vec<Row> = vec![["device", "setting", "value", "from"].map(str::to_owned)];
-    rows.extend(general.into_iter().chain(own));
+    let Origins { defaults, devices } = &config.settings;
+    let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
+    let mut rows = vec![row("device", "setting", "value", "from")];
+    let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);
+    // What is in `tls` has no default.
+    for key in KEYS.into_iter().filter(|key| *key != "tls") {
+        rows.push(match said(key) {
+            Some((_, value)) => row(ALL, key, value, DEFAULTS),
+            None => row(ALL, key, &value(&Settings::default(), key), BUILT_IN),
+        });
+    }
+    rows.extend(
+        defaults.iter().filter(|(key, _)| key.starts_with("tls.")).map(|(key, value)| row(ALL, key, value, DEFAULTS)),
+    );
+    for (place, stated) in devices {
+        let name = config.devices.get(*place).map_or("", |device| device.name());
+        rows.extend(stated.iter().map(|(key, value)| row(name, key, value, OWN)));
+    }
     let mut text = String::new();
     lay_out(&mut text, &rows);
-    let (all, own) = (count(config.devices.len(), "device"), origins.devices.len());
+    let (all, own) = (count(config.devices.len(), "device"), devices.len());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");
     text
 }
 
 /// The value of `key` as it is written in the file.
-fn value(settings: &Settings, key: &str) -> String {
+pub(super) fn value(settings: &Settings, key: &str) -> String {
     let duration = |duration| humantime::format_duration(duration).to_string();
     match key {
+        "transport" => match settings.transport {
+            Transport::Tcp => "tcp".to_owned(),
+            Transport::Rtu => "rtu".to_owned(),
+            Transport::Tls(_) => "tls".to_owned(),
+        },
         "connect_timeout" => duration(settings.connect_timeout),
         "response_timeout" => duration(settings.response_timeout),
         "pause_after_connect" => duration(settings.pause_after_connect),

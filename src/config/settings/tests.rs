@@ -1,9 +1,13 @@
 //! What sections mean, and what is said of those that mean nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Config, load_for};
+use crate::config::{Config, Fault, Loaded, load_for};
 
 const SHARED: &str = "pattoo: {log_directory: /l, cache_directory: /c, daemon_directory: /d}\n";
 
@@ -15,13 +19,16 @@ polling_groups:
 ";
 
 fn load(sections: &str) -> Result<Config, Vec<String>> {
-    let directory = tempfile::tempdir().unwrap();
+    load_in(&tempfile::tempdir().unwrap(), sections).map(|loaded| loaded.config)
+}
+
+/// What is said of the configuration in `directory` once it has these sections.
+fn load_in(directory: &TempDir, sections: &str) -> Result<Loaded, Vec<String>> {
     fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
     fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), format!("{sections}{GROUPS}")).unwrap();
-    let told = |fault: &crate::config::Fault| fault.to_string().rsplit('/').next().unwrap().to_owned();
-    load_for(directory.path(), None)
-        .map(|loaded| loaded.config)
-        .map_err(|error| error.faults.iter().map(|fault| told(fault).split_once(':').unwrap().1.to_owned()).collect())
+    let below = format!("{}/", directory.path().display());
+    let told = |fault: &Fault| fault.to_string().replace(&below, "").split_once(':').unwrap().1.to_owned();
+    load_for(directory.path(), Some("/home/me".into())).map_err(|error| error.faults.iter().map(told).collect())
 }
 
 fn settings(sections: &str) -> [Settings; 2] {
@@ -33,6 +40,7 @@ fn settings(sections: &str) -> [Settings; 2] {
 #[test]
 fn without_a_word_everything_is_as_it_always_was() {
     let built_in = Settings {
+        transport: Transport::Tcp,
         connect_timeout: Duration::from_secs(3),
         response_timeout: Duration::from_secs(3),
         pause_after_connect: Duration::ZERO,
@@ -94,7 +102,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
         ("retries", "0", |s| s.retries = 0, "10", |s| s.retries = 10),
     ];
-    assert_eq!(cases.map(|(key, ..)| key), KEYS, "every key");
+    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..10], "every key but transport and tls");
     for (key, general, of_all, special, of_one) in cases {
         let [mut all, mut one] = [Settings::default(), Settings::default()];
         of_all(&mut all);
@@ -125,6 +133,11 @@ fn what_cannot_be_meant_is_told_with_its_place_and_what_is_allowed() {
         (
             "device_defaults: {respons_timeout: 3s}\n",
             "1:19: device_defaults.respons_timeout: found an unknown key; did you mean \"response_timeout\"?",
+        ),
+        (
+            "device_defaults: {transport: udp}\n",
+            "1:30: device_defaults.transport: found \"udp\"; allowed is tcp, rtu (RTU over TCP) or tls (Modbus/TCP \
+             Security)",
         ),
         (
             "devices: {metre: {max_gap: 3}}\n",
@@ -194,6 +207,7 @@ fn the_table_shows_each_value_and_where_it_comes_from() {
         load("device_defaults: {retries: 2}\ndevices: {Meter: {response_timeout: 10s, retries: 0}}\n").unwrap();
     let expected = "\
 device         setting                 value  from
+(all devices)  transport               tcp    built in
 (all devices)  connect_timeout         3s     built in
 (all devices)  response_timeout        3s     built in
 (all devices)  pause_after_connect     0s     built in
@@ -209,4 +223,141 @@ meter          retries                 0      devices
 2 devices; with settings of their own: 1.
 ";
     assert_eq!(table::settings(&config), expected);
+}
+
+/// A directory with two authorities, and a certificate and a key that belong together.
+fn with_files() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (certificate, key) in [("ca.pem", "ca.key"), ("me.pem", "me.key")] {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([certificate.to_owned()]).unwrap();
+        fs::write(directory.path().join(certificate), cert.pem()).unwrap();
+        let key = directory.path().join(key);
+        fs::write(&key, signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    directory
+}
+
+const SECURE: &str = "device_defaults: {transport: tls, tls: {ca: ca.pem, certificate: me.pem, key: me.key}}\n";
+
+#[test]
+fn a_secure_device_listens_on_its_own_port_and_is_known_by_its_host_or_by_the_name_that_is_given() {
+    let directory = with_files();
+    let devices = |sections: &str| {
+        let config = load_in(&directory, sections).unwrap().config;
+        config.devices.into_iter().map(|device| {
+            let name = match &device.settings.transport {
+                Transport::Tls(tls) => tls.name(),
+                other => format!("{other:?}"),
+            };
+            (device.endpoint.to_string(), name)
+        })
+    };
+    let cases = [
+        ("", ["meter:502", "Tcp", "10.0.0.7:502", "Tcp"]),
+        ("device_defaults: {transport: rtu}\n", ["meter:502", "Rtu", "10.0.0.7:502", "Rtu"]),
+        (SECURE, ["meter:802", "meter", "10.0.0.7:502", "10.0.0.7"]),
+        (
+            &format!("{SECURE}devices: {{'10.0.0.7:502': {{tls: {{server_name: boiler.example}}}}}}\n"),
+            ["meter:802", "meter", "10.0.0.7:502", "boiler.example"],
+        ),
+        (
+            &format!("{SECURE}devices: {{'10.0.0.7:502': {{transport: tcp}}}}\n"),
+            ["meter:802", "meter", "10.0.0.7:502", "Tcp"],
+        ),
+    ];
+    for (sections, expected) in cases {
+        let found: Vec<_> = devices(sections).flat_map(|(endpoint, name)| [endpoint, name]).collect();
+        assert_eq!(found, expected, "{sections}");
+    }
+}
+
+#[test]
+fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started_without_them() {
+    let directory = with_files();
+    fs::write(directory.path().join("text"), "no certificate").unwrap();
+    let at = directory.path().display();
+    let cases = [
+        (
+            "transport: tls".to_owned(),
+            "1:30: device_defaults.transport: found tls without tls.ca, the file with the certificate of who signs for \
+             the devices; without it no device can be believed"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: none.pem}".to_owned(),
+            "1:45: device_defaults.tls.ca: found none.pem; there is no such file".to_owned(),
+        ),
+        (
+            format!("transport: tls, tls: {{ca: {at}}}"),
+            format!("1:45: device_defaults.tls.ca: found {at}, which is no regular file"),
+        ),
+        (
+            "transport: tls, tls: {ca: text}".to_owned(),
+            "1:45: device_defaults.tls.ca: found text: there is no certificate in it that can be used: no items found"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: ca.pem, certificate: me.pem}".to_owned(),
+            "1:66: device_defaults.tls.certificate: found tls.certificate without tls.key; they are given both or not \
+             at all"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: ca.pem, key: me.key}".to_owned(),
+            "1:58: device_defaults.tls.key: found tls.key without tls.certificate; they are given both or not at all"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: ca.pem, certificate: me.pem, key: me.pem}".to_owned(),
+            "1:79: device_defaults.tls.key: found me.pem: there is no private key in it that can be used; allowed is \
+             one in PEM, without a password: no items found"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: ca.pem, certificate: me.pem, key: ca.key}".to_owned(),
+            "1:79: device_defaults.tls.key: found ca.key: this key is not that of tls.certificate: keys may not be \
+             consistent: KeyMismatch"
+                .to_owned(),
+        ),
+        (
+            "tls: {authority: ca.pem}".to_owned(),
+            "1:25: device_defaults.tls.authority: found an unknown key; allowed are ca, certificate, key, server_name"
+                .to_owned(),
+        ),
+        (
+            "tls: {server_name: [a]}".to_owned(),
+            "1:38: device_defaults.tls.server_name: found a list; allowed is a host name or an address".to_owned(),
+        ),
+        (
+            "transport: tls, tls: {ca: ca.pem, server_name: 'a b'}".to_owned(),
+            "1:66: device_defaults.tls.server_name: found \"a b\": no certificate can be for this name; set server_name"
+                .to_owned(),
+        ),
+    ];
+    for (settings, fault) in cases {
+        let faults = load_in(&directory, &format!("device_defaults: {{{settings}}}\n")).unwrap_err();
+        assert_eq!(faults.first(), Some(&fault), "{settings}");
+    }
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_warned_of() {
+    let directory = with_files();
+    for (mode, warned) in [(0o600, false), (0o640, false), (0o644, true)] {
+        fs::set_permissions(directory.path().join("me.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = load_in(&directory, SECURE).unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(warned), "{mode:o}: {warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.to_string().contains("run chmod o-rwx on it")));
+    }
+}
+
+#[test]
+fn a_certificate_that_was_renewed_in_its_place_makes_another_device_of_it() {
+    let directory = with_files();
+    let before = load_in(&directory, SECURE).unwrap();
+    assert_eq!(before, load_in(&directory, SECURE).unwrap());
+    let others = with_files();
+    fs::copy(others.path().join("ca.pem"), directory.path().join("ca.pem")).unwrap();
+    assert_ne!(before, load_in(&directory, SECURE).unwrap());
 }

@@ -1,4 +1,4 @@
-//! What the reply to a request must look like, field by field: pure.
+//! What the reply to a request must look like in either framing, field by field: pure.
 //!
 //! Owns the comparison of a reply's head with its request. Fields are compared in the order of the wire,
 //! each as soon as it is whole, so that the verdict does not depend on how the bytes were cut; what is
@@ -6,10 +6,14 @@
 
 use crate::modbus::error::Violation;
 
-/// MBAP header, function code, address, quantity.
+/// MBAP header, function code, address, quantity: no request is longer.
 pub(super) const REQUEST_LEN: usize = 12;
-/// MBAP header, function code, byte count (or exception code).
-pub(super) const REPLY_HEAD_LEN: usize = 9;
+/// The part of an MBAP frame that its length field does not count.
+const UNCOUNTED: usize = 6;
+/// Unit, function code, byte count.
+const RTU_HEAD: usize = 3;
+/// Low byte first.
+const CHECKSUM: usize = 2;
 /// Function codes whose replies have eight entries in a byte.
 const READ_COILS: u8 = 1;
 const READ_DISCRETE_INPUTS: u8 = 2;
@@ -18,8 +22,29 @@ const EXCEPTION_LENGTH: u16 = 3;
 /// Marks the function code of an exception.
 const EXCEPTION_BIT: u8 = 0x80;
 
+/// What is around a PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// The MBAP header of Modbus TCP.
+    Mbap,
+    /// Unit and checksum, as on a serial line.
+    Rtu,
+}
+
+impl Framing {
+    /// How long a request is.
+    pub(super) fn request_len(self) -> usize {
+        match self {
+            Self::Mbap => REQUEST_LEN,
+            // Unit, function code, address, quantity, checksum.
+            Self::Rtu => 8,
+        }
+    }
+}
+
 /// What the reply to a request must look like.
 pub(super) struct Expected {
+    framing: Framing,
     transaction: u16,
     unit: u8,
     function: u8,
@@ -28,9 +53,35 @@ pub(super) struct Expected {
 
 impl Expected {
     /// As the bytes of a request for registers or bits ask for it.
-    pub(super) fn by(request: &[u8; REQUEST_LEN]) -> Self {
-        let [t0, t1, _, _, _, _, unit, function, _, _, q0, q1] = *request;
-        Self { transaction: u16::from_be_bytes([t0, t1]), unit, function, quantity: u16::from_be_bytes([q0, q1]) }
+    pub(super) fn by(framing: Framing, request: &[u8; REQUEST_LEN]) -> Self {
+        let (transaction, pdu) = match *request {
+            [t0, t1, _, _, _, _, unit, function, _, _, q0, q1] if framing == Framing::Mbap => {
+                (u16::from_be_bytes([t0, t1]), [unit, function, q0, q1])
+            }
+            [unit, function, _, _, q0, q1, ..] => (0, [unit, function, q0, q1]),
+        };
+        let [unit, function, q0, q1] = pdu;
+        Self { framing, transaction, unit, function, quantity: u16::from_be_bytes([q0, q1]) }
+    }
+
+    /// The whole length of the reply when the device does what it was asked.
+    pub(super) fn whole(&self) -> usize {
+        match self.framing {
+            Framing::Mbap => UNCOUNTED + usize::from(self.length()),
+            Framing::Rtu => RTU_HEAD + usize::from(self.byte_count()) + CHECKSUM,
+        }
+    }
+
+    /// Compares a reply as far as it has come; its whole length once the head is there and fits.
+    pub(super) fn check(&self, reply: &[u8]) -> Result<Option<usize>, Violation> {
+        let whole = match self.framing {
+            Framing::Mbap => self.check_mbap(reply)?.map(|length| UNCOUNTED + usize::from(length)),
+            Framing::Rtu => self.check_rtu(reply)?,
+        };
+        match whole.and_then(|whole| reply.get(..whole)) {
+            Some(frame) if self.framing == Framing::Rtu && checksum(frame) != 0 => Err(Violation::Checksum),
+            _ => Ok(whole),
+        }
     }
 
     fn byte_count(&self) -> u16 {
@@ -42,12 +93,12 @@ impl Expected {
     }
 
     /// The length field when the device does what it was asked: unit, function code, byte count, data.
-    pub(super) fn length(&self) -> u16 {
+    fn length(&self) -> u16 {
         self.byte_count().saturating_add(3)
     }
 
-    /// Compares the first bytes of a reply; its length field once the whole head is there and fits.
-    pub(super) fn check(&self, head: &[u8]) -> Result<Option<u16>, Violation> {
+    /// The length field once the whole head is there and fits.
+    fn check_mbap(&self, head: &[u8]) -> Result<Option<u16>, Violation> {
         let [t0, t1, rest @ ..] = head else {
             return Ok(None);
         };
@@ -76,19 +127,12 @@ impl Expected {
         let [unit, rest @ ..] = rest else {
             return Ok(None);
         };
-        if *unit != self.unit {
-            let (expected, found) = (self.unit, *unit);
-            return Err(Violation::Unit { expected, found });
-        }
+        self.check_unit(*unit)?;
 
         let [function, rest @ ..] = rest else {
             return Ok(None);
         };
-        let is_exception = *function == self.function | EXCEPTION_BIT;
-        if *function != self.function && !is_exception {
-            let (expected, found) = (self.function, *function);
-            return Err(Violation::Function { expected, found });
-        }
+        let is_exception = self.check_function(*function)?;
         if is_exception != (length == EXCEPTION_LENGTH) {
             return Err(if is_exception {
                 let (expected, found) = (EXCEPTION_LENGTH, length);
@@ -101,15 +145,73 @@ impl Expected {
         let [count, ..] = rest else {
             return Ok(None);
         };
-        let (expected, found) = (self.byte_count(), u16::from(*count));
-        if !is_exception && found != expected {
-            return Err(Violation::ByteCount { expected, found });
+        if !is_exception {
+            self.check_count(*count)?;
         }
         Ok(Some(length))
+    }
+
+    fn check_rtu(&self, head: &[u8]) -> Result<Option<usize>, Violation> {
+        let [unit, rest @ ..] = head else {
+            return Ok(None);
+        };
+        self.check_unit(*unit)?;
+
+        let [function, rest @ ..] = rest else {
+            return Ok(None);
+        };
+        if self.check_function(*function)? {
+            return Ok(Some(RTU_HEAD + CHECKSUM));
+        }
+
+        let [count, ..] = rest else {
+            return Ok(None);
+        };
+        self.check_count(*count)?;
+        Ok(Some(self.whole()))
+    }
+
+    fn check_unit(&self, found: u8) -> Result<(), Violation> {
+        let expected = self.unit;
+        if found == expected { Ok(()) } else { Err(Violation::Unit { expected, found }) }
+    }
+
+    /// Whether it is that of an exception.
+    fn check_function(&self, found: u8) -> Result<bool, Violation> {
+        let expected = self.function;
+        if found == expected | EXCEPTION_BIT {
+            return Ok(true);
+        }
+        if found == expected { Ok(false) } else { Err(Violation::Function { expected, found }) }
+    }
+
+    fn check_count(&self, found: u8) -> Result<(), Violation> {
+        let (expected, found) = (self.byte_count(), u16::from(found));
+        if found == expected { Ok(()) } else { Err(Violation::ByteCount { expected, found }) }
     }
 
     fn wrong_length(&self, found: u16) -> Violation {
         let expected = self.length();
         Violation::Length { expected, found }
+    }
+}
+
+/// The checksum of the serial line (Modbus over Serial Line 1.02, 6.2.2); 0 over a frame that ends in its own.
+fn checksum(frame: &[u8]) -> u16 {
+    frame.iter().fold(0xFFFF, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_the_serial_line() {
+        // The example of the specification, 6.2.2, and the check value of the CRC catalogue.
+        assert_eq!(checksum(&[0x02, 0x07]), 0x1241);
+        assert_eq!(checksum(b"123456789"), 0x4B37);
+        assert_eq!(checksum(&[0x02, 0x07, 0x41, 0x12]), 0);
     }
 }

@@ -6,7 +6,7 @@
 //! guard reads the request as it passes and compares the reply with what is [`Expected`] of it.
 //!
 //! Invariant: `tokio_modbus` sees either a frame that fits its request exactly (the transaction, protocol
-//! 0, unit, function or its exception, length, byte count), or an [`io::Error`] that carries a
+//! 0 and length of Modbus TCP or the checksum of RTU, unit, function or its exception, byte count), or an [`io::Error`] that carries a
 //! [`ReadError`]. Never more than one byte beyond the expected reply is taken from the stream. After an
 //! error the stream is of no further use; the owner drops it.
 
@@ -16,22 +16,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::expected::{Expected, REPLY_HEAD_LEN, REQUEST_LEN};
+use super::expected::{Expected, Framing, REQUEST_LEN};
 use crate::modbus::error::{ReadError, Violation};
-
-/// The part of a frame that its length field does not count.
-const UNCOUNTED: usize = 6;
 
 /// The stream and what is known of the exchange that is under way on it.
 #[derive(Debug)]
 pub(super) struct FrameGuard<S> {
     stream: S,
+    framing: Framing,
     request: [u8; REQUEST_LEN],
     /// Bytes of the request that have left; 0 between exchanges.
     sent: usize,
-    head: [u8; REPLY_HEAD_LEN],
-    /// Bytes of the reply that have come.
-    received: usize,
+    /// What of the reply has come, and perhaps one byte more.
+    reply: Vec<u8>,
     /// Whether a reply has come on this stream before.
     reused: bool,
     /// Whether bytes came behind the last reply.
@@ -39,16 +36,8 @@ pub(super) struct FrameGuard<S> {
 }
 
 impl<S> FrameGuard<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            request: [0; REQUEST_LEN],
-            sent: 0,
-            head: [0; REPLY_HEAD_LEN],
-            received: 0,
-            reused: false,
-            excess: false,
-        }
+    pub(super) fn new(stream: S, framing: Framing) -> Self {
+        Self { stream, framing, request: [0; REQUEST_LEN], sent: 0, reply: Vec::new(), reused: false, excess: false }
     }
 
     /// Follows the request as it leaves.
@@ -61,37 +50,34 @@ impl<S> FrameGuard<S> {
 
     /// Follows the reply as it comes, and says how many of `bytes` belong to it.
     fn note_received(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
-        let head = self.head.get_mut(self.received..).unwrap_or_default();
-        for (to, from) in head.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        let before = self.received;
-        self.received += bytes.len();
-
-        let known = &self.head[..self.received.min(REPLY_HEAD_LEN)];
-        let Some(length) = Expected::by(&self.request).check(known)? else {
+        let before = self.reply.len();
+        self.reply.extend_from_slice(bytes);
+        let received = self.reply.len();
+        let whole = self.expected().check(&self.reply)?;
+        let Some(whole) = whole.filter(|whole| *whole <= received) else {
             return Ok(bytes.len());
         };
-        let whole = UNCOUNTED + usize::from(length);
-        if self.received < whole {
-            return Ok(bytes.len());
-        }
-        self.excess = self.received > whole;
+        self.excess = received > whole;
         self.reused = true;
         self.sent = 0;
-        self.received = 0;
+        self.reply.clear();
         Ok(whole.saturating_sub(before))
     }
 
+    fn expected(&self) -> Expected {
+        Expected::by(self.framing, &self.request)
+    }
+
     fn closed(&self, source: Option<io::Error>) -> io::Error {
-        io::Error::other(ReadError::Closed { received: self.received, reused: self.reused, source })
+        io::Error::other(ReadError::Closed { received: self.reply.len(), reused: self.reused, source })
     }
 
     /// Tells a connection that the device closed from other failures of the stream.
     fn failed(&self, error: io::Error) -> io::Error {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error.kind() {
-            BrokenPipe | ConnectionAborted | ConnectionReset => self.closed(Some(error)),
+            // The last one: closed without the farewell of TLS.
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => self.closed(Some(error)),
             _ => error,
         }
     }
@@ -129,14 +115,13 @@ fn violated(violation: Violation) -> io::Error {
 impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.sent < REQUEST_LEN {
+        if this.sent < this.framing.request_len() {
             // Without a request there is no reply; `tokio_modbus` does not ask for one.
             return Poll::Ready(Err(violated(Violation::Unasked)));
         }
         // One byte beyond the reply: enough to know that there is more, and a read that comes back short
         // spares the reactor the next one.
-        let whole = UNCOUNTED + usize::from(Expected::by(&this.request).length());
-        let room = (whole + 1 - this.received).min(buf.remaining());
+        let room = (this.expected().whole() + 1).saturating_sub(this.reply.len()).min(buf.remaining());
         let mut bytes = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(this.poll_bytes(cx, &mut bytes))?;
         let passed = this.note_received(bytes.filled()).map_err(violated)?;
@@ -176,7 +161,7 @@ mod tests {
     async fn nothing_behind_a_reply_is_passed_on_and_one_byte_of_it_is_taken() {
         let reply = [0, 0, 0, 0, 0, 5, 7, 3, 2, 0, 9];
         let (near, mut far) = duplex(64);
-        let mut guard = FrameGuard::new(near);
+        let mut guard = FrameGuard::new(near, Framing::Mbap);
         guard.write_all(&[0, 0, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1]).await.unwrap();
         far.write_all(&reply).await.unwrap();
         far.write_all(&[1, 2, 3, 4]).await.unwrap();

@@ -2,6 +2,7 @@
 //! clock; then once on a real socket.
 
 mod device;
+mod rtu;
 
 use std::time::Duration;
 

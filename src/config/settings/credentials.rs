@@ -1,0 +1,154 @@
+//! `tls`: the files of Modbus/TCP Security, read and checked once however many devices share them.
+//!
+//! Paths are relative to the file that names them. A private key that every user can read is worth a warning.
+//! The contents are part of the settings, so that a reload takes over a certificate that was renewed in its place.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Stated, entries};
+use crate::config::node::Node;
+use crate::config::path::path;
+use crate::config::source;
+use crate::config::view::{Report, View};
+use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Tls};
+use crate::phrase::Chain;
+
+const KEYS: [&str; 4] = ["ca", "certificate", "key", "server_name"];
+
+/// What the sections about a device say.
+#[derive(Debug, Clone, Default)]
+pub struct Wish<'a> {
+    ca: Option<Named<'a>>,
+    certificate: Option<Named<'a>>,
+    key: Option<Named<'a>>,
+    server_name: Option<(String, View<'a>)>,
+}
+
+/// A file, and where it is named.
+type Named<'a> = (PathBuf, View<'a>);
+
+impl<'a> Wish<'a> {
+    /// Adds what stands in `view`; what stood elsewhere before stays as far as this says nothing. The keys and
+    /// their values for people.
+    pub fn read(&mut self, view: &View<'a>, report: &mut Report) -> Vec<Stated> {
+        let mut stated = Vec::new();
+        for entry in entries(view, "ca, certificate, key and server_name", report) {
+            let (key, file) = match entry.key.as_str() {
+                "ca" => ("tls.ca", &mut self.ca),
+                "certificate" => ("tls.certificate", &mut self.certificate),
+                "key" => ("tls.key", &mut self.key),
+                "server_name" => {
+                    stated.extend(self.server_name(entry.value, report));
+                    continue;
+                }
+                _ => {
+                    report.faults.push(entry.unknown(&KEYS));
+                    continue;
+                }
+            };
+            if let Some(path) = path(&entry.value, "the name of a file", report) {
+                let path = entry.value.directory().join(path);
+                stated.push((key, path.display().to_string()));
+                *file = Some((path, entry.value));
+            }
+        }
+        stated
+    }
+
+    fn server_name(&mut self, value: View<'a>, report: &mut Report) -> Option<Stated> {
+        let Node::Text(name) = &*value.node else {
+            report.faults.push(value.unfit("a host name or an address"));
+            return None;
+        };
+        let name = name.trim().to_owned();
+        self.server_name = Some((name.clone(), value));
+        Some(("tls.server_name", name))
+    }
+}
+
+/// Every set of files that was asked for, read once; `None` for what cannot be used, which has been told.
+#[derive(Debug, Default)]
+pub struct Vault(HashMap<[Option<PathBuf>; 3], Option<Arc<Credentials>>>);
+
+impl Vault {
+    /// What `wish` means for the device on `host`, of which it is said at `place` that it is to be secure.
+    pub fn tls(&mut self, wish: &Wish<'_>, host: &str, place: &View<'_>, report: &mut Report) -> Option<Tls> {
+        let files = [&wish.ca, &wish.certificate, &wish.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
+        let credentials = self.0.entry(files).or_insert_with(|| credentials(wish, place, report)).clone()?;
+        let (name, said_at) = match &wish.server_name {
+            Some((name, view)) => (name.as_str(), view),
+            None => (host, place),
+        };
+        Tls::new(credentials, name)
+            .map_err(|error| report.faults.push(said_at.fault(format!("found \"{name}\": {error}; set server_name"))))
+            .ok()
+    }
+}
+
+fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
+    let Some(ca) = &wish.ca else {
+        report.faults.push(place.fault(
+            "found tls without tls.ca, the file with the certificate of who signs for the devices; without it no \
+             device can be believed",
+        ));
+        return None;
+    };
+    let own = match (&wish.certificate, &wish.key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some((_, view)), None) => {
+            report.faults.push(view.fault("found tls.certificate without tls.key; they are given both or not at all"));
+            return None;
+        }
+        (None, Some((_, view))) => {
+            report.faults.push(view.fault("found tls.key without tls.certificate; they are given both or not at all"));
+            return None;
+        }
+    };
+    let ca_pem = contents(ca, report);
+    let own_pem = own.map(|(certificate, key)| (contents(certificate, report), secret(key, report)));
+    let own_pem = match own_pem {
+        None => None,
+        Some((certificate, key)) => Some((certificate?, key?)),
+    };
+    let result = Credentials::new(Pem { ca: ca_pem?, own: own_pem });
+    result
+        .map_err(|error| {
+            let (path, view) = match (&error, own) {
+                (CredentialsError::Certificate(_), Some((certificate, _))) => certificate,
+                (CredentialsError::Key(_) | CredentialsError::Pair(_), Some((_, key))) => key,
+                _ => ca,
+            };
+            report.faults.push(view.fault(format!("found {}: {}", path.display(), Chain(&error))));
+        })
+        .ok()
+        .map(Arc::new)
+}
+
+/// A file that nobody else should be able to read.
+fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+    let (path, view) = named;
+    let contents = contents(named, report)?;
+    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode());
+    if mode & 0o007 != 0 {
+        let message = format!(
+            "found {}, a private key that every user of this machine can get at; run chmod o-rwx on it",
+            path.display()
+        );
+        report.warnings.push(view.fault(message));
+    }
+    Some(contents)
+}
+
+fn contents((path, view): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+    match source::read(path) {
+        Ok(Some(contents)) => return Some(contents),
+        Ok(None) => report.faults.push(view.fault(format!("found {}; there is no such file", path.display()))),
+        // It says why, and of which file.
+        Err(fault) => report.faults.push(view.fault(format!("found {}, which {}", path.display(), fault.message))),
+    }
+    None
+}

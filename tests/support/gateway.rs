@@ -1,0 +1,232 @@
+//! Ways to a device other than plain Modbus TCP: it stands behind a gateway, which speaks RTU or TLS to the agent
+//! and Modbus TCP to the device.
+//!
+//! RTU is written from the serial line's specification; TLS is that of the library that the agent uses too, which
+//! is why openssl has a test of its own. A gateway can spoil what passes; it writes down what an agent must never
+//! send. One connection of the agent is one of the gateway to the device.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+/// What happens to replies on an RTU line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Nothing.
+    Clean,
+    /// A bit of the last value is changed.
+    Flips,
+    /// A byte comes before them.
+    Crackles,
+}
+
+/// A running gateway; its threads end with the test program.
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    line: Arc<Mutex<Line>>,
+    violations: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    /// RTU over TCP to the device.
+    pub fn rtu(device: SocketAddr) -> Self {
+        let (gateway, listener) = Self::new();
+        let (line, violations) = (Arc::clone(&gateway.line), Arc::clone(&gateway.violations));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (line, violations) = (Arc::clone(&line), Arc::clone(&violations));
+                thread::spawn(move || rtu(stream, device, &line, &violations));
+            }
+        });
+        gateway
+    }
+
+    /// Modbus/TCP Security to the device, with this certificate; only for who has one of `clients`, if that is given.
+    pub fn tls(device: SocketAddr, own: &Issued, clients: Option<&Authority>) -> Self {
+        let (gateway, listener) = Self::new();
+        let config = Arc::new(server(own, clients));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let config = Arc::clone(&config);
+                thread::spawn(move || {
+                    let Ok(connection) = ServerConnection::new(config) else { return };
+                    relay(StreamOwned::new(connection, stream), device);
+                });
+            }
+        });
+        gateway
+    }
+
+    fn new() -> (Self, TcpListener) {
+        let listener = super::listen_somewhere();
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let line = Arc::new(Mutex::new(Line::Clean));
+        (Self { address, line, violations: Arc::default() }, listener)
+    }
+
+    /// The `ip_device` text of the configuration.
+    pub fn target(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From now on this happens to replies.
+    pub fn set(&self, line: Line) {
+        *self.line.lock().expect("no gateway thread panics") = line;
+    }
+
+    /// What the agent did that it must never do.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().expect("no gateway thread panics").clone()
+    }
+}
+
+/// Serves one RTU line until it ends.
+pub fn rtu(mut line: impl Read + Write, device: SocketAddr, state: &Mutex<Line>, violations: &Mutex<Vec<String>>) {
+    let Ok(mut device) = TcpStream::connect(device) else { return };
+    let mut request = [0; 8];
+    while line.read_exact(&mut request).is_ok() {
+        if checksum(&request) != 0 {
+            violations.lock().expect("no gateway thread panics").push(format!("a wrong checksum: {request:?}"));
+            return;
+        }
+        let frame = [&[0, 0, 0, 0, 0, 6], &request[..6]].concat();
+        if device.write_all(&frame).is_err() {
+            return;
+        }
+        let Some(mut reply) = adu(&mut device) else { return };
+        reply.extend(checksum(&reply).to_le_bytes());
+        match *state.lock().expect("no gateway thread panics") {
+            Line::Clean => {}
+            Line::Flips => {
+                let last = reply.len() - 3;
+                reply[last] ^= 0x10;
+            }
+            Line::Crackles => reply.insert(0, 0),
+        }
+        if line.write_all(&reply).is_err() {
+            return;
+        }
+    }
+}
+
+/// Unit and PDU of the next frame of a Modbus TCP device.
+fn adu(device: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut header = [0; 6];
+    device.read_exact(&mut header).ok()?;
+    let mut adu = vec![0; usize::from(u16::from_be_bytes([header[4], header[5]]))];
+    device.read_exact(&mut adu).ok()?;
+    Some(adu)
+}
+
+/// The checksum of a serial line; 0 over a frame that ends in its own.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut crc: u16 = 0xFFFF;
+    for byte in bytes {
+        crc ^= u16::from(*byte);
+        for _ in 0..8 {
+            let carry = crc & 1 != 0;
+            crc >>= 1;
+            if carry {
+                crc ^= 0xA001;
+            }
+        }
+    }
+    crc
+}
+
+/// Request by request, as Modbus goes.
+fn relay(mut agent: impl Read + Write, device: SocketAddr) {
+    let mut request = [0; 12];
+    // The handshake comes with the first byte; who does not get through it never reaches the device.
+    if agent.read_exact(&mut request).is_err() {
+        return;
+    }
+    let Ok(mut device) = TcpStream::connect(device) else { return };
+    loop {
+        if device.write_all(&request).is_err() {
+            return;
+        }
+        let Some(reply) = adu(&mut device) else { return };
+        let length = u16::try_from(reply.len()).expect("a frame of Modbus TCP").to_be_bytes();
+        let frame = [&request[..4], &length, &reply].concat();
+        if agent.write_all(&frame).is_err() || agent.flush().is_err() || agent.read_exact(&mut request).is_err() {
+            return;
+        }
+    }
+}
+
+/// Who signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Authority {
+    /// One of its own.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
+    }
+
+    /// Its certificate, in PEM.
+    pub fn certificate(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for `name`.
+    pub fn issue(&self, name: &str) -> Issued {
+        self.sign(name, |_| ())
+    }
+
+    /// A certificate for `name` that was valid until 2001.
+    pub fn issue_expired(&self, name: &str) -> Issued {
+        self.sign(name, |params| {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(2001, 1, 1);
+        })
+    }
+
+    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate").pem();
+        Issued { certificate, key: key.serialize_pem() }
+    }
+}
+
+fn server(own: &Issued, clients: Option<&Authority>) -> ServerConfig {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.0.der().clone()).expect("a certificate");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("an authority"))
+        }
+    };
+    let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+    builder.with_single_cert(vec![certificate], key).expect("a certificate and its key")
+}
