@@ -12,7 +12,7 @@ use std::thread;
 
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
-use support::gateway::{Authority, Gateway, Issued, Line};
+use support::gateway::{Authority, Gateway, Issued, Line, SerialLine};
 use support::judge::{Verdict, judge};
 use support::server::{Row, Server};
 
@@ -92,6 +92,36 @@ fn no_noise_of_a_line_is_ever_recorded_and_the_device_is_read_again_when_it_is_c
         verdict(&target, device, &server).assert_true();
         assert_eq!(gateway.violations(), [""; 0]);
     }
+    agent.stop();
+}
+
+#[test]
+fn units_on_a_serial_port_share_its_line_and_a_line_that_was_torn_off_is_taken_up_again() {
+    let (device, server) = (Device::counting(6), Server::start());
+    let home = Home::new(server.address());
+    let path = home.path().join("ttyUSB0");
+    let line = SerialLine::new(path.clone(), device.address());
+    let target = line.target();
+    let unit = |unit: u8| format!("  - {{ip_devices: ['{target}'], unit: {unit}, input_registers: [30001, 30002]}}\n");
+    home.write_config(&format!(
+        "polling_interval: 100ms\nagent_hostname: agent.example.net\ncache_min_free: 0\n\
+         devices: {{'{target}': {{parity: none, response_timeout: 1s}}}}\npolling_groups:\n{}{}",
+        unit(1),
+        unit(2)
+    ));
+    let mut agent = home.run();
+    let read = |unit: u8, more: usize| device.served().iter().filter(|served| served.unit == unit).count() > more;
+    agent.until("both units to be read", || read(1, 3) && read(2, 3));
+    assert_eq!(line.violations(), [""; 0]);
+
+    drop(line);
+    agent.until("it to be missed", || agent_said(&home, "cannot open the serial port"));
+    let before = device.served_count();
+    let line = SerialLine::new(path, device.address());
+    agent.until("both units to be read again", || read(1, before) && read(2, before));
+    assert_eq!(line.violations(), [""; 0]);
+    agent.until("every reading to arrive", || verdict(&target, &device, &server).arrived > before * 2);
+    verdict(&target, &device, &server).assert_true();
     agent.stop();
 }
 

@@ -18,7 +18,7 @@ use crate::failpoint;
 use crate::health::Change;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, Spot, runs};
-use crate::modbus::session::{Event, Lesson, Outcome, Session, Subject, TcpDial};
+use crate::modbus::session::{EndpointDial, Event, Lesson, Outcome, Session, Subject};
 use crate::modbus::settings::Settings;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
@@ -83,7 +83,7 @@ pub struct DeviceActor {
     timekeeper: Timekeeper,
     overruns: Tally,
     /// `None` while a poll has it.
-    session: Option<Session<TcpDial>>,
+    session: Option<Session<EndpointDial>>,
     /// The stamps of this device's readings.
     track: Track,
     _guard: ExitGuard,
@@ -103,7 +103,7 @@ impl DeviceActor {
         let schedules: Vec<_> =
             settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
         let unanswered = vec![false; schedules.len()];
-        let mut session = Session::new(TcpDial::new(&settings.endpoint, settings.settings.clone()))
+        let mut session = Session::new(EndpointDial::new(&settings.endpoint, settings.settings.clone()))
             .with_retries(settings.settings.retries);
         session.remember(shared.ledger.of(&settings.endpoint));
         // Another actor may have read this device a moment ago.

@@ -5,6 +5,7 @@
 //! lead to it, so that one section at most may be about it. A section that is about no device at all is a slip.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use super::fault::did_you_mean;
 use super::node::Node;
 use super::view::{Entry, Report, View};
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
-use crate::modbus::settings::{Settings, Transport};
+use crate::modbus::settings::{Parity, Settings, Transport};
 
 mod credentials;
 pub mod table;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "transport",
     "connect_timeout",
     "response_timeout",
@@ -31,6 +32,9 @@ const KEYS: [&str; 11] = [
     "max_bits",
     "max_gap",
     "retries",
+    "baud",
+    "parity",
+    "stop_bits",
     "tls",
 ];
 
@@ -46,8 +50,10 @@ pub struct Sections<'a> {
 struct Layer<'a> {
     /// All but the credentials.
     settings: Settings,
-    /// Where it is said that connections are to be secure; with `tls`.
-    secure: Option<View<'a>>,
+    /// Whether connections are to be secure; with `tls`.
+    secure: bool,
+    /// Where it is said how requests travel.
+    transport_at: Option<View<'a>>,
     tls: Wish<'a>,
     stated: Vec<Stated>,
 }
@@ -136,26 +142,31 @@ impl<'a> Layer<'a> {
             _ => "",
         };
         (self.settings.transport, self.secure) = match text {
-            "tcp" => (Transport::Tcp, None),
-            "rtu" => (Transport::Rtu, None),
+            "tcp" => (Transport::Tcp, false),
+            "rtu" => (Transport::Rtu, false),
             // Until the credentials are read.
-            "tls" => (Transport::Tcp, Some(value.clone())),
+            "tls" => (Transport::Tcp, true),
             _ => return report.faults.push(value.unfit("tcp, rtu (RTU over TCP) or tls (Modbus/TCP Security)")),
         };
+        self.transport_at = Some(value.clone());
         self.stated.push(("transport", text.to_owned()));
     }
 
     fn port(&self) -> u16 {
-        if self.secure.is_some() { SECURE_PORT } else { DEFAULT_PORT }
+        if self.secure { SECURE_PORT } else { DEFAULT_PORT }
     }
 
-    /// The settings of the device on `host`.
-    fn settled(&self, host: &str, vault: &mut Vault, report: &mut Report) -> Settings {
-        let mut settings = self.settings.clone();
-        if let Some(tls) = self.secure.as_ref().and_then(|place| vault.tls(&self.tls, host, place, report)) {
-            settings.transport = Transport::Tls(tls);
-        }
-        settings
+    /// The settings of the device at `endpoint`.
+    fn settled(&self, endpoint: &Endpoint, vault: &mut Vault, report: &mut Report) -> Settings {
+        let mut tls = |host: &str| {
+            let place = self.transport_at.as_ref().filter(|_| self.secure)?;
+            vault.tls(&self.tls, host, place, report)
+        };
+        let transport = match endpoint {
+            Endpoint::Serial { .. } => Transport::Rtu,
+            Endpoint::Tcp { host, .. } => tls(host).map_or_else(|| self.settings.transport.clone(), Transport::Tls),
+        };
+        Settings { transport, ..self.settings.clone() }
     }
 }
 
@@ -169,6 +180,14 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
         "max_bits" => number(&mut settings.max_bits, Settings::BITS, value, report),
         "max_gap" => number(&mut settings.max_gap, Settings::GAPS, value, report),
         "retries" => number(&mut settings.retries, Settings::RETRIES, value, report),
+        "baud" => number(&mut settings.baud, Settings::BAUDS, value, report),
+        "stop_bits" => number(&mut settings.stop_bits, Settings::STOP_BITS, value, report),
+        "parity" => match &*value.node {
+            Node::Text(text) if text == "none" => settings.parity = Parity::None,
+            Node::Text(text) if text == "even" => settings.parity = Parity::Even,
+            Node::Text(text) if text == "odd" => settings.parity = Parity::Odd,
+            _ => report.faults.push(value.unfit("none, even or odd")),
+        },
         _ => match &*value.node {
             Node::Bool(close) => settings.close_after_poll = *close,
             _ => report.faults.push(value.unfit("true or false")),
@@ -192,9 +211,12 @@ fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &View<'
     *of = duration;
 }
 
-fn number(of: &mut u16, allowed: RangeInclusive<u16>, value: &View<'_>, report: &mut Report) {
+fn number<N>(of: &mut N, allowed: RangeInclusive<N>, value: &View<'_>, report: &mut Report)
+where
+    N: TryFrom<i128> + PartialOrd + Display,
+{
     let number = match &*value.node {
-        Node::Integer(number) => u16::try_from(*number).ok(),
+        Node::Integer(number) => N::try_from(*number).ok(),
         _ => None,
     };
     let Some(number) = number.filter(|number| allowed.contains(number)) else {
@@ -203,6 +225,14 @@ fn number(of: &mut u16, allowed: RangeInclusive<u16>, value: &View<'_>, report: 
         return;
     };
     *of = number;
+}
+
+impl<'a> Own<'a> {
+    /// Where this section itself, not the defaults, says how requests travel.
+    fn transport_at(&self) -> Option<&View<'a>> {
+        let stated = self.layer.stated.iter().any(|(key, _)| *key == "transport");
+        self.layer.transport_at.as_ref().filter(|_| stated)
+    }
 }
 
 impl Sections<'_> {
@@ -227,8 +257,12 @@ impl Sections<'_> {
                 );
                 report.faults.push(other.key.fault(message));
             }
+            if let (Endpoint::Serial { .. }, Some(place)) = (&device.endpoint, own.and_then(Own::transport_at)) {
+                let message = "found a transport for a serial port, where only RTU is spoken; leave it out";
+                report.faults.push(place.fault(message));
+            }
             let layer = own.map_or(&self.defaults, |own| &own.layer);
-            device.settings = layer.settled(&device.endpoint.host, &mut vault, report);
+            device.settings = layer.settled(&device.endpoint, &mut vault, report);
             if let Some(own) = own {
                 origins.devices.insert(place, own.layer.stated.clone());
             }

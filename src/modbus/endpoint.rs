@@ -1,7 +1,7 @@
-//! An `ip_device` as configured, read as the host and port to connect to.
+//! An `ip_device` as configured, read as what to connect to: a host and port, or a serial port of this machine.
 //!
 //! Refuses what cannot be an address. The text itself stays with the series (it is the polled target at
-//! the server); an [`Endpoint`] is what is shared by all texts that mean the same host and port. Which port that is
+//! the server); an [`Endpoint`] is what is shared by all texts that mean the same. Which port of a host that is
 //! without a word depends on how the device is talked to, so that a text alone is an [`Address`] only.
 
 use std::fmt;
@@ -19,20 +19,33 @@ pub const SECURE_PORT: u16 = 802;
 /// The server stores no longer text.
 const MAX_BYTES: usize = 512;
 
-/// A host, and the port if it was spelled.
+/// What a text begins with that means a serial port; the path follows.
+const SERIAL: &str = "serial:";
+
+/// A serial port, or a host and the port if it was spelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    host: String,
-    port: Option<u16>,
+pub enum Address {
+    /// As in [`Endpoint::Tcp`].
+    Tcp(String, Option<u16>),
+    /// As in [`Endpoint::Serial`].
+    Serial(String),
 }
 
-/// A host (name in lower case, IPv4 or IPv6 address without brackets) and a TCP port.
+/// One connection's worth of devices: what has requests one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
-    /// Name or address.
-    pub host: String,
-    /// TCP port, never 0.
-    pub port: u16,
+pub enum Endpoint {
+    /// Over the network.
+    Tcp {
+        /// A name in lower case, or an IPv4 or IPv6 address without brackets.
+        host: String,
+        /// TCP port, never 0.
+        port: u16,
+    },
+    /// A line that begins at this machine.
+    Serial {
+        /// The device file.
+        path: String,
+    },
 }
 
 /// Why a text is no endpoint.
@@ -53,16 +66,22 @@ pub enum EndpointError {
     /// Several colons, but no IPv6 address.
     #[error("it has several colons but is no IPv6 address; with a port that is written [address]:port")]
     Ipv6,
+    /// A serial port with something behind it.
+    #[error("the speed and the parity of a serial port are settings (baud, parity, stop_bits), no part of its name")]
+    SerialSettings,
     /// Longer than the server stores.
     #[error("it is longer than {MAX_BYTES} bytes")]
     TooLong,
 }
 
 impl Address {
-    /// What to connect to when a device listens on `port` unless it says otherwise.
+    /// What to connect to when a host listens on `port` unless it says otherwise.
     #[must_use]
     pub fn endpoint(&self, port: u16) -> Endpoint {
-        Endpoint { host: self.host.clone(), port: self.port.unwrap_or(port) }
+        match self.clone() {
+            Self::Tcp(host, spelled) => Endpoint::Tcp { host, port: spelled.unwrap_or(port) },
+            Self::Serial(path) => Endpoint::Serial { path },
+        }
     }
 }
 
@@ -82,6 +101,9 @@ impl FromStr for Address {
         let text = text.trim();
         if text.len() > MAX_BYTES {
             return Err(EndpointError::TooLong);
+        }
+        if let Some(path) = text.strip_prefix(SERIAL).filter(|path| path.starts_with('/')) {
+            return serial(path);
         }
         if text.contains("://") {
             return Err(EndpointError::Url);
@@ -107,7 +129,17 @@ impl FromStr for Address {
             }
             Some(_) => return Err(EndpointError::Port),
         };
-        Ok(Self { host: host.to_lowercase(), port })
+        Ok(Self::Tcp(host.to_lowercase(), port))
+    }
+}
+
+/// The device file of a serial port.
+fn serial(path: &str) -> Result<Address, EndpointError> {
+    let strange = |c: &char| c.is_whitespace() || c.is_control() || "\\\"'<>".contains(*c);
+    match path.chars().find(strange) {
+        Some(character) => Err(EndpointError::Character(character)),
+        None if path.contains(['?', '#', '&', '=']) => Err(EndpointError::SerialSettings),
+        None => Ok(Address::Serial(path.to_owned())),
     }
 }
 
@@ -119,10 +151,10 @@ fn ipv6(host: &str) -> Result<&str, EndpointError> {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Serial { path } => write!(f, "{SERIAL}{path}"),
         }
     }
 }
@@ -159,15 +191,34 @@ mod tests {
         ];
         for (text, expected) in cases {
             let found = text.parse::<Endpoint>();
-            let expected = expected.map(|(host, port): (&str, u16)| Endpoint { host: host.to_owned(), port });
+            let expected = expected.map(|(host, port): (&str, u16)| Endpoint::Tcp { host: host.to_owned(), port });
             assert_eq!(found, expected, "{text}");
         }
         assert_eq!("x".repeat(513).parse::<Endpoint>(), Err(EndpointError::TooLong));
     }
 
     #[test]
+    fn a_serial_port_is_its_device_file_and_nothing_else() {
+        let serial = |path: &str| Ok(Endpoint::Serial { path: path.to_owned() });
+        let cases = [
+            ("serial:/dev/ttyUSB0", serial("/dev/ttyUSB0")),
+            (" serial:/dev/serial/by-id/usb-A_B:1.0-port0 ", serial("/dev/serial/by-id/usb-A_B:1.0-port0")),
+            ("serial:/dev/ttyUSB0?baud=9600&parity=even", Err(EndpointError::SerialSettings)),
+            ("serial:/dev/tty USB0", Err(EndpointError::Character(' '))),
+            // Hosts.
+            ("serial:502", Ok(Endpoint::Tcp { host: "serial".to_owned(), port: 502 })),
+            ("serial:ttyUSB0", Err(EndpointError::Port)),
+            ("serial:", Err(EndpointError::Port)),
+            ("/dev/ttyUSB0", Err(EndpointError::Character('/'))),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<Endpoint>(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn an_endpoint_reads_back_what_it_shows() {
-        for text in ["a:502", "[2001:db8::7]:502", "192.168.1.20:1502"] {
+        for text in ["a:502", "[2001:db8::7]:502", "192.168.1.20:1502", "serial:/dev/ttyS0"] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
     }

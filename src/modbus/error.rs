@@ -142,6 +142,14 @@ pub enum ConnectError {
         /// This address's share of the connect timeout.
         waited: Duration,
     },
+    /// It is not there, no serial port, not ours, or cannot be set as the line wants it.
+    #[error("cannot open the serial port {path}; is it there, and may the agent's user read and write it?")]
+    SerialPort {
+        /// The device file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is a connection, but no secure one.
     #[error("no secure connection to {host}")]
     Tls {
@@ -160,6 +168,7 @@ impl ConnectError {
             Self::Resolve { .. } => "resolve",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "connect_timeout",
+            Self::SerialPort { .. } => "serial_port",
             Self::Tls { source, .. } => source.kind(),
         }
     }

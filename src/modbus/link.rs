@@ -13,6 +13,7 @@
 mod dial;
 mod expected;
 mod guard;
+mod serial;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -55,7 +56,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When no address accepts within the connect timeout.
+    /// When no address accepts within the connect timeout, or not as it must.
     pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + settings.connect_timeout;
         let stream = dial::dial(host, settings.connect_timeout).await?;
@@ -68,7 +69,19 @@ impl Link {
                 Self::over(stream, settings.response_timeout)
             }
         };
-        Ok(link.paced(settings))
+        Ok(link.paced(settings.pause_after_connect, settings.pause_between_requests))
+    }
+
+    /// Opens the serial port at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be opened within the connect timeout.
+    pub async fn open(path: &str, settings: &Settings) -> Result<Self, ConnectError> {
+        let port = serial::open(path, settings).await?;
+        let silence = serial::silence(settings.baud);
+        let [first, others] = [settings.pause_after_connect, settings.pause_between_requests];
+        Ok(Self::over_rtu(port, settings.response_timeout).paced(first.max(silence), others.max(silence)))
     }
 
     /// A link over a stream that is open already.
@@ -91,10 +104,10 @@ impl Link {
         Self { client: Some(client), response_timeout, pause: Duration::ZERO, silent_until: None }
     }
 
-    /// With pauses, the first of them from now.
-    fn paced(self, settings: &Settings) -> Self {
-        let mut link = Self { pause: settings.pause_between_requests, ..self };
-        link.rest(settings.pause_after_connect);
+    /// With pauses: from now, and after each exchange.
+    fn paced(self, first: Duration, others: Duration) -> Self {
+        let mut link = Self { pause: others, ..self };
+        link.rest(first);
         link
     }
 

@@ -153,24 +153,37 @@ pub trait Dial {
     fn dial(&mut self) -> impl Future<Output = Result<Link, ConnectError>>;
 }
 
-/// The way to a device over TCP.
+/// The way to an endpoint.
 #[derive(Debug)]
-pub struct TcpDial {
-    resolver: Resolver,
+pub struct EndpointDial {
+    to: Way,
     settings: Settings,
 }
 
-impl TcpDial {
-    /// The way to `endpoint`, whose name is resolved afresh each time.
+#[derive(Debug)]
+enum Way {
+    Tcp(Resolver),
+    Serial(String),
+}
+
+impl EndpointDial {
+    /// The way to `endpoint`; the name of a host is resolved afresh each time.
     #[must_use]
     pub fn new(endpoint: &Endpoint, settings: Settings) -> Self {
-        Self { resolver: Resolver::new(&endpoint.host, endpoint.port), settings }
+        let to = match endpoint {
+            Endpoint::Tcp { host, port } => Way::Tcp(Resolver::new(host, *port)),
+            Endpoint::Serial { path } => Way::Serial(path.clone()),
+        };
+        Self { to, settings }
     }
 }
 
-impl Dial for TcpDial {
+impl Dial for EndpointDial {
     async fn dial(&mut self) -> Result<Link, ConnectError> {
-        Link::connect(&mut self.resolver, &self.settings).await
+        match &mut self.to {
+            Way::Tcp(host) => Link::connect(host, &self.settings).await,
+            Way::Serial(path) => Link::open(path, &self.settings).await,
+        }
     }
 }
 

@@ -21,10 +21,21 @@ pub enum Transport {
     Tls(Tls),
 }
 
+/// What a serial line adds to a character to find errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parity {
+    /// Nothing.
+    None,
+    /// A bit that makes the number of ones even.
+    Even,
+    /// A bit that makes it odd.
+    Odd,
+}
+
 /// What may be set for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How requests travel to it.
+    /// How requests travel to it; on a serial port always as RTU.
     pub transport: Transport,
     /// For name resolution and all handshakes, all addresses together.
     pub connect_timeout: Duration,
@@ -44,6 +55,12 @@ pub struct Settings {
     pub max_gap: u16,
     /// How often a device that says that it is busy is asked again in the same poll.
     pub retries: u16,
+    /// Bits in a second on a serial port.
+    pub baud: u32,
+    /// Parity on a serial port.
+    pub parity: Parity,
+    /// Stop bits on a serial port: 1 or 2.
+    pub stop_bits: u16,
 }
 
 impl Settings {
@@ -59,6 +76,10 @@ impl Settings {
     pub const GAPS: RangeInclusive<u16> = 0..=123;
     /// What `retries` may be.
     pub const RETRIES: RangeInclusive<u16> = 0..=10;
+    /// What `baud` may be.
+    pub const BAUDS: RangeInclusive<u32> = 110..=4_000_000;
+    /// What `stop_bits` may be.
+    pub const STOP_BITS: RangeInclusive<u16> = 1..=2;
 
     /// What one request may ask for.
     #[must_use]
@@ -82,6 +103,10 @@ impl Default for Settings {
             max_bits: Limits::MAX_BITS,
             max_gap: 0,
             retries: 1,
+            // The specification's own (2.4, 2.5.1).
+            baud: 19_200,
+            parity: Parity::Even,
+            stop_bits: 1,
         }
     }
 }

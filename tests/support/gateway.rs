@@ -1,16 +1,22 @@
-//! Ways to a device other than plain Modbus TCP: it stands behind a gateway, which speaks RTU or TLS to the agent
-//! and Modbus TCP to the device.
+//! Ways to a device other than plain Modbus TCP: it stands behind a gateway, or on a serial line, which speaks RTU or
+//! TLS to the agent and Modbus TCP to the device.
 //!
 //! RTU is written from the serial line's specification; TLS is that of the library that the agent uses too, which
 //! is why openssl has a test of its own. A gateway can spoil what passes; it writes down what an agent must never
 //! send. One connection of the agent is one of the gateway to the device.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{self, OpenptFlags};
+use rustix::termios;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -89,8 +95,84 @@ impl Gateway {
     }
 }
 
+/// A serial line whose other end is a pseudo-terminal, at a path that stays; it is torn off when dropped.
+#[derive(Debug)]
+pub struct SerialLine {
+    path: PathBuf,
+    /// Keeps the line up while nobody else has it open.
+    _end: File,
+    torn: Arc<AtomicBool>,
+    violations: Arc<Mutex<Vec<String>>>,
+}
+
+impl SerialLine {
+    /// A line to the device, whose near end is at `path`.
+    pub fn new(path: PathBuf, device: SocketAddr) -> Self {
+        let far = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        pty::grantpt(&far).expect("a pseudo-terminal");
+        pty::unlockpt(&far).expect("a pseudo-terminal");
+        let near = pty::ptsname(&far, Vec::new()).expect("a pseudo-terminal").into_string().expect("a path");
+        let end = File::options().read(true).write(true).open(&near).expect("its near end");
+        let mut raw = termios::tcgetattr(&end).expect("a terminal");
+        raw.make_raw();
+        termios::tcsetattr(&end, termios::OptionalActions::Now, &raw).expect("a terminal");
+        std::os::unix::fs::symlink(near, &path).expect("a path of its own");
+        let (torn, violations) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let line = Far { file: File::from(far), torn: Arc::clone(&torn) };
+        let told = Arc::clone(&violations);
+        thread::spawn(move || rtu(line, device, &Mutex::new(Line::Clean), &told));
+        Self { path, _end: end, torn, violations }
+    }
+
+    /// The `ip_device` text of the configuration.
+    pub fn target(&self) -> String {
+        format!("serial:{}", self.path.display())
+    }
+
+    /// What the agent did that it must never do.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().expect("no line's thread panics").clone()
+    }
+}
+
+impl Drop for SerialLine {
+    fn drop(&mut self) {
+        self.torn.store(true, Ordering::Relaxed);
+        std::fs::remove_file(&self.path).ok();
+    }
+}
+
+/// The far end; it ends soon after the line is torn off.
+struct Far {
+    file: File,
+    torn: Arc<AtomicBool>,
+}
+
+impl Read for Far {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        while !self.torn.load(Ordering::Relaxed) {
+            let mut waiting = [PollFd::new(&self.file, PollFlags::IN)];
+            if poll(&mut waiting, Some(&moment))? > 0 {
+                return self.file.read(buffer);
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Write for Far {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Serves one RTU line until it ends.
-pub fn rtu(mut line: impl Read + Write, device: SocketAddr, state: &Mutex<Line>, violations: &Mutex<Vec<String>>) {
+fn rtu(mut line: impl Read + Write, device: SocketAddr, state: &Mutex<Line>, violations: &Mutex<Vec<String>>) {
     let Ok(mut device) = TcpStream::connect(device) else { return };
     let mut request = [0; 8];
     while line.read_exact(&mut request).is_ok() {

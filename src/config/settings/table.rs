@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::{KEYS, Origins};
 use crate::config::Config;
-use crate::modbus::settings::{Settings, Transport};
+use crate::modbus::settings::{Parity, Settings, Transport};
 use crate::phrase::count;
 
 /// Where a value comes from, as it is called in the file.
@@ -66,7 +66,14 @@ pub(super) fn value(settings: &Settings, key: &str) -> String {
         "max_registers" => settings.max_registers.to_string(),
         "max_bits" => settings.max_bits.to_string(),
         "max_gap" => settings.max_gap.to_string(),
-        _ => settings.retries.to_string(),
+        "retries" => settings.retries.to_string(),
+        "baud" => settings.baud.to_string(),
+        "parity" => match settings.parity {
+            Parity::None => "none".to_owned(),
+            Parity::Even => "even".to_owned(),
+            Parity::Odd => "odd".to_owned(),
+        },
+        _ => settings.stop_bits.to_string(),
     }
 }
 

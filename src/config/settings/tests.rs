@@ -50,6 +50,9 @@ fn without_a_word_everything_is_as_it_always_was() {
         max_bits: 2_000,
         max_gap: 0,
         retries: 1,
+        baud: 19_200,
+        parity: Parity::Even,
+        stop_bits: 1,
     };
     for nothing in ["", "device_defaults:\ndevices:\n", "devices: {meter: }\n"] {
         assert_eq!(settings(nothing), [built_in.clone(), built_in.clone()], "{nothing}");
@@ -59,7 +62,7 @@ fn without_a_word_everything_is_as_it_always_was() {
 #[test]
 fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
     type Key = (&'static str, &'static str, fn(&mut Settings), &'static str, fn(&mut Settings));
-    let cases: [Key; 9] = [
+    let cases: [Key; 12] = [
         (
             "connect_timeout",
             "1",
@@ -101,8 +104,11 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("max_bits", "1000", |s| s.max_bits = 1_000, "16", |s| s.max_bits = 16),
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
         ("retries", "0", |s| s.retries = 0, "10", |s| s.retries = 10),
+        ("baud", "9600", |s| s.baud = 9_600, "115200", |s| s.baud = 115_200),
+        ("parity", "none", |s| s.parity = Parity::None, "odd", |s| s.parity = Parity::Odd),
+        ("stop_bits", "2", |s| s.stop_bits = 2, "1", |s| s.stop_bits = 1),
     ];
-    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..10], "every key but transport and tls");
+    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..13], "every key but transport and tls");
     for (key, general, of_all, special, of_one) in cases {
         let [mut all, mut one] = [Settings::default(), Settings::default()];
         of_all(&mut all);
@@ -192,6 +198,11 @@ fn what_cannot_be_meant_is_told_with_its_place_and_what_is_allowed() {
             "1:28: device_defaults.max_gap: found 1.0; allowed is a whole number from 0 to 123",
         ),
         (
+            "device_defaults: {baud: 0}\n",
+            "1:25: device_defaults.baud: found 0; allowed is a whole number from 110 to 4000000",
+        ),
+        ("device_defaults: {parity: E}\n", "1:27: device_defaults.parity: found \"E\"; allowed is none, even or odd"),
+        (
             "device_defaults: {retries: many}\n",
             "1:28: device_defaults.retries: found \"many\"; allowed is a whole number from 0 to 10",
         ),
@@ -217,6 +228,9 @@ device         setting                 value  from
 (all devices)  max_bits                2000   built in
 (all devices)  max_gap                 0      built in
 (all devices)  retries                 2      device_defaults
+(all devices)  baud                    19200  built in
+(all devices)  parity                  even   built in
+(all devices)  stop_bits               1      built in
 meter          response_timeout        10s    devices
 meter          retries                 0      devices
 
@@ -360,4 +374,41 @@ fn a_certificate_that_was_renewed_in_its_place_makes_another_device_of_it() {
     let others = with_files();
     fs::copy(others.path().join("ca.pem"), directory.path().join("ca.pem")).unwrap();
     assert_ne!(before, load_in(&directory, SECURE).unwrap());
+}
+
+/// The configuration of a serial port, or what is said of it.
+fn serial(sections: &str, unit: u8) -> Result<Loaded, Vec<String>> {
+    let directory = tempfile::tempdir().unwrap();
+    let groups =
+        format!("polling_groups:\n  - {{ip_devices: ['serial:/dev/ttyS7'], unit: {unit}, input_registers: [30001]}}\n");
+    fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
+    fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), format!("{sections}{groups}")).unwrap();
+    let message = |fault: &Fault| fault.message.clone();
+    load_for(directory.path(), None).map_err(|error| error.faults.iter().map(message).collect())
+}
+
+#[test]
+fn on_a_serial_port_rtu_is_spoken_whatever_the_network_does() {
+    for defaults in ["tcp", "rtu", "tls"] {
+        let sections = format!(
+            "device_defaults: {{transport: {defaults}, baud: 9600}}\ndevices: {{'serial:/dev/ttyS7': {{parity: none}}}}\n"
+        );
+        let device = serial(&sections, 1).unwrap().config.devices.remove(0);
+        assert_eq!((device.endpoint.to_string(), device.name()), ("serial:/dev/ttyS7".to_owned(), "serial:/dev/ttyS7"));
+        let Settings { transport, baud, parity, .. } = device.settings;
+        assert_eq!((transport, baud, parity), (Transport::Rtu, 9_600, Parity::None), "{defaults}");
+    }
+    let faults = serial("devices: {'serial:/dev/ttyS7': {transport: tcp}}\n", 1).unwrap_err();
+    assert_eq!(faults, ["found a transport for a serial port, where only RTU is spoken; leave it out"]);
+}
+
+#[test]
+fn unit_0_of_a_serial_line_is_warned_of() {
+    for (unit, warned) in [(0, true), (1, false)] {
+        let warnings = serial("", unit).unwrap().warnings;
+        let told = warnings.iter().any(|warning| warning.message.contains("found unit 0 for serial:/dev/ttyS7"));
+        assert_eq!((warnings.len(), told), (usize::from(warned), warned), "{warnings:?}");
+    }
+    let rtu = load_in(&tempfile::tempdir().unwrap(), "device_defaults: {transport: rtu}\n").unwrap();
+    assert_eq!(rtu.warnings.len(), 2, "{:?}", rtu.warnings);
 }

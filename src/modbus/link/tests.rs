@@ -307,9 +307,8 @@ async fn a_flood_is_closed_before_it_fills_anything() {
 async fn pauses_are_kept_after_connecting_and_between_requests_and_count_for_no_deadline() {
     let pause_after_connect = Duration::from_secs(10);
     let pause_between_requests = Duration::from_secs(4);
-    let settings = Settings { pause_after_connect, pause_between_requests, ..Settings::default() };
     let (link, mut device) = fresh();
-    let mut link = link.paced(&settings);
+    let mut link = link.paced(pause_after_connect, pause_between_requests);
     let begun = Instant::now();
     for (transaction, bytes, asked_at) in [
         (0, reply(0, UNIT, 3, &[9]), pause_after_connect),
