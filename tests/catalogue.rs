@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 
 /// How many faults have a test; raise it with each that gets one.
-const COVERED: usize = 173;
+const COVERED: usize = 179;
 
 /// How many faults of each kind there are: devices, network, server, disk, process, clock, input, security, operator.
 const KINDS: [(&str, usize); 9] =
-    [("D", 35), ("N", 16), ("S", 31), ("K", 25), ("P-", 22), ("C", 14), ("I", 15), ("X", 15), ("O", 12)];
+    [("D", 40), ("N", 16), ("S", 31), ("K", 25), ("P-", 22), ("C", 14), ("I", 15), ("X", 15), ("O", 12)];
 
 /// Fault and what stands beside it, in the order of the page.
 fn rows() -> Vec<(String, String)> {
@@ -35,7 +35,7 @@ fn every_fault_is_on_the_page_once() {
     let listed: Vec<String> = rows().into_iter().map(|(fault, _)| fault).collect();
     let expected: Vec<String> =
         KINDS.iter().flat_map(|(kind, count)| (1..=*count).map(move |number| format!("{kind}{number}"))).collect();
-    assert_eq!(expected.len(), 185);
+    assert_eq!(expected.len(), 190);
     let unknown: BTreeSet<_> = listed.iter().filter(|fault| !expected.contains(fault)).collect();
     assert!(unknown.is_empty(), "no such faults: {unknown:?}");
     for fault in &expected {

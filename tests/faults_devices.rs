@@ -169,6 +169,29 @@ fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
 }
 
 #[test]
+fn a_device_that_needs_pauses_and_its_only_connection_back_gets_them() {
+    let (device, server) = (Device::counting(63), Server::start());
+    let home = Home::new(server.address());
+    let pause = Duration::from_millis(50);
+    home.write_config(&format!(
+        "polling_interval: 500ms\nagent_hostname: agent.example.net\ncache_min_free: 0\ndevice_defaults: \
+         {{pause_after_connect: 20ms, pause_between_requests: 50ms, close_after_poll: true}}\npolling_groups:\n{}{}{}",
+        group(device.target(), 1),
+        group(device.target(), 2),
+        group(device.target(), 3)
+    ));
+    let mut agent = home.run();
+    agent.until("some polls", || device.connections() > 3);
+    let requests = device.requests();
+    for poll in requests.chunk_by(|a, b| a.connection == b.connection).take(3) {
+        assert_eq!(poll.iter().map(|request| request.unit).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(pauses(poll).iter().all(|between| *between >= pause), "{:?}", pauses(poll));
+    }
+    everything_arrives(&mut agent, &[&device], &server);
+    agent.stop();
+}
+
+#[test]
 fn a_cycle_longer_than_its_interval_skips_ticks_and_neither_overlaps_nor_drifts() {
     let (device, server) = (Device::counting(61), Server::start());
     device.set(Mode::Slow(Duration::from_millis(700)));

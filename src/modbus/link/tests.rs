@@ -3,6 +3,7 @@
 
 mod device;
 mod rtu;
+mod tls;
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -145,11 +145,10 @@ impl Tls {
     }
 
     /// A secure connection over `stream`, until `deadline`.
-    pub(super) async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        deadline: Instant,
-    ) -> Result<TlsStream<TcpStream>, Insecure> {
+    pub(super) async fn shake_hands<S>(&self, stream: S, deadline: Instant) -> Result<TlsStream<S>, Insecure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let begun = Instant::now();
         let connector = TlsConnector::from(Arc::clone(&self.credentials.config));
         match timeout_at(deadline, connector.connect(self.name.clone(), stream)).await {
