@@ -225,13 +225,7 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
 
 /// What is read together must fit into one request.
 fn too_long(table: Table, registers: &[Register<'_>], view: &View<'_>) -> Option<Fault> {
-    let of_table = || registers.iter().filter(|register| register.reference.table() == table);
-    let first = of_table().flat_map(|it| [Some(it.reference.address()), it.format.scale_address()]).flatten().min()?;
-    let ends = |it: &Register<'_>| {
-        let scale = it.format.scale_address().map_or(0, |address| u32::from(address) + 1);
-        scale.max(u32::from(it.reference.address()) + u32::from(it.format.width()))
-    };
-    let span = of_table().map(ends).max()?.saturating_sub(u32::from(first));
+    let span = span(table, registers)?;
     let most = RequestLimits::default().of(table);
     (span > most.into()).then(|| {
         view.fault(format!(
@@ -239,6 +233,17 @@ fn too_long(table: Table, registers: &[Register<'_>], view: &View<'_>) -> Option
              request may ask for"
         ))
     })
+}
+
+/// How many places of `table` lie between the first and the last that is read for `registers`.
+pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
+    let of_table = || registers.iter().filter(|register| register.reference.table() == table);
+    let first = of_table().flat_map(|it| [Some(it.reference.address()), it.format.scale_address()]).flatten().min()?;
+    let ends = |it: &Register<'_>| {
+        let scale = it.format.scale_address().map_or(0, |address| u32::from(address) + 1);
+        scale.max(u32::from(it.reference.address()) + u32::from(it.format.width()))
+    };
+    Some(of_table().map(ends).max()?.saturating_sub(u32::from(first)))
 }
 
 fn name(value: &View<'_>) -> String {

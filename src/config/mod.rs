@@ -26,7 +26,7 @@ use crate::logging;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
-use crate::modbus::settings::{Settings, Transport};
+use crate::modbus::settings::Settings;
 use crate::pattoo::identity::DataType;
 use crate::shard::Shard;
 use crate::spool::Limits;
@@ -36,6 +36,7 @@ mod cache;
 pub mod changes;
 pub mod draft;
 mod fault;
+mod fit;
 mod instance;
 mod node;
 mod path;
@@ -340,20 +341,8 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
         }
     }
     let settings = agent.sections.settle(&mut devices, report);
-    report.warnings.extend(agent.groups.iter().filter_map(|group| broadcast(group, &devices)));
+    fit::check(&agent.groups, &devices, report);
     (devices, settings, points)
-}
-
-/// On a serial line unit 0 is for what concerns all devices, so that none of them answers.
-fn broadcast(group: &Group<'_>, devices: &[Device]) -> Option<Fault> {
-    let first = group.registers.first().filter(|_| group.unit == UnitId(0))?;
-    let on_a_line = |device: &&Device| device.settings.transport == Transport::Rtu;
-    let named = |device: &&Device| group.devices.iter().any(|(name, _)| device.names.contains(name));
-    let device = devices.iter().filter(on_a_line).find(named)?;
-    Some(first.view.fault(format!(
-        "found unit 0 for {}, which on a serial line is nobody's and has no answer; give the group the unit of the device",
-        device.name()
-    )))
 }
 
 /// The registers of one table by multiplier and number: of a number that is there twice the smallest

@@ -412,3 +412,41 @@ fn unit_0_of_a_serial_line_is_warned_of() {
     let rtu = load_in(&tempfile::tempdir().unwrap(), "device_defaults: {transport: rtu}\n").unwrap();
     assert_eq!(rtu.warnings.len(), 2, "{:?}", rtu.warnings);
 }
+
+#[test]
+fn what_does_not_fit_into_one_request_to_a_device_is_told() {
+    let cases = [
+        ("max_registers: 2", "input_registers: [{address: 30001, type: float32}]", None),
+        ("max_registers: 1", "coils: [1]", None),
+        (
+            "max_registers: 1",
+            "input_registers: [30001, {address: 30011, type: float32}]",
+            Some("found a value of 2 registers; allowed are 1 in one request to meter"),
+        ),
+        ("max_registers: 10", "together: true, holding_registers: [40001, 40010]", None),
+        (
+            "max_registers: 9",
+            "together: true, holding_registers: [40001, 40010]",
+            Some(
+                "found holding registers that span 10 places and are to be read together; allowed are 9 in one request \
+                 to meter",
+            ),
+        ),
+        (
+            "max_bits: 8",
+            "together: true, coils: [1, 9]",
+            Some("found coils that span 9 places and are to be read together; allowed are 8 in one request to meter"),
+        ),
+    ];
+    for (setting, registers, fault) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = format!(
+            "devices: {{meter: {{{setting}}}}}\npolling_groups: [{{ip_devices: [other, meter], {registers}}}]\n"
+        );
+        fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
+        fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+        let faults = load_for(directory.path(), None).map_or_else(|error| error.faults, |_| Vec::new());
+        let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        assert_eq!(told, fault.into_iter().collect::<Vec<_>>(), "{setting} {registers}");
+    }
+}
