@@ -139,3 +139,16 @@ fn what_the_readme_shows_of_check_is_what_it_prints() {
         home.output(&["check", "--config_dir", root.join("config").to_str().unwrap()]);
     assert_eq!((code, &*stderr, &*stdout), (Some(0), "", shown));
 }
+
+#[test]
+fn what_the_readme_shows_of_settings_is_the_end_of_what_is_printed() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown =
+        readme.split("check --config_dir config --settings\n...\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = root.join("config");
+    let Finished { code, stdout, stderr } =
+        home().output(&["check", "--settings", "--config_dir", config.to_str().unwrap()]);
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    assert!(stdout.ends_with(shown), "{stdout}");
+}
