@@ -73,8 +73,8 @@ type Stated = (&'static str, String);
 pub struct Origins {
     /// In `device_defaults`.
     pub defaults: Vec<Stated>,
-    /// In the section of a device, by its place in [`super::Config::devices`].
-    pub devices: BTreeMap<usize, Vec<Stated>>,
+    /// In the section of a device.
+    pub devices: BTreeMap<Endpoint, Vec<Stated>>,
 }
 
 /// Reads the sections, as far as they are there, for the devices of `groups`. What is wrong is in the report.
@@ -246,7 +246,7 @@ impl Sections<'_> {
     pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Origins {
         let mut origins = Origins { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
         let mut vault = Vault::default();
-        for (place, device) in devices.iter_mut().enumerate() {
+        for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
             let own = sections.next();
             for (other, own) in sections.filter_map(|other| Some((other, own?))) {
@@ -264,7 +264,7 @@ impl Sections<'_> {
             let layer = own.map_or(&self.defaults, |own| &own.layer);
             device.settings = layer.settled(&device.endpoint, &mut vault, report);
             if let Some(own) = own {
-                origins.devices.insert(place, own.layer.stated.clone());
+                origins.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
             }
         }
         origins

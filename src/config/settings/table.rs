@@ -37,13 +37,13 @@ pub fn settings(config: &Config) -> String {
     rows.extend(
         defaults.iter().filter(|(key, _)| key.starts_with("tls.")).map(|(key, value)| row(ALL, key, value, DEFAULTS)),
     );
-    for (place, stated) in devices {
-        let name = config.devices.get(*place).map_or("", |device| device.name());
+    let own = config.devices.iter().filter_map(|device| Some((device.name(), devices.get(&device.endpoint)?)));
+    for (name, stated) in own.clone() {
         rows.extend(stated.iter().map(|(key, value)| row(name, key, value, OWN)));
     }
     let mut text = String::new();
     lay_out(&mut text, &rows);
-    let (all, own) = (count(config.devices.len(), "device"), devices.len());
+    let (all, own) = (count(config.devices.len(), "device"), own.count());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");
     text

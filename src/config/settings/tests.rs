@@ -239,6 +239,20 @@ meter          retries                 0      devices
     assert_eq!(table::settings(&config), expected);
 }
 
+#[test]
+fn each_shard_shows_the_settings_of_its_own_devices() {
+    let config = load("devices: {meter: {retries: 0}, '10.0.0.7:502': {retries: 2}}\n").unwrap();
+    let shards = ["0/4", "1/4", "2/4", "3/4"].map(|shard| config.clone().of_shard(shard.parse().unwrap()));
+    assert_eq!(shards.iter().map(|shard| shard.devices.len()).sum::<usize>(), 2);
+    assert!(shards.iter().all(|shard| shard.devices.len() < 2), "both in one shard prove nothing");
+    for shard in shards {
+        let text = table::settings(&shard);
+        let rows: Vec<_> = text.lines().filter(|line| line.ends_with("  devices")).collect();
+        assert_eq!(rows.len(), shard.devices.len(), "{text}");
+        assert!(rows.iter().zip(&shard.devices).all(|(row, device)| row.starts_with(device.name())), "{text}");
+    }
+}
+
 /// A directory with two authorities, and a certificate and a key that belong together.
 fn with_files() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
