@@ -55,8 +55,8 @@ fn every_sample_in_config_loads_without_a_warning() {
     assert_eq!(names.len(), 2, "{names:?}");
     let loaded = config::load(&samples).unwrap();
     assert_eq!(loaded.warnings, []);
-    assert_eq!(loaded.config.devices.len(), 4);
-    assert_eq!(loaded.config.points.len(), 3 * 4 + 2);
+    assert_eq!(loaded.config.devices.len(), 6);
+    assert_eq!(loaded.config.points.len(), 3 * 8 + 2 + 6 + 13);
 }
 
 #[test]
@@ -66,7 +66,10 @@ fn a_spurious_key_in_every_mapping_of_the_samples_is_refused() {
     let mut tried = 0;
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && line.contains(": ")) {
         let indent = line.len() - line.trim_start_matches([' ', '-']).len();
-        let spurious = format!("{line}\n{}spurious: 1", " ".repeat(indent));
+        let spurious = match line.rsplit_once('}') {
+            Some((inside, rest)) => format!("{inside}, spurious: 1}}{rest}"),
+            None => format!("{line}\n{}spurious: 1", " ".repeat(indent)),
+        };
         let said = faults(text.replacen(line, &spurious, 1)).join("\n");
         assert!(said.contains("spurious: found an unknown key"), "{line}\n{said}");
         tried += 1;
@@ -581,4 +584,18 @@ fn parts_of_one_register_are_charts_of_their_own_and_so_are_a_register_and_its_c
     let registers = "40001, {address: 40001, bit: 0}, {address: 40001, bit: 1}, {address: 40001, bits: 0..1}, \
                      {address: 40001, type: uint8}, {address: 40001, type: uint8, byte: high}, {address: 40001, counter: true}";
     assert_eq!(points("holding_registers", registers, "").len(), 7);
+}
+
+#[test]
+fn the_groups_in_the_readme_are_what_it_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("## What can be read").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    assert_eq!(config.points.len(), 2 * 7 + 5 + 12);
+    let named = ["input_register_30001", "holding_register_40010_bit_3", "coil_00001", "discrete_input_10001"];
+    for key in named {
+        assert!(section.contains(key) && config.points.iter().any(|point| point.key() == key), "{key}");
+    }
 }

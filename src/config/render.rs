@@ -6,7 +6,7 @@ use super::changes::{self, Changes};
 use super::{Config, Device, Point};
 use crate::phrase::{count, seconds};
 
-const HEADS: [&str; 6] = ["device", "unit", "table", "registers", "points", "interval"];
+const HEADS: [&str; 7] = ["device", "unit", "table", "numbers", "type", "points", "interval"];
 
 /// The directories, the server and every run of registers.
 #[must_use]
@@ -59,37 +59,43 @@ pub fn changes(changes: &Changes<'_>) -> String {
     text
 }
 
-/// One row for each run of adjacent numbers that are read alike.
-fn rows(points: &[Point]) -> Vec<[String; 6]> {
-    let mut sorted: Vec<&Point> = points.iter().collect();
-    sorted.sort_by_key(|point| (point.device, &point.target, point.unit, point.reference));
-    let same_run = |a: &&Point, b: &&Point| {
-        (&a.target, a.unit, a.reference.table(), a.interval) == (&b.target, b.unit, b.reference.table(), b.interval)
-            && a.reference.number() + 1 == b.reference.number()
+/// One row for each run of adjacent values that are read alike.
+fn rows(points: &[Point]) -> Vec<[String; 7]> {
+    let kind =
+        |point: &Point| if point.reference.table().is_bits() { "bit".to_owned() } else { point.format.to_string() };
+    let mut sorted: Vec<(&Point, String)> = points.iter().map(|point| (point, kind(point))).collect();
+    sorted.sort_by(|(a, of_a), (b, of_b)| {
+        let key = |point: &Point| (point.device, point.unit, point.reference.table());
+        (key(a), &a.target).cmp(&(key(b), &b.target)).then(a.reference.cmp(&b.reference)).then(of_a.cmp(of_b))
+    });
+    let same_run = |(a, of_a): &(&Point, String), (b, of_b): &(&Point, String)| {
+        (&a.target, a.unit, a.interval, of_a) == (&b.target, b.unit, b.interval, of_b)
+            && a.reference.after(a.format.width().into()) == Some(b.reference)
     };
     sorted
         .chunk_by(same_run)
         .filter_map(|run| {
-            let (first, last) = (run.first()?, run.last()?);
-            let numbers = match run.len() {
-                1 => first.reference.number().to_string(),
-                _ => format!("{}-{}", first.reference.number(), last.reference.number()),
+            let ((first, kind), (last, _)) = (run.first()?, run.last()?);
+            let end = last.reference.number() + u32::from(last.format.width()) - 1;
+            let numbers = match first.reference.number() {
+                number if number == end => number.to_string(),
+                number => format!("{number}-{end}"),
             };
             let table = first.reference.table().to_string();
-            let interval = seconds(first.interval).to_string();
-            Some([first.target.clone(), first.unit.to_string(), table, numbers, run.len().to_string(), interval])
+            let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
+            Some([first.target.clone(), unit, table, numbers, kind.clone(), run.len().to_string(), interval])
         })
         .collect()
 }
 
-fn table(text: &mut String, rows: &[[String; 6]]) {
+fn table(text: &mut String, rows: &[[String; 7]]) {
     let mut widths = HEADS.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut line = |cells: [&str; 6]| {
+    let mut line = |cells: [&str; 7]| {
         let mut row = String::new();
         for (width, cell) in widths.iter().zip(cells) {
             let _ = write!(row, "{cell:<width$}  ");

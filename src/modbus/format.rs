@@ -49,6 +49,16 @@ impl Format {
     }
 }
 
+impl fmt::Display for Format {
+    /// The type, as people call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(_) => f.write_str("uint16"),
+            Self::Typed(typed) => typed.kind.fmt(f),
+        }
+    }
+}
+
 /// What a number as read is multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scale {
@@ -173,6 +183,28 @@ impl Kind {
             Self::Uint64 => Some(u64::MAX),
             Self::Int64 => Some(1 << 63),
             Self::Uint8(_) | Self::Int8(_) | Self::Bcd(_) | Self::Float16 | Self::Float32 | Self::Float64 => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let half = |byte: &Byte| if *byte == Byte::High { " high" } else { " low" };
+        match self {
+            Self::Uint8(byte) => write!(f, "uint8{}", half(byte)),
+            Self::Int8(byte) => write!(f, "int8{}", half(byte)),
+            Self::Uint16 => f.write_str("uint16"),
+            Self::Int16 => f.write_str("int16"),
+            Self::Uint32 => f.write_str("uint32"),
+            Self::Int32 => f.write_str("int32"),
+            Self::Uint64 => f.write_str("uint64"),
+            Self::Int64 => f.write_str("int64"),
+            Self::Float16 => f.write_str("float16"),
+            Self::Float32 => f.write_str("float32"),
+            Self::Float64 => f.write_str("float64"),
+            Self::Bcd(registers) => write!(f, "bcd{}", 16 * registers),
+            Self::Bits { first, last } if first == last => write!(f, "bit {first}"),
+            Self::Bits { first, last } => write!(f, "bits {first}..{last}"),
         }
     }
 }
