@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use rustix::process::{Signal, kill_process};
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
 use support::gateway::{Authority, Gateway, Issued, Line, SerialLine};
@@ -193,6 +194,23 @@ fn a_device_that_is_not_the_one_it_must_be_is_told_why_and_never_asked_anything(
     assert_eq!([&device, &plain].map(Device::request_count), [0, 0], "nobody is asked who is not believed");
     agent.stop();
     assert!(server.database().rows().is_empty());
+}
+
+#[test]
+fn an_authority_that_is_added_to_the_file_is_believed_after_a_reload() {
+    let [old, new] = ["old", "new"].map(Authority::new);
+    let (device, server) = (Device::counting(7), Server::start());
+    let gateway = Gateway::tls(device.address(), &new.issue("plc.example"), None);
+    let home = Home::new(server.address());
+    write_credentials(&home, &old, &old.issue("agent.example"));
+    write(&home, TLS, &[&gateway.target()]);
+    let mut agent = home.run();
+    agent.until("it to be told", || agent_said(&home, "the device's certificate is signed by nobody in tls.ca"));
+    fs::write(home.config_dir().join("ca.pem"), old.certificate() + &new.certificate()).unwrap();
+    kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
+    agent.until("the device to be replaced", || agent_said(&home, "1 device replaced"));
+    everything_arrives(&mut agent, &gateway.target(), &device, &server);
+    agent.stop();
 }
 
 /// Something else than a device: it answers whatever comes with this, and closes.
