@@ -1,6 +1,6 @@
 //! The device side: what can be read from a Modbus device, in which requests, and what its words mean.
 //!
-//! [`register`] and [`format`] are the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
+//! [`register`] and [`mod@format`] are the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
 //! one request in flight, [`session`] is one device across connections, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
 //! from "the link broke".
 //!
