@@ -1,6 +1,7 @@
 //! The command line as types. No I/O.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::shard::Shard;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -98,6 +99,12 @@ pub enum Command {
     Run,
     /// Validate the configuration without a network and print what will be polled
     Check(Check),
+    /// Print every request of a poll, and whether there is time for all of them; without a network
+    Plan(Plan),
+    /// Poll once and print every value, or why there is none; posts nothing
+    Once(Once),
+    /// Look at a device that is not configured yet; reads only
+    Probe(Probe),
     /// Ask for the configuration and write it
     Configure(Configure),
     /// Install the systemd service; neither enables nor starts it
@@ -115,6 +122,84 @@ pub struct Check {
     /// Print instead every setting of the devices, its value and where it comes from
     #[arg(long, conflicts_with = "against")]
     pub settings: bool,
+}
+
+/// How to plan.
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
+    /// How long a device takes for a request [default: 50ms]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "measure")]
+    pub response: Option<Duration>,
+    /// Poll each device to know how long it takes; one that allows a single connection keeps a running agent waiting
+    #[arg(long)]
+    pub measure: bool,
+    /// For people or for programs
+    #[arg(id = "plan_format", long = "format", value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// What to poll once.
+#[derive(Debug, Clone, Args)]
+#[allow(clippy::doc_markdown, reason = "the texts are for people who use a terminal")]
+#[command(after_help = "Runs beside the agent. A device that allows a single connection makes one of the two wait.")]
+pub struct Once {
+    /// Only this device, as it is spelled in ip_devices; may be given several times
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// Only this polling group; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+    /// How to print it
+    #[arg(id = "once_format", long = "format", value_enum, default_value_t = SheetFormat::Table)]
+    pub format: SheetFormat,
+    /// Exit with 3 if any point has no value
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SheetFormat {
+    /// In columns.
+    Table,
+    /// As a JSON array.
+    Json,
+    /// With commas.
+    Csv,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Args)]
+#[allow(clippy::doc_markdown, reason = "the texts are for people who use a terminal")]
+#[allow(clippy::struct_excessive_bools, reason = "searches, of which clap allows one at a time")]
+pub struct Probe {
+    /// Name, address, host:port or serial port, as in ip_devices
+    #[arg(value_name = "HOST[:PORT]")]
+    pub target: String,
+    /// The first register (30001, 400001, ...) or coil; for --units the one to ask for
+    #[arg(value_name = "ADDRESS", required_unless_present_any = ["units", "scan", "sunspec"])]
+    pub address: Option<i64>,
+    /// How many
+    #[arg(value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub count: u16,
+    /// The unit to ask
+    #[arg(long, default_value_t = 1)]
+    pub unit: u8,
+    /// RTU over TCP instead of Modbus TCP
+    #[arg(long)]
+    pub rtu: bool,
+    /// How long to wait for a connection, and for each reply
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Find out which units answer
+    #[arg(long, conflicts_with_all = ["scan", "sunspec"])]
+    pub units: bool,
+    /// Find out which registers of the unit can be read
+    #[arg(long, conflicts_with_all = ["sunspec", "address"])]
+    pub scan: bool,
+    /// List the SunSpec models of the unit, and write polling groups for them
+    #[arg(long, conflicts_with = "address")]
+    pub sunspec: bool,
 }
 
 /// How to configure.

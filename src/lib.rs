@@ -10,6 +10,7 @@
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
+//! | [`commissioning`] | what an engineer asks before the daemon runs: plan, once, probe |
 //! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
 //! | [`daemon`] | the life of the process: run, check, signals, lock |
 //!
@@ -31,10 +32,12 @@ pub mod batch;
 pub mod books;
 pub mod cli;
 pub mod clock;
+pub mod commissioning;
 pub mod config;
 pub mod daemon;
 pub mod failpoint;
 pub mod health;
+pub mod layout;
 pub mod logging;
 pub mod modbus;
 pub mod pattoo;

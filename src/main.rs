@@ -2,7 +2,8 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use pattoo_agent_modbustcpd::cli::{Cli, Command, Control};
+use pattoo_agent_modbustcpd::cli::{Cli, Command, Control, Format, Probe, SheetFormat};
+use pattoo_agent_modbustcpd::commissioning::{once, plan, probe};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
 use pattoo_agent_modbustcpd::setup::{configure, install};
@@ -23,6 +24,29 @@ fn main() {
             None => daemon::check::check(instance),
             Some(running) => daemon::check::compare(running, instance),
         },
+        (Some(Command::Plan(how)), _) => {
+            let json = how.format == Format::Json;
+            plan::plan(instance, plan::Wish { response: how.response, measure: how.measure, json })
+        }
+        (Some(Command::Once(how)), _) => {
+            let form = match how.format {
+                SheetFormat::Table => once::Form::Table,
+                SheetFormat::Json => once::Form::Json,
+                SheetFormat::Csv => once::Form::Csv,
+            };
+            once::once(instance, &once::Wish { devices: how.device, groups: how.group, strict: how.strict, form })
+        }
+        (Some(Command::Probe(how)), _) => {
+            let number = how.address.unwrap_or(40_001);
+            let search = match () {
+                () if how.units => probe::Search::Units { number },
+                () if how.scan => probe::Search::Scan,
+                () if how.sunspec => probe::Search::SunSpec,
+                () => probe::Search::Range { number, count: how.count },
+            };
+            let Probe { target, unit, rtu, timeout, .. } = how;
+            probe::probe(&probe::Wish { target, unit, rtu, timeout, search })
+        }
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),

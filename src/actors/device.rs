@@ -16,6 +16,7 @@ use crate::books::Reason;
 use crate::clock;
 use crate::failpoint;
 use crate::health::Change;
+use crate::modbus::decode::NotAValue;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::session::{EndpointDial, Event, Lesson, Outcome, Session, Subject};
@@ -201,13 +202,9 @@ impl DeviceActor {
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
-        for (reason, omitted) in [
-            (Reason::NotSendable, outcome.not_sendable),
-            (Reason::Unavailable, outcome.unavailable),
-            (Reason::OutsideLimits, outcome.outside_limits),
-        ] {
-            self.shared.books.accept(omitted);
-            self.shared.books.lose(reason, omitted);
+        self.shared.books.accept(outcome.omitted.len());
+        for (_, why) in &outcome.omitted {
+            self.shared.books.lose(reason(why), 1);
         }
         for event in outcome.events {
             tell(&self.assignment.settings.name, event);
@@ -342,6 +339,17 @@ fn tell_lesson(device: &str, lesson: Lesson) {
                 "{device}: unit {unit} refuses a request for {fails} {table} and takes one for {works}; from now on it is asked for \
                  as many at once as it takes"
             );
+        }
+    }
+}
+
+/// Under which reason a value that is none is counted.
+fn reason(why: &NotAValue) -> Reason {
+    match why {
+        NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => Reason::NotSendable,
+        NotAValue::Outside(_) => Reason::OutsideLimits,
+        NotAValue::Unavailable(_) | NotAValue::NotANumber(_) | NotAValue::NotDecimal(_) | NotAValue::Unscaled => {
+            Reason::Unavailable
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A shard has the devices that are its own, and directories of its own for what one process alone may hold: the
 //! queue on disk, lock, pid file and socket. Agent id, host name and log are those of all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::{AGENT_FILE, Config, ConfigError, Fault, Loaded, Point};
@@ -51,28 +51,34 @@ impl Config {
     /// This configuration as far as it concerns `shard`.
     #[must_use]
     pub fn of_shard(self, shard: Shard) -> Self {
-        let mut places = HashMap::new();
-        let mut devices = Vec::new();
-        for (place, device) in self.devices.into_iter().enumerate() {
-            if shard.owns(&device.endpoint.to_string()) {
-                places.insert(place, devices.len());
-                devices.push(device);
-            }
-        }
-        let point = |point: Point| Some(Point { device: *places.get(&point.device)?, ..point });
+        let own_device: Vec<bool> =
+            self.devices.iter().map(|device| shard.owns(&device.endpoint.to_string())).collect();
+        let config = self.with_points(|point| own_device.get(point.device) == Some(&true));
         // A status page of its own, too: on one machine only one can have the port.
-        let status_listen = self.status_listen.map(|mut address| {
+        let status_listen = config.status_listen.map(|mut address| {
             address.set_port(address.port().saturating_add(shard.index()));
             address
         });
         Self {
             shard,
-            cache_directory: own(&self.cache_directory, shard),
-            system_daemon_directory: own(&self.system_daemon_directory, shard),
+            cache_directory: own(&config.cache_directory, shard),
+            system_daemon_directory: own(&config.system_daemon_directory, shard),
             status_listen,
-            points: self.points.into_iter().filter_map(point).collect(),
-            devices,
-            ..self
+            ..config
         }
+    }
+
+    /// This configuration with the points to `keep` alone, and the devices that have any.
+    #[must_use]
+    pub fn with_points(self, keep: impl Fn(&Point) -> bool) -> Self {
+        let mut points: Vec<Point> = self.points.into_iter().filter(|point| keep(point)).collect();
+        let kept: BTreeSet<usize> = points.iter().map(|point| point.device).collect();
+        let places: HashMap<usize, usize> = kept.iter().copied().zip(0..).collect();
+        for point in &mut points {
+            point.device = places.get(&point.device).copied().unwrap_or_default();
+        }
+        let devices =
+            (0..).zip(self.devices).filter(|(place, _)| kept.contains(place)).map(|(_, device)| device).collect();
+        Self { devices, points, ..self }
     }
 }

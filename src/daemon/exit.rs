@@ -9,7 +9,9 @@ pub enum Exit {
     Done,
     /// Something is broken.
     Failure,
-    /// No agent runs (`--status`).
+    /// The command line.
+    Usage,
+    /// No agent runs (`--status`), or a point has no value (`once --strict`).
     NotRunning,
     /// Another agent holds the directories.
     Held,
@@ -26,6 +28,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failure => 1,
+            Self::Usage => 2,
             Self::NotRunning => 3,
             Self::Held => 75,
             Self::Permissions => 77,

@@ -96,12 +96,10 @@ pub struct Event {
 pub struct Outcome {
     /// Every value that was read.
     pub readings: Vec<Reading>,
-    /// Values that were read but cannot be sent.
-    pub not_sendable: usize,
-    /// Points that the device has no value for.
-    pub unavailable: usize,
-    /// Values that were read but are outside the configured limits.
-    pub outside_limits: usize,
+    /// Points that were read and have no value, and why.
+    pub omitted: Vec<(PointId, NotAValue)>,
+    /// The entries that were read, for a session that keeps them.
+    pub words: Vec<(Spot, Vec<u16>)>,
     /// What is worth a line in the log.
     pub events: Vec<Event>,
     /// The [`kind`](ReadError::kind) of each request or connection that failed.
@@ -138,11 +136,7 @@ impl Outcome {
     fn take(&mut self, point: PointId, at: Timestamp, value: Result<Value, NotAValue>) {
         match value {
             Ok(value) => self.readings.push(Reading { point, at, value }),
-            Err(NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. }) => self.not_sendable += 1,
-            Err(NotAValue::Outside(_)) => self.outside_limits += 1,
-            Err(
-                NotAValue::Unavailable(_) | NotAValue::NotANumber(_) | NotAValue::NotDecimal(_) | NotAValue::Unscaled,
-            ) => self.unavailable += 1,
+            Err(why) => self.omitted.push((point, why)),
         }
     }
 }
@@ -193,6 +187,7 @@ pub struct Session<D> {
     dial: D,
     /// How often a busy device is asked again in the same poll.
     retries: u16,
+    keeps_words: bool,
     link: Option<Link>,
     connection: Gate,
     units: BTreeMap<UnitId, Gate>,
@@ -286,6 +281,7 @@ impl<D: Dial> Session<D> {
         Self {
             dial,
             retries: Settings::default().retries,
+            keeps_words: false,
             link: None,
             connection: Gate::default(),
             units: BTreeMap::new(),
@@ -308,6 +304,12 @@ impl<D: Dial> Session<D> {
         Self { retries, ..self }
     }
 
+    /// One that hands over the entries as they were read, too.
+    #[must_use]
+    pub fn keeping_words(self) -> Self {
+        Self { keeps_words: true, ..self }
+    }
+
     /// Gives up the connection until the next poll.
     pub fn hang_up(&mut self) {
         self.link = None;
@@ -323,6 +325,18 @@ impl<D: Dial> Session<D> {
     #[must_use]
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// Why the value at `spot`, which is refused, is refused.
+    #[must_use]
+    pub fn refused_because(&self, spot: Spot) -> String {
+        let with = self.refused_with.get(&(spot.unit, spot.table));
+        with.cloned().unwrap_or_else(|| "refused in an earlier run of the agent".to_owned())
+    }
+
+    /// Whatever was refused may be asked for again.
+    pub fn forget_refusals(&mut self) {
+        self.refusals = Refusals::default();
     }
 
     /// What the device is known to refuse, by unit and table, for people.
@@ -458,6 +472,10 @@ impl<D: Dial> Session<D> {
                     poll.answering.push(unit);
                 }
                 self.reached(unit, outcome);
+                if self.keeps_words {
+                    let spot = Spot { unit, table: block.table, address: block.address, width: block.quantity };
+                    outcome.words.push((spot, words.clone()));
+                }
                 poll.gathering.take(block, &words, (poll.stamp)(), |point, at, value| outcome.take(point, at, value));
                 Asked::Read
             }

@@ -4,6 +4,7 @@
 //! ever added.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -299,10 +300,16 @@ fn device(name: String, state: DeviceState) -> Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Timestamp);
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = UNIX_EPOCH.checked_add(Duration::from_millis(self.0.as_millis())).unwrap_or(UNIX_EPOCH);
+        humantime::format_rfc3339_millis(time).fmt(f)
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = UNIX_EPOCH.checked_add(Duration::from_millis(self.0.as_millis())).unwrap_or(UNIX_EPOCH);
-        serializer.collect_str(&humantime::format_rfc3339_millis(time))
+        serializer.collect_str(self)
     }
 }
 

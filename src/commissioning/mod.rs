@@ -1,0 +1,22 @@
+//! What an engineer asks before the daemon runs, and beside it: `plan`, `once`, `probe`.
+//!
+//! [`plan`] says what will be asked of each device and whether there is time for it, [`once`] asks it once and shows
+//! every value or why there is none, [`probe`] looks at a device that is not configured yet. Nothing here writes a
+//! file, posts anything, or takes the agent's lock: it may be used beside a running agent, by which devices that
+//! allow one connection only will make one of the two wait.
+
+pub mod once;
+pub mod plan;
+pub mod probe;
+pub mod sunspec;
+
+use std::io::{self, Write as _};
+
+/// A reader that has gone away has read enough.
+fn say(text: &str) {
+    io::stdout().write_all(text.as_bytes()).ok();
+}
+
+fn complain(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
+}

@@ -1,0 +1,247 @@
+//! SunSpec: the chain of models in a device, and the group that reads those that we know. Pure data and arithmetic.
+//!
+//! Source: SunSpec Device Information Model Specification (the marker, the chain, types and unimplemented values), and
+//! the published models 1, 101–103, 111–113, 160, 201–204. Offsets count from the register with the model's number.
+
+use std::fmt::Write as _;
+
+use crate::modbus::register::Table;
+
+/// Where the chain may begin, as addresses.
+pub const BASES: [u16; 3] = [40_000, 50_000, 0];
+
+/// What stands there: `SunS`.
+pub const MARKER: [u16; 2] = [0x5375, 0x6E53];
+
+/// The number that ends the chain.
+pub const END: u16 = 0xFFFF;
+
+/// One model of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
+    /// Its number.
+    pub id: u16,
+    /// The address of the register that holds the number.
+    pub address: u16,
+    /// Registers behind number and length.
+    pub length: u16,
+}
+
+impl Model {
+    /// The address of the model behind it; `None` at the end of the table.
+    #[must_use]
+    pub fn next(self) -> Option<u16> {
+        self.address.checked_add(2)?.checked_add(self.length)
+    }
+
+    /// What it is about, as far as we know it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.id {
+            1 => "common",
+            101 => "inverter, single phase",
+            102 => "inverter, split phase",
+            103 => "inverter, three phase",
+            111 => "inverter, single phase, floats",
+            112 => "inverter, split phase, floats",
+            113 => "inverter, three phase, floats",
+            160 => "multiple MPPT",
+            201 => "meter, single phase",
+            202 => "meter, split phase",
+            203 => "meter, three phase, wye",
+            204 => "meter, three phase, delta",
+            _ => "",
+        }
+    }
+
+    fn points(self) -> Vec<Point> {
+        let offset = |run: &Run| run.points();
+        match self.id {
+            101..=103 => INVERTER.iter().flat_map(offset).collect(),
+            111..=113 => FLOATS.iter().flat_map(offset).collect(),
+            201..=204 => METER.iter().flat_map(offset).collect(),
+            160 => {
+                let modules = self.length.saturating_sub(8) / MODULE_LENGTH;
+                (0..modules)
+                    .flat_map(|module| {
+                        MODULE.iter().flat_map(move |run| {
+                            let start = 10 + module * MODULE_LENGTH;
+                            run.points().into_iter().map(move |point| Point { offset: point.offset + start, ..point })
+                        })
+                    })
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Values of one type, one behind the other, with one power of ten.
+struct Run {
+    names: &'static [&'static str],
+    offset: u16,
+    kind: &'static str,
+    width: u16,
+    scale: Option<u16>,
+    counter: bool,
+}
+
+/// One value.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    name: &'static str,
+    offset: u16,
+    kind: &'static str,
+    width: u16,
+    scale: Option<u16>,
+    counter: bool,
+}
+
+impl Run {
+    fn points(&self) -> Vec<Point> {
+        let Self { names, offset, kind, width, scale, counter } = *self;
+        (0..)
+            .zip(names)
+            .map(|(n, &name)| Point { name, offset: offset + n * width, kind, width, scale, counter })
+            .collect()
+    }
+}
+
+const fn run(names: &'static [&'static str], offset: u16, kind: &'static str, scale: Option<u16>) -> Run {
+    Run { names, offset, kind, width: 1, scale, counter: false }
+}
+
+const fn counter(names: &'static [&'static str], offset: u16, scale: Option<u16>) -> Run {
+    Run { names, offset, kind: "uint32", width: 2, scale, counter: true }
+}
+
+const fn floats(names: &'static [&'static str], offset: u16) -> Run {
+    Run { names, offset, kind: "float32", width: 2, scale: None, counter: false }
+}
+
+const INVERTER: &[Run] = &[
+    run(&["A", "AphA", "AphB", "AphC"], 2, "uint16", Some(6)),
+    run(&["PPVphAB", "PPVphBC", "PPVphCA", "PhVphA", "PhVphB", "PhVphC"], 7, "uint16", Some(13)),
+    run(&["W"], 14, "int16", Some(15)),
+    run(&["Hz"], 16, "uint16", Some(17)),
+    run(&["VA"], 18, "int16", Some(19)),
+    run(&["VAr"], 20, "int16", Some(21)),
+    run(&["PF"], 22, "int16", Some(23)),
+    counter(&["WH"], 24, Some(26)),
+    run(&["DCA"], 27, "uint16", Some(28)),
+    run(&["DCV"], 29, "uint16", Some(30)),
+    run(&["DCW"], 31, "int16", Some(32)),
+    run(&["TmpCab", "TmpSnk", "TmpTrns", "TmpOt"], 33, "int16", Some(37)),
+    run(&["St", "StVnd"], 38, "uint16", None),
+];
+
+const FLOATS: &[Run] = &[
+    floats(&["A", "AphA", "AphB", "AphC", "PPVphAB", "PPVphBC", "PPVphCA", "PhVphA", "PhVphB", "PhVphC"], 2),
+    floats(&["W", "Hz", "VA", "VAr", "PF", "WH", "DCA", "DCV", "DCW", "TmpCab", "TmpSnk", "TmpTrns", "TmpOt"], 22),
+    run(&["St", "StVnd"], 48, "uint16", None),
+];
+
+const METER: &[Run] = &[
+    run(&["A", "AphA", "AphB", "AphC"], 2, "int16", Some(6)),
+    run(&["PhV", "PhVphA", "PhVphB", "PhVphC", "PPV", "PhVphAB", "PhVphBC", "PhVphCA"], 7, "int16", Some(15)),
+    run(&["Hz"], 16, "int16", Some(17)),
+    run(&["W", "WphA", "WphB", "WphC"], 18, "int16", Some(22)),
+    run(&["VA", "VAphA", "VAphB", "VAphC"], 23, "int16", Some(27)),
+    run(&["VAR", "VARphA", "VARphB", "VARphC"], 28, "int16", Some(32)),
+    run(&["PF", "PFphA", "PFphB", "PFphC"], 33, "int16", Some(37)),
+    counter(
+        &[
+            "TotWhExp",
+            "TotWhExpPhA",
+            "TotWhExpPhB",
+            "TotWhExpPhC",
+            "TotWhImp",
+            "TotWhImpPhA",
+            "TotWhImpPhB",
+            "TotWhImpPhC",
+        ],
+        38,
+        Some(54),
+    ),
+];
+
+/// Registers of one module of model 160.
+const MODULE_LENGTH: u16 = 20;
+
+/// Offsets from the module, but for the powers of ten, which all modules share.
+const MODULE: &[Run] = &[
+    run(&["DCA"], 9, "uint16", Some(2)),
+    run(&["DCV"], 10, "uint16", Some(3)),
+    run(&["DCW"], 11, "uint16", Some(4)),
+    counter(&["DCWH"], 12, Some(5)),
+    run(&["Tmp"], 16, "int16", None),
+    run(&["DCSt"], 17, "uint16", None),
+];
+
+/// The polling groups that read `models` of the device configured as `target`.
+#[must_use]
+pub fn groups(models: &[Model], target: &str, unit: u8) -> String {
+    let mut text = String::new();
+    for model in models.iter().filter(|model| !model.points().is_empty()) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "  - group_name: SunSpec {} ({})\n    ip_devices: [\"{target}\"]\n    unit: {unit}\n    unavailable: sunspec\n    \
+             holding_registers:",
+            model.id,
+            model.name()
+        );
+        // The model's own length, and the end of the table.
+        let known = model.points().into_iter().filter(|point| point.offset + point.width <= model.length + 2);
+        for point in known {
+            let Some(address) = model.address.checked_add(point.offset) else { continue };
+            let number = |address| Table::HoldingRegisters.number_of(address);
+            let scale = point.scale.and_then(|offset| model.address.checked_add(offset));
+            let scale = scale.map_or_else(String::new, |address| format!(", scale_register: {}", number(address)));
+            let counter = if point.counter { ", counter: true" } else { "" };
+            let line = format!("      - {{address: {}, type: {}{scale}{counter}}}", number(address), point.kind);
+            let _ = writeln!(text, "{line:<75} # {}", point.name);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn model(id: u16, length: u16) -> Model {
+        Model { id, address: 40_069, length }
+    }
+
+    #[test]
+    fn no_value_of_a_model_shares_a_register_with_another_or_with_a_power_of_ten() {
+        for (id, length) in [(101, 50), (103, 50), (113, 60), (160, 8 + 3 * 20), (203, 105)] {
+            let points = model(id, length).points();
+            let mut taken = BTreeSet::new();
+            for point in &points {
+                assert!(point.offset + point.width <= length + 2, "{id}: {} is behind the end", point.name);
+                for register in point.offset..point.offset + point.width {
+                    assert!(taken.insert(register), "{id}: {} at {register}", point.name);
+                }
+            }
+            assert!(points.iter().filter_map(|point| point.scale).all(|scale| !taken.contains(&scale)), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_written_in_the_syntax_of_the_configuration() {
+        let text = groups(&[model(1, 66), model(103, 50)], "inverter:502", 126);
+        assert!(
+            text.starts_with(
+                "  - group_name: SunSpec 103 (inverter, three phase)\n    ip_devices: [\"inverter:502\"]\n"
+            )
+        );
+        let power = "      - {address: 440084, type: int16, scale_register: 440085}";
+        assert!(text.lines().any(|line| line.starts_with(power) && line.ends_with("# W")), "{text}");
+        assert_eq!(model(103, 50).next(), Some(40_121));
+        assert_eq!(Model { id: 1, address: 65_000, length: 600 }.next(), None);
+    }
+}
