@@ -144,8 +144,8 @@ fn the_device_writes_down_what_an_agent_must_never_do() {
     let mut answer = [0; 9];
     for (pdu, exception, violation) in [
         ([6, 0, 0, 0, 1], 1, "function code 6"),
-        ([4, 0, 0, 0, 126], 3, "126 registers in one request"),
-        ([3, 0, 0, 0, 0], 3, "0 registers in one request"),
+        ([4, 0, 0, 0, 126], 3, "126 entries in one request"),
+        ([3, 0, 0, 0, 0], 3, "0 entries in one request"),
     ] {
         stream.write_all(&[&[0, 1, 0, 0, 0, 6, 7], &pdu[..]].concat()).unwrap();
         stream.read_exact(&mut answer).unwrap();

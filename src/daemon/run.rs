@@ -243,6 +243,9 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
 
 /// Who we are to the server: the id and the host name first used.
 fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
+    // Shards that start at once remember one name.
+    let path = hostname::path(&config.daemon_directory);
+    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory));
     let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
         .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if let Some(warning) = hostname.warning {
