@@ -122,6 +122,9 @@ pub struct Check {
     /// Print instead every setting of the devices, its value and where it comes from
     #[arg(long, conflicts_with = "against")]
     pub settings: bool,
+    /// Exit with 78 if there is any warning
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// How to plan.

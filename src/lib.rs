@@ -10,9 +10,9 @@
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
-//! | [`commissioning`] | what an engineer asks before the daemon runs: plan, once, probe |
+//! | [`commissioning`] | what an engineer asks before the daemon runs: check, plan, once, probe |
 //! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
-//! | [`daemon`] | the life of the process: run, check, signals, lock |
+//! | [`daemon`] | the life of the process: run, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
 //! [`backoff`], [`batch`], [`shard`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use pattoo_agent_modbustcpd::cli::{Cli, Command, Control, Format, Probe, SheetFormat};
-use pattoo_agent_modbustcpd::commissioning::{once, plan, probe};
+use pattoo_agent_modbustcpd::commissioning::{check, once, plan, probe};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
 use pattoo_agent_modbustcpd::setup::{configure, install};
@@ -20,9 +20,9 @@ fn main() {
         }
         (Some(Command::Run), _) => daemon::run::run(instance),
         (Some(Command::Check(how)), _) => match how.against {
-            None if how.settings => daemon::check::settings(instance),
-            None => daemon::check::check(instance),
-            Some(running) => daemon::check::compare(running, instance),
+            None if how.settings => check::settings(instance),
+            None => check::check(instance, how.strict),
+            Some(running) => check::compare(running, instance),
         },
         (Some(Command::Plan(how)), _) => {
             let json = how.format == Format::Json;

@@ -21,10 +21,16 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// `duration` in words, to the second above ten of them and to the tenth of a second below.
+/// `duration` in words, to the second above ten of them, to the tenth of a second below, and still
+/// more exactly below a second.
 #[must_use]
 pub fn seconds(duration: Duration) -> impl fmt::Display {
-    let step = if duration < Duration::from_secs(10) { 100 } else { 1_000 };
+    let step = match duration.as_millis() {
+        ..100 => 1,
+        100..1_000 => 10,
+        1_000..10_000 => 100,
+        _ => 1_000,
+    };
     humantime::format_duration(Duration::from_millis(millis(duration) / step * step))
 }
 
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn durations_are_told_as_exactly_as_one_wants_to_know_them() {
-        let cases = [(1_234, "1s 200ms"), (59_999, "59s"), (90_061_001, "1day 1h 1m 1s"), (3, "0s")];
+        let cases = [(1_234, "1s 200ms"), (59_999, "59s"), (90_061_001, "1day 1h 1m 1s"), (157, "150ms"), (3, "3ms"), (0, "0s")];
         for (ms, said) in cases {
             assert_eq!(seconds(Duration::from_millis(ms)).to_string(), said);
         }

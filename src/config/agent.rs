@@ -82,7 +82,7 @@ pub struct Agent<'a> {
 #[derive(Debug)]
 pub struct Group<'a> {
     pub name: String,
-    pub devices: Vec<(String, Address)>,
+    pub devices: Vec<(String, Address, View<'a>)>,
     pub unit: UnitId,
     pub polling_interval: Option<Duration>,
     /// Whether what it reads of a table is read by one request or not at all.
@@ -253,7 +253,7 @@ fn name(value: &View<'_>) -> String {
     }
 }
 
-fn devices(value: &View<'_>, devices: &mut Vec<(String, Address)>, report: &mut Report) {
+fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>, report: &mut Report) {
     let items = match (value.items(), &*value.node) {
         (Some(items), _) => items,
         (None, Node::Text(_)) => {
@@ -279,7 +279,7 @@ fn devices(value: &View<'_>, devices: &mut Vec<(String, Address)>, report: &mut 
         };
         let text = text.trim().to_owned();
         match text.parse() {
-            Ok(address) => devices.push((text, address)),
+            Ok(address) => devices.push((text, address, item)),
             Err(error) => {
                 let found = item.node.shown();
                 report.faults.push(item.fault(format!(

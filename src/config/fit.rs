@@ -17,7 +17,7 @@ pub fn check(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
         devices.iter().flat_map(|device| device.names.iter().map(move |name| (name.as_str(), device))).collect();
     for group in groups {
         let of_group: Vec<&Device> =
-            group.devices.iter().filter_map(|(name, _)| by_name.get(name.as_str()).copied()).collect();
+            group.devices.iter().filter_map(|(name, ..)| by_name.get(name.as_str()).copied()).collect();
         broadcast(group, &of_group, report);
         for table in Table::ALL {
             too_long(table, group, &of_group, report);

@@ -34,6 +34,7 @@ use crate::spool::Limits;
 mod agent;
 mod cache;
 pub mod changes;
+mod doubts;
 pub mod draft;
 mod fault;
 mod fit;
@@ -297,13 +298,14 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
     let mut known: HashMap<Identity, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
+    let mut registers_of_points = Vec::new();
     for (number, group) in (0..).zip(&agent.groups) {
         if group.registers.is_empty() {
             continue;
         }
         for table in Table::ALL {
             let registers = in_order(group, table);
-            for (target, address) in &group.devices {
+            for (target, address, _) in &group.devices {
                 let endpoint = agent.sections.endpoint(target, address);
                 let device = *places.entry(endpoint.clone()).or_insert_with(|| {
                     devices.push(Device {
@@ -325,6 +327,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
                         continue;
                     }
                     known.insert(identity, Seen { group: &group.name, register });
+                    registers_of_points.push(*register);
                     points.push(Point {
                         device,
                         target: target.clone(),
@@ -342,6 +345,9 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
     }
     let settings = agent.sections.settle(&mut devices, report);
     fit::check(&agent.groups, &devices, report);
+    doubts::of_names(&agent.groups, &devices, report);
+    doubts::of_unit_0(&agent.groups, &points, &devices, report);
+    doubts::of_overlaps(&points, &registers_of_points, report);
     (devices, settings, points)
 }
 

@@ -492,7 +492,15 @@ fn reference(table: Table, value: &View<'_>, strict: bool, report: &mut Report) 
     if reference.is_none() {
         let registers = [Table::InputRegisters, Table::HoldingRegisters, Table::DiscreteInputs];
         let other = registers.into_iter().find(|other| Reference::new(*other, number).is_some());
-        let hint = other.map(|other| format!("; it is the number of one of the {other}")).unwrap_or_default();
+        let from_zero = || u16::try_from(number).ok().map(|address| table.number_of(address));
+        let hint = match (other, from_zero()) {
+            (Some(other), _) => format!("; it is the number of one of the {other}"),
+            // Device manuals like to count from 0, and 40000 is the one before the first.
+            (None, Some(meant)) if number < 10_001 => {
+                format!("; if it is an address that counts from 0, it is written {meant} here")
+            }
+            _ => String::new(),
+        };
         let (found, allowed) = (value.node.shown(), table.numbers());
         if strict {
             report.faults.push(value.fault(format!("found {found}; allowed is {allowed}{hint}")));

@@ -92,7 +92,7 @@ pub fn read<'a>(
         layer.read(&value, report);
         sections.own.insert(key.trim().to_owned(), Own { layer, key: key_view });
     }
-    let mut known: Vec<&str> = groups.iter().flat_map(|group| &group.devices).map(|(text, _)| &**text).collect();
+    let mut known: Vec<&str> = groups.iter().flat_map(|group| &group.devices).map(|(text, ..)| &**text).collect();
     known.sort_unstable();
     known.dedup();
     for (name, own) in &sections.own {

@@ -1,13 +1,12 @@
 //! The life of the process: one file per command, and what the commands share.
 //!
 //! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
-//! [`check`] validates a configuration. [`ready`] tells the starter that the agent works, [`exit`] lists the exit
+//! [`ready`] tells the starter that the agent works, [`exit`] lists the exit
 //! codes, [`lock`] keeps a second agent away, [`directory`] says which directories are to be trusted,
 //! [`signals`] obeys from the first moment to the last, [`reload`] takes over another configuration, [`surroundings`] puts right what the process inherits, [`room`]
 //! asks for the descriptors and threads that it needs, [`assemble`] turns a configuration into what the rooms need.
 
 pub mod assemble;
-pub mod check;
 pub mod control;
 pub mod directory;
 pub mod exit;
