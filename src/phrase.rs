@@ -78,7 +78,14 @@ mod tests {
 
     #[test]
     fn durations_are_told_as_exactly_as_one_wants_to_know_them() {
-        let cases = [(1_234, "1s 200ms"), (59_999, "59s"), (90_061_001, "1day 1h 1m 1s"), (157, "150ms"), (3, "3ms"), (0, "0s")];
+        let cases = [
+            (1_234, "1s 200ms"),
+            (59_999, "59s"),
+            (90_061_001, "1day 1h 1m 1s"),
+            (157, "150ms"),
+            (3, "3ms"),
+            (0, "0s"),
+        ];
         for (ms, said) in cases {
             assert_eq!(seconds(Duration::from_millis(ms)).to_string(), said);
         }

@@ -1,0 +1,255 @@
+//! What an engineer asks before the daemon runs: check's doubts, `plan`, `once`, `probe`, by the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::Value;
+use support::agent::{Finished, Home};
+use support::device::{Device, Mode, Table, Values};
+use support::server::Server;
+
+/// A home whose one group reads `lines` of `device`.
+fn home(device: &Device, server: &Server, lines: &str) -> Home {
+    let home = Home::new(server.address());
+    write(&home, device, lines);
+    home
+}
+
+fn write(home: &Home, device: &Device, lines: &str) {
+    let target = device.target();
+    home.write_config(&format!(
+        "polling_interval: 1s\nagent_hostname: gateway\ndevice_defaults: {{response_timeout: 500ms}}\npolling_groups:\n  \
+         - group_name: meters\n    ip_devices: ['{target}']\n    unit: 3\n{lines}"
+    ));
+}
+
+fn asked(home: &Home, arguments: &[&str]) -> Finished {
+    let directory = home.config_dir();
+    home.output(&[arguments, &["--config_dir", directory.to_str().unwrap()]].concat())
+}
+
+fn holding(words: &[(u16, u16)]) -> Device {
+    let overrides = words.iter().map(|&(at, word)| (None, Table::Holding, at, word)).collect();
+    Device::at("127.0.0.1:0".parse().unwrap(), Values::Fixed { overrides }).unwrap()
+}
+
+/// The cells of the row of `text` that begins with `first`.
+fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some(first));
+    line.unwrap_or_else(|| panic!("no row {first} in:\n{text}")).split_whitespace().collect()
+}
+
+#[test]
+fn plan_tells_every_request_and_what_does_not_fit() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = home(&device, &server, "    holding_registers: [40001-40100, 40102, 40300]\n    coils: [1-20]\n");
+    let plan = asked(&home, &["plan"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    let target = device.target();
+    let requests: Vec<Vec<&str>> = plan
+        .stdout
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .skip(1)
+        .map(|line| line.split_whitespace().skip(1).collect())
+        .collect();
+    assert_eq!(
+        requests,
+        [
+            vec!["1s", "3", "holding", "registers", "40001-40100", "100", "100", "0"],
+            vec!["1s", "3", "holding", "registers", "40102", "1", "1", "0"],
+            vec!["1s", "3", "holding", "registers", "40300", "1", "1", "0"],
+            vec!["1s", "3", "coils", "1-20", "20", "20", "0"],
+        ]
+    );
+    let verdict = format!("{target}: 4 requests, assumed 200ms, at worst 700ms, each 1s: fits");
+    assert!(plan.stdout.lines().any(|line| line == verdict), "{}", plan.stdout);
+    assert_eq!(device.connections(), 0, "a plan needs no network");
+
+    let slow = asked(&home, &["plan", "--response", "300ms"]).stdout;
+    assert!(slow.contains("assumed 1s 200ms, at worst 1s 700ms, each 1s: DOES NOT FIT"), "{slow}");
+    assert!(slow.contains("lengthen polling_interval of meters"), "{slow}");
+
+    let measured = asked(&home, &["plan", "--measure", "--format", "json"]);
+    let measured: Value = serde_json::from_str(&measured.stdout).unwrap();
+    assert_eq!(measured["devices"][0]["measured"], true);
+    assert_eq!(measured["requests"].as_array().unwrap().len(), 4);
+    assert_eq!(device.request_count(), 8, "one poll to connect, one to measure");
+}
+
+#[test]
+fn once_shows_each_value_or_why_there_is_none_and_posts_nothing() {
+    let device = holding(&[(0, 0x4048), (1, 0xF5C3), (2, 0x8000), (3, 7)]);
+    device.refuse(Table::Holding, 5);
+    let server = Server::start();
+    let group = "    holding_registers: [{address: 40001, type: float32}, {address: 40003, type: int16, unavailable: 0x8000}, \
+                 40004, 40005, 40006]\n";
+    let home = home(&device, &server, group);
+    let table = asked(&home, &["once"]);
+    assert_eq!(table.code, Some(0), "{}", table.stderr);
+    let at = |number: u32| {
+        let key = format!("holding_register_{number}");
+        let line = table.stdout.lines().find(|line| line.contains(&format!("{key} ")));
+        line.unwrap_or_else(|| panic!("no {key} in:\n{}", table.stdout)).split_whitespace().skip(3).collect::<Vec<_>>()
+    };
+    assert_eq!(at(40_001)[..3], ["4048", "f5c3", "3.140000104904175"]);
+    assert_eq!(at(40_003)[0], "8000");
+    assert_eq!(at(40_004)[..2], ["0007", "7"]);
+    assert!(at(40_006).join(" ").contains("exception 2"), "{}", table.stdout);
+    assert!(table.stdout.ends_with("\n3 points read, 2 without a value.\n"), "{}", table.stdout);
+    assert!(server.database().rows().is_empty());
+
+    let rows: Value = serde_json::from_str(&asked(&home, &["once", "--format", "json"]).stdout).unwrap();
+    assert_eq!(rows[2]["value"], 7.0);
+    assert_eq!(rows[2]["raw"], "0007");
+    assert!(rows[1]["value"].is_null() && rows[1]["why"].is_string(), "{}", rows[1]);
+    let csv = asked(&home, &["once", "--format", "csv"]).stdout;
+    assert!(csv.starts_with("device,unit,point,raw,value,time,why\n"), "{csv}");
+
+    assert_eq!(asked(&home, &["once", "--strict"]).code, Some(3));
+    let unknown = asked(&home, &["once", "--device", "nowhere"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(2), ""), "{}", unknown.stderr);
+    write(&home, &device, "    holding_registers: [40004]\n");
+    assert_eq!(asked(&home, &["once", "--strict", "--group", "meters"]).code, Some(0));
+    device.set(Mode::Silent);
+    let silent = asked(&home, &["once", "--strict"]);
+    assert_eq!(silent.code, Some(3));
+    assert!(silent.stdout.contains("no whole reply within 500ms"), "{}", silent.stdout);
+    device.stop();
+    let gone = asked(&home, &["once"]);
+    assert_eq!(gone.code, Some(0));
+    assert!(gone.stdout.to_lowercase().contains("connection refused"), "{}", gone.stdout);
+    assert_eq!(device.violations(), [""; 0]);
+}
+
+#[test]
+fn a_probe_decodes_a_range_in_every_way_and_gives_the_lines_to_paste() {
+    let device = holding(&[(0, 0xF5C3), (1, 0x4048), (2, 0x0000), (3, 0x42F6), (4, 0x4142), (5, 0x8000)]);
+    device.refuse(Table::Holding, 7);
+    let (target, server) = (device.target(), Server::start());
+    let home = Home::new(server.address());
+    let probe = home.output(&["probe", &target, "40001", "8", "--unit", "9"]);
+    assert_eq!(probe.code, Some(0), "{}", probe.stderr);
+    let first = row(&probe.stdout, "40001");
+    assert_eq!(first[1..4], ["f5c3", "62915", "-2621"]);
+    assert!(row(&probe.stdout, "40005").contains(&"AB"), "{}", probe.stdout);
+    assert!(probe.stdout.lines().any(|line| line.starts_with("40006") && line.contains("no value, if int16")));
+    assert_eq!(row(&probe.stdout, "40008")[1], "refused");
+    let float = probe.stdout.lines().find(|line| line.starts_with("40001") && line.contains("float32")).unwrap();
+    assert_eq!(float.split_whitespace().nth(3), Some("3.140000104904175"), "CDAB: {float}");
+    let paste = "polling_groups:\n  - ip_devices: [\"";
+    let lines = &probe.stdout[probe.stdout.find(paste).unwrap()..];
+    assert!(lines.contains("holding_registers: [40001-40007]"), "{lines}");
+    // What is to be pasted is a configuration.
+    home.write_config(lines);
+    assert_eq!(asked(&home, &["once", "--strict"]).code, Some(0));
+
+    let floats = home.output(&["probe", &target, "40001", "4"]).stdout;
+    assert!(floats.contains("holding_registers: [{address: 40001, type: float32, order: CDAB, count: 2}]"), "{floats}");
+    assert_eq!(home.output(&["probe", &target, "99999"]).code, Some(2));
+    device.stop();
+    let gone = home.output(&["probe", &target, "40001"]);
+    assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), ""));
+    assert!(gone.stderr.to_lowercase().contains("connection refused"), "{}", gone.stderr);
+    assert_eq!(device.violations(), [""; 0], "it only ever reads");
+}
+
+#[test]
+fn a_search_finds_the_units_that_answer_and_what_can_be_read() {
+    let device = Device::counting(4);
+    device.set(Mode::Exception(11));
+    for unit in [1, 17] {
+        device.set_unit(unit, Mode::Answer);
+    }
+    let (target, server) = (device.target(), Server::start());
+    let home = Home::new(server.address());
+    let units = home.output(&["probe", &target, "30001", "--units", "--timeout", "200ms"]);
+    assert_eq!(units.code, Some(0), "{}", units.stderr);
+    assert!(row(&units.stdout, "1")[1].parse::<u16>().is_ok(), "{}", units.stdout);
+    assert!(row(&units.stdout, "17")[1].parse::<u16>().is_ok(), "{}", units.stdout);
+    assert!(row(&units.stdout, "18")[1..].join(" ").contains("exception 11"), "{}", units.stdout);
+
+    device.set(Mode::Answer);
+    for address in 300..=u16::MAX {
+        device.refuse(Table::Holding, address);
+    }
+    for address in (0..=u16::MAX).filter(|address| !(100..=249).contains(address)) {
+        device.refuse(Table::Input, address);
+    }
+    let scan = home.output(&["probe", &target, "--scan"]);
+    assert_eq!(scan.code, Some(0), "{}", scan.stderr);
+    let cells: Vec<Vec<&str>> = scan.stdout.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        cells,
+        [["input", "registers", "30101-30250", "150"], ["holding", "registers", "40001-40300", "300"]],
+        "{}",
+        scan.stdout
+    );
+    assert_eq!(device.violations(), [""; 0]);
+}
+
+#[test]
+fn a_sunspec_device_is_walked_into_a_group_that_reads_it() {
+    // Model 1 with 66 registers, model 103 with 50, the end; power 1,234 W as 12340 and a power of ten of -1.
+    let mut words = vec![(40_000, 0x5375), (40_001, 0x6E53), (40_002, 1), (40_003, 66), (40_070, 103), (40_071, 50)];
+    words.extend([(40_084, 12_340), (40_085, 0xFFFF), (40_122, 0xFFFF), (40_123, 0)]);
+    words.extend(
+        (40_072..40_122).filter(|address| !(40_084..=40_085).contains(address)).map(|address| (address, 0x8000)),
+    );
+    let device = holding(&words);
+    let (target, server) = (device.target(), Server::start());
+    let home = Home::new(server.address());
+    let walk = home.output(&["probe", &target, "--sunspec", "--unit", "126"]);
+    assert_eq!(walk.code, Some(0), "{}", walk.stderr);
+    assert_eq!(row(&walk.stdout, "1")[1], "common");
+    assert_eq!(row(&walk.stdout, "103")[1..3], ["inverter,", "three"]);
+    let groups = &walk.stdout[walk.stdout.find("polling_groups:").unwrap()..];
+    home.write_config(groups);
+    let rows: Value = serde_json::from_str(&asked(&home, &["once", "--format", "json"]).stdout).unwrap();
+    let power = rows.as_array().unwrap().iter().find(|row| row["point"] == "holding_register_440085").unwrap();
+    assert_eq!(power["value"], 1_234.0, "{rows}");
+    let current = rows.as_array().unwrap().iter().find(|row| row["point"] == "holding_register_440073").unwrap();
+    assert!(current["value"].is_null(), "a scale that is no value gives none: {current}");
+
+    let plain = Device::counting(1);
+    let none = home.output(&["probe", &plain.target(), "--sunspec"]);
+    assert_eq!(none.code, Some(1));
+    assert!(none.stderr.contains("no SunSpec marker"), "{}", none.stderr);
+}
+
+#[test]
+fn check_doubts_what_is_probably_not_meant_and_fails_for_it_only_when_told() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = Home::new(server.address());
+    let doubtful = |groups: &str, said: &[&str]| {
+        home.write_config(&format!("polling_interval: 1s\nagent_hostname: gateway\npolling_groups:\n{groups}"));
+        let check = asked(&home, &["check"]);
+        assert_eq!(check.code, Some(0), "{}", check.stderr);
+        for words in said {
+            assert!(check.stderr.contains(words), "no {words:?} in:\n{}", check.stderr);
+        }
+        let strict = asked(&home, &["check", "--strict"]);
+        assert_eq!(strict.code, Some(if said.is_empty() { 0 } else { 78 }), "{}", strict.stderr);
+        assert_eq!(check.stderr.lines().count(), said.len(), "{}", check.stderr);
+    };
+    let group = |rest: &str| format!("  - ip_devices: [gw]\n{rest}");
+    doubtful(&group("    holding_registers: [40001, 40002]\n"), &[]);
+    doubtful(
+        &group("    holding_registers: [0, 40001]\n"),
+        &["if it is an address that counts from 0, it is written 40001 here"],
+    );
+    doubtful(
+        &group("    holding_registers: [{address: 40001, type: float32}, 40002]\n"),
+        &[
+            "found holding_register_40002 (uint16), which shares registers with holding_register_40001 (float32) at 5:35",
+        ],
+    );
+    doubtful(&group("    holding_registers: [{address: 40001, bit: 3}, {address: 40001, bits: 4..7}]\n"), &[]);
+    let two = "  - ip_devices: [gw]\n    holding_registers: [40001]\n  - ip_devices: ['gw:502']\n    holding_registers: [40001]\n";
+    doubtful(two, &["found \"gw:502\", which is the device \"gw\" under another name"]);
+    let gateway = "  - ip_devices: [gw]\n    holding_registers: [40001]\n  - ip_devices: [gw]\n    unit: 5\n    holding_registers: [40001]\n";
+    doubtful(gateway, &["found \"gw\" with unit 0 in group"]);
+    let often = group("    polling_interval: 100ms\n    holding_registers: [40001, 40201, 40401]\n");
+    doubtful(&often, &["gw: 3 requests, assumed 150ms, at worst 3s 100ms, each 100ms: DOES NOT FIT"]);
+    assert_eq!(device.connections(), 0);
+}
