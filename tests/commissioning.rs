@@ -8,6 +8,43 @@ use support::agent::{Finished, Home};
 use support::device::{Device, Mode, Table, Values};
 use support::server::Server;
 
+/// What the README shows below `command`, and what was printed instead, both without what differs from run to run.
+fn assert_shown(command: &str, printed: &str, target: &str) {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let shown = readme.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap().replace("192.168.1.20:1502", "DEVICE");
+    // Columns are as wide as what is in them.
+    let plain = |text: &str| -> Vec<String> {
+        let is_time = |word: &str| word.len() == 24 && word.ends_with('Z');
+        let word = |word| if is_time(word) { "TIME" } else { word };
+        text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let printed = plain(&printed.replace(target, "DEVICE"));
+    let shown = plain(&shown);
+    match shown.split_first() {
+        Some((first, end)) if first == "..." => assert!(printed.ends_with(end), "{printed:#?}\n{end:#?}"),
+        _ => assert_eq!(printed, shown),
+    }
+}
+
+#[test]
+fn what_the_readme_shows_is_what_is_printed() {
+    let device = holding(&[(0, 0x4145), (1, 0), (2, 7)]);
+    device.refuse(Table::Holding, 3);
+    let (target, server) = (device.target(), Server::start());
+    let home = Home::new(server.address());
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+    let plan = home.output(&["plan", "--config_dir", config]).stdout;
+    assert_shown("plan --config_dir config", &plan, &target);
+    home.write_config(&format!(
+        "agent_hostname: gateway\npolling_groups:\n  - ip_devices: ['{target}']\n    unit: 1\n    \
+         holding_registers: [{{address: 40001, type: float32}}, 40003, 40004]\n"
+    ));
+    assert_shown("once --config_dir /etc/pattoo", &asked(&home, &["once"]).stdout, &target);
+    let probe = home.output(&["probe", &target, "40001", "4"]).stdout;
+    assert_shown("probe 192.168.1.20:1502 40001 4", &probe, &target);
+}
+
 /// A home whose one group reads `lines` of `device`.
 fn home(device: &Device, server: &Server, lines: &str) -> Home {
     let home = Home::new(server.address());

@@ -375,8 +375,8 @@ fn a_key_that_everybody_can_read_is_warned_of() {
     for (mode, warned) in [(0o600, false), (0o640, false), (0o644, true)] {
         fs::set_permissions(directory.path().join("me.key"), fs::Permissions::from_mode(mode)).unwrap();
         let warnings = load_in(&directory, SECURE).unwrap().warnings;
-        assert_eq!(warnings.len(), usize::from(warned), "{mode:o}: {warnings:?}");
-        assert!(warnings.iter().all(|warning| warning.to_string().contains("run chmod o-rwx on it")));
+        let told = warnings.iter().filter(|warning| warning.to_string().contains("run chmod o-rwx on it"));
+        assert_eq!(told.count(), usize::from(warned), "{mode:o}: {warnings:?}");
     }
 }
 
@@ -424,7 +424,8 @@ fn unit_0_of_a_serial_line_is_warned_of() {
         assert_eq!((warnings.len(), told), (usize::from(warned), warned), "{warnings:?}");
     }
     let rtu = load_in(&tempfile::tempdir().unwrap(), "device_defaults: {transport: rtu}\n").unwrap();
-    assert_eq!(rtu.warnings.len(), 2, "{:?}", rtu.warnings);
+    let told = rtu.warnings.iter().filter(|warning| warning.message.contains("found unit 0 for meter"));
+    assert_eq!(told.count(), 2, "{:?}", rtu.warnings);
 }
 
 #[test]
