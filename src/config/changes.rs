@@ -127,14 +127,16 @@ impl<'a> Changes<'a> {
         for point in new.points.iter().filter(|point| !before.contains(&identity(point))) {
             self.begun += 1;
             let endpoint = endpoint(new, point);
-            by_place.entry((endpoint, point.unit, point.reference)).or_insert(point);
-            by_name.entry((endpoint, &point.target, point.reference)).or_insert(point);
+            let place = (point.reference, point.format.part());
+            by_place.entry((endpoint, point.unit, place)).or_insert(point);
+            by_name.entry((endpoint, &point.target, place)).or_insert(point);
         }
         let mut taken = HashSet::new();
         for point in old.points.iter().filter(|point| !after.contains(&identity(point))) {
             let endpoint = endpoint(old, point);
-            let spelled_otherwise = by_place.get(&(endpoint, point.unit, point.reference));
-            let of_another_unit = by_name.get(&(endpoint, &point.target, point.reference));
+            let place = (point.reference, point.format.part());
+            let spelled_otherwise = by_place.get(&(endpoint, point.unit, place));
+            let of_another_unit = by_name.get(&(endpoint, &point.target, place));
             match spelled_otherwise.or(of_another_unit).filter(|after| taken.insert(identity(after))) {
                 Some(after) => self.forked.push((point, after)),
                 None => self.orphaned.push(point),

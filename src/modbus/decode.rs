@@ -7,6 +7,7 @@
 //! A point may be scaled by a power of ten that is in another register: [`Gathering`] keeps what waits for it until
 //! the poll is over.
 
+use std::collections::HashMap;
 use std::num::FpCategory;
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ pub enum NotAValue {
 /// The values of one poll, as replies come in.
 #[derive(Debug, Default)]
 pub struct Gathering {
-    powers: Vec<(Place, u16)>,
+    powers: HashMap<Place, u16>,
     waiting: Vec<Waiting>,
 }
 
@@ -118,7 +119,7 @@ impl Gathering {
     /// The poll is over: hands what has waited to `found`.
     pub fn finish(self, mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>)) {
         for Waiting { point, at, number, typed, power } in self.waiting {
-            let word = self.powers.iter().find(|(place, _)| *place == power).map(|&(_, word)| word);
+            let word = self.powers.get(&power).copied();
             let power = word.map(u16::cast_signed).filter(|power| POWERS.contains(power));
             let value = power.map_or(Err(NotAValue::Unscaled), |power| scaled(&typed, number, i32::from(power)));
             found(point, at, value);

@@ -56,6 +56,7 @@ fn an_edit_touches_only_the_devices_that_it_is_about_and_says_which_charts_end()
             ["m1 m2", "", "", "b:1502"],
             [0; 3],
         ),
+        ("a bit of it", PLANT.replace("40001", "{address: 40001, bit: 3}"), ["m1 m2", "", "", "b:1502"], [0, 1, 1]),
         ("an interval", PLANT.replace("10s", "20s"), ["m1 m2", "", "", "b:1502"], [0, 0, 0]),
         ("a setting", format!("devices: {{m1: {{max_gap: 3}}}}\n{PLANT}"), ["m2 b:1502", "", "", "m1"], [0; 3]),
         (
