@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_modbus::client::{Client, rtu, tcp};
-use tokio_modbus::{Request, Response, Slave};
+use tokio_modbus::{ProtocolError, Request, Response, Slave};
 
 use crate::modbus::error::{ConnectError, Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
@@ -143,6 +143,10 @@ async fn exchange(client: &mut dyn Client, block: &Block) -> Result<Vec<u16>, Re
         Ok(Ok(response)) => words(response, block).map_err(ReadError::Protocol),
         Ok(Err(code)) => Err(ReadError::Exception(Exception { code: code.into() })),
         Err(tokio_modbus::Error::Transport(error)) => Err(unwrapped(error)),
+        // An exception without the function that it is about, see `expected`.
+        Err(tokio_modbus::Error::Protocol(ProtocolError::FunctionCodeMismatch { result: Err(no), .. })) => {
+            Err(ReadError::Exception(Exception { code: no.exception.into() }))
+        }
         // The guard has compared the headers already; this is here to be total.
         Err(tokio_modbus::Error::Protocol(error)) => Err(ReadError::Io(io::Error::other(error))),
     }

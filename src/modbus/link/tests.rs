@@ -134,8 +134,10 @@ async fn a_wrong_head_is_refused_before_the_rest_arrives() {
 async fn an_exception_keeps_its_number_and_the_link() {
     let (mut link, mut device) = fresh();
     let mut transaction = 0;
-    for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x7F, 0x80, 0xFF] {
-        let bytes = exception(transaction, UNIT, 3, code);
+    let codes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x7F, 0x80, 0xFF].map(|code| (3, code));
+    // Some leave out the function that it is about.
+    for (function, code) in codes.into_iter().chain([(0, 4), (0, 11)]) {
+        let bytes = exception(transaction, UNIT, function, code);
         let error = exchange(&mut link, &mut device, &bytes).await.unwrap_err();
         assert!(matches!(error, ReadError::Exception(found) if found == Exception { code }), "{code}: {error:?}");
 
