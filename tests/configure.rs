@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use support::agent::Home;
+use support::device::Device;
+use support::server::Server;
 
 fn home() -> Home {
     Home::new("127.0.0.1:9".parse().unwrap())
@@ -80,4 +82,31 @@ fn nothing_is_written_when_answers_are_wrong_missing_or_no() {
         assert_eq!(fs::read_to_string(directory.join("pattoo.yaml")).unwrap(), before);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "{answers:?}");
     }
+}
+
+#[test]
+fn whoever_wants_to_sees_first_whether_server_and_devices_answer() {
+    let (server, device, gone) = (Server::start(), Device::counting(1), Device::counting(2));
+    gone.stop();
+    let home = Home::new(server.address());
+    let directory = home.config_dir();
+    let (here, there) = (device.target(), gone.target());
+    let answers = format!("\n\n\n\n\n\n\n10s\n{here}, {there}\n1\n30001 30002\n-\ntest\nno\n");
+    let output = configure(&home, directory.to_str().unwrap(), &answers, &[]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let address = server.address();
+    for line in [
+        format!("server {} port {}: answers\n", address.ip(), address.port()),
+        format!("device {here}: 2 of 2 points read\n"),
+        format!("device {there}: 0 of 2 points read; cannot connect to {there}"),
+        "Nothing is written.\n".to_owned(),
+    ] {
+        assert!(said.contains(&line), "no {line:?} in:\n{said}");
+    }
+    assert!(server.database().rows().is_empty());
+    server.stop();
+    let output = configure(&home, directory.to_str().unwrap(), &answers, &[]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.to_lowercase().contains("connection refused"), "{said}");
 }

@@ -58,7 +58,7 @@ pub enum Form {
 
 /// One point after the poll.
 #[derive(Debug, Serialize)]
-struct Line {
+pub(super) struct Line {
     device: String,
     unit: u8,
     point: String,
@@ -67,7 +67,7 @@ struct Line {
     value: Option<f64>,
     time: Option<Time>,
     /// Why there is no value.
-    why: Option<String>,
+    pub(super) why: Option<String>,
     #[serde(skip)]
     shown: String,
 }
@@ -103,7 +103,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
 }
 
 /// Every point of `config`, in its order, after one poll of every device.
-fn poll(config: &Config) -> Vec<Line> {
+pub(super) fn poll(config: &Config) -> Vec<Line> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -2,8 +2,8 @@
 //!
 //! `pattoo.yaml` is shared: sections and keys that are not asked for stay as they are. A file of what to poll
 //! that exists is never touched, its first group is asked for only when there is none. The new files are
-//! checked as the agent will check them and shown before they are written; what they replace is kept beside
-//! them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
+//! checked as the agent will check them and shown before they are written, and whoever wants to can see first
+//! whether server and devices answer; what they replace is kept beside them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
 //! `--yes` asks nothing.
 
 use std::fs;
@@ -14,8 +14,9 @@ use dialoguer::Input;
 use rustix::process::geteuid;
 use thiserror::Error;
 
+use crate::commissioning::reach;
 use crate::config::draft::Draft;
-use crate::config::{self, AGENT_FILE, SHARED_FILE};
+use crate::config::{self, AGENT_FILE, Config, SHARED_FILE};
 use crate::daemon::exit::Exit;
 use crate::phrase::Chain;
 
@@ -141,10 +142,19 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     for (name, text) in &files {
         say(&format!("\n# {}\n{text}", config_dir.join(name).display()));
     }
-    check(config_dir, &files)?;
-    if !matches!(ask("\nWrite this? (yes, no)", "yes", yes)?.as_str(), "yes" | "y") {
-        say("Nothing is written.\n");
-        return Ok(());
+    let config = check(config_dir, &files)?;
+    loop {
+        match ask("\nWrite this? (yes, no, test: see who answers first)", "yes", yes)?.as_str() {
+            "yes" | "y" => break,
+            "test" => {
+                say(&format!("{}\n", reach::server(&config)));
+                say(&(reach::devices(&config).join("\n") + "\n"));
+            }
+            _ => {
+                say("Nothing is written.\n");
+                return Ok(());
+            }
+        }
     }
     for (name, text) in &files {
         write(&config_dir.join(name), text)?;
@@ -159,7 +169,7 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
 }
 
 /// As the agent will, from a directory where nobody looks for them.
-fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<(), ConfigureError> {
+fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<Config, ConfigureError> {
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |source| ConfigureError::Io { action, path, source }
@@ -182,7 +192,7 @@ fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<(), ConfigureErr
     for warning in &loaded.warnings {
         say(&format!("warning: {}\n", placed(warning.to_string())));
     }
-    Ok(())
+    Ok(loaded.config)
 }
 
 fn existing(path: &Path) -> Result<Option<String>, ConfigureError> {
