@@ -112,6 +112,10 @@ fn plan_tells_every_request_and_what_does_not_fit() {
     assert_eq!(measured["devices"][0]["measured"], true);
     assert_eq!(measured["requests"].as_array().unwrap().len(), 4);
     assert_eq!(device.request_count(), 8, "one poll to connect, one to measure");
+    device.stop();
+    let assumed = asked(&home, &["plan", "--measure"]);
+    assert!(assumed.stdout.contains("4 requests, assumed 200ms"), "{}", assumed.stdout);
+    assert_eq!(assumed.stderr, format!("{target}: does not answer, so that its time is assumed\n"));
 }
 
 #[test]
@@ -183,10 +187,14 @@ fn a_probe_decodes_a_range_in_every_way_and_gives_the_lines_to_paste() {
 
     let floats = home.output(&["probe", &target, "40001", "4"]).stdout;
     assert!(floats.contains("holding_registers: [{address: 40001, type: float32, order: CDAB, count: 2}]"), "{floats}");
+    let end = home.output(&["probe", &target, "465536", "3"]).stdout;
+    assert!(end.contains("\n465536  ") && !end.contains("465537"), "{end}");
     assert_eq!(home.output(&["probe", &target, "99999"]).code, Some(2));
     device.stop();
     let gone = home.output(&["probe", &target, "40001"]);
     assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), ""));
+    let units = home.output(&["probe", &target, "--units"]);
+    assert_eq!((units.code, units.stdout.as_str(), units.stderr.lines().count()), (Some(1), "", 1), "{}", units.stderr);
     assert!(gone.stderr.to_lowercase().contains("connection refused"), "{}", gone.stderr);
     assert_eq!(device.violations(), [""; 0], "it only ever reads");
 }

@@ -90,6 +90,9 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
         .iter()
         .map(|device| {
             let measured = if wish.measure { measure(device) } else { None };
+            if wish.measure && measured.is_none() {
+                complain(&format!("{}: does not answer, so that its time is assumed", device.name));
+            }
             timing(&config, device, wish.response.unwrap_or(ASSUMED), measured)
         })
         .collect();

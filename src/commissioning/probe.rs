@@ -130,7 +130,7 @@ struct Device {
 }
 
 impl Device {
-    /// The entries from `first` on that can be read, and why others cannot.
+    /// The entries from `first` on, to the end of the table at most; `None` where one cannot be read.
     async fn read(&mut self, first: Reference, count: u16) -> (Outcome, Vec<Option<u16>>) {
         let points: Vec<Point> = (0..count)
             .filter_map(|n| {
@@ -141,7 +141,7 @@ impl Device {
             .collect();
         let blocks = plan(&points, Limits::default());
         let outcome = self.session.poll(blocks.iter(), clock::wall).await;
-        let mut words = vec![None; usize::from(count)];
+        let mut words = vec![None; points.len()];
         for (Spot { address, .. }, read) in &outcome.words {
             let start = usize::from(address.saturating_sub(first.address()));
             for (to, word) in words.iter_mut().skip(start).zip(read) {
@@ -214,14 +214,18 @@ impl Device {
         };
         let ended = until_interrupted(search).await;
         over();
-        if let Some(Err(why)) = &ended {
-            complain(why);
-        }
-        if found.is_empty() {
-            say("no unit answers\n");
+        if found.is_empty() && matches!(ended, Some(Ok(()))) {
+            complain("no unit answers");
             return Exit::Failure;
         }
-        say(&found.columns());
+        if !found.is_empty() {
+            say(&found.columns());
+        }
+        match &ended {
+            Some(Ok(())) => {}
+            Some(Err(why)) => complain(why),
+            None => complain("interrupted; this is what was found until then"),
+        }
         if matches!(ended, Some(Ok(()))) { Exit::Done } else { Exit::Failure }
     }
 
