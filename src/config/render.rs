@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use super::changes::{self, Changes};
 use super::{Config, Device, Point};
+use crate::layout::Sheet;
 use crate::phrase::{count, seconds};
-
-const HEADS: [&str; 7] = ["device", "unit", "table", "numbers", "type", "points", "interval"];
 
 /// The directories, the server and every run of registers.
 #[must_use]
@@ -23,7 +22,7 @@ pub fn summary(config: &Config) -> String {
         let _ = writeln!(text, "{what:<9} {value}");
     }
     text.push('\n');
-    table(&mut text, &rows(&config.points));
+    text.push_str(&runs(&config.points).columns());
     let _ = write!(text, "\n{}, {}", count(config.devices.len(), "device"), count(config.points.len(), "point"));
     text
 }
@@ -60,7 +59,7 @@ pub fn changes(changes: &Changes<'_>) -> String {
 }
 
 /// One row for each run of adjacent values that are read alike.
-fn rows(points: &[Point]) -> Vec<[String; 7]> {
+fn runs(points: &[Point]) -> Sheet {
     let kind =
         |point: &Point| if point.reference.table().is_bits() { "bit".to_owned() } else { point.format.to_string() };
     let mut sorted: Vec<(&Point, String)> = points.iter().map(|point| (point, kind(point))).collect();
@@ -72,39 +71,17 @@ fn rows(points: &[Point]) -> Vec<[String; 7]> {
         (&a.target, a.unit, a.interval, of_a) == (&b.target, b.unit, b.interval, of_b)
             && a.reference.after(a.format.width().into()) == Some(b.reference)
     };
-    sorted
-        .chunk_by(same_run)
-        .filter_map(|run| {
-            let ((first, kind), (last, _)) = (run.first()?, run.last()?);
-            let end = last.reference.number() + u32::from(last.format.width()) - 1;
-            let numbers = match first.reference.number() {
-                number if number == end => number.to_string(),
-                number => format!("{number}-{end}"),
-            };
-            let table = first.reference.table().to_string();
-            let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
-            Some([first.target.clone(), unit, table, numbers, kind.clone(), run.len().to_string(), interval])
-        })
-        .collect()
-}
-
-fn table(text: &mut String, rows: &[[String; 7]]) {
-    let mut widths = HEADS.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    let mut sheet = Sheet::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
+    for run in sorted.chunk_by(same_run) {
+        let (Some((first, kind)), Some((last, _))) = (run.first(), run.last()) else { continue };
+        let end = last.reference.number() + u32::from(last.format.width()) - 1;
+        let numbers = match first.reference.number() {
+            number if number == end => number.to_string(),
+            number => format!("{number}-{end}"),
+        };
+        let table = first.reference.table().to_string();
+        let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
+        sheet.push([first.target.clone(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
     }
-    let mut line = |cells: [&str; 7]| {
-        let mut row = String::new();
-        for (width, cell) in widths.iter().zip(cells) {
-            let _ = write!(row, "{cell:<width$}  ");
-        }
-        text.push_str(row.trim_end());
-        text.push('\n');
-    };
-    line(HEADS);
-    for row in rows {
-        line(row.each_ref().map(String::as_str));
-    }
+    sheet
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::board::State;
 use super::snapshot::{Device, Snapshot, Time};
+use crate::layout::Sheet;
 use crate::phrase::{count, seconds};
 use crate::reading::Timestamp;
 
@@ -89,17 +90,11 @@ fn devices(snapshot: &Snapshot, all: bool) -> String {
     // The list is in order of name, and stays so among equals.
     devices.sort_by_key(|device| (device.state, device.since));
     let shown = if all { devices.len() } else { MOST_DEVICES };
-    let rows: Vec<[String; 6]> = devices.iter().take(shown).map(|device| row(device, snapshot.now)).collect();
-    let head = ["device", "state", "since", "last reading", "points", "why"].map(str::to_owned);
-    let widths: [usize; 6] = std::array::from_fn(|column| {
-        std::iter::once(&head).chain(&rows).map(|row| row[column].chars().count()).max().unwrap_or(0)
-    });
-    let mut text = String::new();
-    for row in std::iter::once(&head).chain(&rows) {
-        let line =
-            row.iter().zip(widths).fold(String::new(), |line, (cell, width)| line + &format!("{cell:<width$}  "));
-        writeln!(text, "{}", line.trim_end()).ok();
+    let mut sheet = Sheet::new(&["device", "state", "since", "last reading", "points", "why"]);
+    for device in devices.iter().take(shown) {
+        sheet.push(row(device, snapshot.now));
     }
+    let mut text = sheet.columns();
     if let Some(rest) = devices.get(shown..).filter(|rest| !rest.is_empty()) {
         let worst = rest.iter().map(|device| device.state).min().unwrap_or(State::Up);
         writeln!(text, "… and {} more, none worse than {worst}; --all shows them", count(rest.len(), "device")).ok();

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::{KEYS, Origins};
 use crate::config::Config;
+use crate::layout::Sheet;
 use crate::modbus::settings::{Parity, Settings, Transport};
 use crate::phrase::count;
 
@@ -18,31 +19,30 @@ const OWN: &str = "devices";
 /// In the place of a device, what holds for those without a section of their own.
 const ALL: &str = "(all devices)";
 
-type Row = [String; 4];
-
 /// The settings of `config`.
 #[must_use]
 pub fn settings(config: &Config) -> String {
     let Origins { defaults, devices } = &config.settings;
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
-    let mut rows = vec![row("device", "setting", "value", "from")];
+    let mut sheet = Sheet::new(&["device", "setting", "value", "from"]);
     let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);
     // What is in `tls` has no default.
     for key in KEYS.into_iter().filter(|key| *key != "tls") {
-        rows.push(match said(key) {
+        sheet.push(match said(key) {
             Some((_, value)) => row(ALL, key, value, DEFAULTS),
             None => row(ALL, key, &value(&Settings::default(), key), BUILT_IN),
         });
     }
-    rows.extend(
-        defaults.iter().filter(|(key, _)| key.starts_with("tls.")).map(|(key, value)| row(ALL, key, value, DEFAULTS)),
-    );
+    for (key, value) in defaults.iter().filter(|(key, _)| key.starts_with("tls.")) {
+        sheet.push(row(ALL, key, value, DEFAULTS));
+    }
     let own = config.devices.iter().filter_map(|device| Some((device.name(), devices.get(&device.endpoint)?)));
     for (name, stated) in own.clone() {
-        rows.extend(stated.iter().map(|(key, value)| row(name, key, value, OWN)));
+        for (key, value) in stated {
+            sheet.push(row(name, key, value, OWN));
+        }
     }
-    let mut text = String::new();
-    lay_out(&mut text, &rows);
+    let mut text = sheet.columns();
     let (all, own) = (count(config.devices.len(), "device"), own.count());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");
@@ -74,14 +74,5 @@ pub(super) fn value(settings: &Settings, key: &str) -> String {
             Parity::Odd => "odd".to_owned(),
         },
         _ => settings.stop_bits.to_string(),
-    }
-}
-
-fn lay_out(text: &mut String, rows: &[Row]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [0, 1, 2].map(width);
-    for [device, setting, value, from] in rows {
-        let [a, b, c] = widths;
-        let _ = writeln!(text, "{device:<a$}  {setting:<b$}  {value:<c$}  {from}");
     }
 }
