@@ -483,6 +483,20 @@ fn a_register_may_say_how_its_number_becomes_a_value() {
 }
 
 #[test]
+fn what_is_no_value_of_a_float_is_said_as_a_number_and_of_an_integer_as_what_is_in_the_registers() {
+    for (register, pattern) in [
+        ("{address: 40001, type: int16, unavailable: -32768}", 0x8000),
+        ("{address: 40001, type: int16, unavailable: 0x8000}", 0x8000),
+        ("{address: 40001, type: float16, unavailable: -999.0}", 0xE3CE),
+        ("{address: 40001, type: float32, unavailable: -999}", 0xC479_C000),
+        ("{address: 40001, type: float64, unavailable: -999.0}", 0xC08F_3800_0000_0000),
+    ] {
+        let Format::Typed(typed) = points("holding_registers", register, "")[0].1.clone() else { panic!("{register}") };
+        assert_eq!(typed.unavailable, [pattern], "{register}");
+    }
+}
+
+#[test]
 fn what_a_group_says_holds_for_its_registers_unless_they_say_otherwise() {
     let group = "    type: int32\n    order: CDAB\n    unavailable: sunspec\n";
     let found = points("input_registers", "30001, {address: 30003, type: uint16, order: AB}", group);

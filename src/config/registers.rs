@@ -4,14 +4,18 @@
 //! its oddities included. Every other key makes a point that the original does not know; nothing about such a
 //! one is guessed or left out in silence.
 
+use std::sync::Arc;
+
 use super::MAX_POINTS;
 use super::fault::did_you_mean;
 use super::node::Node;
 use super::view::{Entry, Report, View};
 use super::yaml11::python_float;
+use crate::modbus::decode;
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use crate::modbus::register::{Reference, Table};
 use crate::pattoo::identity::DataType;
+use crate::reading::Value;
 
 const KEYS: [&str; 14] = [
     "address",
@@ -385,6 +389,12 @@ fn patterns(kind: Kind, sentinels: &Sentinels, mut said: Option<(&View<'_>, &mut
     Some(patterns)
 }
 
+/// Whether `word` is `number` as a float16.
+fn is_half(word: u16, number: f64) -> bool {
+    let format = Format::Typed(Arc::new(Typed::plain(Kind::Float16)));
+    matches!(decode::value(&format, &[word]), Ok(Value::Float(float)) if float.to_bits() == number.to_bits())
+}
+
 fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
     let bits = match kind {
         Kind::Uint8(_) | Kind::Int8(_) => 8,
@@ -399,7 +409,8 @@ fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
     match (kind, sentinel) {
         (Kind::Float64, _) => Some(float.to_bits()),
         (Kind::Float32, _) => Some((float as f32).to_bits().into()),
-        (Kind::Float16, _) | (_, Sentinel::Float(_)) => None,
+        (Kind::Float16, _) => (0..=u16::MAX).find(|word| is_half(*word, float)).map(u64::from),
+        (_, Sentinel::Float(_)) => None,
         (_, Sentinel::Integer(number)) => {
             let lowest = -(1_i128 << (bits - 1));
             let wrapped = if number < 0 { number + (1_i128 << bits) } else { number };
