@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// How many faults have a test; raise it with each that gets one.
-const COVERED: usize = 182;
+const COVERED: usize = 183;
 
 /// How many faults of each kind there are: devices, network, server, disk, process, clock, input, security, operator.
 const KINDS: [(&str, usize); 9] =

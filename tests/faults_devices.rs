@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use support::agent::{Agent, Home};
-use support::device::{Device, Mode, Request};
+use support::device::{Device, Mode, Request, Table};
 use support::judge::judge;
 use support::server::Server;
 
@@ -166,6 +166,39 @@ fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
     assert!(most_threads <= 64, "{most_threads} threads");
     assert!(p99 <= 100_000, "healthy devices are polled off their time by {p99} µs");
     everything_arrives(&mut agent, &healthy.iter().collect::<Vec<_>>(), &server);
+}
+
+#[test]
+fn a_gateway_that_never_repeats_the_transaction_id_is_read_once_the_configuration_says_so() {
+    let (device, server) = (Device::counting(64), Server::start());
+    device.set(Mode::WrongTransaction);
+    let home = Home::new(server.address());
+    let configured = |ignored: bool| {
+        home.write_config(&format!(
+            "polling_interval: 500ms\nflush_interval: 10ms\nagent_hostname: agent.example.net\ncache_min_free: 0\ndevices: \
+             {{'{}': {{ignore_transaction_id: {ignored}}}}}\npolling_groups:\n{}",
+            device.target(),
+            group(device.target(), 1)
+        ));
+        home.run()
+    };
+    let mut agent = configured(false);
+    agent.until("it to be refused twice", || device.connections() > 1);
+    agent.stop();
+    let log = agent.log();
+    assert!(log.contains("if it never repeats that of the request, set ignore_transaction_id"), "{log}");
+    assert!(server.database().rows().is_empty());
+    let mut agent = configured(true);
+    agent.until("readings over the first connection", || server.database().rows().len() > 8);
+    assert_eq!(device.requests().last().map(|request| request.connection), Some(device.connections()));
+    agent.stop();
+    // The device counts every word of an answer with a wrong id as one that must not arrive; each value is right.
+    for row in server.database().rows() {
+        let (_, address) = Table::of_key(&row.key).unwrap();
+        // The server stores every number as a decimal.
+        let value: u16 = row.value.as_f64().unwrap().to_string().parse().unwrap();
+        assert!(device.values().n_of(1, address, value) < 100, "{}: {value}", row.key);
+    }
 }
 
 #[test]

@@ -21,13 +21,14 @@ use crate::modbus::settings::{Parity, Settings, Transport};
 mod credentials;
 pub mod table;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "transport",
     "connect_timeout",
     "response_timeout",
     "pause_after_connect",
     "pause_between_requests",
     "close_after_poll",
+    "ignore_transaction_id",
     "max_registers",
     "max_bits",
     "max_gap",
@@ -188,10 +189,15 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
             Node::Text(text) if text == "odd" => settings.parity = Parity::Odd,
             _ => report.faults.push(value.unfit("none, even or odd")),
         },
-        _ => match &*value.node {
-            Node::Bool(close) => settings.close_after_poll = *close,
-            _ => report.faults.push(value.unfit("true or false")),
-        },
+        "ignore_transaction_id" => flag(&mut settings.ignore_transaction_id, value, report),
+        _ => flag(&mut settings.close_after_poll, value, report),
+    }
+}
+
+fn flag(of: &mut bool, value: &View<'_>, report: &mut Report) {
+    match &*value.node {
+        Node::Bool(flag) => *of = *flag,
+        _ => report.faults.push(value.unfit("true or false")),
     }
 }
 

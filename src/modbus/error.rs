@@ -234,7 +234,9 @@ impl Insecure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
     /// Of another request, or of a gateway that does not echo it.
-    #[error("transaction id {expected} expected, {found} found")]
+    #[error(
+        "transaction id {expected} expected, {found} found; if it never repeats that of the request, set ignore_transaction_id"
+    )]
     TransactionId {
         /// Of the request.
         expected: u16,

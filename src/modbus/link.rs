@@ -60,13 +60,14 @@ impl Link {
     pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + settings.connect_timeout;
         let stream = dial::dial(host, settings.connect_timeout).await?;
+        let any_transaction = settings.ignore_transaction_id;
         let link = match &settings.transport {
-            Transport::Tcp => Self::over(stream, settings.response_timeout),
+            Transport::Tcp => Self::over_tcp(stream, any_transaction, settings.response_timeout),
             Transport::Rtu => Self::over_rtu(stream, settings.response_timeout),
             Transport::Tls(tls) => {
                 let insecure = |source| ConnectError::Tls { host: host.host().to_owned(), source };
                 let stream = tls.shake_hands(stream, deadline).await.map_err(insecure)?;
-                Self::over(stream, settings.response_timeout)
+                Self::over_tcp(stream, any_transaction, settings.response_timeout)
             }
         };
         Ok(link.paced(settings.pause_after_connect, settings.pause_between_requests))
@@ -89,7 +90,15 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self::with(tcp::attach(FrameGuard::new(stream, Framing::Mbap)).into(), response_timeout)
+        Self::over_tcp(stream, false, response_timeout)
+    }
+
+    fn over_tcp<S>(stream: S, any_transaction: bool, response_timeout: Duration) -> Self
+    where
+        S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
+    {
+        let guard = FrameGuard::new(stream, Framing::Mbap).of_any_transaction(any_transaction);
+        Self::with(tcp::attach(guard).into(), response_timeout)
     }
 
     /// A link over a stream that is open already, with the frames of a serial line.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub pause_between_requests: Duration,
     /// Whether the connection is given up after each poll, for others who want it.
     pub close_after_poll: bool,
+    /// Whether a reply of Modbus TCP is taken though its transaction id is not that of the request.
+    pub ignore_transaction_id: bool,
     /// Registers in one request at most.
     pub max_registers: u16,
     /// Coils or discrete inputs in one request at most.
@@ -99,6 +101,7 @@ impl Default for Settings {
             pause_after_connect: Duration::ZERO,
             pause_between_requests: Duration::ZERO,
             close_after_poll: false,
+            ignore_transaction_id: false,
             max_registers: Limits::MAX_REGISTERS,
             max_bits: Limits::MAX_BITS,
             max_gap: 0,

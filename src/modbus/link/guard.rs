@@ -19,11 +19,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::expected::{Expected, Framing, REQUEST_LEN};
 use crate::modbus::error::{ReadError, Violation};
 
+/// What an MBAP header begins with.
+const TRANSACTION_LEN: usize = 2;
+
 /// The stream and what is known of the exchange that is under way on it.
 #[derive(Debug)]
 pub(super) struct FrameGuard<S> {
     stream: S,
     framing: Framing,
+    /// Whether the transaction id of a reply is taken for that of its request, whatever it is.
+    any_transaction: bool,
     request: [u8; REQUEST_LEN],
     /// Bytes of the request that have left; 0 between exchanges.
     sent: usize,
@@ -37,7 +42,31 @@ pub(super) struct FrameGuard<S> {
 
 impl<S> FrameGuard<S> {
     pub(super) fn new(stream: S, framing: Framing) -> Self {
-        Self { stream, framing, request: [0; REQUEST_LEN], sent: 0, reply: Vec::new(), reused: false, excess: false }
+        Self {
+            stream,
+            framing,
+            any_transaction: false,
+            request: [0; REQUEST_LEN],
+            sent: 0,
+            reply: Vec::new(),
+            reused: false,
+            excess: false,
+        }
+    }
+
+    /// For a device that does not repeat the transaction id: what it says there is replaced.
+    pub(super) fn of_any_transaction(self, any_transaction: bool) -> Self {
+        Self { any_transaction, ..self }
+    }
+
+    /// Puts the request's transaction id in the place of the reply's, as far as it is in `bytes`.
+    fn mend(&self, bytes: &mut [u8]) {
+        if self.any_transaction && self.framing == Framing::Mbap {
+            let id = self.request.iter().take(TRANSACTION_LEN).skip(self.reply.len());
+            for (byte, own) in bytes.iter_mut().zip(id) {
+                *byte = *own;
+            }
+        }
     }
 
     /// Follows the request as it leaves.
@@ -124,6 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
         let room = (this.expected().whole() + 1).saturating_sub(this.reply.len()).min(buf.remaining());
         let mut bytes = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(this.poll_bytes(cx, &mut bytes))?;
+        this.mend(bytes.filled_mut());
         let passed = this.note_received(bytes.filled()).map_err(violated)?;
         buf.advance(passed);
         Poll::Ready(Ok(()))
