@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime as _};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -80,6 +81,7 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
         .with(level)
+        .with(filter_fn(concerns))
         .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console")))
         .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file")))
         .try_init();
@@ -92,6 +94,11 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let (file, stderr) = (keep(file), keep(stderr));
     OUTLETS.set(outlets).ok();
     file.and(stderr)
+}
+
+/// Whether an event is for whoever runs the agent: how the status page's workers are doing is not.
+fn concerns(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::WARN || !event.target().starts_with("actix_server")
 }
 
 /// From now on, events of `level` and above count.

@@ -87,6 +87,7 @@ fn the_page_its_numbers_and_its_probes_say_what_the_status_says() {
     });
     assert!(get(address, "/nothing").0.starts_with("HTTP/1.1 404"));
     agent.stop();
+    assert!(!agent.log().contains("actix"), "how the page is served is nobody's business:\n{}", agent.log());
 }
 
 #[test]
