@@ -106,6 +106,12 @@ impl<S: Ord> Health<S> {
         Some(change)
     }
 
+    /// Whether nothing has failed within the last minute.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.troubled.is_empty()
+    }
+
     /// `subject` worked.
     pub fn worked(&mut self, subject: &S, now: Duration) -> Option<Change> {
         let trouble = self.troubled.get_mut(subject)?;

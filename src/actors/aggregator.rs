@@ -20,7 +20,10 @@ use crate::failpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::reading::Reading;
 
-/// Readings of one poll, from a device. After the reply they are the aggregator's: the sender may forget
+/// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
+const MAILBOX: usize = 256;
+
+/// Readings of one poll, from a device. Once they are in the mailbox they are the aggregator's: the sender may forget
 /// them.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -121,6 +124,10 @@ impl AggregatorActor {
 
 impl Actor for AggregatorActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
 }
 
 impl Handler<Submit> for AggregatorActor {

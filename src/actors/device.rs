@@ -4,6 +4,8 @@
 //! worth a line). One poll runs at a time; the next tick is armed when it has ended and its readings are
 //! accepted, so a slow device or a slow aggregator skips ticks and queues nothing.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,21 +74,9 @@ pub struct Assignment {
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    assignment: Assignment,
-    submit: Recipient<Submit>,
-    shared: Shared,
-    /// How this device is, for whoever asks.
-    cell: Arc<Cell<DeviceState>>,
-    /// One per cycle.
-    schedules: Vec<Schedule>,
-    /// Cycles whose last poll got no answer at all: tried again before their next tick.
-    unanswered: Vec<bool>,
-    timekeeper: Timekeeper,
-    overruns: Tally,
-    /// `None` while a poll has it.
-    session: Option<Session<EndpointDial>>,
-    /// The stamps of this device's readings.
-    track: Track,
+    assignment: Rc<RefCell<Assignment>>,
+    /// `None` once it runs.
+    device: Option<Device>,
     _guard: ExitGuard,
 }
 
@@ -109,76 +99,142 @@ impl DeviceActor {
         session.remember(shared.ledger.of(&settings.endpoint));
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
-        let overruns = Tally::default();
         let cell = shared.board.device(&settings.name);
         cell.write(|state| state.points = settings.points());
-        Self {
-            assignment,
+        let assignment = Rc::new(RefCell::new(assignment));
+        let device = Device {
+            assignment: Rc::clone(&assignment),
             submit,
             shared,
             cell,
             schedules,
             unanswered,
-            overruns,
+            due: Vec::new(),
             timekeeper,
-            session: Some(session),
+            overruns: Tally::default(),
+            session,
             track,
-            _guard: guard,
+        };
+        Self { assignment, device: Some(device), _guard: guard }
+    }
+}
+
+impl Actor for DeviceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(device) = self.device.take() else { return };
+        ctx.spawn(device.run().into_actor(self));
+    }
+}
+
+impl Handler<Assignment> for DeviceActor {
+    type Result = ();
+
+    /// A poll that runs goes on as it was; the next one is by this.
+    fn handle(&mut self, assignment: Assignment, _: &mut Self::Context) {
+        self.assignment.replace(assignment);
+    }
+}
+
+impl Handler<Stop> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// The loop of one device and what it remembers: one future for the life of the actor, so that a poll makes none.
+#[derive(Debug)]
+struct Device {
+    /// Replaced by the actor.
+    assignment: Rc<RefCell<Assignment>>,
+    submit: Recipient<Submit>,
+    shared: Shared,
+    /// How this device is, for whoever asks.
+    cell: Arc<Cell<DeviceState>>,
+    /// One per cycle.
+    schedules: Vec<Schedule>,
+    /// Cycles whose last poll got no answer at all: tried again before their next tick.
+    unanswered: Vec<bool>,
+    /// The cycles of this poll.
+    due: Vec<usize>,
+    timekeeper: Timekeeper,
+    overruns: Tally,
+    session: Session<EndpointDial>,
+    /// The stamps of this device's readings.
+    track: Track,
+}
+
+impl Device {
+    async fn run(mut self) {
+        loop {
+            let now = clock::boot();
+            self.note_due(now);
+            if self.due.is_empty() {
+                tokio::time::sleep(self.wait(now)).await;
+            } else {
+                self.poll(now).await;
+            }
         }
     }
 
-    fn arm(&self, ctx: &mut Context<Self>) {
-        let now = clock::boot();
+    /// How long until something is due.
+    fn wait(&self, now: Duration) -> Duration {
         let tick = self.schedules.iter().map(|schedule| schedule.wait(now)).min().unwrap_or(Duration::MAX);
-        let again = self.session.as_ref().and_then(Session::retry_in).filter(|_| self.unanswered.contains(&true));
-        ctx.run_later(again.map_or(tick, |again| tick.min(again)), Self::poll);
+        let again = self.session.retry_in().filter(|_| self.unanswered.contains(&true));
+        again.map_or(tick, |again| tick.min(again))
     }
 
-    fn poll(&mut self, ctx: &mut Context<Self>) {
-        let now = clock::boot();
-        let ready = self.session.as_ref().and_then(Session::retry_in).is_some_and(|wait| wait.is_zero());
-        let due: Vec<usize> = (0..self.schedules.len())
-            .filter(|&cycle| self.schedules[cycle].wait(now).is_zero() || (ready && self.unanswered[cycle]))
-            .collect();
-        if due.is_empty() {
-            self.arm(ctx);
-            return;
-        }
+    fn note_due(&mut self, now: Duration) {
+        let ready = self.session.retry_in().is_some_and(|wait| wait.is_zero());
+        let cycles = self.schedules.iter().zip(&self.unanswered).enumerate();
+        let due = cycles.filter(|(_, (schedule, unanswered))| schedule.wait(now).is_zero() || (ready && **unanswered));
+        self.due.clear();
+        self.due.extend(due.map(|(cycle, _)| cycle));
+    }
+
+    async fn poll(&mut self, begun: Duration) {
         failpoint::pass("device");
-        let Some(mut session) = self.session.take() else { return };
-        for &cycle in &due {
-            self.schedules[cycle].begin(now);
+        for &cycle in &self.due {
+            self.schedules[cycle].begin(begun);
         }
         // A reload during the poll is for the next one.
-        let Assignment { settings, catalogue } = self.assignment.clone();
-        let (submit, timekeeper) = (self.submit.clone(), self.timekeeper.clone());
-        let mut track = std::mem::take(&mut self.track);
-        let begun = now;
-        let poll = async move {
-            let blocks = due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
-            let mut outcome = session.poll(blocks, || timekeeper.stamp(&mut track)).await;
-            if settings.settings.close_after_poll {
-                session.hang_up();
-            }
-            let readings = std::mem::take(&mut outcome.readings);
-            let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
-            if !readings.is_empty() {
-                // An aggregator that is gone ends the process; nothing to do here.
-                submit.send(Submit { catalogue, readings }).await.ok();
-            }
-            (session, track, due, outcome, (taken, value))
-        };
-        ctx.spawn(poll.into_actor(self).map(move |(session, track, due, outcome, taken), this, ctx| {
-            (this.session, this.track) = (Some(session), track);
-            this.polled(&due, outcome, taken, begun);
-            this.arm(ctx);
-        }));
+        let Assignment { settings, catalogue } = self.assignment.borrow().clone();
+        let blocks = self.due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
+        let (timekeeper, track) = (&self.timekeeper, &mut self.track);
+        let mut outcome = self.session.poll(blocks, || timekeeper.stamp(track)).await;
+        if settings.settings.close_after_poll {
+            self.session.hang_up();
+        }
+        let readings = std::mem::take(&mut outcome.readings);
+        let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
+        if !readings.is_empty() {
+            self.submit(Submit { catalogue, readings }).await;
+        }
+        self.polled(&settings, outcome, (taken, value), begun);
     }
 
-    fn polled(&mut self, due: &[usize], outcome: Outcome, (taken, value): (usize, Option<f64>), begun: Duration) {
+    /// Hands readings over, however long the aggregator takes to have room for them.
+    async fn submit(&self, submit: Submit) {
+        // A reply for each poll would wake this device once more.
+        if let Err(SendError::Full(submit)) = self.submit.try_send(submit) {
+            // An aggregator that is gone ends the process; nothing to do here.
+            self.submit.send(submit).await.ok();
+        }
+    }
+
+    fn polled(
+        &mut self,
+        settings: &DeviceSettings,
+        outcome: Outcome,
+        (taken, value): (usize, Option<f64>),
+        begun: Duration,
+    ) {
         let (now, anchor) = self.timekeeper.polled();
         let mut skipped = 0;
-        for &cycle in due {
+        for &cycle in &self.due {
             skipped += self.schedules[cycle].finish(now.boot, anchor);
             self.unanswered[cycle] = !outcome.answered;
         }
@@ -188,17 +244,17 @@ impl DeviceActor {
         for kind in &outcome.failures {
             self.shared.board.polls().failed(kind);
         }
-        let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
+        let polled = self.look(settings, Polled { readings: taken, skipped, took, value, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered
             && let Some(skipped) = self.overruns.add(skipped, now.boot)
         {
             tracing::warn!(
-                device = %self.assignment.settings.name,
+                device = %settings.name,
                 "{}: {} skipped, because the one before took longer than the polling interval; \
                  lengthen polling_interval or read fewer registers of this device",
-                self.assignment.settings.name,
+                settings.name,
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
@@ -207,27 +263,24 @@ impl DeviceActor {
             self.shared.books.lose(reason(why), 1);
         }
         for event in outcome.events {
-            tell(&self.assignment.settings.name, event);
+            tell(&settings.name, event);
         }
-        if !outcome.lessons.is_empty()
-            && let Some(session) = &self.session
-        {
-            let endpoint = &self.assignment.settings.endpoint;
-            self.shared.ledger.note(endpoint, session.refusals().spots().collect());
+        if !outcome.lessons.is_empty() {
+            self.shared.ledger.note(&settings.endpoint, self.session.refusals().spots().collect());
         }
         for lesson in outcome.lessons {
-            tell_lesson(&self.assignment.settings.name, lesson);
+            tell_lesson(&settings.name, lesson);
         }
     }
 
     /// Adds what is failing, for whoever asks.
-    fn look(&self, mut polled: Polled) -> Polled {
-        let Some(session) = &self.session else { return polled };
+    fn look(&self, settings: &DeviceSettings, mut polled: Polled) -> Polled {
+        let session = &self.session;
         let (troubles, refusals) = (session.troubles(), session.refusals());
         if troubles.is_empty() && refusals.spots().len() == 0 {
             return polled;
         }
-        for block in self.assignment.settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
+        for block in settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
             let silent =
                 troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
             let fails = |spot| refusals.refuses(spot) || troubles.keys().any(|subject| subject.covers(spot));
@@ -238,30 +291,6 @@ impl DeviceActor {
         let troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
         polled.troubles = troubles.chain(session.refused()).collect();
         polled
-    }
-}
-
-impl Actor for DeviceActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.arm(ctx);
-    }
-}
-
-impl Handler<Assignment> for DeviceActor {
-    type Result = ();
-
-    fn handle(&mut self, assignment: Assignment, _: &mut Self::Context) {
-        self.assignment = assignment;
-    }
-}
-
-impl Handler<Stop> for DeviceActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
     }
 }
 

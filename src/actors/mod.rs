@@ -3,7 +3,7 @@
 //! | message | from → to | reply | bound | when the receiver is slow or gone |
 //! |---|---|---|---|---|
 //! | poll due | timer → device | – | one armed timer | a poll that still runs at the next tick is an overrun: counted, skipped |
-//! | [`aggregator::Submit`] | device → aggregator | accepted | one outstanding per device | slow: that device polls later; gone: the process ends |
+//! | [`aggregator::Submit`] | device → aggregator | – | a mailbox of 256 | full: that device waits, and polls later; gone: the process ends |
 //! | [`poster::Store`] | aggregator → poster | on disk, fsynced | one outstanding | the aggregator keeps batches up to a cap, then drops the oldest, counted |
 //! | [`supervisor::Exited`] | drop guard → supervisor | – | one per actor | – |
 //! | stop | supervisor → devices → aggregator → poster | stopped | one | past the grace period: said what is lost, exit non-zero |

@@ -68,15 +68,19 @@ impl Timekeeper {
     /// A poll has ended: now, and the grid's anchor. Writes to the log what is new about the clock.
     #[must_use]
     pub fn polled(&self) -> (Moment, Anchor) {
-        self.tell();
+        let (now, state) = {
+            let mut timeline = lock(&self.timeline);
+            let now = clock::now();
+            (now, timeline.observe(now))
+        };
+        self.tell(state, now.boot);
         let mut anchor = lock(&self.anchor);
-        let now = clock::now();
         anchor.follow(now);
         (now, *anchor)
     }
 
-    fn tell(&self) {
-        match lock(&self.notices).observe(self.observe(), clock::boot()) {
+    fn tell(&self, state: ClockState, now: Duration) {
+        match lock(&self.notices).observe(state, now) {
             Some(Notice::Grave(line)) => tracing::error!("{line}"),
             Some(Notice::Warning(line)) => tracing::warn!("{line}"),
             Some(Notice::Relief(line)) => tracing::info!("{line}"),

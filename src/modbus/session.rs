@@ -364,24 +364,39 @@ impl<D: Dial> Session<D> {
             return poll.outcome;
         }
         let blocks = blocks.into_iter();
-        let (well, silent): (Vec<_>, Vec<_>) = blocks.clone().partition(|block| !self.units.contains_key(&block.unit));
-        for block in well.into_iter().chain(silent) {
-            match self.refusals.instead(block, clock::boot()) {
-                None => self.read_or_note(block, &mut poll).await,
-                Some(pieces) => {
-                    for piece in pieces.iter() {
-                        self.read_or_note(piece, &mut poll).await;
-                    }
-                }
+        if self.units.is_empty() {
+            // Nearly always: nothing to put in another order.
+            for block in blocks.clone() {
+                self.read_in_pieces(block, &mut poll).await;
+            }
+        } else {
+            let (well, silent): (Vec<_>, Vec<_>) =
+                blocks.clone().partition(|block| !self.units.contains_key(&block.unit));
+            for block in well.into_iter().chain(silent) {
+                self.read_in_pieces(block, &mut poll).await;
             }
         }
         for (block, cause) in std::mem::take(&mut poll.refused) {
             self.search(&block, cause, &mut poll).await;
         }
-        for probe in self.refusals.probes(&blocks, clock::boot()) {
-            self.try_again(&probe, &mut poll).await;
+        if self.refusals.spots().len() > 0 {
+            for probe in self.refusals.probes(&blocks, clock::boot()) {
+                self.try_again(&probe, &mut poll).await;
+            }
         }
         poll.end()
+    }
+
+    /// Reads `block`, without what of it is known to be refused.
+    async fn read_in_pieces<S: FnMut() -> Timestamp>(&mut self, block: &Block, poll: &mut Poll<S>) {
+        match self.refusals.instead(block, clock::boot) {
+            None => self.read_or_note(block, poll).await,
+            Some(pieces) => {
+                for piece in pieces.iter() {
+                    self.read_or_note(piece, poll).await;
+                }
+            }
+        }
     }
 
     /// Reads `block`; what the device refuses of it is searched later in the poll.
@@ -390,8 +405,8 @@ impl<D: Dial> Session<D> {
             Asked::Read => {
                 self.refusals.read(block.unit, block.table, block.quantity);
                 // Requests for parts of it may have failed before.
-                let parts: Vec<_> = self.troubles.keys().filter(|it| it.is_within(block)).copied().collect();
-                for part in parts {
+                let parts = self.troubles.keys().filter(|it| it.is_within(block));
+                for part in parts.copied().collect::<Vec<_>>() {
                     self.worked(part, &mut poll.outcome);
                 }
             }
@@ -476,6 +491,7 @@ impl<D: Dial> Session<D> {
                     let spot = Spot { unit, table: block.table, address: block.address, width: block.quantity };
                     outcome.words.push((spot, words.clone()));
                 }
+                outcome.readings.reserve(block.points.len());
                 poll.gathering.take(block, &words, (poll.stamp)(), |point, at, value| outcome.take(point, at, value));
                 Asked::Read
             }
@@ -547,6 +563,9 @@ impl<D: Dial> Session<D> {
     }
 
     fn worked(&mut self, subject: Subject, outcome: &mut Outcome) {
+        if self.health.is_well() {
+            return;
+        }
         self.troubles.remove(&subject);
         if let Some(change) = self.health.worked(&subject, clock::boot()) {
             outcome.events.push(Event { subject, change, cause: None, retry_in: None });
