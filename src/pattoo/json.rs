@@ -35,6 +35,11 @@ pub fn push_integer(out: &mut Vec<u8>, value: i64) {
 
 /// Appends a finite float: the shortest digits that mean it, laid out like Python's `repr`.
 pub fn push_float(out: &mut Vec<u8>, value: f64) {
+    if let Some(whole) = whole(value) {
+        push_integer(out, whole);
+        out.extend_from_slice(b".0");
+        return;
+    }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
@@ -42,6 +47,15 @@ pub fn push_float(out: &mut Vec<u8>, value: f64) {
     } else {
         push_scientific(out, text);
     }
+}
+
+/// The integer that `value` is, if its digits are those of the float: what a register without a multiplier holds.
+fn whole(value: f64) -> Option<i64> {
+    #[allow(clippy::cast_possible_truncation, reason = "it counts only if nothing was cut off")]
+    let integer = value as i64;
+    #[allow(clippy::cast_precision_loss, reason = "below 2^53 there is none")]
+    let same = (integer as f64).to_bits() == value.to_bits();
+    (same && integer.unsigned_abs() < 1 << 53).then_some(integer)
 }
 
 /// Lays out anew what Python writes with an exponent: `1e-05`, `-1.04e+22`, and never `0.00001` or `1e22`.
@@ -86,6 +100,15 @@ mod tests {
             cases += 1;
         }
         assert_eq!(cases, 1_000);
+    }
+
+    #[test]
+    fn a_whole_float_keeps_its_sign_and_its_point() {
+        let cases = [(0.0, "0.0"), (-0.0, "-0.0"), (65_535.0, "65535.0"), (-1.0, "-1.0"), (9e15, "9000000000000000.0")];
+        for (value, text) in cases.into_iter().chain([(9_007_199_254_740_993.0, "9007199254740992.0"), (1e16, "1e+16")])
+        {
+            assert_eq!(float(value), text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! datapoint the ids of its eleven pairs. Ids need not be dense and their order means nothing to the server.
 //! So a [`Catalogue`] renders every pair that is known from the configuration once and gives it an id for
 //! ever; an [`Encoder`] copies into a body those that the body's readings need, once each, and adds what a
-//! reading alone knows: its value and its timestamp, under ids beyond the catalogue's.
+//! reading alone knows: its value, under the id that the catalogue keeps for it, and its timestamp.
 //!
 //! Invariant: a body made here is one the server's ingester survives. Values are finite and below 10²⁹,
 //! every id that a datapoint names is there, the top-level timestamp has 13 digits. A reading that would
@@ -69,11 +69,20 @@ pub struct Encoder {
     datapoints: usize,
     /// The number of this batch, counted from 1.
     batch: u64,
-    /// For each pair of the catalogue, the batch that it was last copied into.
-    written: Vec<u64>,
+    written: Written,
     next_id: PairId,
-    /// The timestamp written last and its id: the readings of one reply share it.
-    timestamp: Option<(Timestamp, PairId)>,
+    /// The timestamp written last: the readings of one reply share it.
+    timestamp: Option<Timestamp>,
+    /// Its id, as rows name it.
+    timestamp_id: Vec<u8>,
+}
+
+/// Of what the catalogue knows, the batch that it was last copied into.
+#[derive(Debug)]
+struct Written {
+    shared: Vec<u64>,
+    families: Vec<u64>,
+    points: Vec<u64>,
 }
 
 impl Encoder {
@@ -85,9 +94,14 @@ impl Encoder {
             rows: Vec::new(),
             datapoints: 0,
             batch: 1,
-            written: vec![0; catalogue.pairs.len()],
-            next_id: catalogue.pairs.len(),
+            written: Written {
+                shared: vec![0; catalogue.shared.len()],
+                families: vec![0; catalogue.families.len()],
+                points: vec![0; catalogue.len()],
+            },
+            next_id: catalogue.passing(),
             timestamp: None,
+            timestamp_id: Vec::new(),
             catalogue,
         }
     }
@@ -116,15 +130,25 @@ impl Encoder {
             }
         }
 
-        self.write_fixed_pairs(place);
-        let value = self.write_value(reading.value);
-        let timestamp = self.write_timestamp(reading.at);
-
-        self.rows.extend_from_slice(self.catalogue.rows.text(2 * place));
-        push_id(&mut self.rows, value);
-        self.rows.push(b',');
-        push_id(&mut self.rows, timestamp);
-        self.rows.extend_from_slice(self.catalogue.rows.text(2 * place + 1));
+        self.write_timestamp(reading.at);
+        if self.written.points[place] == self.batch {
+            let id = self.start_pair(b"\":[\"pattoo_value\",");
+            self.rows.extend_from_slice(self.catalogue.row_of_another_value(place));
+            push_id(&mut self.rows, id);
+            self.rows.push(b',');
+        } else {
+            self.written.points[place] = self.batch;
+            self.write_shared_pairs(place);
+            self.body.extend_from_slice(self.catalogue.pairs(place));
+            self.rows.extend_from_slice(self.catalogue.row(place));
+        }
+        match reading.value {
+            Value::Integer(value) => json::push_integer(&mut self.body, value),
+            Value::Float(value) => json::push_float(&mut self.body, value),
+        }
+        self.body.extend_from_slice(b"],");
+        self.rows.extend_from_slice(&self.timestamp_id);
+        self.rows.extend_from_slice(self.catalogue.row_end(place));
         self.datapoints += 1;
         Ok(())
     }
@@ -182,53 +206,46 @@ impl Encoder {
         self.body.truncate(self.catalogue.start.len());
         self.rows.clear();
         self.batch += 1;
-        self.next_id = self.catalogue.pairs.len();
+        self.next_id = self.catalogue.passing();
         self.timestamp = None;
         std::mem::take(&mut self.datapoints)
     }
 
-    /// Copies the point's fixed pairs into the body, but for those that are there.
-    fn write_fixed_pairs(&mut self, place: usize) {
-        let PointPairs { shared, checksum } = &self.catalogue.points[place];
-        // The checksum is the point's own: where it is, the others are.
-        if self.written[*checksum] == self.batch {
-            return;
-        }
-        for &pair in shared.iter().chain([checksum]) {
-            if self.written[pair] != self.batch {
-                self.written[pair] = self.batch;
-                self.body.extend_from_slice(self.catalogue.pairs.text(pair));
+    /// Copies the pairs that the point shares with others into the body, but for those that are there.
+    fn write_shared_pairs(&mut self, place: usize) {
+        let PointPairs { family, key } = self.catalogue.points[place];
+        self.write_shared_pair(key);
+        if self.written.families[family] != self.batch {
+            self.written.families[family] = self.batch;
+            for pair in self.catalogue.families[family].pairs() {
+                self.write_shared_pair(pair);
             }
         }
     }
 
-    fn write_value(&mut self, value: Value) -> PairId {
-        let id = self.start_pair(b"\":[\"pattoo_value\",");
-        match value {
-            Value::Integer(value) => json::push_integer(&mut self.body, value),
-            Value::Float(value) => json::push_float(&mut self.body, value),
+    fn write_shared_pair(&mut self, pair: PairId) {
+        if self.written.shared[pair] != self.batch {
+            self.written.shared[pair] = self.batch;
+            self.body.extend_from_slice(self.catalogue.shared.text(pair));
         }
-        self.body.extend_from_slice(b"],");
-        id
     }
 
-    fn write_timestamp(&mut self, at: Timestamp) -> PairId {
-        if let Some((last, id)) = self.timestamp
-            && last == at
-        {
-            return id;
+    fn write_timestamp(&mut self, at: Timestamp) {
+        if self.timestamp == Some(at) {
+            return;
         }
         let id = self.start_pair(b"\":[\"pattoo_timestamp\",");
         self.body.extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
         self.body.extend_from_slice(b"],");
-        self.timestamp = Some((at, id));
-        id
+        self.timestamp = Some(at);
+        self.timestamp_id.clear();
+        push_id(&mut self.timestamp_id, id);
     }
 
     /// Begins a pair that belongs to this batch alone, up to its value.
     fn start_pair(&mut self, key: &[u8]) -> PairId {
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = if id + 1 == self.catalogue.own() { self.catalogue.beyond() } else { id + 1 };
         self.body.push(b'"');
         push_id(&mut self.body, id);
         self.body.extend_from_slice(key);

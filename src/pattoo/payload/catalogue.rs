@@ -1,8 +1,14 @@
 //! What the configuration fixes of every body: the text of its pairs and of its rows.
 //!
-//! Rendered once; an encoder only copies from it. A pair's place in the catalogue is its id in every body, so
-//! ids below [`Catalogue::pairs`] are taken for ever and those from there on are free for values and
-//! timestamps.
+//! Rendered once; an encoder only copies from it. So that a reading costs few copies, what a point alone has lies
+//! together: its checksum, the beginning of the pair of its value, its row. Ids are given in this order:
+//!
+//! | from | for |
+//! |---|---|
+//! | 0 | pairs that several points may have |
+//! | [`Catalogue::passing`] | what a batch alone knows: timestamps, and values of points that are in it more than once |
+//! | [`Catalogue::own`] | of each point, its checksum and its value |
+//! | [`Catalogue::beyond`] | what is left over when a batch has more timestamps and values than were foreseen |
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,26 +24,49 @@ const START: &[u8] = b"{\"pattoo_agent_timestamp\":0000000000000,\"pattoo_agent_
 /// The place of a pair among those that the configuration fixes, and its id in every body.
 pub(super) type PairId = usize;
 
+/// So many ids are kept for what a batch alone knows; more are taken from beyond all others.
+const PASSING: usize = 10_000;
+
+/// How many texts a point has in [`Catalogue::texts`].
+const TEXTS: usize = 3;
+
 /// Everything about the series of one configuration that is the same in every body.
 #[derive(Debug)]
 pub struct Catalogue {
     /// The body up to its first pair.
     pub(super) start: Vec<u8>,
-    /// The pairs, `"7":["pattoo_key","input_register_30387"],` each.
-    pub(super) pairs: Texts,
-    /// Of each point, its pairs.
+    /// The pairs that several points may have, `"7":["pattoo_key","input_register_30387"],` each.
+    pub(super) shared: Texts,
+    /// What the pairs of many points have in common.
+    pub(super) families: Vec<Family>,
+    /// Of each point, which of the shared pairs it has.
     pub(super) points: Vec<PointPairs>,
-    /// Of each point, the start of its row (`[0,1,2,3,4,5,6,7,`) and its end (`,8],`).
-    pub(super) rows: Texts,
+    /// Of each point: its checksum and the beginning of its value (`"8":["pattoo_checksum","…"],"9":["pattoo_value",`),
+    /// the start of its row (`[0,1,2,3,4,5,6,7,9,`), and the end of its row (`,8],`).
+    texts: Texts,
+    own: PairId,
 }
 
-/// The pairs that every datapoint of one point has.
-#[derive(Debug)]
+/// Pairs that datapoints share but for their key, in the order of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Family {
+    /// Unit, polling interval, host name, agent id, target, program.
+    pub(super) before_key: [PairId; 6],
+    pub(super) data_type: PairId,
+}
+
+impl Family {
+    pub(super) fn pairs(self) -> impl Iterator<Item = PairId> {
+        self.before_key.into_iter().chain([self.data_type])
+    }
+}
+
+/// The shared pairs that every datapoint of one point has.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct PointPairs {
-    /// Those that other points may have too.
-    pub(super) shared: [PairId; 8],
-    /// The one that no other series has.
-    pub(super) checksum: PairId,
+    /// The place in [`Catalogue::families`].
+    pub(super) family: usize,
+    pub(super) key: PairId,
 }
 
 impl Catalogue {
@@ -54,12 +83,18 @@ impl Catalogue {
         json::push_integer(&mut start, wire_millis(polling_interval)?.into());
         start.extend_from_slice(b",\"pattoo_datapoints\":{\"key_value_pairs\":{");
 
-        let mut catalogue = Self { start, pairs: Texts::default(), points: Vec::new(), rows: Texts::default() };
-        let mut known = HashMap::new();
+        let mut shared = Shared::default();
+        let mut points = Vec::with_capacity(series.len());
         for series in series {
-            catalogue.add(agent, series, &mut known)?;
+            points.push(shared.add(agent, series)?);
         }
-        Ok(catalogue)
+        let own = shared.pairs.len() + PASSING.min(2 * series.len());
+        let mut this =
+            Self { start, shared: shared.pairs, families: shared.families, points, texts: Texts::default(), own };
+        for (place, series) in series.iter().enumerate() {
+            this.render(place, &series.checksum(agent));
+        }
+        Ok(this)
     }
 
     /// How many points it knows.
@@ -74,34 +109,90 @@ impl Catalogue {
         self.points.is_empty()
     }
 
-    fn add(
-        &mut self,
-        agent: &Agent,
-        series: &Series,
-        known: &mut HashMap<Vec<u8>, PairId>,
-    ) -> Result<(), IdentityError> {
-        let mut pair = |key: &str, value: Literal<'_>| self.pair(known, key, value);
-        let shared = [
-            pair("unit", Literal::Text(&series.unit())),
-            pair("pattoo_agent_polling_interval", Literal::Text(&wire_millis(series.interval())?.to_string())),
-            pair("pattoo_agent_hostname", Literal::Text(agent.hostname())),
-            pair("pattoo_agent_id", Literal::Text(agent.id().as_str())),
-            pair("pattoo_agent_polled_target", Literal::Text(series.target())),
-            pair("pattoo_agent_program", Literal::Text(PROGRAM)),
-            pair("pattoo_key", Literal::Text(series.key())),
-            pair("pattoo_data_type", Literal::Number(series.data_type().code().into())),
-        ];
-        let checksum = pair("pattoo_checksum", Literal::Text(&series.checksum(agent)));
-        self.points.push(PointPairs { shared, checksum });
+    /// The first id of what a batch alone knows.
+    pub(super) fn passing(&self) -> PairId {
+        self.shared.len()
+    }
 
-        let row_start = format!("[{},", shared.map(|id| id.to_string()).join(","));
-        self.rows.push(row_start.as_bytes());
-        self.rows.push(format!(",{checksum}],").as_bytes());
-        Ok(())
+    /// The first id of a point's own.
+    pub(super) fn own(&self) -> PairId {
+        self.own
+    }
+
+    /// The first id that nothing is kept for.
+    pub(super) fn beyond(&self) -> PairId {
+        self.own + 2 * self.points.len()
+    }
+
+    /// The checksum of the point at `place`, and its value as far as it is known.
+    pub(super) fn pairs(&self, place: usize) -> &[u8] {
+        self.texts.text(TEXTS * place)
+    }
+
+    /// The row of the point at `place` until its timestamp, when its value has the id of its own.
+    pub(super) fn row(&self, place: usize) -> &[u8] {
+        self.texts.text(TEXTS * place + 1)
+    }
+
+    /// The row until its value, which has another id.
+    pub(super) fn row_of_another_value(&self, place: usize) -> &[u8] {
+        let row = self.row(place);
+        let end = row.iter().rposition(|&byte| byte == b',').unwrap_or(0);
+        let end = row[..end].iter().rposition(|&byte| byte == b',').unwrap_or(0);
+        &row[..=end]
+    }
+
+    /// The row after its timestamp.
+    pub(super) fn row_end(&self, place: usize) -> &[u8] {
+        self.texts.text(TEXTS * place + 2)
+    }
+
+    fn render(&mut self, place: usize, checksum_text: &str) {
+        let PointPairs { family, key } = self.points[place];
+        let Family { before_key: [unit, interval, hostname, agent_id, target, program], data_type } =
+            self.families[family];
+        let checksum = self.own + 2 * place;
+        let value = checksum + 1;
+        let pairs = format!("\"{checksum}\":[\"pattoo_checksum\",\"{checksum_text}\"],\"{value}\":[\"pattoo_value\",");
+        self.texts.push(pairs.as_bytes());
+        let row = format!("[{unit},{interval},{hostname},{agent_id},{target},{program},{key},{data_type},{value},");
+        self.texts.push(row.as_bytes());
+        self.texts.push(format!(",{checksum}],").as_bytes());
+    }
+}
+
+/// The shared pairs, as they are found.
+#[derive(Default)]
+struct Shared {
+    pairs: Texts,
+    families: Vec<Family>,
+    known_pairs: HashMap<Vec<u8>, PairId>,
+    known_families: HashMap<Family, usize>,
+}
+
+impl Shared {
+    fn add(&mut self, agent: &Agent, series: &Series) -> Result<PointPairs, IdentityError> {
+        let before_key = [
+            self.pair("unit", Literal::Text(&series.unit())),
+            self.pair("pattoo_agent_polling_interval", Literal::Text(&wire_millis(series.interval())?.to_string())),
+            self.pair("pattoo_agent_hostname", Literal::Text(agent.hostname())),
+            self.pair("pattoo_agent_id", Literal::Text(agent.id().as_str())),
+            self.pair("pattoo_agent_polled_target", Literal::Text(series.target())),
+            self.pair("pattoo_agent_program", Literal::Text(PROGRAM)),
+        ];
+        let key = self.pair("pattoo_key", Literal::Text(series.key()));
+        let data_type = self.pair("pattoo_data_type", Literal::Number(series.data_type().code().into()));
+        let families = &mut self.families;
+        let family = Family { before_key, data_type };
+        let family = *self.known_families.entry(family).or_insert_with(|| {
+            families.push(family);
+            families.len() - 1
+        });
+        Ok(PointPairs { family, key })
     }
 
     /// The id of a pair, which is rendered if it is new.
-    fn pair(&mut self, known: &mut HashMap<Vec<u8>, PairId>, key: &str, value: Literal<'_>) -> PairId {
+    fn pair(&mut self, key: &str, value: Literal<'_>) -> PairId {
         let mut content = Vec::new();
         json::push_string(&mut content, key);
         content.push(b',');
@@ -110,7 +201,7 @@ impl Catalogue {
             Literal::Number(number) => json::push_integer(&mut content, number),
         }
         let pairs = &mut self.pairs;
-        *known.entry(content).or_insert_with_key(|content| {
+        *self.known_pairs.entry(content).or_insert_with_key(|content| {
             let id = pairs.len();
             pairs.push(&[format!("\"{id}\":[").as_bytes(), content, b"],"].concat());
             id

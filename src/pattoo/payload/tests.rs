@@ -38,14 +38,15 @@ fn a_body_looks_like_this() {
         r#"{"pattoo_agent_timestamp":1700000000123,"pattoo_agent_id":""#,
         &id,
         r#"","pattoo_agent_polling_interval":60000,"pattoo_datapoints":{"key_value_pairs":{"#,
-        r#""0":["unit","000"],"1":["pattoo_agent_polling_interval","60000"],"#,
-        r#""2":["pattoo_agent_hostname","plant-7.example.net"],"3":["pattoo_agent_id",""#,
+        r#""9":["pattoo_timestamp",1700000000123],"6":["pattoo_key","input_register_30001"],"0":["unit","000"],"#,
+        r#""1":["pattoo_agent_polling_interval","60000"],"2":["pattoo_agent_hostname","plant-7.example.net"],"#,
+        r#""3":["pattoo_agent_id",""#,
         &id,
-        r#""],"9":["pattoo_agent_polled_target","b"],"5":["pattoo_agent_program","pattoo_agent_modbustcpd"],"#,
-        r#""6":["pattoo_key","input_register_30001"],"7":["pattoo_data_type",99],"10":["pattoo_checksum",""#,
+        r#""],"8":["pattoo_agent_polled_target","b"],"5":["pattoo_agent_program","pattoo_agent_modbustcpd"],"#,
+        r#""7":["pattoo_data_type",99],"15":["pattoo_checksum",""#,
         &checksum,
-        r#""],"11":["pattoo_value",13.0],"12":["pattoo_timestamp",1700000000123],"13":["pattoo_value",14]},"#,
-        r#""datapoint_pairs":[[0,1,2,3,9,5,6,7,11,12,10],[0,1,2,3,9,5,6,7,13,12,10]]}}"#,
+        r#""],"16":["pattoo_value",13.0],"10":["pattoo_value",14]},"#,
+        r#""datapoint_pairs":[[0,1,2,3,8,5,6,7,16,9,15],[0,1,2,3,8,5,6,7,10,9,15]]}}"#,
     ];
     assert_eq!(String::from_utf8(encoder.finish(NOW).unwrap()).unwrap(), expected.concat());
 }
@@ -81,6 +82,20 @@ fn a_body_is_only_made_of_readings_and_a_timestamp_of_13_digits() {
         let body = encoder.finish(Timestamp::from_millis(ms)).unwrap();
         assert!(datapoints(&body)[0].contains_key("pattoo_value"));
         encoder.push(&reading(0, Value::Integer(1))).unwrap();
+    }
+}
+
+#[test]
+fn ids_are_never_given_twice_however_many_timestamps_a_batch_has() {
+    let mut encoder = encoder(&[series("a", "k", 0)]);
+    for ms in 0..10 {
+        let at = Timestamp::from_millis(NOW.as_millis() + ms);
+        encoder.push(&Reading { at, ..reading(0, Value::Integer(i64::try_from(ms).unwrap())) }).unwrap();
+    }
+    let body = encoder.finish(NOW).unwrap();
+    for (ms, datapoint) in (0_u64..).zip(datapoints(&body)) {
+        assert_eq!(datapoint["pattoo_value"], serde_json::json!(ms));
+        assert_eq!(datapoint["pattoo_timestamp"], serde_json::json!(NOW.as_millis() + ms));
     }
 }
 
