@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::pattoo::payload::{Catalogue, Encoder};
 use crate::reading::{Reading, Timestamp};
 use crate::timeline::Stamp;
@@ -32,7 +34,7 @@ pub struct Batch {
     /// How many datapoints it holds.
     pub datapoints: usize,
     /// The JSON text.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// What became of the readings given to [`Batcher::accept`].
@@ -110,7 +112,7 @@ impl Batcher {
             return self.encoder.clear();
         };
         self.sealed_bytes += body.len();
-        self.sealed.push_back(Arc::new(Batch { at, dated: self.dated, datapoints, body }));
+        self.sealed.push_back(Arc::new(Batch { at, dated: self.dated, datapoints, body: body.into() }));
         self.displace()
     }
 
@@ -249,7 +251,7 @@ mod tests {
         batcher.seal(&stamps);
         let mut handed = Vec::new();
         while let Some(batch) = batcher.hand_over() {
-            let body = String::from_utf8(batch.body.clone()).unwrap();
+            let body = String::from_utf8(batch.body.to_vec()).unwrap();
             let keys = ["input_register_30001", "input_register_31001"].map(|key| body.contains(key));
             handed.push((batch.datapoints, keys));
             batcher.stored();

@@ -319,7 +319,7 @@ fn delivered(server: &Server, batches: u64, readings: usize) -> usize {
     for at in (1_780_000_000_000..).step_by(1_000).take(usize::try_from(batches).unwrap()) {
         let keys: Vec<String> = (30_001..).take(readings).map(|number| format!("input_register_{number}")).collect();
         let rows: Vec<_> = keys.iter().map(|key| ("10.0.0.1", key.as_str(), 7.0)).collect();
-        spool.append(Timestamp::from_millis(at), &python::body(ID, at, &rows), readings).unwrap();
+        spool.append(Timestamp::from_millis(at), &python::body(ID, at, &rows).into(), readings).unwrap();
     }
     let spool = SpoolThread::start(spool, Arc::default()).unwrap();
     let id = ID.parse().unwrap();

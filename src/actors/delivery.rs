@@ -416,12 +416,14 @@ fn tell_findings(Findings { told, untold }: &Findings) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[tokio::test]
     async fn a_batch_in_memory_does_not_overtake_one_that_has_just_reached_the_disk() {
         let doorway = Doorway::default();
-        let batch = || Arc::new(Batch { at: Timestamp::default(), dated: true, datapoints: 1, body: Vec::new() });
+        let batch = || Arc::new(Batch { at: Timestamp::default(), dated: true, datapoints: 1, body: Bytes::new() });
         let wait = doorway.wait();
         tokio::pin!(wait);
         assert!(tokio::time::timeout(Duration::ZERO, &mut wait).await.is_err(), "the loop waits");

@@ -180,6 +180,8 @@ pub fn redate(body: &[u8], offset: Duration, at: Timestamp) -> Result<Vec<u8>, S
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[tokio::test]
@@ -190,7 +192,7 @@ mod tests {
         let thread = SpoolThread::start(spool, Arc::clone(&books)).unwrap();
         for n in 1..=100 {
             let at = Timestamp::from_millis(1_790_000_000_000 + n);
-            let batch = Batch { at, dated: true, datapoints: 1, body: b"a body".to_vec() };
+            let batch = Batch { at, dated: true, datapoints: 1, body: Bytes::from_static(b"a body") };
             thread.append(Arc::new(batch), None).await.unwrap().result.unwrap();
             assert_eq!(books.disk().on_disk, n);
         }

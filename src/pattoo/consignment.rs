@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::body::{Body, Datapoints, legible};
 use super::identity::AgentId;
 use super::parts::Parts;
@@ -24,7 +26,7 @@ pub struct Item {
     /// The stamp of its name.
     pub at: Timestamp,
     /// The body as stored.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// How many datapoints it holds.
     pub datapoints: usize,
     /// Whether the body can be posted byte for byte.
@@ -37,7 +39,7 @@ pub struct Post {
     /// Its stamp.
     pub at: Timestamp,
     /// The text.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// Datapoints that are not delivered, as a body for people to look at.
@@ -78,7 +80,7 @@ impl Consignment {
     #[must_use]
     pub fn new(mut items: Vec<Item>, agent_id: AgentId, shard: Shard) -> Self {
         for item in items.iter_mut().filter(|item| !item.plain) {
-            item.body = legible(std::mem::take(&mut item.body));
+            item.body = legible(std::mem::take(&mut item.body).into()).into();
         }
         let newest = items.iter().map(|item| item.at).max().unwrap_or_default();
         let mut this =
@@ -127,11 +129,11 @@ impl Consignment {
             Groups::Rows if self.is_plain() && at == self.newest && part.len() == self.datapoints() => {
                 self.items.first()?.body.clone()
             }
-            Groups::Rows => self.encode(part, at),
+            Groups::Rows => self.encode(part, at).into(),
             Groups::Series(groups) => {
                 let mut rows: Vec<usize> = groups.get(part)?.concat();
                 rows.sort_unstable();
-                self.encode(rows, at)
+                self.encode(rows, at).into()
             }
         };
         Some(Post { at, body })

@@ -24,6 +24,7 @@ use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use awc::http::{Method, StatusCode, Uri};
 use awc::{Client, ClientResponse, Connector};
+use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Instant, timeout_at};
 
@@ -123,10 +124,10 @@ impl Poster {
     ///
     /// # Errors
     /// In every other case, see [`PostError`].
-    pub async fn post(&mut self, body: Vec<u8>) -> Result<(), PostError> {
+    pub async fn post(&mut self, body: impl Into<Bytes>) -> Result<(), PostError> {
         self.server_date = None;
         let deadline = Instant::now() + self.timeouts.total;
-        match timeout_at(deadline, self.send(Some(body))).await {
+        match timeout_at(deadline, self.send(Some(body.into()))).await {
             Ok(Ok(response)) => self.judge(response, deadline).await,
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.late()),
@@ -148,7 +149,7 @@ impl Poster {
 
     /// Posts the body, or without one asks for the status, at the first of the server's addresses that accepts; waits
     /// for the head of the answer.
-    async fn send(&mut self, body: Option<Vec<u8>>) -> Result<ClientResponse, PostError> {
+    async fn send(&mut self, body: Option<Bytes>) -> Result<ClientResponse, PostError> {
         let connected = Instant::now() + self.timeouts.connect;
         let addresses = self.resolver.addresses(self.timeouts.connect).await;
         let mut addresses = addresses.map_err(|source| PostError::Connect { server: self.server.clone(), source })?;
@@ -172,7 +173,7 @@ impl Poster {
         Err(refused.unwrap_or_else(|| self.late()))
     }
 
-    fn send_to(&self, address: SocketAddr, limit: Duration, body: Option<Vec<u8>>) -> awc::SendClientRequest {
+    fn send_to(&self, address: SocketAddr, limit: Duration, body: Option<Bytes>) -> awc::SendClientRequest {
         // A pool of connections for this attempt alone: none is ever used twice.
         let client = Client::builder()
             .connector(Connector::new().timeout(limit))

@@ -34,6 +34,8 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use self::directory::{Content, Directory, TEMPORARY};
 pub use self::error::SpoolError;
 use self::held::Held;
@@ -95,7 +97,7 @@ pub struct Stored {
     /// Its place in the queue.
     pub name: Name,
     /// The post body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// What the check found.
     pub checked: Checked,
 }
@@ -137,6 +139,8 @@ pub struct Spool {
     inherited: Timestamp,
     /// The newest of those given out: they are not evicted.
     lent: Option<Name>,
+    /// The batch put on disk last: it needs no reading when its turn comes soon.
+    fresh: Option<(Name, Bytes)>,
     /// Delivered, but the disk would not remove them.
     tombstones: HashSet<Name>,
     /// No regular files.
@@ -181,6 +185,7 @@ impl Spool {
             posted: if posted < IMPLAUSIBLE { posted } else { Timestamp::default() },
             inherited: newest,
             lent: None,
+            fresh: None,
             tombstones: HashSet::new(),
             strange: HashSet::new(),
             unread: None,
@@ -242,7 +247,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk refuses. Nothing of it stays behind.
-    pub fn append(&mut self, at: Timestamp, body: &[u8], datapoints: usize) -> Result<Name, SpoolError> {
+    pub fn append(&mut self, at: Timestamp, body: &Bytes, datapoints: usize) -> Result<Name, SpoolError> {
         let bytes = body.len() as u64;
         self.make_room(at, bytes);
         let name = Name::of(at, body);
@@ -253,6 +258,7 @@ impl Spool {
         }?;
         let datapoints = datapoints as u64;
         self.window.append(name, Entry { bytes, datapoints: Some(datapoints) });
+        self.fresh = Some((name, body.clone()));
         self.tally.stored += datapoints;
         self.tally.on_disk += datapoints;
         self.newest = self.newest.max(at);
@@ -361,7 +367,7 @@ impl Spool {
     pub fn acknowledge(&mut self, names: &[Name], posted: Timestamp, quarantined: usize) -> Result<(), SpoolError> {
         let mut datapoints = 0;
         for &name in names {
-            let entry = self.window.forget(name);
+            let entry = self.forget(name);
             datapoints += entry.and_then(|entry| entry.datapoints).unwrap_or(0);
         }
         let quarantined = (quarantined as u64).min(datapoints);
@@ -409,8 +415,17 @@ impl Drop for Spool {
 
 impl Spool {
     fn read(&self, name: Name) -> Result<Found, SpoolError> {
+        let ours = |body, entry: Entry| {
+            let datapoints = usize::try_from(entry.datapoints?).unwrap_or(usize::MAX);
+            Some(Found::Whole(Stored { name, body, checked: Checked { datapoints, plain: true } }))
+        };
+        if let Some((_, body)) = self.fresh.as_ref().filter(|(fresh, _)| *fresh == name)
+            && let Some(found) = self.window.get(name).and_then(|entry| ours(body.clone(), entry))
+        {
+            return Ok(found);
+        }
         let body = match self.directory.read(&name.file_name(&self.agent_id))? {
-            Content::Whole(body) => body,
+            Content::Whole(body) => Bytes::from(body),
             Content::Damaged(why) => return Ok(Found::Damaged(why)),
             Content::Strange(why) => return Ok(Found::Strange(why)),
             Content::Gone => return Ok(Found::Gone),
@@ -421,9 +436,8 @@ impl Spool {
                 return Ok(Found::Damaged(format!("its CRC-32C is {found:08x}, not {expected:08x}")));
             }
             // Put here by this process, which made it right.
-            if let Some(Entry { datapoints: Some(datapoints), .. }) = self.window.get(name) {
-                let datapoints = usize::try_from(datapoints).unwrap_or(usize::MAX);
-                return Ok(Found::Whole(Stored { name, body, checked: Checked { datapoints, plain: true } }));
+            if let Some(found) = self.window.get(name).and_then(|entry| ours(body.clone(), entry)) {
+                return Ok(found);
             }
         }
         Ok(match (self.check)(&body, name.at(), &self.agent_id) {
@@ -481,11 +495,16 @@ impl Spool {
 
     /// A batch is no more, for this reason.
     fn leave(&mut self, name: Name, reason: impl FnOnce(&mut Tally) -> &mut u64) {
-        if let Some(Entry { datapoints: Some(datapoints), .. }) = self.window.forget(name) {
+        if let Some(Entry { datapoints: Some(datapoints), .. }) = self.forget(name) {
             *reason(&mut self.tally) += datapoints;
             self.tally.on_disk = self.tally.on_disk.saturating_sub(datapoints);
         }
         self.settle();
+    }
+
+    fn forget(&mut self, name: Name) -> Option<Entry> {
+        self.fresh.take_if(|(fresh, _)| *fresh == name);
+        self.window.forget(name)
     }
 
     /// With nothing on disk, nothing is counted there: what is left is of batches of this life that were

@@ -192,7 +192,7 @@ fn words_in_quotes_are_left_alone_by_what_makes_a_text_legible() {
 #[test]
 fn what_was_delivered_before_a_batch_is_taken_apart_is_not_posted_again() {
     let readings: Vec<_> = (0..16).map(|n| (n % 4, u64::from(n), f64::from(n))).collect();
-    let item = Item { at: Timestamp::from_millis(NOW), body: ours(NOW, &readings), datapoints: 16, plain: true };
+    let item = Item { at: Timestamp::from_millis(NOW), body: ours(NOW, &readings).into(), datapoints: 16, plain: true };
     let mut consignment = Consignment::new(vec![item], id(), crate::shard::Shard::default());
     let second = Duration::from_secs(1);
     let mut rows = Vec::new();
