@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use actix_rt::task::JoinHandle;
 
 use super::aggregator::Submit;
 use super::supervisor::{ExitGuard, Shared, Stop};
@@ -75,9 +76,10 @@ pub struct Assignment {
 #[derive(Debug)]
 pub struct DeviceActor {
     assignment: Rc<RefCell<Assignment>>,
-    /// `None` once it runs.
-    device: Option<Device>,
-    _guard: ExitGuard,
+    /// What it does once it is started.
+    device: Option<(Device, ExitGuard)>,
+    /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
+    polling: Option<JoinHandle<()>>,
 }
 
 impl DeviceActor {
@@ -115,16 +117,23 @@ impl DeviceActor {
             session,
             track,
         };
-        Self { assignment, device: Some(device), _guard: guard }
+        Self { assignment, device: Some((device, guard)), polling: None }
+    }
+}
+
+impl Drop for DeviceActor {
+    fn drop(&mut self) {
+        if let Some(polling) = &self.polling {
+            polling.abort();
+        }
     }
 }
 
 impl Actor for DeviceActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(device) = self.device.take() else { return };
-        ctx.spawn(device.run().into_actor(self));
+    fn started(&mut self, _: &mut Self::Context) {
+        self.polling = self.device.take().map(|(device, guard)| actix_rt::spawn(device.run(guard)));
     }
 }
 
@@ -138,14 +147,23 @@ impl Handler<Assignment> for DeviceActor {
 }
 
 impl Handler<Stop> for DeviceActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+    /// The reply says that nothing is asked of the device any more.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
+        let polling = self.polling.take();
+        Box::pin(async move {
+            if let Some(polling) = polling {
+                polling.abort();
+                // Cancelled is what it is.
+                polling.await.ok();
+            }
+        })
     }
 }
 
-/// The loop of one device and what it remembers: one future for the life of the actor, so that a poll makes none.
+/// The loop of one device and what it remembers: one future for its whole life, so that a poll makes none.
 #[derive(Debug)]
 struct Device {
     /// Replaced by the actor.
@@ -168,7 +186,7 @@ struct Device {
 }
 
 impl Device {
-    async fn run(mut self) {
+    async fn run(mut self, _guard: ExitGuard) {
         loop {
             let now = clock::boot();
             self.note_due(now);
