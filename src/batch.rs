@@ -44,6 +44,8 @@ pub struct Accepted {
     pub not_sendable: usize,
     /// Datapoints of older batches that had to give way.
     pub displaced: usize,
+    /// Batches that were sealed: what is open now began later than what was open before.
+    pub sealed: usize,
 }
 
 /// The open batch and the sealed ones behind it.
@@ -89,12 +91,14 @@ impl Batcher {
             let dated = matches!(Stamp::read(reading.at), Stamp::At(_));
             if dated != self.dated {
                 accepted.displaced += self.seal(&stamp);
+                accepted.sealed += 1;
                 self.dated = dated;
             }
             if self.encoder.push(reading).is_err() {
                 accepted.not_sendable += 1;
             } else if self.encoder.datapoints() >= MAX_DATAPOINTS || self.encoder.bytes() >= SEAL_AT_BYTES {
                 accepted.displaced += self.seal(&stamp);
+                accepted.sealed += 1;
             }
         }
         accepted
@@ -306,7 +310,7 @@ mod tests {
         poison[0].value = Value::Float(f64::NAN);
         poison[1].value = Value::Float(1e30);
         poison[2].point = PointId(100);
-        assert_eq!(batcher.accept(&poison, &stamps), Accepted { not_sendable: 3, displaced: 0 });
+        assert_eq!(batcher.accept(&poison, &stamps), Accepted { not_sendable: 3, ..Accepted::default() });
         batcher.seal(&stamps);
         assert_eq!(batcher.hand_over().unwrap().datapoints, 1);
     }

@@ -142,6 +142,12 @@ impl Handler<Submit> for AggregatorActor {
         self.books.lose(Reason::NotSendable, accepted.not_sendable);
         self.drop_oldest(accepted.displaced);
         self.hand_over(ctx);
+        if accepted.sealed > 0
+            && let Some(flush) = self.flush.take()
+        {
+            // It was for the readings that have left: those that came now have their time before them.
+            ctx.cancel_future(flush);
+        }
         if self.flush.is_none() && self.batcher.is_open() {
             self.flush = Some(ctx.run_later(self.flush_interval, Self::flush));
         }

@@ -377,11 +377,11 @@ impl<D: Dial> Session<D> {
             }
         }
         for (block, cause) in std::mem::take(&mut poll.refused) {
-            self.search(&block, cause, &mut poll).await;
+            Box::pin(self.search(&block, cause, &mut poll)).await;
         }
         if self.refusals.spots().len() > 0 {
             for probe in self.refusals.probes(&blocks, clock::boot()) {
-                self.try_again(&probe, &mut poll).await;
+                Box::pin(self.try_again(&probe, &mut poll)).await;
             }
         }
         poll.end()
@@ -536,7 +536,8 @@ impl<D: Dial> Session<D> {
     async fn exchange(&mut self, block: &Block) -> Result<Vec<u16>, (Verdict, ReadError)> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.dial.dial().await.map_err(|error| (Verdict::Unreachable, error.into()))?,
+            // What is rare lies apart: the future of each device is as large as the largest of its parts.
+            None => Box::pin(self.dial.dial()).await.map_err(|error| (Verdict::Unreachable, error.into()))?,
         };
         // The backoff itself goes on until the device has answered something.
         self.connection.opens = None;
