@@ -212,7 +212,7 @@ mod tests {
     fn a_batch_is_sealed_when_full_and_when_flushed() {
         let mut batcher = batcher();
         let stamps = stamps();
-        assert_eq!(batcher.accept(&readings(12_345, NOW), &stamps), Accepted::default());
+        assert_eq!(batcher.accept(&readings(12_345, NOW), &stamps), Accepted { sealed: 2, ..Accepted::default() });
         assert!(batcher.is_open());
         batcher.seal(&stamps);
         let mut sizes = Vec::new();
