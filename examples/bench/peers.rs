@@ -44,7 +44,7 @@ impl Who {
     pub fn missing(self) -> Option<&'static str> {
         match self {
             Self::Collectd if collectd_plugin().is_none() => Some("Debian: collectd-core libmodbus5"),
-            Self::Pymodbus if !runs(Command::new("python3").args(["-c", "import pymodbus"])) => {
+            Self::Pymodbus if !runs(Command::new(python()).args(["-c", "import pymodbus"])) => {
                 Some("PyPI: pymodbus==3.9.2")
             }
             _ => None,
@@ -57,7 +57,7 @@ impl Who {
 pub struct Peer {
     /// What to start.
     pub command: Command,
-    _home: Option<Home>,
+    home: Option<Home>,
     _directory: Option<TempDir>,
 }
 
@@ -73,11 +73,16 @@ impl Peer {
         }
     }
 
+    /// The files of an agent.
+    pub fn home(&self) -> &Path {
+        self.home.as_ref().expect("an agent").path()
+    }
+
     fn floor(shape: Shape, simulator: u16, server: Option<u16>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("a program has a path"));
         command.args(["floor", &simulator.to_string(), &shape.devices.to_string(), &shape.registers.to_string()]);
         command.args(server.map(|port| port.to_string()));
-        Self { command, _home: None, _directory: None }
+        Self { command, home: None, _directory: None }
     }
 
     fn agent(shape: Shape, simulator: u16, server: u16, binary: &Path) -> Self {
@@ -85,7 +90,7 @@ impl Peer {
         home.write_config(&shape.config(simulator));
         let mut command = Command::new(binary);
         command.args(["run", "--config_dir"]).arg(home.config_dir());
-        Self { command, _home: Some(home), _directory: None }
+        Self { command, home: Some(home), _directory: None }
     }
 
     fn collectd(shape: Shape, simulator: u16, server: u16) -> Self {
@@ -94,14 +99,14 @@ impl Peer {
         fs::write(&file, collectd_config(shape, simulator, server, directory.path())).expect("a file");
         let mut command = Command::new("collectd");
         command.args(["-f", "-C"]).arg(file);
-        Self { command, _home: None, _directory: Some(directory) }
+        Self { command, home: None, _directory: Some(directory) }
     }
 
     fn pymodbus(shape: Shape, simulator: u16) -> Self {
-        let mut command = Command::new("python3");
+        let mut command = Command::new(python());
         command.args(["-c", PYMODBUS, &simulator.to_string(), &shape.registers.to_string()]);
         command.args(shape.targets(simulator).iter().map(|target| target.split(':').next().unwrap_or_default()));
-        Self { command, _home: None, _directory: None }
+        Self { command, home: None, _directory: None }
     }
 }
 
@@ -164,6 +169,12 @@ fn collectd_plugin() -> Option<PathBuf> {
     let places = ["/usr/lib/collectd/modbus.so", "/usr/lib/x86_64-linux-gnu/collectd/modbus.so"];
     let plugin = places.into_iter().map(PathBuf::from).find(|path| path.exists())?;
     runs(Command::new("collectd").arg("-h")).then_some(plugin)
+}
+
+/// The interpreter that has pymodbus: that of the tests, if they have made one.
+fn python() -> PathBuf {
+    let of_the_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/python");
+    if of_the_tests.exists() { of_the_tests } else { PathBuf::from("python3") }
 }
 
 fn runs(command: &mut Command) -> bool {

@@ -22,6 +22,9 @@ const COUNT: u8 = 0x41;
 /// Polls are due on multiples of this, in milliseconds of the wall clock.
 const SLOT_MS: f64 = 50.0;
 
+/// A request that comes by so much before a slot belongs to it, in milliseconds: clients go by clocks of their own.
+const EARLY_MS: f64 = 5.0;
+
 const LISTENER: Token = Token(usize::MAX);
 const HEADER: usize = 7;
 const MOST_REGISTERS: usize = 125;
@@ -182,7 +185,7 @@ impl Connection {
         self.expected = match self.expected {
             // The first comes at once after the start, off the grid.
             None => Some(f64::NAN),
-            Some(expected) if expected.is_nan() => Some((now / SLOT_MS).floor() * SLOT_MS + interval),
+            Some(expected) if expected.is_nan() => Some(((now + EARLY_MS) / SLOT_MS).floor() * SLOT_MS + interval),
             Some(expected) => Some(expected + interval),
         };
         late.filter(|late| !late.is_nan()).map(|late| (late.abs() * 1e3) as u32)

@@ -1,6 +1,7 @@
-//! A pattoo server that takes everything and looks at nothing, in one thread.
+//! A pattoo server that takes everything and looks at nothing, in one thread: at once, or at a given pace.
 //!
-//! `GET /count` is its own: how many posts and bytes of bodies it took since it was asked last.
+//! `GET /count` is its own: how many posts and bytes of bodies it took since it was asked last. So are `GET /refuse`,
+//! after which it takes none, and `GET /accept`.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -35,14 +36,26 @@ impl Taken {
     }
 }
 
-/// Serves until it is killed; prints its port first.
-pub fn run() -> io::Result<()> {
+impl Taken {
+    /// From now on posts are refused, or taken.
+    pub fn refuse(port: u16, refuse: bool) -> io::Result<()> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        let path = if refuse { "refuse" } else { "accept" };
+        stream.write_all(format!("GET /{path} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes())?;
+        stream.read_to_string(&mut String::new())?;
+        Ok(())
+    }
+}
+
+/// Serves until it is killed; prints its port first. With a pace, each body takes as long as so many bytes a second.
+pub fn run(pace: Option<u64>) -> io::Result<()> {
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     println!("{}", listener.local_addr()?.port());
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(256);
     let (mut connections, mut taken, mut last) = (HashMap::<usize, Connection>::new(), Taken::default(), 0);
+    let mut refusing = false;
     let mut buffer = vec![0; 1 << 20];
     loop {
         poll.poll(&mut events, None)?;
@@ -52,10 +65,10 @@ pub fn run() -> io::Result<()> {
                     last += 1;
                     stream.set_nodelay(true)?;
                     poll.registry().register(&mut stream, Token(last), Interest::READABLE)?;
-                    connections.insert(last, Connection { stream, head: Vec::new(), left: None });
+                    connections.insert(last, Connection { stream, head: Vec::new(), left: None, body: 0, pace });
                 }
             } else if let Some(connection) = connections.get_mut(&event.token().0)
-                && connection.serve(&mut buffer, &mut taken).is_err()
+                && connection.serve(&mut buffer, &mut taken, &mut refusing).is_err()
             {
                 connections.remove(&event.token().0);
             }
@@ -68,10 +81,13 @@ struct Connection {
     head: Vec<u8>,
     /// Bytes of the body that are still to come.
     left: Option<u64>,
+    /// Its length.
+    body: u64,
+    pace: Option<u64>,
 }
 
 impl Connection {
-    fn serve(&mut self, buffer: &mut [u8], taken: &mut Taken) -> io::Result<()> {
+    fn serve(&mut self, buffer: &mut [u8], taken: &mut Taken, refusing: &mut bool) -> io::Result<()> {
         loop {
             let length = match self.stream.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -90,10 +106,18 @@ impl Connection {
                     self.answer(&format!("{posts} {bytes}"))?;
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
+                if head.starts_with("get /refuse") || head.starts_with("get /accept") {
+                    *refusing = head.starts_with("get /refuse");
+                    self.answer("OK")?;
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 let bytes = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-                self.left = Some(bytes.unwrap_or(0));
-                taken.bytes += bytes.unwrap_or(0);
-                taken.posts += u64::from(head.starts_with("post"));
+                self.body = bytes.unwrap_or(0);
+                self.left = Some(self.body);
+                if !*refusing {
+                    taken.bytes += bytes.unwrap_or(0);
+                    taken.posts += u64::from(head.starts_with("post"));
+                }
                 self.head.clear();
                 if head.contains("expect: 100-continue") {
                     self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -102,7 +126,13 @@ impl Connection {
             self.left = self.left.map(|left| left.saturating_sub(came));
             if self.left == Some(0) {
                 self.left = None;
-                self.answer("OK")?;
+                if *refusing {
+                    self.stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
+                } else {
+                    let work = self.pace.map(|pace| Duration::from_secs_f64(self.body as f64 / pace as f64));
+                    std::thread::sleep(work.unwrap_or_default());
+                    self.answer("OK")?;
+                }
             }
         }
     }
