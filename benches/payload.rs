@@ -79,10 +79,16 @@ impl Bound {
     fn encode(&self, readings: &[Reading], size: usize) -> Vec<u8> {
         let mut body = Vec::with_capacity(size);
         body.extend_from_slice(&self.start);
-        let mut number = zmij::Buffer::new();
+        let (mut float, mut integer) = (zmij::Buffer::new(), itoa::Buffer::new());
         for (reading, pair) in readings.iter().zip(&self.pairs) {
-            if let Value::Float(value) = reading.value {
-                body.extend_from_slice(number.format_finite(value).as_bytes());
+            match reading.value {
+                #[allow(clippy::cast_possible_truncation, reason = "registers")]
+                Value::Float(value) if value.fract() == 0.0 => {
+                    body.extend_from_slice(integer.format(value as i64).as_bytes());
+                    body.extend_from_slice(b".0");
+                }
+                Value::Float(value) => body.extend_from_slice(float.format_finite(value).as_bytes()),
+                Value::Integer(value) => body.extend_from_slice(integer.format(value).as_bytes()),
             }
             body.extend_from_slice(pair);
         }

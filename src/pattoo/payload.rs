@@ -118,9 +118,9 @@ impl Encoder {
     /// When the reading cannot be posted; the batch is then as before.
     pub fn push(&mut self, reading: &Reading) -> Result<(), Refused> {
         let place = reading.point.index();
-        if place >= self.catalogue.points.len() {
+        let Some(point) = self.catalogue.point(place) else {
             return Err(Refused::UnknownPoint(reading.point));
-        }
+        };
         if let Value::Float(value) = reading.value {
             if !value.is_finite() {
                 return Err(Refused::NotFinite(value));
@@ -133,14 +133,14 @@ impl Encoder {
         self.write_timestamp(reading.at);
         if self.written.points[place] == self.batch {
             let id = self.start_pair(b"\":[\"pattoo_value\",");
-            self.rows.extend_from_slice(self.catalogue.row_of_another_value(place));
+            self.rows.extend_from_slice(self.catalogue.row_of_another_value(&point));
             push_id(&mut self.rows, id);
             self.rows.push(b',');
         } else {
             self.written.points[place] = self.batch;
-            self.write_shared_pairs(place);
-            self.body.extend_from_slice(self.catalogue.pairs(place));
-            self.rows.extend_from_slice(self.catalogue.row(place));
+            self.write_shared_pairs(point);
+            self.body.extend_from_slice(self.catalogue.pairs(&point));
+            self.rows.extend_from_slice(self.catalogue.row(&point));
         }
         match reading.value {
             Value::Integer(value) => json::push_integer(&mut self.body, value),
@@ -148,7 +148,7 @@ impl Encoder {
         }
         self.body.extend_from_slice(b"],");
         self.rows.extend_from_slice(&self.timestamp_id);
-        self.rows.extend_from_slice(self.catalogue.row_end(place));
+        self.rows.extend_from_slice(self.catalogue.row_end(&point));
         self.datapoints += 1;
         Ok(())
     }
@@ -212,8 +212,7 @@ impl Encoder {
     }
 
     /// Copies the pairs that the point shares with others into the body, but for those that are there.
-    fn write_shared_pairs(&mut self, place: usize) {
-        let PointPairs { family, key } = self.catalogue.points[place];
+    fn write_shared_pairs(&mut self, PointPairs { family, key, .. }: PointPairs) {
         self.write_shared_pair(key);
         if self.written.families[family] != self.batch {
             self.written.families[family] = self.batch;

@@ -27,9 +27,6 @@ pub(super) type PairId = usize;
 /// So many ids are kept for what a batch alone knows; more are taken from beyond all others.
 const PASSING: usize = 10_000;
 
-/// How many texts a point has in [`Catalogue::texts`].
-const TEXTS: usize = 3;
-
 /// Everything about the series of one configuration that is the same in every body.
 #[derive(Debug)]
 pub struct Catalogue {
@@ -39,11 +36,12 @@ pub struct Catalogue {
     pub(super) shared: Texts,
     /// What the pairs of many points have in common.
     pub(super) families: Vec<Family>,
-    /// Of each point, which of the shared pairs it has.
-    pub(super) points: Vec<PointPairs>,
-    /// Of each point: its checksum and the beginning of its value (`"8":["pattoo_checksum","…"],"9":["pattoo_value",`),
-    /// the start of its row (`[0,1,2,3,4,5,6,7,9,`), and the end of its row (`,8],`).
-    texts: Texts,
+    /// Of each point, which of the shared pairs it has, and where its texts are.
+    points: Vec<PointPairs>,
+    /// Of each point, one after the other: its checksum and the beginning of its value
+    /// (`"8":["pattoo_checksum","…"],"9":["pattoo_value",`), the start of its row (`[0,1,2,3,4,5,6,7,9,`), and the end of
+    /// its row (`,8],`).
+    texts: Vec<u8>,
     own: PairId,
 }
 
@@ -67,6 +65,8 @@ pub(super) struct PointPairs {
     /// The place in [`Catalogue::families`].
     pub(super) family: usize,
     pub(super) key: PairId,
+    /// Where in [`Catalogue::texts`] its pairs, its row and the row's end begin, and where that ends.
+    texts: [usize; 4],
 }
 
 impl Catalogue {
@@ -89,8 +89,7 @@ impl Catalogue {
             points.push(shared.add(agent, series)?);
         }
         let own = shared.pairs.len() + PASSING.min(2 * series.len());
-        let mut this =
-            Self { start, shared: shared.pairs, families: shared.families, points, texts: Texts::default(), own };
+        let mut this = Self { start, shared: shared.pairs, families: shared.families, points, texts: Vec::new(), own };
         for (place, series) in series.iter().enumerate() {
             this.render(place, &series.checksum(agent));
         }
@@ -124,40 +123,51 @@ impl Catalogue {
         self.own + 2 * self.points.len()
     }
 
-    /// The checksum of the point at `place`, and its value as far as it is known.
-    pub(super) fn pairs(&self, place: usize) -> &[u8] {
-        self.texts.text(TEXTS * place)
+    /// What is known of the point at `place`, if there is one.
+    pub(super) fn point(&self, place: usize) -> Option<PointPairs> {
+        self.points.get(place).copied()
     }
 
-    /// The row of the point at `place` until its timestamp, when its value has the id of its own.
-    pub(super) fn row(&self, place: usize) -> &[u8] {
-        self.texts.text(TEXTS * place + 1)
+    /// The checksum of the point, and its value as far as it is known.
+    pub(super) fn pairs(&self, point: &PointPairs) -> &[u8] {
+        &self.texts[point.texts[0]..point.texts[1]]
+    }
+
+    /// The row of the point until its timestamp, when its value has the id of its own.
+    pub(super) fn row(&self, point: &PointPairs) -> &[u8] {
+        &self.texts[point.texts[1]..point.texts[2]]
     }
 
     /// The row until its value, which has another id.
-    pub(super) fn row_of_another_value(&self, place: usize) -> &[u8] {
-        let row = self.row(place);
+    pub(super) fn row_of_another_value(&self, point: &PointPairs) -> &[u8] {
+        let row = self.row(point);
         let end = row.iter().rposition(|&byte| byte == b',').unwrap_or(0);
         let end = row[..end].iter().rposition(|&byte| byte == b',').unwrap_or(0);
         &row[..=end]
     }
 
     /// The row after its timestamp.
-    pub(super) fn row_end(&self, place: usize) -> &[u8] {
-        self.texts.text(TEXTS * place + 2)
+    pub(super) fn row_end(&self, point: &PointPairs) -> &[u8] {
+        &self.texts[point.texts[2]..point.texts[3]]
     }
 
     fn render(&mut self, place: usize, checksum_text: &str) {
-        let PointPairs { family, key } = self.points[place];
+        let PointPairs { family, key, .. } = self.points[place];
         let Family { before_key: [unit, interval, hostname, agent_id, target, program], data_type } =
             self.families[family];
         let checksum = self.own + 2 * place;
         let value = checksum + 1;
-        let pairs = format!("\"{checksum}\":[\"pattoo_checksum\",\"{checksum_text}\"],\"{value}\":[\"pattoo_value\",");
-        self.texts.push(pairs.as_bytes());
-        let row = format!("[{unit},{interval},{hostname},{agent_id},{target},{program},{key},{data_type},{value},");
-        self.texts.push(row.as_bytes());
-        self.texts.push(format!(",{checksum}],").as_bytes());
+        let texts = [
+            format!("\"{checksum}\":[\"pattoo_checksum\",\"{checksum_text}\"],\"{value}\":[\"pattoo_value\","),
+            format!("[{unit},{interval},{hostname},{agent_id},{target},{program},{key},{data_type},{value},"),
+            format!(",{checksum}],"),
+        ];
+        let mut places = [self.texts.len(); 4];
+        for (text, end) in texts.iter().zip(&mut places[1..]) {
+            self.texts.extend_from_slice(text.as_bytes());
+            *end = self.texts.len();
+        }
+        self.points[place].texts = places;
     }
 }
 
@@ -188,7 +198,7 @@ impl Shared {
             families.push(family);
             families.len() - 1
         });
-        Ok(PointPairs { family, key })
+        Ok(PointPairs { family, key, texts: [0; 4] })
     }
 
     /// The id of a pair, which is rendered if it is new.
