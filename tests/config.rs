@@ -308,7 +308,7 @@ fn files_that_are_no_configuration_are_refused_in_a_moment() {
     for deep in ["[".repeat(65_536), "- ".repeat(50_000), "{a: ".repeat(10_000)] {
         assert!(faults(deep)[0].contains("this is not YAML"));
     }
-    assert!(faults("x".repeat(300_000))[0].contains("has 300000 bytes; allowed are 262144"));
+    assert!(faults("x".repeat(1_100_000))[0].contains("has 1100000 bytes; allowed are 1048576"));
     assert!(load(&format!("\u{feff}{}", group("").replace('\n', "\r\n"))).warnings.is_empty());
 }
 

@@ -43,7 +43,7 @@ impl Who {
     /// What it lacks here, if anything.
     pub fn missing(self) -> Option<&'static str> {
         match self {
-            Self::Collectd if collectd_plugin().is_none() => Some("Debian: collectd-core libmodbus5"),
+            Self::Collectd if collectd_plugin().is_none() => Some("Debian: collectd-core libmodbus5 libyajl2"),
             Self::Pymodbus if !runs(Command::new(python()).args(["-c", "import pymodbus"])) => {
                 Some("PyPI: pymodbus==3.9.2")
             }
