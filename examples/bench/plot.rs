@@ -42,7 +42,13 @@ pub fn draw(file: &Path, title: &str, across: &str, lines: &[Line]) {
             .label(line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw().expect("a legend");
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperMiddle)
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .draw()
+        .expect("a legend");
     root.present().expect("a file that can be written");
     println!("drawn           : {}", file.display());
 }
