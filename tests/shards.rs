@@ -43,6 +43,9 @@ fn four_shards_poll_two_hundred_devices_once_each_and_one_that_is_killed_loses_n
     agents[2] = start(&home, 2);
     assert_ne!(agents[2].id(), before);
     agents[2].until("polls again", || polled(7));
+    // Before they are silent: whoever gets no answer connects again.
+    let of_the_killed: BTreeSet<_> =
+        devices.iter().filter(|device| device.connections() == 2).map(Device::target).collect();
     server.come_back();
     for device in &devices {
         device.set(Mode::Silent);
@@ -64,8 +67,6 @@ fn four_shards_poll_two_hundred_devices_once_each_and_one_that_is_killed_loses_n
     }
     let verdict = judge(&all, server.database().rows());
     verdict.assert_true();
-    let of_the_killed: BTreeSet<_> =
-        devices.iter().filter(|device| device.connections() == 2).map(Device::target).collect();
     assert!((20..90).contains(&of_the_killed.len()), "{} devices of one shard of four", of_the_killed.len());
     assert!(verdict.lost.iter().all(|lost| of_the_killed.iter().any(|target| format!("{lost:?}").contains(target))));
 
