@@ -44,8 +44,6 @@ pub struct Accepted {
     pub not_sendable: usize,
     /// Datapoints of older batches that had to give way.
     pub displaced: usize,
-    /// Batches that were sealed: what is open now began later than what was open before.
-    pub sealed: usize,
 }
 
 /// The open batch and the sealed ones behind it.
@@ -56,6 +54,7 @@ pub struct Batcher {
     dated: bool,
     sealed: VecDeque<Arc<Batch>>,
     sealed_bytes: usize,
+    seals: u64,
     handed_over: bool,
 }
 
@@ -68,6 +67,7 @@ impl Batcher {
             dated: true,
             sealed: VecDeque::new(),
             sealed_bytes: 0,
+            seals: 0,
             handed_over: false,
         }
     }
@@ -91,14 +91,12 @@ impl Batcher {
             let dated = matches!(Stamp::read(reading.at), Stamp::At(_));
             if dated != self.dated {
                 accepted.displaced += self.seal(&stamp);
-                accepted.sealed += 1;
                 self.dated = dated;
             }
             if self.encoder.push(reading).is_err() {
                 accepted.not_sendable += 1;
             } else if self.encoder.datapoints() >= MAX_DATAPOINTS || self.encoder.bytes() >= SEAL_AT_BYTES {
                 accepted.displaced += self.seal(&stamp);
-                accepted.sealed += 1;
             }
         }
         accepted
@@ -110,6 +108,7 @@ impl Batcher {
         if datapoints == 0 {
             return 0;
         }
+        self.seals += 1;
         let at = stamp(self.dated);
         let Ok(body) = self.encoder.finish(at) else {
             // No stamp of the timeline is refused; were one, the batch must not grow for ever.
@@ -124,6 +123,12 @@ impl Batcher {
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.encoder.is_empty()
+    }
+
+    /// How many batches were sealed: the open one is the same as long as this is.
+    #[must_use]
+    pub fn seals(&self) -> u64 {
+        self.seals
     }
 
     /// The batch to hand over now: the oldest sealed one, unless it has been handed over already.
@@ -212,7 +217,7 @@ mod tests {
     fn a_batch_is_sealed_when_full_and_when_flushed() {
         let mut batcher = batcher();
         let stamps = stamps();
-        assert_eq!(batcher.accept(&readings(12_345, NOW), &stamps), Accepted { sealed: 2, ..Accepted::default() });
+        assert_eq!(batcher.accept(&readings(12_345, NOW), &stamps), Accepted::default());
         assert!(batcher.is_open());
         batcher.seal(&stamps);
         let mut sizes = Vec::new();
@@ -310,7 +315,7 @@ mod tests {
         poison[0].value = Value::Float(f64::NAN);
         poison[1].value = Value::Float(1e30);
         poison[2].point = PointId(100);
-        assert_eq!(batcher.accept(&poison, &stamps), Accepted { not_sendable: 3, ..Accepted::default() });
+        assert_eq!(batcher.accept(&poison, &stamps), Accepted { not_sendable: 3, displaced: 0 });
         batcher.seal(&stamps);
         assert_eq!(batcher.hand_over().unwrap().datapoints, 1);
     }

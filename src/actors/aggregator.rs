@@ -47,7 +47,8 @@ pub struct AggregatorActor {
     store: Recipient<Store>,
     books: Arc<Books>,
     flush_interval: Duration,
-    flush: Option<SpawnHandle>,
+    /// The timer of the open batch, and the [`Batcher::seals`] by which it is known.
+    flush: Option<(u64, SpawnHandle)>,
     backoff: Backoff,
     stopping: Option<oneshot::Sender<()>>,
     _guard: ExitGuard,
@@ -142,14 +143,13 @@ impl Handler<Submit> for AggregatorActor {
         self.books.lose(Reason::NotSendable, accepted.not_sendable);
         self.drop_oldest(accepted.displaced);
         self.hand_over(ctx);
-        if accepted.sealed > 0
-            && let Some(flush) = self.flush.take()
-        {
-            // It was for the readings that have left: those that came now have their time before them.
-            ctx.cancel_future(flush);
+        let seals = self.batcher.seals();
+        if let Some((_, timer)) = self.flush.take_if(|(of, _)| *of != seals) {
+            // It was for readings that have left: those that came now have their time before them.
+            ctx.cancel_future(timer);
         }
         if self.flush.is_none() && self.batcher.is_open() {
-            self.flush = Some(ctx.run_later(self.flush_interval, Self::flush));
+            self.flush = Some((seals, ctx.run_later(self.flush_interval, Self::flush)));
         }
     }
 }
