@@ -114,11 +114,10 @@ impl Refusals {
     }
 
     /// The requests to make instead of `block`; `None`: it itself.
-    pub fn instead(&mut self, block: &Block, now: impl Fn() -> Duration) -> Option<Pieces> {
+    pub fn instead(&mut self, block: &Block, now: Duration) -> Option<Pieces> {
         if block.whole || (self.spots.is_empty() && !self.gaps && self.longest.is_empty()) {
             return None;
         }
-        let now = now();
         let known = self.longest.len();
         self.longest.retain(|_, longest| now < longest.until);
         if self.longest.len() < known {
@@ -250,7 +249,7 @@ mod tests {
 
     /// Address and quantity of what is asked instead.
     fn instead(refusals: &mut Refusals, block: &Block, now: Duration) -> Vec<(u16, u16)> {
-        let pieces = refusals.instead(block, || now);
+        let pieces = refusals.instead(block, now);
         pieces.map_or(Vec::new(), |pieces| pieces.iter().map(|it| (it.address, it.quantity)).collect())
     }
 

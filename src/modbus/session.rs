@@ -364,39 +364,26 @@ impl<D: Dial> Session<D> {
             return poll.outcome;
         }
         let blocks = blocks.into_iter();
-        if self.units.is_empty() {
-            // Nearly always: nothing to put in another order.
-            for block in blocks.clone() {
-                self.read_in_pieces(block, &mut poll).await;
-            }
-        } else {
-            let (well, silent): (Vec<_>, Vec<_>) =
-                blocks.clone().partition(|block| !self.units.contains_key(&block.unit));
-            for block in well.into_iter().chain(silent) {
-                self.read_in_pieces(block, &mut poll).await;
+        // Units that have been silent come last; otherwise the order stays.
+        let mut in_order: Vec<_> = blocks.clone().collect();
+        in_order.sort_by_key(|block| self.units.contains_key(&block.unit));
+        for block in in_order {
+            match self.refusals.instead(block, clock::boot()) {
+                None => self.read_or_note(block, &mut poll).await,
+                Some(pieces) => {
+                    for piece in pieces.iter() {
+                        self.read_or_note(piece, &mut poll).await;
+                    }
+                }
             }
         }
         for (block, cause) in std::mem::take(&mut poll.refused) {
             Box::pin(self.search(&block, cause, &mut poll)).await;
         }
-        if self.refusals.spots().len() > 0 {
-            for probe in self.refusals.probes(&blocks, clock::boot()) {
-                Box::pin(self.try_again(&probe, &mut poll)).await;
-            }
+        for probe in self.refusals.probes(&blocks, clock::boot()) {
+            Box::pin(self.try_again(&probe, &mut poll)).await;
         }
         poll.end()
-    }
-
-    /// Reads `block`, without what of it is known to be refused.
-    async fn read_in_pieces<S: FnMut() -> Timestamp>(&mut self, block: &Block, poll: &mut Poll<S>) {
-        match self.refusals.instead(block, clock::boot) {
-            None => self.read_or_note(block, poll).await,
-            Some(pieces) => {
-                for piece in pieces.iter() {
-                    self.read_or_note(piece, poll).await;
-                }
-            }
-        }
     }
 
     /// Reads `block`; what the device refuses of it is searched later in the poll.
@@ -405,8 +392,8 @@ impl<D: Dial> Session<D> {
             Asked::Read => {
                 self.refusals.read(block.unit, block.table, block.quantity);
                 // Requests for parts of it may have failed before.
-                let parts = self.troubles.keys().filter(|it| it.is_within(block));
-                for part in parts.copied().collect::<Vec<_>>() {
+                let parts: Vec<_> = self.troubles.keys().filter(|it| it.is_within(block)).copied().collect();
+                for part in parts {
                     self.worked(part, &mut poll.outcome);
                 }
             }
