@@ -415,14 +415,12 @@ impl Drop for Spool {
 
 impl Spool {
     fn read(&self, name: Name) -> Result<Found, SpoolError> {
-        let ours = |body, entry: Entry| {
-            let datapoints = usize::try_from(entry.datapoints?).unwrap_or(usize::MAX);
-            Some(Found::Whole(Stored { name, body, checked: Checked { datapoints, plain: true } }))
-        };
-        if let Some((_, body)) = self.fresh.as_ref().filter(|(fresh, _)| *fresh == name)
-            && let Some(found) = self.window.get(name).and_then(|entry| ours(body.clone(), entry))
-        {
-            return Ok(found);
+        // Known of what was put here by this process, which made it right.
+        let datapoints = self.window.get(name).and_then(|entry| entry.datapoints);
+        let ours = datapoints.map(|it| Checked { datapoints: usize::try_from(it).unwrap_or(usize::MAX), plain: true });
+        let fresh = self.fresh.as_ref().filter(|(fresh, _)| *fresh == name);
+        if let (Some((_, body)), Some(checked)) = (fresh, ours) {
+            return Ok(Found::Whole(Stored { name, body: body.clone(), checked }));
         }
         let body = match self.directory.read(&name.file_name(&self.agent_id))? {
             Content::Whole(body) => Bytes::from(body),
@@ -435,9 +433,8 @@ impl Spool {
             if found != expected {
                 return Ok(Found::Damaged(format!("its CRC-32C is {found:08x}, not {expected:08x}")));
             }
-            // Put here by this process, which made it right.
-            if let Some(found) = self.window.get(name).and_then(|entry| ours(body.clone(), entry)) {
-                return Ok(found);
+            if let Some(checked) = ours {
+                return Ok(Found::Whole(Stored { name, body, checked }));
             }
         }
         Ok(match (self.check)(&body, name.at(), &self.agent_id) {
