@@ -1,3 +1,5 @@
+//! What words mean, by Python's `struct`, by example, and back again for arbitrary values.
+
 use proptest::prelude::*;
 
 use super::*;
