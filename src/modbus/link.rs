@@ -6,6 +6,9 @@
 //! before the deadline (of the exchange, not of each read), and has one word per register or bit. Between exchanges it
 //! keeps the pauses that the device is to have, which count for no deadline.
 //!
+//! Each exchange has a client of `tokio_modbus` of its own on the connection ([`Wire`]): a client holds two buffers of
+//! 8 KiB, which would be most of what a device costs in memory, and cold in the processor's caches when its turn comes.
+//!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
 //! gone: nothing that arrives late can be taken for an answer. The link then answers
 //! [`ReadError::LinkClosed`], and its owner makes a new one; closing sends RST.
@@ -17,6 +20,7 @@ mod serial;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod wire;
 
 use std::fmt;
 use std::io;
@@ -34,11 +38,12 @@ use crate::modbus::settings::{Settings, Transport};
 use crate::resolve::Resolver;
 use expected::Framing;
 use guard::FrameGuard;
+use wire::Wire;
 
 /// A connection to one device, open until the first failure.
 pub struct Link {
     /// Absent while a request is in flight, and for ever after a failure.
-    client: Option<Box<dyn Client>>,
+    wire: Option<Wire>,
     response_timeout: Duration,
     pause: Duration,
     /// No request leaves before.
@@ -47,7 +52,7 @@ pub struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("open", &self.client.is_some()).finish_non_exhaustive()
+        f.debug_struct("Link").field("open", &self.wire.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -97,8 +102,8 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        let guard = FrameGuard::new(stream, Framing::Mbap).of_any_transaction(any_transaction);
-        Self::with(tcp::attach(guard).into(), response_timeout)
+        let guard = FrameGuard::new(Box::new(stream) as _, Framing::Mbap).of_any_transaction(any_transaction);
+        Self::with(guard, response_timeout)
     }
 
     /// A link over a stream that is open already, with the frames of a serial line.
@@ -106,11 +111,11 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self::with(rtu::attach(FrameGuard::new(stream, Framing::Rtu)).into(), response_timeout)
+        Self::with(FrameGuard::new(Box::new(stream) as _, Framing::Rtu), response_timeout)
     }
 
-    fn with(client: Box<dyn Client>, response_timeout: Duration) -> Self {
-        Self { client: Some(client), response_timeout, pause: Duration::ZERO, silent_until: None }
+    fn with(guard: FrameGuard<Box<dyn wire::Stream>>, response_timeout: Duration) -> Self {
+        Self { wire: Some(Wire::new(guard)), response_timeout, pause: Duration::ZERO, silent_until: None }
     }
 
     /// With pauses: from now, and after each exchange.
@@ -134,20 +139,24 @@ impl Link {
             sleep_until(end).await;
         }
         // Put back only by an exchange that ended well: dropping this future closes the link too.
-        let mut client = self.client.take().ok_or(ReadError::LinkClosed)?;
-        let result = timeout(self.response_timeout, exchange(&mut *client, block))
+        let wire = self.wire.take().ok_or(ReadError::LinkClosed)?;
+        let result = timeout(self.response_timeout, exchange(&wire, block))
             .await
             .unwrap_or(Err(ReadError::ResponseTimeout(self.response_timeout)));
         if !matches!(&result, Err(error) if error.link_is_dead()) {
-            self.client = Some(client);
+            self.wire = Some(wire);
             self.rest(self.pause);
         }
         result
     }
 }
 
-async fn exchange(client: &mut dyn Client, block: &Block) -> Result<Vec<u16>, ReadError> {
-    client.set_slave(Slave(block.unit.0));
+async fn exchange(wire: &Wire, block: &Block) -> Result<Vec<u16>, ReadError> {
+    let unit = Slave(block.unit.0);
+    let mut client = match wire.framing() {
+        Framing::Mbap => tcp::attach_slave(wire.clone(), unit),
+        Framing::Rtu => rtu::attach_slave(wire.clone(), unit),
+    };
     match client.call(request(block)).await {
         Ok(Ok(response)) => words(response, block).map_err(ReadError::Protocol),
         Ok(Err(code)) => Err(ReadError::Exception(Exception { code: code.into() })),

@@ -5,10 +5,13 @@
 //! closed connection as whatever error came last, and has no word for bytes that nobody asked for. The
 //! guard reads the request as it passes and compares the reply with what is [`Expected`] of it.
 //!
+//! It outlives the clients on it, of which each counts its transactions from 0: the numbers on the wire are the
+//! guard's own, so that an answer of an earlier exchange is never one of this.
+//!
 //! Invariant: `tokio_modbus` sees either a frame that fits its request exactly (the transaction, protocol
-//! 0 and length of Modbus TCP or the checksum of RTU, unit, function or its exception, byte count), or an [`io::Error`] that carries a
-//! [`ReadError`]. Never more than one byte beyond the expected reply is taken from the stream. After an
-//! error the stream is of no further use; the owner drops it.
+//! 0 and length of Modbus TCP or the checksum of RTU, unit, function or its exception, byte count), or an
+//! [`io::Error`] that carries a [`ReadError`]. Never more than one byte beyond the expected reply is taken from the
+//! stream. After an error the stream is of no further use; the owner drops it.
 
 use std::io;
 use std::pin::Pin;
@@ -29,6 +32,10 @@ pub(super) struct FrameGuard<S> {
     framing: Framing,
     /// Whether the transaction id of a reply is taken for that of its request, whatever it is.
     any_transaction: bool,
+    /// The transaction id of the next request.
+    transaction: u16,
+    /// The one that the client believes to have sent.
+    believed: [u8; TRANSACTION_LEN],
     request: [u8; REQUEST_LEN],
     /// Bytes of the request that have left; 0 between exchanges.
     sent: usize,
@@ -46,6 +53,8 @@ impl<S> FrameGuard<S> {
             stream,
             framing,
             any_transaction: false,
+            transaction: 0,
+            believed: [0; TRANSACTION_LEN],
             request: [0; REQUEST_LEN],
             sent: 0,
             reply: Vec::new(),
@@ -54,27 +63,42 @@ impl<S> FrameGuard<S> {
         }
     }
 
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// For a device that does not repeat the transaction id: what it says there is replaced.
     pub(super) fn of_any_transaction(self, any_transaction: bool) -> Self {
         Self { any_transaction, ..self }
     }
 
-    /// Puts the request's transaction id in the place of the reply's, as far as it is in `bytes`.
-    fn mend(&self, bytes: &mut [u8]) {
-        if self.any_transaction && self.framing == Framing::Mbap {
-            let id = self.request.iter().take(TRANSACTION_LEN).skip(self.reply.len());
-            for (byte, own) in bytes.iter_mut().zip(id) {
-                *byte = *own;
+    /// Puts `id` in the place of the reply's transaction id, as far as that is in `bytes`, which come behind
+    /// `before` others.
+    fn put_transaction(&self, id: [u8; TRANSACTION_LEN], before: usize, bytes: &mut [u8]) {
+        if self.framing == Framing::Mbap {
+            for (byte, own) in bytes.iter_mut().zip(id.into_iter().skip(before)) {
+                *byte = own;
             }
         }
     }
 
-    /// Follows the request as it leaves.
-    fn note_sent(&mut self, bytes: &[u8]) {
-        for (to, from) in self.request[self.sent..].iter_mut().zip(bytes) {
+    /// The id under which the request was sent.
+    fn own(&self) -> [u8; TRANSACTION_LEN] {
+        let [t0, t1, ..] = self.request;
+        [t0, t1]
+    }
+
+    /// Takes a request of the client, to be sent under a number of its own.
+    fn take_request(&mut self, bytes: &[u8]) {
+        for (to, from) in self.request.iter_mut().zip(bytes) {
             *to = *from;
         }
-        self.sent = REQUEST_LEN.min(self.sent + bytes.len());
+        if self.framing == Framing::Mbap {
+            let [t0, t1, ..] = &mut self.request;
+            self.believed = [*t0, *t1];
+            [*t0, *t1] = self.transaction.to_be_bytes();
+            self.transaction = self.transaction.wrapping_add(1);
+        }
     }
 
     /// Follows the reply as it comes, and says how many of `bytes` belong to it.
@@ -150,11 +174,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
         }
         // One byte beyond the reply: enough to know that there is more, and a read that comes back short
         // spares the reactor the next one.
-        let room = (this.expected().whole() + 1).saturating_sub(this.reply.len()).min(buf.remaining());
+        let before = this.reply.len();
+        let room = (this.expected().whole() + 1).saturating_sub(before).min(buf.remaining());
         let mut bytes = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(this.poll_bytes(cx, &mut bytes))?;
-        this.mend(bytes.filled_mut());
+        if this.any_transaction {
+            this.put_transaction(this.own(), before, bytes.filled_mut());
+        }
         let passed = this.note_received(bytes.filled()).map_err(violated)?;
+        this.put_transaction(this.believed, before, bytes.filled_mut());
         buf.advance(passed);
         Poll::Ready(Ok(()))
     }
@@ -165,9 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
         let this = self.get_mut();
         if this.sent == 0 {
             this.check_silent(cx)?;
+            this.take_request(bytes);
         }
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes)).map_err(|error| this.failed(error))?;
-        this.note_sent(&bytes[..written]);
+        let rest = this.request.get(this.sent..).and_then(|rest| rest.get(..bytes.len())).unwrap_or_default();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, rest)).map_err(|error| this.failed(error))?;
+        this.sent += written;
         Poll::Ready(Ok(written))
     }
 
