@@ -77,7 +77,7 @@ pub struct Assignment {
 pub struct DeviceActor {
     assignment: Rc<RefCell<Assignment>>,
     /// What it does once it is started.
-    device: Option<(Device, ExitGuard)>,
+    device: Option<Device>,
     /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
     polling: Option<JoinHandle<()>>,
 }
@@ -116,8 +116,9 @@ impl DeviceActor {
             overruns: Tally::default(),
             session,
             track,
+            _guard: guard,
         };
-        Self { assignment, device: Some((device, guard)), polling: None }
+        Self { assignment, device: Some(device), polling: None }
     }
 }
 
@@ -133,7 +134,8 @@ impl Actor for DeviceActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        self.polling = self.device.take().map(|(device, guard)| actix_rt::spawn(device.run(guard)));
+        // By reference: as an argument of the future it would have its place in it twice.
+        self.polling = self.device.take().map(|mut device| actix_rt::spawn(async move { device.run().await }));
     }
 }
 
@@ -183,10 +185,11 @@ struct Device {
     session: Session<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
+    _guard: ExitGuard,
 }
 
 impl Device {
-    async fn run(mut self, _guard: ExitGuard) {
+    async fn run(&mut self) {
         loop {
             let now = clock::boot();
             self.note_due(now);

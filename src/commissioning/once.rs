@@ -204,7 +204,7 @@ fn line(point: &Point, found: Option<&Found>) -> Line {
         None => String::new(),
     };
     Line {
-        device: point.target.clone(),
+        device: point.target.to_string(),
         unit: point.unit.0,
         point: point.key(),
         raw: words.map(|words| words.iter().map(|word| format!("{word:04x}")).collect::<Vec<_>>().join(" ")),
@@ -237,16 +237,16 @@ fn sheet(lines: &[Line]) -> Sheet {
 fn chosen(config: Config, wish: &Wish) -> Result<Config, String> {
     let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
     for name in &wish.devices {
-        if config.points.iter().all(|point| point.target != *name) {
+        if config.points.iter().all(|point| *point.target != **name) {
             return Err(unknown("device", name));
         }
     }
     for name in &wish.groups {
-        if config.points.iter().all(|point| point.group != *name) {
+        if config.points.iter().all(|point| *point.group != **name) {
             return Err(unknown("group", name));
         }
     }
-    let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
+    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
     Ok(config.with_points(|point| wanted(&wish.devices, &point.target) && wanted(&wish.groups, &point.group)))
 }
 

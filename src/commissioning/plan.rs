@@ -172,11 +172,11 @@ fn timing(config: &Config, device: &DeviceSettings, response: Duration, measured
     let timeouts = settings.response_timeout * u32::try_from(units.len()).unwrap_or(u32::MAX);
     let place = config.devices.iter().position(|known| known.endpoint == device.endpoint);
     let groups: BTreeSet<_> =
-        config.points.iter().filter(|point| Some(point.device) == place).map(|point| point.group.clone()).collect();
+        config.points.iter().filter(|point| Some(point.device) == place).map(|point| &*point.group).collect();
     let interval = device.cycles.iter().map(|cycle| cycle.interval).min().unwrap_or_default();
     Timing {
         device: device.name.clone(),
-        groups: groups.into_iter().collect(),
+        groups: groups.into_iter().map(str::to_owned).collect(),
         requests: blocks.len(),
         expected: expected.as_secs_f64(),
         worst: (expected + timeouts).as_secs_f64(),

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::agent::{Agent, Group};
@@ -144,9 +145,9 @@ pub struct Point {
     /// Place in [`Config::devices`].
     pub device: usize,
     /// `pattoo_agent_polled_target`: the `ip_device` as configured, stripped.
-    pub target: String,
+    pub target: Arc<str>,
     /// Name of the polling group it was first met in.
-    pub group: String,
+    pub group: Arc<str>,
     /// Unit id of the request and of the metadata.
     pub unit: UnitId,
     /// Where it begins.
@@ -289,23 +290,29 @@ fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Fault> {
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
-type Identity = (String, UnitId, Reference, Part, DataType);
+type Identity<'g> = (&'g str, UnitId, Reference, Part, DataType);
 
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
-fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<Point>) {
+fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<Point>) {
     let mut devices: Vec<Device> = Vec::new();
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
-    let mut known: HashMap<Identity, Seen<'_>> = HashMap::new();
+    let mut known: HashMap<Identity<'g>, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
     let mut registers_of_points = Vec::new();
     for (number, group) in (0..).zip(&agent.groups) {
         if group.registers.is_empty() {
             continue;
         }
+        // Of millions of points many share a name.
+        let group_name: Arc<str> = group.name.as_str().into();
         for table in Table::ALL {
             let registers = in_order(group, table);
+            if registers.is_empty() {
+                continue;
+            }
             for (target, address, _) in &group.devices {
+                let target_name: Arc<str> = target.as_str().into();
                 let endpoint = agent.sections.endpoint(target, address);
                 let device = *places.entry(endpoint.clone()).or_insert_with(|| {
                     devices.push(Device {
@@ -321,7 +328,7 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
                 }
                 for register in &registers {
                     let (format, data_type) = (&register.format, register.data_type);
-                    let identity = (target.clone(), group.unit, register.reference, format.part(), data_type);
+                    let identity = (target.as_str(), group.unit, register.reference, format.part(), data_type);
                     if let Some(first) = known.get(&identity) {
                         first.clash(group, register, report);
                         continue;
@@ -330,8 +337,8 @@ fn points(agent: &Agent<'_>, report: &mut Report) -> (Vec<Device>, Origins, Vec<
                     registers_of_points.push(*register);
                     points.push(Point {
                         device,
-                        target: target.clone(),
-                        group: group.name.clone(),
+                        target: Arc::clone(&target_name),
+                        group: Arc::clone(&group_name),
                         unit: group.unit,
                         reference: register.reference,
                         format: format.clone(),

@@ -81,7 +81,7 @@ fn runs(points: &[Point]) -> Sheet {
         };
         let table = first.reference.table().to_string();
         let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
-        sheet.push([first.target.clone(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
+        sheet.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
     }
     sheet
 }

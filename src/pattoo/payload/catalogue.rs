@@ -93,6 +93,7 @@ impl Catalogue {
         for (place, series) in series.iter().enumerate() {
             this.render(place, &series.checksum(agent));
         }
+        this.texts.shrink_to_fit();
         Ok(this)
     }
 
