@@ -6,7 +6,7 @@
 //! before the deadline (of the exchange, not of each read), and has one word per register or bit. Between exchanges it
 //! keeps the pauses that the device is to have, which count for no deadline.
 //!
-//! Each exchange has a client of `tokio_modbus` of its own on the connection ([`Wire`]): a client holds two buffers of
+//! Each exchange has a client of `tokio_modbus` of its own on the connection (see `wire`): a client holds two buffers of
 //! 8 KiB, which would be most of what a device costs in memory, and cold in the processor's caches when its turn comes.
 //!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
