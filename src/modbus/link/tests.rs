@@ -1,7 +1,7 @@
 //! The link against a device that misbehaves in every way known, on a stream in memory with a paused
 //! clock; then once on a real socket.
 
-mod device;
+pub mod device;
 mod rtu;
 mod tls;
 
@@ -12,6 +12,8 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::modbus::error::{Exception, Violation};
+use crate::modbus::register::Table;
 use device::{RESPONSE, UNIT, block, exception, exchange, frame, fresh, holding, reply, used};
 
 const TICK: Duration = Duration::from_millis(1);

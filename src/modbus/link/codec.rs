@@ -1,0 +1,209 @@
+//! Requests and replies as bytes: the only file that names `tokio_modbus`.
+//!
+//! A client of `tokio_modbus` holds two buffers of 8 KiB. One for each device would be most of what a device costs in
+//! memory, and cold in the processor's caches whenever its turn comes. So each thread has one client for each framing,
+//! on a [`Tape`] instead of a connection: it writes a request there, which the link sends, and later reads from there
+//! the reply to the same request, which the link has received and the guard has compared with it. It never waits.
+//!
+//! It is asked for bits and registers with function codes 1 to 4; another request cannot be expressed.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_modbus::client::{self, Client, rtu, tcp};
+use tokio_modbus::slave::SlaveContext;
+use tokio_modbus::{ProtocolError, Request, Response, Slave};
+
+use super::expected::{Framing, REQUEST_LEN};
+use crate::modbus::error::{Exception, ReadError, Violation};
+use crate::modbus::plan::Block;
+use crate::modbus::register::Table;
+
+thread_local! {
+    static MBAP: RefCell<Codec> = RefCell::new(Codec::new(Framing::Mbap));
+    static RTU: RefCell<Codec> = RefCell::new(Codec::new(Framing::Rtu));
+}
+
+/// The bytes that ask for `block`; of a shorter frame, followed by zeros. The transaction id, if there is one, is any.
+pub(super) fn request(framing: Framing, block: &Block) -> [u8; REQUEST_LEN] {
+    with(framing, |codec| {
+        // Without a reply there is no answer.
+        let _ = codec.call(block, Vec::new());
+        codec.tape.lock().request
+    })
+}
+
+/// The words of `block` in the `reply` to the request for it: one per register; of bits, one per bit, 0 or 1.
+pub(super) fn words(framing: Framing, block: &Block, reply: Vec<u8>) -> Result<Vec<u16>, ReadError> {
+    let answer = with(framing, |codec| codec.call(block, reply));
+    match answer {
+        Poll::Ready(Ok(Ok(response))) => of_response(response, block).map_err(ReadError::Protocol),
+        Poll::Ready(Ok(Err(code))) => Err(ReadError::Exception(Exception { code: code.into() })),
+        // An exception without the function that it is about, see `expected`.
+        Poll::Ready(Err(tokio_modbus::Error::Protocol(ProtocolError::FunctionCodeMismatch {
+            result: Err(no),
+            ..
+        }))) => Err(ReadError::Exception(Exception { code: no.exception.into() })),
+        // The guard has looked at all that these could be about; they are here to be total.
+        Poll::Ready(Err(tokio_modbus::Error::Protocol(error))) => Err(ReadError::Io(io::Error::other(error))),
+        Poll::Ready(Err(tokio_modbus::Error::Transport(error))) => Err(ReadError::Io(error)),
+        Poll::Pending => Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+fn with<T>(framing: Framing, act: impl FnOnce(&mut Codec) -> T) -> T {
+    let codec = match framing {
+        Framing::Mbap => &MBAP,
+        Framing::Rtu => &RTU,
+    };
+    codec.with_borrow_mut(act)
+}
+
+/// A client and the tape that it is on.
+struct Codec {
+    framing: Framing,
+    client: client::Context,
+    tape: Tape,
+}
+
+impl Codec {
+    fn new(framing: Framing) -> Self {
+        let tape = Tape::default();
+        tape.lock().repeats_transaction = framing == Framing::Mbap;
+        let client = match framing {
+            Framing::Mbap => tcp::attach(tape.clone()),
+            Framing::Rtu => rtu::attach(tape.clone()),
+        };
+        Self { framing, client, tape }
+    }
+
+    /// Asks for `block` and hands over the `reply`, if it is there; without it only the request is made.
+    fn call(&mut self, block: &Block, reply: Vec<u8>) -> Poll<tokio_modbus::Result<Response>> {
+        self.tape.lock().reply = reply;
+        self.client.set_slave(Slave(block.unit.0));
+        let answer = {
+            let call = pin!(self.client.call(of_block(block)));
+            call.poll(&mut Context::from_waker(Waker::noop()))
+        };
+        if matches!(answer, Poll::Ready(Err(_))) {
+            // What it has left unread is nobody's.
+            *self = Self::new(self.framing);
+        }
+        answer
+    }
+}
+
+/// The one place where a request is made.
+fn of_block(block: &Block) -> Request<'static> {
+    match block.table {
+        Table::InputRegisters => Request::ReadInputRegisters(block.address, block.quantity),
+        Table::HoldingRegisters => Request::ReadHoldingRegisters(block.address, block.quantity),
+        Table::Coils => Request::ReadCoils(block.address, block.quantity),
+        Table::DiscreteInputs => Request::ReadDiscreteInputs(block.address, block.quantity),
+    }
+}
+
+fn of_response(response: Response, block: &Block) -> Result<Vec<u16>, Violation> {
+    let (expected, found) = (of_block(block).function_code(), response.function_code());
+    match response {
+        Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words) if expected == found => {
+            if words.len() == usize::from(block.quantity) {
+                Ok(words)
+            } else {
+                Err(Violation::ByteCount {
+                    expected: block.quantity.saturating_mul(2),
+                    found: u16::try_from(words.len() * 2).unwrap_or(u16::MAX),
+                })
+            }
+        }
+        // The bits that fill up the last byte are nobody's.
+        Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) if expected == found => {
+            if bits.len() >= usize::from(block.quantity) {
+                Ok(bits.into_iter().take(block.quantity.into()).map(u16::from).collect())
+            } else {
+                Err(Violation::ByteCount {
+                    expected: block.quantity.div_ceil(8),
+                    found: u16::try_from(bits.len() / 8).unwrap_or(u16::MAX),
+                })
+            }
+        }
+        _ => Err(Violation::Function { expected: expected.value(), found: found.value() }),
+    }
+}
+
+/// Takes one request, and gives one reply when it has it.
+#[derive(Debug, Clone, Default)]
+struct Tape(Arc<Mutex<Recorded>>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    request: [u8; REQUEST_LEN],
+    reply: Vec<u8>,
+    /// Whether a reply begins as its request does: the client counts its requests, of which each reply is to another.
+    repeats_transaction: bool,
+}
+
+impl Tape {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Tape {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut tape = self.lock();
+        if tape.reply.is_empty() {
+            // Nobody is to be woken: whoever asks asks once.
+            return Poll::Pending;
+        }
+        // The end of the client's buffer may be near.
+        let length = tape.reply.len().min(buf.remaining());
+        buf.put_slice(&tape.reply[..length]);
+        tape.reply.drain(..length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tape {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let tape = &mut *self.lock();
+        for (to, from) in tape.request.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        if let ([to0, to1, ..], [from0, from1, ..]) = (&mut tape.reply[..], bytes)
+            && tape.repeats_transaction
+        {
+            (*to0, *to1) = (*from0, *from1);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modbus::link::tests::device::{UNIT, block, reply};
+
+    #[test]
+    fn a_thousand_replies_are_read_by_one_client_whatever_is_left_of_its_buffer() {
+        for length in (1..=125).cycle().take(1_000) {
+            let block = block(Table::InputRegisters, 0, length);
+            assert_eq!(request(Framing::Mbap, &block)[6..], [UNIT, 4, 0, 0, 0, u8::try_from(length).unwrap()]);
+            let sent = vec![length; length.into()];
+            // Of whatever transaction the guard has made it.
+            assert_eq!(words(Framing::Mbap, &block, reply(7_777, UNIT, 4, &sent)).unwrap(), sent, "{length}");
+        }
+    }
+}
