@@ -153,7 +153,9 @@ pub fn plan(points: &[Point], limits: Limits) -> Vec<Block> {
     // By address again, whatever belongs together.
     blocks.sort_by_key(|block| (block.unit, block.table, block.address));
     // A plan stays for as long as its device.
-    blocks.iter_mut().for_each(|block| block.points.shrink_to_fit());
+    for block in &mut blocks {
+        block.points.shrink_to_fit();
+    }
     blocks.shrink_to_fit();
     blocks
 }
