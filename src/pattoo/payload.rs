@@ -11,6 +11,7 @@
 //! break it is [`Refused`] and leaves the batch as it was.
 
 mod catalogue;
+mod short;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use self::catalogue::Catalogue;
 use self::catalogue::{PairId, PointPairs, TIMESTAMP_PLACE};
+use self::short::Short;
 use super::json;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
@@ -67,22 +69,42 @@ pub struct Encoder {
     /// The datapoints so far; they follow the pairs.
     rows: Vec<u8>,
     datapoints: usize,
-    /// The number of this batch, counted from 1.
-    batch: u64,
+    /// Of what the catalogue knows, what is in the body.
     written: Written,
     next_id: PairId,
     /// The timestamp written last: the readings of one reply share it.
     timestamp: Option<Timestamp>,
     /// Its id, as rows name it.
-    timestamp_id: Vec<u8>,
+    timestamp_id: Short,
 }
 
-/// Of what the catalogue knows, the batch that it was last copied into.
 #[derive(Debug)]
 struct Written {
-    shared: Vec<u64>,
-    families: Vec<u64>,
-    points: Vec<u64>,
+    shared: Marks,
+    families: Marks,
+    points: Marks,
+}
+
+/// A mark or none at each of many places.
+#[derive(Debug)]
+struct Marks(Vec<u64>);
+
+impl Marks {
+    fn of(places: usize) -> Self {
+        Self(vec![0; places.div_ceil(64)])
+    }
+
+    /// Marks a place; whether it was marked before.
+    fn set(&mut self, place: usize) -> bool {
+        let (word, bit) = (&mut self.0[place / 64], 1 << (place % 64));
+        let was = *word & bit != 0;
+        *word |= bit;
+        was
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
 }
 
 impl Encoder {
@@ -93,15 +115,14 @@ impl Encoder {
             body: catalogue.start.clone(),
             rows: Vec::new(),
             datapoints: 0,
-            batch: 1,
             written: Written {
-                shared: vec![0; catalogue.shared.len()],
-                families: vec![0; catalogue.families.len()],
-                points: vec![0; catalogue.len()],
+                shared: Marks::of(catalogue.shared.len()),
+                families: Marks::of(catalogue.families.len()),
+                points: Marks::of(catalogue.len()),
             },
             next_id: catalogue.passing(),
             timestamp: None,
-            timestamp_id: Vec::new(),
+            timestamp_id: Short::default(),
             catalogue,
         }
     }
@@ -131,24 +152,23 @@ impl Encoder {
         }
 
         self.write_timestamp(reading.at);
-        if self.written.points[place] == self.batch {
+        if self.written.points.set(place) {
             let id = self.start_pair(b"\":[\"pattoo_value\",");
-            self.rows.extend_from_slice(self.catalogue.row_of_another_value(&point));
+            self.rows.extend_from_slice(self.catalogue.row_of_another_value(point));
             push_id(&mut self.rows, id);
             self.rows.push(b',');
         } else {
-            self.written.points[place] = self.batch;
             self.write_shared_pairs(point);
-            self.body.extend_from_slice(self.catalogue.pairs(&point));
-            self.rows.extend_from_slice(self.catalogue.row(&point));
+            self.body.extend_from_slice(self.catalogue.pairs(point));
+            self.rows.extend_from_slice(self.catalogue.row(point));
         }
         match reading.value {
             Value::Integer(value) => json::push_integer(&mut self.body, value),
             Value::Float(value) => json::push_float(&mut self.body, value),
         }
         self.body.extend_from_slice(b"],");
-        self.rows.extend_from_slice(&self.timestamp_id);
-        self.rows.extend_from_slice(self.catalogue.row_end(&point));
+        self.timestamp_id.push_to(&mut self.rows);
+        self.catalogue.row_end(point).push_to(&mut self.rows);
         self.datapoints += 1;
         Ok(())
     }
@@ -205,26 +225,27 @@ impl Encoder {
     pub fn clear(&mut self) -> usize {
         self.body.truncate(self.catalogue.start.len());
         self.rows.clear();
-        self.batch += 1;
+        let Written { shared, families, points } = &mut self.written;
+        for marks in [shared, families, points] {
+            marks.clear();
+        }
         self.next_id = self.catalogue.passing();
         self.timestamp = None;
         std::mem::take(&mut self.datapoints)
     }
 
     /// Copies the pairs that the point shares with others into the body, but for those that are there.
-    fn write_shared_pairs(&mut self, PointPairs { family, key, .. }: PointPairs) {
-        self.write_shared_pair(key);
-        if self.written.families[family] != self.batch {
-            self.written.families[family] = self.batch;
-            for pair in self.catalogue.families[family].pairs() {
+    fn write_shared_pairs(&mut self, point: PointPairs) {
+        self.write_shared_pair(point.key());
+        if !self.written.families.set(point.family()) {
+            for pair in self.catalogue.families[point.family()].pairs() {
                 self.write_shared_pair(pair);
             }
         }
     }
 
     fn write_shared_pair(&mut self, pair: PairId) {
-        if self.written.shared[pair] != self.batch {
-            self.written.shared[pair] = self.batch;
+        if !self.written.shared.set(pair) {
             self.body.extend_from_slice(self.catalogue.shared.text(pair));
         }
     }
@@ -237,8 +258,7 @@ impl Encoder {
         self.body.extend_from_slice(itoa::Buffer::new().format(at.as_millis()).as_bytes());
         self.body.extend_from_slice(b"],");
         self.timestamp = Some(at);
-        self.timestamp_id.clear();
-        push_id(&mut self.timestamp_id, id);
+        self.timestamp_id = itoa::Buffer::new().format(id).into();
     }
 
     /// Begins a pair that belongs to this batch alone, up to its value.

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::short::Short;
 use crate::pattoo::identity::{Agent, IdentityError, PROGRAM, Series, wire_millis};
 use crate::pattoo::json;
 
@@ -40,7 +41,7 @@ pub struct Catalogue {
     points: Vec<PointPairs>,
     /// Of each point, one after the other: its checksum and the beginning of its value
     /// (`"8":["pattoo_checksum","…"],"9":["pattoo_value",`), the start of its row (`[0,1,2,3,4,5,6,7,9,`), and the end of
-    /// its row (`,8],`).
+    /// its row (`,8],`). Behind the last one is room for a [`Short`].
     texts: Vec<u8>,
     own: PairId,
 }
@@ -59,14 +60,34 @@ impl Family {
     }
 }
 
-/// The shared pairs that every datapoint of one point has.
+/// The shared pairs that every datapoint of one point has. Small, because a batch looks at thousands of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PointPairs {
     /// The place in [`Catalogue::families`].
-    pub(super) family: usize,
-    pub(super) key: PairId,
-    /// Where in [`Catalogue::texts`] its pairs, its row and the row's end begin, and where that ends.
-    texts: [usize; 4],
+    family: u32,
+    key: u32,
+    /// Where in [`Catalogue::texts`] its texts begin.
+    texts: usize,
+    /// How long they are: its pairs, its row, the row's end.
+    lengths: [u8; 3],
+}
+
+impl PointPairs {
+    /// The place in [`Catalogue::families`].
+    pub(super) fn family(self) -> usize {
+        self.family as usize
+    }
+
+    pub(super) fn key(self) -> PairId {
+        self.key as usize
+    }
+
+    /// Where its pairs, its row and the row's end begin, and where that ends.
+    fn places(self) -> [usize; 4] {
+        let [pairs, row, end] = self.lengths.map(usize::from);
+        let start = self.texts;
+        [start, start + pairs, start + pairs + row, start + pairs + row + end]
+    }
 }
 
 impl Catalogue {
@@ -93,6 +114,7 @@ impl Catalogue {
         for (place, series) in series.iter().enumerate() {
             this.render(place, &series.checksum(agent));
         }
+        this.texts.extend_from_slice(&[0; Short::MOST]);
         this.texts.shrink_to_fit();
         Ok(this)
     }
@@ -130,45 +152,50 @@ impl Catalogue {
     }
 
     /// The checksum of the point, and its value as far as it is known.
-    pub(super) fn pairs(&self, point: &PointPairs) -> &[u8] {
-        &self.texts[point.texts[0]..point.texts[1]]
+    pub(super) fn pairs(&self, point: PointPairs) -> &[u8] {
+        let [pairs, row, ..] = point.places();
+        &self.texts[pairs..row]
     }
 
     /// The row of the point until its timestamp, when its value has the id of its own.
-    pub(super) fn row(&self, point: &PointPairs) -> &[u8] {
-        &self.texts[point.texts[1]..point.texts[2]]
+    pub(super) fn row(&self, point: PointPairs) -> &[u8] {
+        let [_, row, end, _] = point.places();
+        &self.texts[row..end]
+    }
+
+    /// The row after its timestamp.
+    pub(super) fn row_end(&self, point: PointPairs) -> Short {
+        let [_, _, start, end] = point.places();
+        let bytes = self.texts.get(start..).and_then(<[u8]>::first_chunk);
+        bytes.map_or_else(Short::default, |bytes| Short::at_start_of(bytes, end - start))
     }
 
     /// The row until its value, which has another id.
-    pub(super) fn row_of_another_value(&self, point: &PointPairs) -> &[u8] {
+    pub(super) fn row_of_another_value(&self, point: PointPairs) -> &[u8] {
         let row = self.row(point);
         let end = row.iter().rposition(|&byte| byte == b',').unwrap_or(0);
         let end = row[..end].iter().rposition(|&byte| byte == b',').unwrap_or(0);
         &row[..=end]
     }
 
-    /// The row after its timestamp.
-    pub(super) fn row_end(&self, point: &PointPairs) -> &[u8] {
-        &self.texts[point.texts[2]..point.texts[3]]
-    }
-
     fn render(&mut self, place: usize, checksum_text: &str) {
-        let PointPairs { family, key, .. } = self.points[place];
+        let point = self.points[place];
         let Family { before_key: [unit, interval, hostname, agent_id, target, program], data_type } =
-            self.families[family];
+            self.families[point.family()];
         let checksum = self.own + 2 * place;
         let value = checksum + 1;
+        let key = point.key();
         let texts = [
             format!("\"{checksum}\":[\"pattoo_checksum\",\"{checksum_text}\"],\"{value}\":[\"pattoo_value\","),
             format!("[{unit},{interval},{hostname},{agent_id},{target},{program},{key},{data_type},{value},"),
             format!(",{checksum}],"),
         ];
-        let mut places = [self.texts.len(); 4];
-        for (text, end) in texts.iter().zip(&mut places[1..]) {
+        // Ids have eleven digits at most, for point ids have 32 bits: that is 150, 110 and 14 bytes.
+        let lengths = texts.each_ref().map(|text| u8::try_from(text.len()).unwrap_or(u8::MAX));
+        self.points[place] = PointPairs { texts: self.texts.len(), lengths, ..point };
+        for text in texts {
             self.texts.extend_from_slice(text.as_bytes());
-            *end = self.texts.len();
         }
-        self.points[place].texts = places;
     }
 }
 
@@ -199,7 +226,9 @@ impl Shared {
             families.push(family);
             families.len() - 1
         });
-        Ok(PointPairs { family, key, texts: [0; 4] })
+        // Point ids are numbers of 32 bits, and no configuration has more pairs or families than points.
+        let [family, key] = [family, key].map(|place| u32::try_from(place).unwrap_or(u32::MAX));
+        Ok(PointPairs { family, key, texts: 0, lengths: [0; 3] })
     }
 
     /// The id of a pair, which is rendered if it is new.
