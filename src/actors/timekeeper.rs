@@ -16,99 +16,98 @@ use crate::timeline::{ClockState, Notice, Notices, Timeline, Track};
 
 /// A handle on the process's timeline.
 #[derive(Debug, Clone)]
-pub struct Timekeeper {
-    timeline: Arc<Mutex<Timeline>>,
-    anchor: Arc<Mutex<Anchor>>,
-    notices: Arc<Mutex<Notices>>,
+pub struct Timekeeper(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    timeline: Timeline,
+    anchor: Anchor,
+    notices: Notices,
 }
 
 impl Timekeeper {
     /// Shares `timeline`.
     #[must_use]
     pub fn new(timeline: Timeline) -> Self {
-        let anchor = Anchor::new(clock::now());
-        Self { timeline: Arc::new(Mutex::new(timeline)), anchor: Arc::new(Mutex::new(anchor)), notices: Arc::default() }
+        let (anchor, notices) = (Anchor::new(clock::now()), Notices::default());
+        Self(Arc::new(Mutex::new(Shared { timeline, anchor, notices })))
+    }
+
+    /// A panic in between leaves plain numbers, each of them whole.
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A track that begins after every stamp so far.
     #[must_use]
     pub fn track(&self) -> Track {
-        lock(&self.timeline).track()
+        self.shared().timeline.track()
     }
 
     /// From now on, whether this machine's clock is believed over the server's.
     pub fn trust_local_clock(&self, trust: bool) {
-        lock(&self.timeline).trust_local_clock(trust);
+        self.shared().timeline.trust_local_clock(trust);
     }
 
     /// The stamp of what happens now, as it is written: a date, or the boot time while there is none.
     pub fn stamp(&self, track: &mut Track) -> Timestamp {
-        let mut timeline = lock(&self.timeline);
-        timeline.stamp(clock::now(), track).written()
+        let mut shared = self.shared();
+        shared.timeline.stamp(clock::now(), track).written()
     }
 
     /// The stamp of a batch that is closed now, greater than every stamp before it: a date when its readings
     /// are `dated`, else a boot time as it is written.
     #[must_use]
     pub fn seal(&self, dated: bool) -> Timestamp {
-        let mut timeline = lock(&self.timeline);
+        let mut shared = self.shared();
         let now = clock::now();
-        if dated { timeline.seal(now) } else { timeline.seal_undated(now) }
+        if dated { shared.timeline.seal(now) } else { shared.timeline.seal_undated(now) }
     }
 
     /// The server's clock showed `date` just now; returns what ours show.
     #[must_use]
     pub fn server_says(&self, date: Timestamp) -> Moment {
-        let mut timeline = lock(&self.timeline);
+        let mut shared = self.shared();
         let now = clock::now();
-        timeline.server_says(date, now);
+        shared.timeline.server_says(date, now);
         now
     }
 
     /// A poll has ended: now, and the grid's anchor. Writes to the log what is new about the clock.
     #[must_use]
     pub fn polled(&self) -> (Moment, Anchor) {
-        let (now, state) = {
-            let mut timeline = lock(&self.timeline);
+        let (moment, anchor, notice) = {
+            let shared = &mut *self.shared();
             let now = clock::now();
-            (now, timeline.observe(now))
+            let state = shared.timeline.observe(now);
+            shared.anchor.follow(now);
+            (now, shared.anchor, shared.notices.observe(state, now.boot))
         };
-        self.tell(state, now.boot);
-        let mut anchor = lock(&self.anchor);
-        anchor.follow(now);
-        (now, *anchor)
-    }
-
-    fn tell(&self, state: ClockState, now: Duration) {
-        match lock(&self.notices).observe(state, now) {
+        match notice {
             Some(Notice::Grave(line)) => tracing::error!("{line}"),
             Some(Notice::Warning(line)) => tracing::warn!("{line}"),
             Some(Notice::Relief(line)) => tracing::info!("{line}"),
             None => {}
         }
+        (moment, anchor)
     }
 
     /// How the clock is.
     #[must_use]
     pub fn observe(&self) -> ClockState {
-        let mut timeline = lock(&self.timeline);
-        timeline.observe(clock::now())
+        let mut shared = self.shared();
+        shared.timeline.observe(clock::now())
     }
 
     /// What to add to the boot times of the last hold, to date them; `None` while there is none that is over.
     #[must_use]
     pub fn offset(&self) -> Option<Duration> {
-        lock(&self.timeline).offset()
+        self.shared().timeline.offset()
     }
 
     /// How far a batch with this stamp is ahead of the server's clock, if it must not be sent yet.
     #[must_use]
     pub fn too_far_ahead(&self, at: Timestamp) -> Option<Duration> {
-        lock(&self.timeline).too_far_ahead(at, clock::now())
+        self.shared().timeline.too_far_ahead(at, clock::now())
     }
-}
-
-/// A panic in between leaves plain numbers, each of them whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
