@@ -363,16 +363,17 @@ impl<D: Dial> Session<D> {
         if !self.connection.is_open() {
             return poll.outcome;
         }
-        let blocks = blocks.into_iter();
+        let (blocks, now) = (blocks.into_iter(), clock::boot());
         // Units that have been silent come last; otherwise the order stays.
-        let mut in_order: Vec<_> = blocks.clone().collect();
-        in_order.sort_by_key(|block| self.units.contains_key(&block.unit));
-        for block in in_order {
-            match self.refusals.instead(block, clock::boot()) {
-                None => self.read_or_note(block, &mut poll).await,
-                Some(pieces) => {
-                    for piece in pieces.iter() {
-                        self.read_or_note(piece, &mut poll).await;
+        let silent: Vec<_> = self.units.keys().copied().collect();
+        for last in [false, true] {
+            for block in blocks.clone().filter(|block| silent.contains(&block.unit) == last) {
+                match self.refusals.instead(block, now) {
+                    None => self.read_or_note(block, &mut poll).await,
+                    Some(pieces) => {
+                        for piece in pieces.iter() {
+                            self.read_or_note(piece, &mut poll).await;
+                        }
                     }
                 }
             }
@@ -380,7 +381,7 @@ impl<D: Dial> Session<D> {
         for (block, cause) in std::mem::take(&mut poll.refused) {
             Box::pin(self.search(&block, cause, &mut poll)).await;
         }
-        for probe in self.refusals.probes(&blocks, clock::boot()) {
+        for probe in self.refusals.probes(&blocks, now) {
             Box::pin(self.try_again(&probe, &mut poll)).await;
         }
         poll.end()
