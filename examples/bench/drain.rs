@@ -1,6 +1,5 @@
 //! A backlog on its way: how fast, beside a bare client that posts as much, and what polling feels of it.
 
-use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -77,17 +76,10 @@ fn beside(plan: &Plan, pace: Option<u64>) {
 
 /// Waits until the backlog is large enough; its bytes.
 fn fill(peer: &Peer) -> u64 {
-    let spool = peer.home().join("cache");
-    let sizes = || {
-        let entries = fs::read_dir(&spool).into_iter().flatten().flatten();
-        let files = entries.filter_map(|agent| fs::read_dir(agent.path()).ok()).flatten().flatten();
-        let batches = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
-        batches.filter_map(|file| Some(file.metadata().ok()?.len())).collect::<Vec<_>>()
-    };
-    while sizes().len() < BACKLOG / MAX_DATAPOINTS {
+    while peer.cached().len() < BACKLOG / MAX_DATAPOINTS {
         thread::sleep(Duration::from_millis(100));
     }
-    sizes().iter().sum()
+    peer.cached().iter().sum()
 }
 
 /// How long the agent takes for so many bytes from the first that is taken, and its processor time.

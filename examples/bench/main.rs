@@ -3,7 +3,8 @@
 //! - `cargo run --release --example bench` compares clients of the same devices;
 //! - `… -- growth` polls 10 to 10,000 devices;
 //! - `… -- start` starts with up to a million points, and with up to a million cached batches;
-//! - `… -- drain` delivers a backlog of a million datapoints while polling goes on.
+//! - `… -- drain` delivers a backlog of a million datapoints while polling goes on;
+//! - `… -- memory` looks at memory before, during and after an outage of the server, `--seconds` in all.
 //!
 //! Options: `--rounds N`, `--seconds S`, `--only NAME,NAME`, `--shapes 100x100,900+100x10` (devices, `+` dead ones,
 //! `x` registers), `--binary PATH`, `--plots DIR` (where `growth` and `start` draw).
@@ -31,6 +32,7 @@ mod drain;
 mod fleet;
 mod floor;
 mod growth;
+mod memory;
 mod peers;
 mod plot;
 mod process;
@@ -76,6 +78,7 @@ fn main() {
         }
         Some("growth") => growth::run(&plan(&arguments[1..])),
         Some("start") => start::run(&plan(&arguments[1..])),
+        Some("memory") => memory::run(&plan(&arguments[1..])),
         Some("drain") => drain::run(&plan(&arguments[1..])),
         _ => compare::compare(&plan(&arguments)),
     }

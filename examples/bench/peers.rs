@@ -73,9 +73,13 @@ impl Peer {
         }
     }
 
-    /// The files of an agent.
-    pub fn home(&self) -> &Path {
-        self.home.as_ref().expect("an agent").path()
+    /// The sizes of the batches that an agent has on disk.
+    pub fn cached(&self) -> Vec<u64> {
+        let home = self.home.as_ref().expect("an agent");
+        let entries = fs::read_dir(home.path().join("cache")).into_iter().flatten().flatten();
+        let files = entries.filter_map(|agent| fs::read_dir(agent.path()).ok()).flatten().flatten();
+        let batches = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
+        batches.filter_map(|file| Some(file.metadata().ok()?.len())).collect()
     }
 
     fn floor(shape: Shape, simulator: u16, server: Option<u16>) -> Self {
