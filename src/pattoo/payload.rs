@@ -206,8 +206,8 @@ impl Encoder {
         }
 
         let size = self.bytes();
-        // The next batch is likely to be as large as this one.
-        let mut next = Vec::with_capacity(size);
+        // The next batch is likely to be as large as this one, give or take a few digits.
+        let mut next = Vec::with_capacity(size + size / 16);
         next.extend_from_slice(&self.catalogue.start);
         let mut body = std::mem::replace(&mut self.body, next);
         body[TIMESTAMP_PLACE].copy_from_slice(digits.as_bytes());
