@@ -196,6 +196,13 @@ impl Series {
         self.interval
     }
 
+    /// Whether `other` is at most another value of the same device.
+    #[must_use]
+    pub(super) fn differs_only_in_key(&self, other: &Self) -> bool {
+        let Self { target, key: _, unit, data_type, interval } = self;
+        (target, unit, data_type, interval) == (&other.target, &other.unit, &other.data_type, &other.interval)
+    }
+
     /// What the server recognises the series by, when `agent` posts it: 64 lower-case hex digits.
     #[must_use]
     pub fn checksum(&self, agent: &Agent) -> String {

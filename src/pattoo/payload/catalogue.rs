@@ -201,15 +201,28 @@ impl Catalogue {
 
 /// The shared pairs, as they are found.
 #[derive(Default)]
-struct Shared {
+struct Shared<'a> {
     pairs: Texts,
     families: Vec<Family>,
     known_pairs: HashMap<Vec<u8>, PairId>,
     known_families: HashMap<Family, usize>,
+    /// The series before, and its family: the next one is likely to be of the same device.
+    last: Option<(&'a Series, usize)>,
 }
 
-impl Shared {
-    fn add(&mut self, agent: &Agent, series: &Series) -> Result<PointPairs, IdentityError> {
+impl<'a> Shared<'a> {
+    fn add(&mut self, agent: &Agent, series: &'a Series) -> Result<PointPairs, IdentityError> {
+        let alike = self.last.filter(|(last, _)| last.differs_only_in_key(series));
+        let family = alike.map_or_else(|| self.family(agent, series), |(_, family)| Ok(family))?;
+        self.last = Some((series, family));
+        let key = self.pair("pattoo_key", Literal::Text(series.key()));
+        // Point ids are numbers of 32 bits, and no configuration has more pairs or families than points.
+        let [family, key] = [family, key].map(|place| u32::try_from(place).unwrap_or(u32::MAX));
+        Ok(PointPairs { family, key, texts: 0, lengths: [0; 3] })
+    }
+
+    /// The place of the family of `series`.
+    fn family(&mut self, agent: &Agent, series: &Series) -> Result<usize, IdentityError> {
         let before_key = [
             self.pair("unit", Literal::Text(&series.unit())),
             self.pair("pattoo_agent_polling_interval", Literal::Text(&wire_millis(series.interval())?.to_string())),
@@ -218,17 +231,13 @@ impl Shared {
             self.pair("pattoo_agent_polled_target", Literal::Text(series.target())),
             self.pair("pattoo_agent_program", Literal::Text(PROGRAM)),
         ];
-        let key = self.pair("pattoo_key", Literal::Text(series.key()));
         let data_type = self.pair("pattoo_data_type", Literal::Number(series.data_type().code().into()));
         let families = &mut self.families;
         let family = Family { before_key, data_type };
-        let family = *self.known_families.entry(family).or_insert_with(|| {
+        Ok(*self.known_families.entry(family).or_insert_with(|| {
             families.push(family);
             families.len() - 1
-        });
-        // Point ids are numbers of 32 bits, and no configuration has more pairs or families than points.
-        let [family, key] = [family, key].map(|place| u32::try_from(place).unwrap_or(u32::MAX));
-        Ok(PointPairs { family, key, texts: 0, lengths: [0; 3] })
+        }))
     }
 
     /// The id of a pair, which is rendered if it is new.

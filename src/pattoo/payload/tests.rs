@@ -38,15 +38,15 @@ fn a_body_looks_like_this() {
         r#"{"pattoo_agent_timestamp":1700000000123,"pattoo_agent_id":""#,
         &id,
         r#"","pattoo_agent_polling_interval":60000,"pattoo_datapoints":{"key_value_pairs":{"#,
-        r#""9":["pattoo_timestamp",1700000000123],"6":["pattoo_key","input_register_30001"],"0":["unit","000"],"#,
+        r#""9":["pattoo_timestamp",1700000000123],"7":["pattoo_key","input_register_30001"],"0":["unit","000"],"#,
         r#""1":["pattoo_agent_polling_interval","60000"],"2":["pattoo_agent_hostname","plant-7.example.net"],"#,
         r#""3":["pattoo_agent_id",""#,
         &id,
         r#""],"8":["pattoo_agent_polled_target","b"],"5":["pattoo_agent_program","pattoo_agent_modbustcpd"],"#,
-        r#""7":["pattoo_data_type",99],"15":["pattoo_checksum",""#,
+        r#""6":["pattoo_data_type",99],"15":["pattoo_checksum",""#,
         &checksum,
         r#""],"16":["pattoo_value",13.0],"10":["pattoo_value",14]},"#,
-        r#""datapoint_pairs":[[0,1,2,3,8,5,6,7,16,9,15],[0,1,2,3,8,5,6,7,10,9,15]]}}"#,
+        r#""datapoint_pairs":[[0,1,2,3,8,5,7,6,16,9,15],[0,1,2,3,8,5,7,6,10,9,15]]}}"#,
     ];
     assert_eq!(String::from_utf8(encoder.finish(NOW).unwrap()).unwrap(), expected.concat());
 }
