@@ -30,7 +30,13 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends an integer.
 pub fn push_integer(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    let mut buffer = itoa::Buffer::new();
+    // What a register holds takes half the work.
+    let text = match u16::try_from(value) {
+        Ok(word) => buffer.format(word),
+        Err(_) => buffer.format(value),
+    };
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends a finite float: the shortest digits that mean it, laid out like Python's `repr`.

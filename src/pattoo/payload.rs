@@ -143,12 +143,7 @@ impl Encoder {
             return Err(Refused::UnknownPoint(reading.point));
         };
         if let Value::Float(value) = reading.value {
-            if !value.is_finite() {
-                return Err(Refused::NotFinite(value));
-            }
-            if value.abs() >= VALUE_LIMIT {
-                return Err(Refused::TooLarge(value));
-            }
+            check(value)?;
         }
 
         self.write_timestamp(reading.at);
@@ -269,6 +264,18 @@ impl Encoder {
         push_id(&mut self.body, id);
         self.body.extend_from_slice(key);
         id
+    }
+}
+
+/// Whether the server's ingester survives `value`.
+fn check(value: f64) -> Result<(), Refused> {
+    // False for NaN too.
+    if value.abs() < VALUE_LIMIT {
+        Ok(())
+    } else if value.is_finite() {
+        Err(Refused::TooLarge(value))
+    } else {
+        Err(Refused::NotFinite(value))
     }
 }
 
