@@ -28,6 +28,10 @@ thread_local! {
     static RTU: RefCell<Codec> = RefCell::new(Codec::new(Framing::Rtu));
 }
 
+/// So many bytes of replies are read by one client, whose buffer has 8 KiB: at the end of it a reply would come in two
+/// pieces, and of an exception that does not name its function nobody can tell when it is whole.
+const MOST_BYTES: usize = 7 << 10;
+
 /// The bytes that ask for `block`; of a shorter frame, followed by zeros. The transaction id, if there is one, is any.
 pub(super) fn request(framing: Framing, block: &Block) -> [u8; REQUEST_LEN] {
     with(framing, |codec| {
@@ -68,32 +72,42 @@ struct Codec {
     framing: Framing,
     client: client::Context,
     tape: Tape,
+    /// How many bytes of replies the client has been given.
+    bytes: usize,
 }
 
 impl Codec {
     fn new(framing: Framing) -> Self {
         let tape = Tape::default();
         tape.lock().repeats_transaction = framing == Framing::Mbap;
-        let client = match framing {
-            Framing::Mbap => tcp::attach(tape.clone()),
-            Framing::Rtu => rtu::attach(tape.clone()),
-        };
-        Self { framing, client, tape }
+        Self { framing, client: attach(framing, &tape), tape, bytes: 0 }
     }
 
     /// Asks for `block` and hands over the `reply`, if it is there; without it only the request is made.
     fn call(&mut self, block: &Block, reply: Vec<u8>) -> Poll<tokio_modbus::Result<Response>> {
+        self.bytes += reply.len();
+        if self.bytes > MOST_BYTES {
+            (self.client, self.bytes) = (attach(self.framing, &self.tape), reply.len());
+        }
+        let replied = !reply.is_empty();
         self.tape.lock().reply = reply;
         self.client.set_slave(Slave(block.unit.0));
         let answer = {
             let call = pin!(self.client.call(of_block(block)));
             call.poll(&mut Context::from_waker(Waker::noop()))
         };
-        if matches!(answer, Poll::Ready(Err(_))) {
+        if replied && !matches!(answer, Poll::Ready(Ok(_))) {
             // What it has left unread is nobody's.
-            *self = Self::new(self.framing);
+            (self.client, self.bytes) = (attach(self.framing, &self.tape), 0);
         }
         answer
+    }
+}
+
+fn attach(framing: Framing, tape: &Tape) -> client::Context {
+    match framing {
+        Framing::Mbap => tcp::attach(tape.clone()),
+        Framing::Rtu => rtu::attach(tape.clone()),
     }
 }
 
@@ -160,7 +174,7 @@ impl AsyncRead for Tape {
             // Nobody is to be woken: whoever asks asks once.
             return Poll::Pending;
         }
-        // The end of the client's buffer may be near.
+        // As much as the client has room for.
         let length = tape.reply.len().min(buf.remaining());
         buf.put_slice(&tape.reply[..length]);
         tape.reply.drain(..length);
@@ -194,6 +208,7 @@ impl AsyncWrite for Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modbus::link::expected::checksum;
     use crate::modbus::link::tests::device::{UNIT, block, reply};
 
     #[test]
@@ -205,5 +220,27 @@ mod tests {
             // Of whatever transaction the guard has made it.
             assert_eq!(words(Framing::Mbap, &block, reply(7_777, UNIT, 4, &sent)).unwrap(), sent, "{length}");
         }
+    }
+
+    #[test]
+    fn an_exception_without_its_function_is_one_whatever_is_left_of_the_buffer() {
+        for last in 1..=125 {
+            // 32 of the longest replies have 8,160 bytes of 8,192.
+            for length in [[125; 32].as_slice(), &[last]].concat() {
+                let block = block(Table::InputRegisters, 0, length);
+                let sent = vec![length; length.into()];
+                let bytes = sent.iter().flat_map(|word| word.to_be_bytes());
+                let pdu: Vec<u8> = [4, u8::try_from(2 * length).unwrap()].into_iter().chain(bytes).collect();
+                assert_eq!(words(Framing::Rtu, &block, rtu_frame(&pdu)).unwrap(), sent);
+            }
+            let answer = words(Framing::Rtu, &block(Table::InputRegisters, 0, 1), rtu_frame(&[0x80, 11]));
+            assert!(matches!(answer, Err(ReadError::Exception(Exception { code: 11 }))), "{last}: {answer:?}");
+        }
+    }
+
+    fn rtu_frame(pdu: &[u8]) -> Vec<u8> {
+        let mut frame = [&[UNIT], pdu].concat();
+        frame.extend(checksum(&frame).to_le_bytes());
+        frame
     }
 }

@@ -198,7 +198,7 @@ impl Expected {
 }
 
 /// The checksum of the serial line (Modbus over Serial Line 1.02, 6.2.2); 0 over a frame that ends in its own.
-fn checksum(frame: &[u8]) -> u16 {
+pub(super) fn checksum(frame: &[u8]) -> u16 {
     frame.iter().fold(0xFFFF, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
     })

@@ -6,8 +6,8 @@
 //! [`Expected`] of it. It counts the transactions, since the codec serves other connections too.
 //!
 //! Invariant: what is handed over fits its request exactly (the transaction, protocol 0 and length of Modbus TCP or the
-//! checksum of RTU, unit, function or its exception, byte count). Never more than one byte beyond the expected reply is
-//! taken from the stream. After an error the stream is of no further use; the owner drops it.
+//! checksum of RTU, unit, function or its exception, byte count). Never more than one byte beyond the reply that was
+//! asked for is taken from the stream. After an error the stream is of no further use; the owner drops it.
 
 use std::fmt;
 use std::future::poll_fn;
