@@ -231,6 +231,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_seals_a_batch_is_counted_and_nothing_else() {
+        let mut batcher = batcher();
+        let stamps = stamps();
+        batcher.seal(&stamps);
+        assert_eq!(batcher.seals(), 0, "there was nothing to seal");
+        batcher.accept(&readings(4_999, NOW), &stamps);
+        assert_eq!(batcher.seals(), 0, "it is not full");
+        batcher.accept(&readings(2, NOW), &stamps);
+        assert_eq!(batcher.seals(), 1, "it is full");
+        batcher.seal(&stamps);
+        assert_eq!(batcher.seals(), 2, "its time is up");
+        batcher.accept(&readings(1, NOW), &stamps);
+        batcher.accept(&readings(1, Stamp::Undated(Duration::from_secs(50)).written()), &stamps);
+        assert_eq!(batcher.seals(), 3, "what follows has no date");
+        batcher.follow(&catalogue(31_001), &stamps);
+        assert_eq!(batcher.seals(), 4, "what follows is of another catalogue");
+    }
+
+    #[test]
     fn readings_with_dates_and_without_are_never_in_one_batch() {
         let mut batcher = batcher();
         let undated = Stamp::Undated(Duration::from_secs(50)).written();

@@ -216,7 +216,7 @@ impl<'a> Shared<'a> {
         let family = alike.map_or_else(|| self.family(agent, series), |(_, family)| Ok(family))?;
         self.last = Some((series, family));
         let key = self.pair("pattoo_key", Literal::Text(series.key()));
-        // Point ids are numbers of 32 bits, and no configuration has more pairs or families than points.
+        // A point brings eight pairs at most, and no configuration has more than a few million points.
         let [family, key] = [family, key].map(|place| u32::try_from(place).unwrap_or(u32::MAX));
         Ok(PointPairs { family, key, texts: 0, lengths: [0; 3] })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::pattoo::body::Body;
 use crate::pattoo::identity::{Agent, DataType, Series};
 use crate::pattoo::server_rules::datapoints;
 
@@ -53,20 +54,27 @@ fn a_body_looks_like_this() {
 
 #[test]
 fn what_would_kill_the_ingester_is_refused_and_leaves_the_batch_as_it_was() {
-    let mut encoder = encoder(&[series("a", "k", 0)]);
+    let mut encoder = encoder(&[series("a", "k", 0), series("b", "l", 1)]);
     encoder.push(&reading(0, Value::Float(1.0))).unwrap();
     let before = encoder.bytes();
+    // Of a point and at a time that are not in the batch otherwise.
+    let later = Timestamp::from_millis(NOW.as_millis() + 1);
+    let poison = Reading { at: later, ..reading(1, Value::Float(f64::NAN)) };
+    assert!(matches!(encoder.push(&poison), Err(Refused::NotFinite(_))));
     for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
         assert!(matches!(encoder.push(&reading(0, Value::Float(value))), Err(Refused::NotFinite(_))), "{value}");
     }
     for value in [1e29, -1e29, f64::MAX] {
         assert_eq!(encoder.push(&reading(0, Value::Float(value))), Err(Refused::TooLarge(value)));
     }
-    assert_eq!(encoder.push(&reading(1, Value::Integer(1))), Err(Refused::UnknownPoint(PointId(1))));
+    assert_eq!(encoder.push(&reading(2, Value::Integer(1))), Err(Refused::UnknownPoint(PointId(2))));
     assert_eq!((encoder.bytes(), encoder.datapoints()), (before, 1));
+    encoder.push(&Reading { value: Value::Float(2.0), ..poison }).unwrap();
+    let body = encoder.finish(NOW).unwrap();
+    assert_eq!(datapoints(&body).len(), 2);
     encoder.push(&reading(0, Value::Float(9.9e28))).unwrap();
     encoder.push(&reading(0, Value::Integer(i64::MIN))).unwrap();
-    assert_eq!(encoder.datapoints(), 3);
+    assert_eq!(encoder.datapoints(), 2);
 }
 
 #[test]
@@ -133,6 +141,8 @@ proptest! {
             let body = encoder.finish(NOW).unwrap();
             prop_assert_eq!(body.len(), bytes);
 
+            // It refuses what is there twice, which a map does not show.
+            prop_assert!(Body::parse(&body).is_ok());
             let got = datapoints(&body);
             prop_assert_eq!(got.len(), readings.len());
             for (got, reading) in got.iter().zip(&readings) {
