@@ -1,10 +1,11 @@
 //! `tests/FAULTS.md` is true: every fault is listed once, every test it names exists, and no fault loses its
-//! test unnoticed.
+//! test unnoticed; and the builds that prove the harnesses can still be made.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and the count is to be seen")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// How many faults have a test; raise it with each that gets one.
 const COVERED: usize = 183;
@@ -74,4 +75,22 @@ fn no_fault_loses_its_test_unnoticed() {
         println!("{fault} {why}");
     }
     assert!(covered.len() >= COVERED, "{} faults have a test, {COVERED} had one", covered.len());
+}
+
+#[test]
+fn every_broken_build_can_be_made() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if Command::new("git").arg("--version").output().is_err() {
+        return println!("skipped: git is not installed");
+    }
+    let mut patches = 0;
+    for entry in fs::read_dir(root.join("tests/broken")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "patch") {
+            let check = Command::new("git").args(["apply", "--check"]).arg(&path).current_dir(root).output().unwrap();
+            assert!(check.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&check.stderr));
+            patches += 1;
+        }
+    }
+    assert_eq!(patches, 5);
 }

@@ -177,7 +177,8 @@ impl Field {
 }
 
 impl Connection {
-    /// How late this request is, in microseconds; `None` for the first two, which set the grid.
+    /// How late this request is, in microseconds; `None` for those that set the grid: the second one, and any that comes
+    /// so early that the one that had set it was late itself, as some are when thousands of devices start at once.
     fn lateness(&mut self, interval: Duration) -> Option<u32> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;
         let interval = interval.as_secs_f64() * 1e3;
@@ -185,9 +186,9 @@ impl Connection {
         self.expected = match self.expected {
             // The first comes at once after the start, off the grid.
             None => Some(f64::NAN),
-            Some(expected) if expected.is_nan() => Some(((now + EARLY_MS) / SLOT_MS).floor() * SLOT_MS + interval),
-            Some(expected) => Some(expected + interval),
+            Some(expected) if now + SLOT_MS > expected => Some(expected + interval),
+            _ => Some(((now + EARLY_MS) / SLOT_MS).floor() * SLOT_MS + interval),
         };
-        late.filter(|late| !late.is_nan()).map(|late| (late.abs() * 1e3) as u32)
+        late.filter(|late| *late > -SLOT_MS).map(|late| (late.abs() * 1e3) as u32)
     }
 }
