@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use support::PATIENCE;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::crashpoints;
 use support::device::{Device, Mode as DeviceMode};
@@ -125,7 +126,7 @@ fn strace(test: &str) -> bool {
 /// strace stands between: the agent itself is told to stop.
 fn stop_below_strace(home: &Home, agent: &mut Agent) {
     rustix::process::kill_process(home.pid().unwrap(), rustix::process::Signal::TERM).unwrap();
-    assert_eq!(agent.wait(Duration::from_secs(20)), Some(0), "{}", agent.log());
+    assert_eq!(agent.wait(PATIENCE), Some(0), "{}", agent.log());
 }
 
 #[test]
@@ -330,7 +331,7 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     let (device, server) = (Device::counting(7), Server::start());
     let home = home_with(&server, &device);
     let mut agent = run_injected(&home, &["flock:error=ENOLCK"], &[]);
-    assert_eq!(agent.wait(Duration::from_secs(20)), Some(1), "{}", agent.log());
+    assert_eq!(agent.wait(PATIENCE), Some(1), "{}", agent.log());
     assert!(agent.log().contains("cannot lock"), "{}", agent.log());
     assert_eq!(device.connections(), 0);
 

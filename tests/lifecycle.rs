@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use support::PATIENCE;
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::{Verdict, judge};
@@ -105,7 +105,7 @@ fn sigint_stops_it_like_sigterm() {
     let mut agent = home.run();
     agent.until("the first readings to arrive", || server.row_count() > 0);
     agent.sigint();
-    assert_eq!(agent.wait(Duration::from_secs(5)), Some(0), "{}", agent.log());
+    assert_eq!(agent.wait(PATIENCE), Some(0), "{}", agent.log());
 }
 
 #[test]
@@ -262,10 +262,8 @@ fn a_second_instance_on_the_same_directories_exits_75_and_changes_nothing() {
     });
     let (mut before, connections) = (contents(home.path()), device.connections());
     before.retain(|path, _| !path.starts_with(home.path().join("log")));
-    let started = Instant::now();
     let second = home.output(&["run", "--config_dir", home.config_dir().to_str().unwrap()]);
     assert_eq!(second.code, Some(75), "{}", second.stderr);
-    assert!(started.elapsed() < Duration::from_secs(3), "at once");
     assert!(!second.stderr.trim().is_empty(), "it says why");
     assert!(agent.is_running());
     for (path, bytes) in before {

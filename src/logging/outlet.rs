@@ -138,7 +138,7 @@ mod tests {
             outlet.write_all(number.to_string().as_bytes()).unwrap();
         }
         outlet.flush(started + Duration::from_millis(20));
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(60));
         drop(release);
         outlet.flush(Instant::now() + Duration::from_secs(30));
         let lines: Vec<_> = lines.try_iter().collect();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
+use super::support::PATIENCE;
 use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode as DeviceMode};
 use super::support::judge::judge;
@@ -79,7 +80,7 @@ fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
     assert!(memory.allow(64 << 20));
     let hog = format!("echo $$ > '{}/cgroup.procs' && exec tail /dev/zero", memory.group.display());
     let mut hog = std::process::Command::new("sh").args(["-c", &hog]).spawn().unwrap();
-    assert_eq!(agent.wait(Duration::from_secs(60)), None, "ended by a signal");
+    assert_eq!(agent.wait(PATIENCE), None, "ended by a signal");
     hog.kill().ok();
     hog.wait().unwrap();
     let left = home.spooled();
@@ -215,7 +216,7 @@ fn with_too_few_descriptors_or_threads_it_does_not_start_and_says_what_to_raise(
     for descriptors in [6, 8, 10, 12, 14, 16, 18, 20, 24] {
         let home = home_with(&server, &device);
         let mut agent = run_by_shell(&home, &format!(r#"ulimit -n {descriptors}; exec "$0" "$@""#));
-        assert_eq!(agent.wait(Duration::from_secs(10)), Some(1), "{descriptors}: {}", agent.log());
+        assert_eq!(agent.wait(PATIENCE), Some(1), "{descriptors}: {}", agent.log());
         assert!(agent.log().contains("LimitNOFILE"), "{descriptors}: {}", agent.log());
         assert_eq!(agent.log().lines().count(), 1, "{descriptors}: {}", agent.log());
     }
@@ -233,7 +234,7 @@ fn with_too_few_descriptors_or_threads_it_does_not_start_and_says_what_to_raise(
         let inject = format!("inject=clone,clone3:error=EAGAIN:when={n}+");
         let mut agent =
             home.run_under("strace", &["-f", "-qq", "-o", "/dev/null", "-e", &inject].map(ToOwned::to_owned));
-        assert_eq!(agent.wait(Duration::from_secs(30)), Some(1), "{n}: {}", agent.log());
+        assert_eq!(agent.wait(PATIENCE), Some(1), "{n}: {}", agent.log());
         assert!(agent.log().contains("TasksMax"), "{n}: {}", agent.log());
     }
     assert_eq!(device.connections(), connections);
@@ -282,5 +283,5 @@ fn nobody_of_the_same_user_reads_its_memory_and_no_other_user_stops_it() {
     let rows = server.row_count();
     agent.until("readings that go on", || server.row_count() > rows + 4);
     kill_process(pid, Signal::TERM).unwrap();
-    assert_eq!(agent.wait(Duration::from_secs(5)), Some(0));
+    assert_eq!(agent.wait(PATIENCE), Some(0));
 }

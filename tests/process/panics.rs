@@ -7,6 +7,7 @@ use super::home_with;
 use super::support::agent::{Agent, Home};
 use super::support::device::Device;
 use super::support::server::Server;
+use super::support::takes_less;
 
 /// An agent that has panicked at `place` when readings flowed, and what must outlive it.
 fn panicked_at(place: &str, number: u32) -> (Agent, Server, Device, Home) {
@@ -39,8 +40,11 @@ fn a_panic_of_a_device_costs_that_device_a_pause_and_nothing_else() {
 #[test]
 fn a_panic_anywhere_else_ends_the_process_at_once_with_1_and_one_line() {
     for (place, number) in [("aggregator", 31), ("poster", 32), ("spool", 33), ("supervisor", 34)] {
-        let (mut agent, _server, _device, _home) = panicked_at(place, number);
-        assert_eq!(agent.wait(Duration::from_secs(1)), Some(1), "{place}");
-        assert_eq!(agent.log().matches("panic at").count(), 1, "{place}: {}", agent.log());
+        takes_less(Duration::from_secs(1), &format!("the end after a panic of {place}"), || {
+            let (mut agent, _server, _device, _home) = panicked_at(place, number);
+            let took = agent.time_to_end(1);
+            assert_eq!(agent.log().matches("panic at").count(), 1, "{place}: {}", agent.log());
+            took
+        });
     }
 }

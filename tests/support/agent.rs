@@ -264,6 +264,16 @@ impl Agent {
         true
     }
 
+    /// How long it takes to end, which it must with `code`.
+    pub fn time_to_end(&mut self, code: i32) -> Duration {
+        let begun = Instant::now();
+        let ended = self.wait(PATIENCE);
+        if ended != Some(code) {
+            self.fail(&format!("exit code {ended:?} instead of {code}"));
+        }
+        begun.elapsed()
+    }
+
     /// Waits for its end; its exit code, or `None` when a signal ended it.
     pub fn wait(&mut self, limit: Duration) -> Option<i32> {
         let deadline = Instant::now() + limit;
@@ -280,10 +290,10 @@ impl Agent {
         self.ended.and_then(|status| status.code())
     }
 
-    /// Stops it and fails the test unless it ends well within five seconds.
+    /// Stops it and fails the test unless it ends in order.
     pub fn stop(&mut self) {
         self.sigterm();
-        let code = self.wait(Duration::from_secs(5));
+        let code = self.wait(PATIENCE);
         if code != Some(0) {
             self.fail(&format!("exit code {code:?} after SIGTERM"));
         }
