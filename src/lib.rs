@@ -15,9 +15,9 @@
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`shard`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they are told;
-//! [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what cannot be
-//! broken from outside.
+//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they
+//! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
+//! cannot be broken from outside.
 //!
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
@@ -35,6 +35,7 @@ pub mod clock;
 pub mod commissioning;
 pub mod config;
 pub mod daemon;
+pub mod digest;
 pub mod failpoint;
 pub mod health;
 pub mod layout;

@@ -12,9 +12,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::digest::sha256;
 use crate::reading::Timestamp;
 
 /// So many shards at most: each has a millisecond of its own in every second.
@@ -85,7 +85,7 @@ impl Shard {
     /// Whether the device at `endpoint`, as it is shown, is this shard's.
     #[must_use]
     pub fn owns(self, endpoint: &str) -> bool {
-        let weight = |shard: u16| -> [u8; 32] { Sha256::digest(format!("{endpoint}/{shard}")).into() };
+        let weight = |shard: u16| sha256(&[endpoint.as_bytes(), b"/", shard.to_string().as_bytes()]);
         self.count == 1 || (0..self.count).max_by_key(|&shard| weight(shard)) == Some(self.index)
     }
 

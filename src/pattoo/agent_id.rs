@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::identity::{AgentId, IdentityError, PROGRAM};
 use super::twice::{self, TwiceError};
+use crate::digest::sha256;
 
 /// Why there is no agent id.
 #[derive(Debug, Error)]
@@ -131,7 +131,7 @@ fn random() -> Result<AgentId, AgentIdError> {
         filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())
             .map_err(|error| AgentIdError::Random(error.into()))?;
     }
-    Ok(AgentId::from_bytes(Sha256::digest(bytes).into()))
+    Ok(AgentId::from_bytes(sha256(&[&bytes])))
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use crate::digest::sha256;
 
 /// The program name that is part of every series, and of every file name the original chose.
 pub const PROGRAM: &str = "pattoo_agent_modbustcpd";
@@ -48,7 +49,7 @@ impl AgentId {
     /// The id that spells these bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(hex(&bytes))
+        Self(hex(bytes).into_iter().map(char::from).collect())
     }
 
     /// The digits.
@@ -206,8 +207,9 @@ impl Series {
     /// What the server recognises the series by, when `agent` posts it: 64 lower-case hex digits.
     #[must_use]
     pub fn checksum(&self, agent: &Agent) -> String {
-        let seed = hash(&[&self.key, &self.data_type.code().to_string()]);
-        [
+        let code = self.data_type.code().to_string();
+        let seed = hex(sha256(&[self.key.as_bytes(), code.as_bytes()]));
+        let sum = [
             ("unit", self.unit().as_str()),
             ("pattoo_agent_hostname", &agent.hostname),
             ("pattoo_agent_id", agent.id.as_str()),
@@ -215,7 +217,8 @@ impl Series {
             ("pattoo_agent_program", PROGRAM),
         ]
         .into_iter()
-        .fold(seed, |sum, (key, value)| hash(&[&sum, key, value]))
+        .fold(seed, |sum, (key, value)| hex(sha256(&[&sum, key.as_bytes(), value.as_bytes()])));
+        sum.into_iter().map(char::from).collect()
     }
 }
 
@@ -230,22 +233,13 @@ pub fn wire_millis(interval: Duration) -> Result<u32, IdentityError> {
         .ok_or(IdentityError::Interval(interval))
 }
 
-/// The SHA-256 of the texts one after the other, in lower-case hex.
-fn hash(texts: &[&str]) -> String {
-    let mut sha = Sha256::new();
-    for text in texts {
-        sha.update(text);
-    }
-    hex(&sha.finalize())
-}
-
 /// Bytes as lower-case hex digits.
-fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: [u8; 32]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)].into());
-        text.push(DIGITS[usize::from(byte & 15)].into());
+    let mut text = [0; 64];
+    for (digits, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
     }
     text
 }

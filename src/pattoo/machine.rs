@@ -6,10 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
 use super::identity::{AgentId, PROGRAM};
 use super::small_file::{self, SmallFileError};
+use crate::digest::sha256;
 
 /// Where the machine id is.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -34,7 +33,7 @@ fn notice_on(machine_id: &str, daemon_directory: &Path) -> Result<Option<String>
     if machine_id.is_empty() {
         return Ok(None);
     }
-    let here = AgentId::from_bytes(Sha256::digest(format!("{PROGRAM} {machine_id}")).into());
+    let here = AgentId::from_bytes(sha256(&[PROGRAM.as_bytes(), b" ", machine_id.as_bytes()]));
     let path = path(daemon_directory);
     match small_file::read(&path)? {
         None => small_file::write(&path, here.as_str()).map(|()| None),
