@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::push_id;
 use super::short::Short;
 use crate::pattoo::identity::{Agent, IdentityError, PROGRAM, Series, wire_millis};
 use crate::pattoo::json;
@@ -180,22 +181,36 @@ impl Catalogue {
 
     fn render(&mut self, place: usize, checksum_text: &str) {
         let point = self.points[place];
-        let Family { before_key: [unit, interval, hostname, agent_id, target, program], data_type } =
-            self.families[point.family()];
+        let Family { before_key, data_type } = self.families[point.family()];
         let checksum = self.own + 2 * place;
         let value = checksum + 1;
-        let key = point.key();
-        let texts = [
-            format!("\"{checksum}\":[\"pattoo_checksum\",\"{checksum_text}\"],\"{value}\":[\"pattoo_value\","),
-            format!("[{unit},{interval},{hostname},{agent_id},{target},{program},{key},{data_type},{value},"),
-            format!(",{checksum}],"),
-        ];
-        // Ids have eleven digits at most, for point ids have 32 bits: that is 150, 110 and 14 bytes.
-        let lengths = texts.each_ref().map(|text| u8::try_from(text.len()).unwrap_or(u8::MAX));
-        self.points[place] = PointPairs { texts: self.texts.len(), lengths, ..point };
-        for text in texts {
-            self.texts.extend_from_slice(text.as_bytes());
+
+        let texts = &mut self.texts;
+        let start = texts.len();
+        texts.push(b'"');
+        push_id(texts, checksum);
+        texts.extend_from_slice(b"\":[\"pattoo_checksum\",\"");
+        texts.extend_from_slice(checksum_text.as_bytes());
+        texts.extend_from_slice(b"\"],\"");
+        push_id(texts, value);
+        texts.extend_from_slice(b"\":[\"pattoo_value\",");
+
+        let row = texts.len();
+        texts.push(b'[');
+        for id in before_key.into_iter().chain([point.key(), data_type, value]) {
+            push_id(texts, id);
+            texts.push(b',');
         }
+
+        let row_end = texts.len();
+        texts.push(b',');
+        push_id(texts, checksum);
+        texts.extend_from_slice(b"],");
+
+        // Ids have eleven digits at most, for point ids have 32 bits: that is 150, 110 and 14 bytes.
+        let lengths = [row - start, row_end - row, texts.len() - row_end];
+        let lengths = lengths.map(|length| u8::try_from(length).unwrap_or(u8::MAX));
+        self.points[place] = PointPairs { texts: start, lengths, ..point };
     }
 }
 
