@@ -11,11 +11,11 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::poster::{Kept, Store};
-use super::supervisor::{ExitGuard, Pulse, Stop};
+use super::supervisor::{ExitGuard, Pulse, Shared, Stop};
 use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
 use crate::batch::Batcher;
-use crate::books::{Books, Reason};
+use crate::books::Reason;
 use crate::failpoint;
 use crate::pattoo::payload::Catalogue;
 use crate::reading::Reading;
@@ -45,7 +45,7 @@ pub struct AggregatorActor {
     batcher: Batcher,
     timekeeper: Timekeeper,
     store: Recipient<Store>,
-    books: Arc<Books>,
+    shared: Shared,
     flush_interval: Duration,
     /// The timer of the open batch, and the [`Batcher::seals`] by which it is known.
     flush: Option<(u64, SpawnHandle)>,
@@ -61,7 +61,7 @@ impl AggregatorActor {
         batcher: Batcher,
         timekeeper: Timekeeper,
         store: Recipient<Store>,
-        books: Arc<Books>,
+        shared: Shared,
         flush_interval: Duration,
         guard: ExitGuard,
     ) -> Self {
@@ -69,7 +69,7 @@ impl AggregatorActor {
             batcher,
             timekeeper,
             store,
-            books,
+            shared,
             flush_interval,
             flush: None,
             backoff: Backoff::default(),
@@ -87,7 +87,7 @@ impl AggregatorActor {
 
     fn drop_oldest(&self, datapoints: usize) {
         if datapoints > 0 {
-            self.books.lose(Reason::MemoryFull, datapoints);
+            self.shared.books.lose(Reason::MemoryFull, datapoints);
             tracing::debug!(points = datapoints, "oldest readings in memory dropped: the spool takes none");
         }
     }
@@ -106,8 +106,8 @@ impl AggregatorActor {
         let stored = self.store.send(Store(batch)).into_actor(self).map(move |reply, this, ctx| {
             if let Ok(Ok(kept)) = reply {
                 match kept {
-                    Kept::OnDisk => this.books.store(datapoints),
-                    Kept::Delivered => this.books.deliver_from_memory(datapoints),
+                    Kept::OnDisk => this.shared.books.store(datapoints),
+                    Kept::Delivered => this.shared.books.deliver_from_memory(datapoints),
                 }
                 this.batcher.stored();
                 this.backoff.reset();
@@ -136,11 +136,12 @@ impl Handler<Submit> for AggregatorActor {
 
     fn handle(&mut self, Submit { catalogue, readings }: Submit, ctx: &mut Self::Context) {
         failpoint::pass("aggregator");
-        self.books.accept(readings.len());
+        self.shared.books.accept(readings.len());
         let displaced = self.batcher.follow(&catalogue, |dated| self.timekeeper.seal(dated));
         self.drop_oldest(displaced);
         let accepted = self.batcher.accept(&readings, |dated| self.timekeeper.seal(dated));
-        self.books.lose(Reason::NotSendable, accepted.not_sendable);
+        self.shared.buffers.give_back(readings);
+        self.shared.books.lose(Reason::NotSendable, accepted.not_sendable);
         self.drop_oldest(accepted.displaced);
         self.hand_over(ctx);
         let seals = self.batcher.seals();

@@ -225,13 +225,16 @@ impl Device {
         let Assignment { settings, catalogue } = self.assignment.borrow().clone();
         let blocks = self.due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
+        self.session.lend(self.shared.buffers.take());
         let mut outcome = self.session.poll(blocks, || timekeeper.stamp(track)).await;
         if settings.settings.close_after_poll {
             self.session.hang_up();
         }
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
-        if !readings.is_empty() {
+        if readings.is_empty() {
+            self.shared.buffers.give_back(readings);
+        } else {
             self.submit(Submit { catalogue, readings }).await;
         }
         self.polled(&settings, outcome, (taken, value), begun);

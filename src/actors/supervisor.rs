@@ -15,6 +15,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::aggregator::{AggregatorActor, FlushInterval};
+use super::buffers::Buffers;
 use super::delivery::Destination;
 use super::device::{Assignment, DeviceActor, DeviceSettings};
 use super::poster::{self, PosterActor};
@@ -137,6 +138,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// What devices are known to refuse.
     pub ledger: Arc<Ledger>,
+    /// What readings are handed over in.
+    pub buffers: Buffers,
 }
 
 /// The actor that owns all others.
@@ -256,7 +259,7 @@ impl Actor for SupervisorActor {
             Batcher::new(Arc::clone(&catalogue)),
             self.timekeeper.clone(),
             poster.clone().recipient(),
-            Arc::clone(&self.shared.books),
+            self.shared.clone(),
             parts.flush_interval,
             ExitGuard::new(this.clone().recipient(), Who::Aggregator),
         )

@@ -155,6 +155,35 @@ impl fmt::Display for UnitId {
     }
 }
 
+/// Some of the units that may be behind one address.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Units([u64; 4]);
+
+impl Units {
+    /// Adds a unit, unless it is among them.
+    pub fn insert(&mut self, unit: UnitId) {
+        let (word, bit) = Self::place(unit);
+        self.0[word] |= bit;
+    }
+
+    /// Whether a unit is among them.
+    #[must_use]
+    pub fn contains(self, unit: UnitId) -> bool {
+        let (word, bit) = Self::place(unit);
+        self.0[word] & bit != 0
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.0.into_iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn place(UnitId(unit): UnitId) -> (usize, u64) {
+        (usize::from(unit / 64), 1 << (unit % 64))
+    }
+}
+
 /// One configured value of one device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
@@ -229,6 +258,18 @@ mod tests {
         ];
         for (table, number, key) in cases {
             assert_eq!(Reference::new(table, number).unwrap().to_string(), key);
+        }
+    }
+
+    #[test]
+    fn each_of_256_units_is_told_from_the_others() {
+        let mut units = Units::default();
+        for unit in (0..=255).map(UnitId) {
+            assert!(!units.contains(unit), "{unit}");
+            units.insert(unit);
+            units.insert(unit);
+            assert!(units.contains(unit), "{unit}");
+            assert_eq!(units.count(), usize::from(unit.0) + 1);
         }
     }
 

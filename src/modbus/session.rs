@@ -27,7 +27,7 @@ use super::hunt::{Found, Hunt};
 use super::link::Link;
 use super::plan::{Block, Spot, runs};
 use super::refusals::Refusals;
-use super::register::{Table, UnitId};
+use super::register::{Table, UnitId, Units};
 use super::settings::Settings;
 use crate::backoff::Backoff;
 use crate::clock;
@@ -188,6 +188,8 @@ pub struct Session<D> {
     /// How often a busy device is asked again in the same poll.
     retries: u16,
     keeps_words: bool,
+    /// What the next poll puts its readings into.
+    lent: Vec<Reading>,
     link: Option<Link>,
     connection: Gate,
     units: BTreeMap<UnitId, Gate>,
@@ -223,9 +225,9 @@ struct Poll<S> {
     gathering: Gathering,
     stamp: S,
     /// Units that have been found silent.
-    silent: Vec<UnitId>,
+    silent: Units,
     /// Units of which something was read.
-    answering: Vec<UnitId>,
+    answering: Units,
     /// Requests that are to be searched for what is refused of them.
     refused: Vec<(Block, ReadError)>,
     /// Requests made by searches.
@@ -235,13 +237,13 @@ struct Poll<S> {
 }
 
 impl<S> Poll<S> {
-    fn new(stamp: S) -> Self {
+    fn new(stamp: S, readings: Vec<Reading>) -> Self {
         Self {
-            outcome: Outcome::default(),
+            outcome: Outcome { readings, ..Outcome::default() },
             gathering: Gathering::default(),
             stamp,
-            silent: Vec::new(),
-            answering: Vec::new(),
+            silent: Units::default(),
+            answering: Units::default(),
             refused: Vec::new(),
             extra: 0,
             over: false,
@@ -282,6 +284,7 @@ impl<D: Dial> Session<D> {
             dial,
             retries: Settings::default().retries,
             keeps_words: false,
+            lent: Vec::new(),
             link: None,
             connection: Gate::default(),
             units: BTreeMap::new(),
@@ -308,6 +311,11 @@ impl<D: Dial> Session<D> {
     #[must_use]
     pub fn keeping_words(self) -> Self {
         Self { keeps_words: true, ..self }
+    }
+
+    /// The readings of the next poll go into `buffer`, which is empty.
+    pub fn lend(&mut self, buffer: Vec<Reading>) {
+        self.lent = buffer;
     }
 
     /// Gives up the connection until the next poll.
@@ -359,7 +367,7 @@ impl<D: Dial> Session<D> {
         blocks: impl IntoIterator<Item = &'b Block, IntoIter: Clone>,
         stamp: impl FnMut() -> Timestamp,
     ) -> Outcome {
-        let mut poll = Poll::new(stamp);
+        let mut poll = Poll::new(stamp, std::mem::take(&mut self.lent));
         if !self.connection.is_open() {
             return poll.outcome;
         }
@@ -409,7 +417,7 @@ impl<D: Dial> Session<D> {
     /// Finds out what of `block` is refused, and reads the rest of it.
     async fn search<S: FnMut() -> Timestamp>(&mut self, block: &Block, cause: ReadError, poll: &mut Poll<S>) {
         let (unit, table) = (block.unit, block.table);
-        let answering = poll.answering.contains(&unit);
+        let answering = poll.answering.contains(unit);
         if !answering && !self.refusals.may_search(unit, clock::boot()) {
             return self.failed(Subject::of(block), cause, None, &mut poll.outcome);
         }
@@ -462,7 +470,7 @@ impl<D: Dial> Session<D> {
     /// Asks for `block`, unless its unit or the device has been found silent in this poll.
     async fn ask<S: FnMut() -> Timestamp>(&mut self, block: &Block, poll: &mut Poll<S>) -> Asked {
         let Block { unit, .. } = *block;
-        if poll.over || poll.silent.contains(&unit) || !self.units.get(&unit).is_none_or(Gate::is_open) {
+        if poll.over || poll.silent.contains(unit) || !self.units.get(&unit).is_none_or(Gate::is_open) {
             return Asked::Not;
         }
         let outcome = &mut poll.outcome;
@@ -471,9 +479,7 @@ impl<D: Dial> Session<D> {
         match result {
             Ok(words) => {
                 outcome.answered = true;
-                if !poll.answering.contains(&unit) {
-                    poll.answering.push(unit);
-                }
+                poll.answering.insert(unit);
                 self.reached(unit, outcome);
                 if self.keeps_words {
                     let spot = Spot { unit, table: block.table, address: block.address, width: block.quantity };
@@ -490,10 +496,10 @@ impl<D: Dial> Session<D> {
             }
             Err((Verdict::Silent, cause)) => {
                 outcome.answered |= !cause.link_is_dead();
-                poll.silent.push(unit);
+                poll.silent.insert(unit);
                 let wait = self.units.entry(unit).or_default().shut();
                 self.failed(Subject::Unit(unit), cause, Some(wait), outcome);
-                poll.over = !outcome.answered && poll.silent.len() >= SILENT_UNITS;
+                poll.over = !outcome.answered && poll.silent.count() >= SILENT_UNITS;
                 Asked::Not
             }
             Err((Verdict::Unreachable, cause)) => {

@@ -8,6 +8,7 @@
 //! It is asked for bits and registers with function codes 1 to 4; another request cannot be expressed.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,7 @@ use tokio_modbus::{ProtocolError, Request, Response, Slave};
 use super::expected::{Framing, REQUEST_LEN};
 use crate::modbus::error::{Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
-use crate::modbus::register::Table;
+use crate::modbus::register::{Table, UnitId};
 
 thread_local! {
     static MBAP: RefCell<Codec> = RefCell::new(Codec::new(Framing::Mbap));
@@ -32,13 +33,12 @@ thread_local! {
 /// pieces, and of an exception that does not name its function nobody can tell when it is whole.
 const MOST_BYTES: usize = 7 << 10;
 
+/// The requests made last are kept, up to so many: devices are asked for the same again and again.
+const MOST_REQUESTS: usize = 4_096;
+
 /// The bytes that ask for `block`; of a shorter frame, followed by zeros. The transaction id, if there is one, is any.
 pub(super) fn request(framing: Framing, block: &Block) -> [u8; REQUEST_LEN] {
-    with(framing, |codec| {
-        // Without a reply there is no answer.
-        let _ = codec.call(block, Vec::new());
-        codec.tape.lock().request
-    })
+    with(framing, |codec| codec.request(block))
 }
 
 /// The words of `block` in the `reply` to the request for it: one per register; of bits, one per bit, 0 or 1.
@@ -74,13 +74,30 @@ struct Codec {
     tape: Tape,
     /// How many bytes of replies the client has been given.
     bytes: usize,
+    /// Requests that were made before, by what they ask for.
+    requests: HashMap<(UnitId, Table, u16, u16), [u8; REQUEST_LEN]>,
 }
 
 impl Codec {
     fn new(framing: Framing) -> Self {
         let tape = Tape::default();
         tape.lock().repeats_transaction = framing == Framing::Mbap;
-        Self { framing, client: attach(framing, &tape), tape, bytes: 0 }
+        Self { framing, client: attach(framing, &tape), tape, bytes: 0, requests: HashMap::new() }
+    }
+
+    fn request(&mut self, block: &Block) -> [u8; REQUEST_LEN] {
+        let asked = (block.unit, block.table, block.address, block.quantity);
+        if let Some(request) = self.requests.get(&asked) {
+            return *request;
+        }
+        // Without a reply there is no answer.
+        let _ = self.call(block, Vec::new());
+        let request = self.tape.lock().request;
+        if self.requests.len() >= MOST_REQUESTS {
+            self.requests.clear();
+        }
+        self.requests.insert(asked, request);
+        request
     }
 
     /// Asks for `block` and hands over the `reply`, if it is there; without it only the request is made.
@@ -219,6 +236,23 @@ mod tests {
             let sent = vec![length; length.into()];
             // Of whatever transaction the guard has made it.
             assert_eq!(words(Framing::Mbap, &block, reply(7_777, UNIT, 4, &sent)).unwrap(), sent, "{length}");
+        }
+    }
+
+    #[test]
+    fn each_request_is_its_own_however_many_were_made_before() {
+        for round in 0..2 {
+            for address in (0..2 * u16::try_from(MOST_REQUESTS).unwrap()).step_by(1 + round) {
+                for (table, function) in [(Table::Coils, 1), (Table::HoldingRegisters, 3)] {
+                    let [high, low] = address.to_be_bytes();
+                    let block = block(table, address, 9);
+                    assert_eq!(request(Framing::Mbap, &block)[2..], [0, 0, 0, 6, UNIT, function, high, low, 0, 9]);
+                    let frame = [UNIT, function, high, low, 0, 9];
+                    let [c0, c1] = checksum(&frame).to_le_bytes();
+                    let rtu = [&frame, [c0, c1].as_slice(), &[0; 4]].concat();
+                    assert_eq!(request(Framing::Rtu, &block)[..], rtu);
+                }
+            }
         }
     }
 
