@@ -13,13 +13,16 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::expected::{Expected, Framing, REQUEST_LEN};
 use super::tls;
 use crate::modbus::error::{ReadError, Violation};
+
+/// So much of a reply is taken at once: all of the longest, and the byte behind it.
+const PIECE: usize = 260;
 
 /// Whatever leads to a device.
 pub(super) trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
@@ -74,31 +77,44 @@ impl FrameGuard {
         self.stream.flush().await.map_err(|error| self.failed(error, 0))?;
 
         let expected = Expected::by(self.framing, &request);
-        // One byte beyond the reply: enough to know that there is more, and a read that comes back short
-        // spares the reactor the next one.
-        let mut reply = vec![0; expected.whole() + 1];
-        let mut received = 0;
+        let mut reply = Vec::new();
         loop {
-            let read = self.stream.read(&mut reply[received..]).await;
-            received += match read.map_err(|error| self.failed(error, received))? {
-                0 => return Err(self.closed(None, received)),
-                length => length,
-            };
-            if let [to0, to1, ..] = &mut reply[..received]
+            // One byte beyond the reply: enough to know that there is more, and a read that comes back short
+            // spares the reactor the next one.
+            let missing = expected.whole() + 1 - reply.len();
+            let received = reply.len();
+            self.receive(&mut reply, missing).await.map_err(|error| self.failed(error, received))?;
+            if reply.len() == received {
+                return Err(self.closed(None, received));
+            }
+            if let [to0, to1, ..] = &mut reply[..]
                 && self.any_transaction
                 && self.framing == Framing::Mbap
             {
                 [*to0, *to1] = transaction;
             }
-            if let Some(whole) = expected.check(&reply[..received]).map_err(ReadError::Protocol)?
-                && whole <= received
+            if let Some(whole) = expected.check(&reply).map_err(ReadError::Protocol)?
+                && whole <= reply.len()
             {
-                self.excess = received > whole;
+                self.excess = reply.len() > whole;
                 self.reused = true;
                 reply.truncate(whole);
                 return Ok(reply);
             }
         }
+    }
+
+    /// Adds what comes next of a reply, `missing` bytes at most; nothing when the stream has ended.
+    async fn receive(&mut self, reply: &mut Vec<u8>, missing: usize) -> io::Result<()> {
+        poll_fn(|context| {
+            // Room only once there is something: most of the time a device waits.
+            let mut bytes = [0; PIECE];
+            let mut buf = ReadBuf::new(&mut bytes[..missing.min(PIECE)]);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buf))?;
+            reply.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Before a request: the stream must be open and silent.
@@ -133,7 +149,7 @@ impl FrameGuard {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
 
