@@ -36,7 +36,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Fails unless `what` takes less than `limit` in one of five tries: a busy machine delays one, a fault each.
+/// Fails unless `what` takes less than `limit` in one of five tries: a busy machine delays one, a fault each, unless
+/// it shows now and then only.
 ///
 /// A try returns what it took.
 pub fn takes_less(limit: Duration, what: &str, mut attempt: impl FnMut() -> Duration) {
