@@ -2,8 +2,9 @@
 //!
 //! A client of `tokio_modbus` holds two buffers of 8 KiB. One for each device would be most of what a device costs in
 //! memory, and cold in the processor's caches whenever its turn comes. So each thread has one client for each framing,
-//! on a [`Tape`] instead of a connection: it writes a request there, which the link sends, and later reads from there
-//! the reply to the same request, which the link has received and the guard has compared with it. It never waits.
+//! on a [`Tape`] instead of a connection: it writes a request there, which the link sends, now and whenever it asks for
+//! the same again; it makes the request once more when the reply is there, which the link has received and the guard has
+//! compared with it, and reads that from the tape. It never waits.
 //!
 //! It is asked for bits and registers with function codes 1 to 4; another request cannot be expressed.
 
@@ -33,7 +34,7 @@ thread_local! {
 /// pieces, and of an exception that does not name its function nobody can tell when it is whole.
 const MOST_BYTES: usize = 7 << 10;
 
-/// The requests made last are kept, up to so many: devices are asked for the same again and again.
+/// So many requests are kept, for devices are asked for the same again and again; then they are made anew.
 const MOST_REQUESTS: usize = 4_096;
 
 /// The bytes that ask for `block`; of a shorter frame, followed by zeros. The transaction id, if there is one, is any.
@@ -91,12 +92,14 @@ impl Codec {
             return *request;
         }
         // Without a reply there is no answer.
-        let _ = self.call(block, Vec::new());
+        let written = self.call(block, Vec::new()).is_pending();
         let request = self.tape.lock().request;
         if self.requests.len() >= MOST_REQUESTS {
             self.requests.clear();
         }
-        self.requests.insert(asked, request);
+        if written {
+            self.requests.insert(asked, request);
+        }
         request
     }
 
@@ -241,17 +244,17 @@ mod tests {
 
     #[test]
     fn each_request_is_its_own_however_many_were_made_before() {
-        for round in 0..2 {
-            for address in (0..2 * u16::try_from(MOST_REQUESTS).unwrap()).step_by(1 + round) {
-                for (table, function) in [(Table::Coils, 1), (Table::HoldingRegisters, 3)] {
-                    let [high, low] = address.to_be_bytes();
-                    let block = block(table, address, 9);
-                    assert_eq!(request(Framing::Mbap, &block)[2..], [0, 0, 0, 6, UNIT, function, high, low, 0, 9]);
-                    let frame = [UNIT, function, high, low, 0, 9];
-                    let [c0, c1] = checksum(&frame).to_le_bytes();
-                    let rtu = [&frame, [c0, c1].as_slice(), &[0; 4]].concat();
-                    assert_eq!(request(Framing::Rtu, &block)[..], rtu);
-                }
+        for address in (0..2 * u16::try_from(MOST_REQUESTS).unwrap()).step_by(4) {
+            // Each is asked for twice, among others that differ from it in one thing.
+            let coils = (1, Table::Coils, 1, 9);
+            let others = [(2, Table::Coils, 1, 9), (1, Table::HoldingRegisters, 3, 9), (1, Table::Coils, 1, 8)];
+            for (unit, table, function, quantity) in [coils].into_iter().chain(others).cycle().take(8) {
+                let [high, low] = address.to_be_bytes();
+                let block = Block { unit: UnitId(unit), ..block(table, address, quantity) };
+                let frame = [unit, function, high, low, 0, u8::try_from(quantity).unwrap()];
+                assert_eq!(request(Framing::Mbap, &block)[2..], [&[0, 0, 0, 6], &frame[..]].concat());
+                let [c0, c1] = checksum(&frame).to_le_bytes();
+                assert_eq!(request(Framing::Rtu, &block)[..], [&frame, [c0, c1].as_slice(), &[0; 4]].concat());
             }
         }
     }
