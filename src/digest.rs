@@ -1,6 +1,6 @@
 //! SHA-256: by it the server knows a series, a new agent gets its id, and shards divide the devices.
 //!
-//! The only file that names `ring`, which TLS brings along. What is computed here is kept on disk and at the server:
+//! The only file that names the crate `ring`, which TLS brings along. What is computed here is kept on disk and at the server:
 //! it must never change.
 
 use ring::digest::{Context, SHA256};

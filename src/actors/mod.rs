@@ -9,8 +9,8 @@
 //! | stop | supervisor → devices → aggregator → poster | stopped | one | past the grace period: said what is lost, exit non-zero |
 //!
 //! Devices and aggregator share the main arbiter, because a hand-over between threads costs more than a
-//! poll; the buffers of readings go back the same way ([`buffers`]). The poster has an arbiter of its own, and the spool a thread of its own that may block
-//! ([`spooler`]). Nothing on an arbiter blocks.
+//! poll; the buffers of readings go back the same way ([`buffers`]). The poster has an arbiter of its own, and
+//! the spool a thread of its own that may block ([`spooler`]). Nothing on an arbiter blocks.
 //!
 //! A panic in a device costs that device: the supervisor starts it again after a backoff. A panic in any
 //! other actor ends the process with a failure, so that whoever supervises it starts it whole again.

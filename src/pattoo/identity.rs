@@ -49,7 +49,7 @@ impl AgentId {
     /// The id that spells these bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(hex(bytes).into_iter().map(char::from).collect())
+        Self(text(hex(bytes)))
     }
 
     /// The digits.
@@ -218,7 +218,7 @@ impl Series {
         ]
         .into_iter()
         .fold(seed, |sum, (key, value)| hex(sha256(&[&sum, key.as_bytes(), value.as_bytes()])));
-        sum.into_iter().map(char::from).collect()
+        text(sum)
     }
 }
 
@@ -231,6 +231,10 @@ pub fn wire_millis(interval: Duration) -> Result<u32, IdentityError> {
         .ok()
         .filter(|&ms| ms > 0 && Duration::from_millis(ms.into()) == interval)
         .ok_or(IdentityError::Interval(interval))
+}
+
+fn text(digits: [u8; 64]) -> String {
+    digits.into_iter().map(char::from).collect()
 }
 
 /// Bytes as lower-case hex digits.
