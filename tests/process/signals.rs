@@ -73,11 +73,8 @@ fn sigterm_ends_it_within_two_seconds_with_a_large_backlog() {
 #[test]
 fn a_disk_and_a_server_that_take_nothing_hold_the_end_for_less_than_two_seconds_and_the_loss_is_said() {
     takes_less(PROMISED, "the end", || {
-        let (device, server) = (Device::counting(3), Server::start());
-        let (home, mut agent) = running(&server, &device);
-        server.stop();
-        limit_files(&home, Some(0));
-        agent_meets_the_full_disk(&mut agent, &device);
+        let device = Device::counting(3);
+        let (_home, mut agent) = running_without_disk_and_server(&device);
         agent.sigterm();
         let took = agent.time_to_end(1);
         assert!(agent.log().contains("are lost"), "{}", agent.log());
@@ -89,11 +86,8 @@ fn a_disk_and_a_server_that_take_nothing_hold_the_end_for_less_than_two_seconds_
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::TERM, Signal::INT, Signal::QUIT] {
         takes_less(Duration::from_millis(700), &format!("the end after {second:?}"), || {
-            let (device, server) = (Device::counting(4), Server::start());
-            let (home, mut agent) = running(&server, &device);
-            server.stop();
-            limit_files(&home, Some(0));
-            agent_meets_the_full_disk(&mut agent, &device);
+            let device = Device::counting(4);
+            let (home, mut agent) = running_without_disk_and_server(&device);
             agent.sigterm();
             until_log(&mut agent, "SIGTERM; stopping");
             // The first signal alone ends it a second later.
@@ -106,11 +100,16 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
-/// Waits until the agent has found out that it cannot store.
-fn agent_meets_the_full_disk(agent: &mut Agent, device: &Device) {
-    until_log(agent, "cannot put a batch of");
+/// One that polls and has found out that it can neither store nor deliver.
+fn running_without_disk_and_server(device: &Device) -> (Home, Agent) {
+    let server = Server::start();
+    let (home, mut agent) = running(&server, device);
+    server.stop();
+    limit_files(&home, Some(0));
+    until_log(&mut agent, "cannot put a batch of");
     let before = device.request_count();
     agent.until("polls that go on", || device.request_count() > before + 3);
+    (home, agent)
 }
 
 fn until_log(agent: &mut Agent, text: &str) {
