@@ -21,7 +21,12 @@ impl Backoff {
     /// One more failure: how long to wait, between half the current step and the whole of it.
     /// `random` is uniform in 0..1.
     pub fn fail(&mut self, random: f64) -> Duration {
-        let step = FIRST.saturating_mul(1 << self.failures.min(6)).min(CAP);
+        self.fail_up_to(CAP, random)
+    }
+
+    /// As [`fail`](Self::fail), with a step of `cap` at most.
+    pub fn fail_up_to(&mut self, cap: Duration, random: f64) -> Duration {
+        let step = FIRST.saturating_mul(1 << self.failures.min(6)).min(cap);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
@@ -49,6 +54,14 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         backoff.reset();
         assert_eq!(backoff.fail(1.0), FIRST);
+    }
+
+    #[test]
+    fn a_shorter_cap_holds_for_every_wait() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u64> = (0..7).map(|_| backoff.fail_up_to(Duration::from_secs(15), 1.0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 15, 15, 15]);
+        assert_eq!(Backoff::default().fail_up_to(FIRST / 4, 1.0), FIRST / 4);
     }
 
     #[test]

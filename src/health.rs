@@ -131,6 +131,11 @@ impl<S: Ord> Health<S> {
         Some(change)
     }
 
+    /// Forgets every subject but those to `keep`.
+    pub fn retain(&mut self, keep: impl Fn(&S) -> bool) {
+        self.troubled.retain(|subject, _| keep(subject));
+    }
+
     /// How often `subject` has failed in a row.
     #[must_use]
     pub fn failures(&self, subject: &S) -> u64 {

@@ -1,13 +1,12 @@
 //! One device: polls its cycles when they are due and submits what was read.
 //!
-//! A shell over [`Session`] (the connection and the requests), [`Schedule`] (when) and [`crate::health`] (what is
-//! worth a line). One poll runs at a time; the next tick is armed when it has ended and its readings are
-//! accepted, so a slow device or a slow aggregator skips ticks and queues nothing.
+//! A shell over [`Poller`](crate::modbus::session::Poller) (when what is asked, and what a failure costs). One poll runs
+//! at a time; the next tick is armed when it has ended and its readings are accepted, so a slow device or a slow
+//! aggregator skips ticks and queues nothing.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use actix_rt::task::JoinHandle;
@@ -16,50 +15,19 @@ use super::aggregator::Submit;
 use super::supervisor::{ExitGuard, Shared, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::Reason;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::failpoint;
 use crate::health::Change;
 use crate::modbus::decode::NotAValue;
-use crate::modbus::endpoint::Endpoint;
-use crate::modbus::plan::{Block, Spot, runs};
-use crate::modbus::session::{EndpointDial, Event, Lesson, Outcome, Session, Subject};
-use crate::modbus::settings::Settings;
+use crate::modbus::plan::{Spot, runs};
+use crate::modbus::refusals::Limit;
+pub use crate::modbus::session::{Cycle, DeviceSettings};
+use crate::modbus::session::{Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
-use crate::schedule::{Grid, Schedule};
 use crate::status::board::{Cell, DeviceState, Polled};
 use crate::tally::Tally;
 use crate::timeline::Track;
-
-/// What a device actor needs to know, computed once per configuration.
-#[derive(Debug)]
-pub struct DeviceSettings {
-    /// As people call it in the log: the first `ip_device` that means it.
-    pub name: String,
-    /// Where it is.
-    pub endpoint: Endpoint,
-    /// How to treat it.
-    pub settings: Settings,
-    /// What to read, by interval.
-    pub cycles: Vec<Cycle>,
-}
-
-impl DeviceSettings {
-    /// How many points are read from it.
-    #[must_use]
-    pub fn points(&self) -> usize {
-        self.cycles.iter().flat_map(|cycle| &cycle.blocks).map(|block| block.values().count()).sum()
-    }
-}
-
-/// The requests that are due together.
-#[derive(Debug)]
-pub struct Cycle {
-    /// Time between two polls.
-    pub interval: Duration,
-    /// One request each.
-    pub blocks: Vec<Block>,
-}
 
 /// What a device actor does under one configuration. To a running one, from the supervisor: from now on it does this;
 /// only what its points are called may differ from what it did.
@@ -93,28 +61,26 @@ impl DeviceActor {
         guard: ExitGuard,
     ) -> Self {
         let settings = &assignment.settings;
-        let schedules: Vec<_> =
-            settings.cycles.iter().map(|cycle| Schedule::new(Grid::new(cycle.interval, &settings.name))).collect();
-        let unanswered = vec![false; schedules.len()];
-        let mut session = Session::new(EndpointDial::new(&settings.endpoint, settings.settings.clone()))
-            .with_retries(settings.settings.retries);
-        session.remember(shared.ledger.of(&settings.endpoint));
+        let fingerprint = settings.settings.fingerprint();
+        let learned = shared.learned.of(&settings.endpoint, &fingerprint);
+        let polling = Polling::new(Arc::clone(settings), &learned, clock::now(), fastrand::Rng::new());
+        // What is about nothing that is asked for any more is forgotten there, too.
+        shared.learned.note(&settings.endpoint, &fingerprint, polling.core().learned());
+        let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
         let cell = shared.board.device(&settings.name);
         cell.write(|state| state.points = settings.points());
         let assignment = Rc::new(RefCell::new(assignment));
         let device = Device {
+            catalogue: Arc::clone(&assignment.borrow().catalogue),
             assignment: Rc::clone(&assignment),
             submit,
             shared,
             cell,
-            schedules,
-            unanswered,
-            due: Vec::new(),
             timekeeper,
             overruns: Tally::default(),
-            session,
+            poller: Poller::new(dial, polling),
             track,
             _guard: guard,
         };
@@ -170,19 +136,15 @@ impl Handler<Stop> for DeviceActor {
 struct Device {
     /// Replaced by the actor.
     assignment: Rc<RefCell<Assignment>>,
+    /// What the points of the present plan are.
+    catalogue: Arc<Catalogue>,
     submit: Recipient<Submit>,
     shared: Shared,
     /// How this device is, for whoever asks.
     cell: Arc<Cell<DeviceState>>,
-    /// One per cycle.
-    schedules: Vec<Schedule>,
-    /// Cycles whose last poll got no answer at all: tried again before their next tick.
-    unanswered: Vec<bool>,
-    /// The cycles of this poll.
-    due: Vec<usize>,
     timekeeper: Timekeeper,
     overruns: Tally,
-    session: Session<EndpointDial>,
+    poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
     _guard: ExitGuard,
@@ -191,53 +153,41 @@ struct Device {
 impl Device {
     async fn run(&mut self) {
         loop {
-            let now = clock::boot();
-            self.note_due(now);
-            if self.due.is_empty() {
-                tokio::time::sleep(self.wait(now)).await;
-            } else {
-                self.poll(now).await;
+            self.take_over();
+            if self.poller.is_due_or_rest().await {
+                self.poll().await;
             }
         }
     }
 
-    /// How long until something is due.
-    fn wait(&self, now: Duration) -> Duration {
-        let tick = self.schedules.iter().map(|schedule| schedule.wait(now)).min().unwrap_or(Duration::MAX);
-        let again = self.session.retry_in().filter(|_| self.unanswered.contains(&true));
-        again.map_or(tick, |again| tick.min(again))
+    /// A reload during a poll is for the next one.
+    fn take_over(&mut self) {
+        let assignment = self.assignment.borrow().clone();
+        if Arc::ptr_eq(self.poller.polling().core().plan(), &assignment.settings) {
+            return;
+        }
+        self.catalogue = assignment.catalogue;
+        if self.poller.assign(Arc::clone(&assignment.settings)) {
+            self.note_learned(&assignment.settings);
+        }
     }
 
-    fn note_due(&mut self, now: Duration) {
-        let ready = self.session.retry_in().is_some_and(|wait| wait.is_zero());
-        let cycles = self.schedules.iter().zip(&self.unanswered).enumerate();
-        let due = cycles.filter(|(_, (schedule, unanswered))| schedule.wait(now).is_zero() || (ready && **unanswered));
-        self.due.clear();
-        self.due.extend(due.map(|(cycle, _)| cycle));
-    }
-
-    async fn poll(&mut self, begun: Duration) {
+    async fn poll(&mut self) {
         failpoint::pass("device");
-        for &cycle in &self.due {
-            self.schedules[cycle].begin(begun);
-        }
-        // A reload during the poll is for the next one.
-        let Assignment { settings, catalogue } = self.assignment.borrow().clone();
-        let blocks = self.due.iter().flat_map(|&cycle| &settings.cycles[cycle].blocks);
+        let settings = Arc::clone(self.poller.polling().core().plan());
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
-        self.session.lend(self.shared.buffers.take());
-        let mut outcome = self.session.poll(blocks, || timekeeper.stamp(track)).await;
-        if settings.settings.close_after_poll {
-            self.session.hang_up();
-        }
+        self.poller.core_mut().lend(self.shared.buffers.take());
+        self.poller.poll(&mut || timekeeper.stamp(track)).await;
+        let (now, anchor) = self.timekeeper.polled();
+        let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
         if readings.is_empty() {
             self.shared.buffers.give_back(readings);
         } else {
-            self.submit(Submit { catalogue, readings }).await;
+            self.submit(Submit { catalogue: Arc::clone(&self.catalogue), readings }).await;
         }
-        self.polled(&settings, outcome, (taken, value), begun);
+        self.polled(&settings, outcome, (taken, value), skipped, now);
     }
 
     /// Hands readings over, however long the aggregator takes to have room for them.
@@ -254,21 +204,17 @@ impl Device {
         settings: &DeviceSettings,
         outcome: Outcome,
         (taken, value): (usize, Option<f64>),
-        begun: Duration,
+        skipped: u64,
+        now: Moment,
     ) {
-        let (now, anchor) = self.timekeeper.polled();
-        let mut skipped = 0;
-        for &cycle in &self.due {
-            skipped += self.schedules[cycle].finish(now.boot, anchor);
-            self.unanswered[cycle] = !outcome.answered;
-        }
         self.shared.books.overrun(skipped);
-        let took = now.boot.saturating_sub(begun);
+        let took = now.boot.saturating_sub(self.poller.polling().begun());
         self.shared.board.polls().took(took);
         for kind in &outcome.failures {
             self.shared.board.polls().failed(kind);
         }
-        let polled = self.look(settings, Polled { readings: taken, skipped, took, value, ..Polled::default() });
+        self.shared.board.polls().unread(outcome.unread);
+        let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
         // Of a device that gives no answer it is told otherwise.
         if outcome.answered
@@ -289,31 +235,27 @@ impl Device {
         for event in outcome.events {
             tell(&settings.name, event);
         }
-        if !outcome.lessons.is_empty() {
-            self.shared.ledger.note(&settings.endpoint, self.session.refusals().spots().collect());
+        if outcome.learned {
+            self.note_learned(settings);
         }
-        for lesson in outcome.lessons {
-            tell_lesson(&settings.name, lesson);
+        for discovery in outcome.discoveries {
+            tell_discovery(&settings.name, discovery);
         }
     }
 
-    /// Adds what is failing, for whoever asks.
-    fn look(&self, settings: &DeviceSettings, mut polled: Polled) -> Polled {
-        let session = &self.session;
-        let (troubles, refusals) = (session.troubles(), session.refusals());
-        if troubles.is_empty() && refusals.spots().len() == 0 {
-            return polled;
-        }
-        for block in settings.cycles.iter().flat_map(|cycle| &cycle.blocks) {
-            let silent =
-                troubles.contains_key(&Subject::Connection) || troubles.contains_key(&Subject::Unit(block.unit));
-            let fails = |spot| refusals.refuses(spot) || troubles.keys().any(|subject| subject.covers(spot));
-            let refused = if silent { 0 } else { block.values_at(fails).count() };
-            polled.failing += if silent { block.values().count() } else { refused };
-            polled.refused += refused;
-        }
-        let troubles = troubles.iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.troubles = troubles.chain(session.refused()).collect();
+    /// For the next process.
+    fn note_learned(&self, settings: &DeviceSettings) {
+        let learned = self.poller.polling().core().learned();
+        self.shared.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
+    }
+
+    /// Adds what is failing and what was learned, for whoever asks.
+    fn look(&self, mut polled: Polled) -> Polled {
+        let core = self.poller.polling().core();
+        (polled.failing, polled.refused) = core.missing();
+        let troubles = core.troubles().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
+        polled.troubles = troubles.chain(core.refused()).collect();
+        polled.learned = core.learned().sentences();
         polled
     }
 }
@@ -325,7 +267,7 @@ fn tell(device: &str, event: Event) {
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
         || "asked again at each poll".to_owned(),
-        |wait| format!("tried again in {}, then ever more rarely, at least once a minute", seconds(wait)),
+        |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
     match change {
         Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
@@ -354,43 +296,53 @@ fn tell(device: &str, event: Event) {
     }
 }
 
-/// One line for what was learned of what a device refuses.
-fn tell_lesson(device: &str, lesson: Lesson) {
+/// One line for what was learned of a device.
+fn tell_discovery(device: &str, discovery: Discovery) {
     let code = 65_027_u64;
-    match lesson {
-        Lesson::Refused(spots, cause) => {
-            let Some(Spot { unit, table, .. }) = spots.first().copied() else { return };
+    let named = |spots: &[Spot]| {
+        let Spot { unit, table, .. } = spots.first()?;
+        Some((*unit, *table, some_of(runs(spots.iter().copied()).iter())))
+    };
+    match discovery {
+        Discovery::Refused(spots, cause) => {
+            let Some((unit, table, numbers)) = named(&spots) else { return };
             tracing::warn!(
                 code,
                 device,
-                "{device}: unit {unit} refuses {table} {}: {}; left out of the requests, so that the others are read, and \
+                "{device}: unit {unit} refuses {table} {numbers}: {}; left out of the requests, so that the others are read, and \
                  tried again at least once an hour",
-                some_of(runs(spots).iter()),
                 Chain(&cause)
             );
         }
-        Lesson::Accepted(spot) => {
-            let Spot { unit, table, .. } = spot;
-            tracing::info!(
-                code,
-                device,
-                "{device}: unit {unit} no longer refuses {table} {}",
-                some_of(runs([spot]).iter())
-            );
+        Discovery::Accepted(spots) => {
+            let Some((unit, table, numbers)) = named(&spots) else { return };
+            tracing::info!(code, device, "{device}: unit {unit} no longer refuses {table} {numbers}");
         }
-        Lesson::Gaps => {
+        Discovery::Gaps(unit) => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: refuses registers between those that are wanted; max_gap is 0 for it from now on"
+                "{device}: unit {unit} refuses registers between those that are wanted; max_gap is 0 for it from now on"
             );
         }
-        Lesson::TooLong { unit, table, works, fails } => {
+        Discovery::TooLong { table, limit } => {
+            let Limit { unit, bits, works, fails, silent } = limit;
+            let refuses = if silent { "does not answer" } else { "refuses" };
+            let key = if bits { "max_bits" } else { "max_registers" };
             tracing::warn!(
                 code,
                 device,
-                "{device}: unit {unit} refuses a request for {fails} {table} and takes one for {works}; from now on it is asked for \
-                 as many at once as it takes"
+                "{device}: unit {unit} {refuses} a request for {fails} {table} and takes one for {works}; from now on it is asked for \
+                 as many at once as it takes; {key} would say so from the start"
+            );
+        }
+        Discovery::NeedsPause(pause) => {
+            tracing::warn!(
+                code,
+                device,
+                "{device}: answers only {} after it was connected to; it is given that time from now on; \
+                 pause_after_connect would say so from the start",
+                seconds(pause)
             );
         }
     }
@@ -411,7 +363,7 @@ fn reason(why: &NotAValue) -> Reason {
 fn code(subject: Subject) -> u64 {
     match subject {
         Subject::Connection => 65028,
-        Subject::Unit(_) => 65026,
+        Subject::AllUnits | Subject::Unit(_) => 65026,
         Subject::Block { .. } => 65027,
     }
 }

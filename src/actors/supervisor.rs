@@ -27,7 +27,7 @@ use crate::books::Books;
 use crate::clock;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::ledger::Ledger;
+use crate::modbus::refusals::store::Store;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 use crate::status::board::Board;
@@ -136,8 +136,8 @@ pub struct Shared {
     pub books: Arc<Books>,
     /// Where all say how they are.
     pub board: Arc<Board>,
-    /// What devices are known to refuse.
-    pub ledger: Arc<Ledger>,
+    /// What was learned of devices.
+    pub learned: Arc<Store>,
     /// What readings are handed over in.
     pub buffers: Buffers,
 }

@@ -157,7 +157,7 @@ struct Found {
 
 async fn poll_device(settings: &DeviceSettings) -> Vec<(PointId, Found)> {
     let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
-    let mut session = Session::new(dial).with_retries(settings.settings.retries).keeping_words();
+    let mut session = Session::new(dial, settings.settings.clone()).keeping_words();
     let blocks: Vec<&Block> = settings.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let outcome = session.poll(blocks.iter().copied(), clock::wall).await;
     let points = blocks.iter().flat_map(|block| block.points.iter().map(move |point| (block.spot(point), point)));
@@ -181,15 +181,16 @@ fn words(spot: Spot, outcome: &Outcome) -> Option<Vec<u16>> {
 }
 
 fn why(id: PointId, spot: Spot, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
-    let troubles = session.troubles();
+    let troubles = session.core().troubles();
     let trouble = |subject: &Subject| troubles.get(subject).map(|trouble| trouble.cause.clone());
     let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
-    let refused = || session.refusals().refuses(spot).then(|| session.refused_because(spot));
+    let refused = || session.core().refusals().refuses(spot).then(|| session.core().refused_because(spot));
     let asked = || troubles.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, trouble)| trouble.cause.clone());
     omitted()
         .or_else(refused)
         .or_else(asked)
         .or_else(|| trouble(&Subject::Unit(spot.unit)))
+        .or_else(|| trouble(&Subject::AllUnits))
         .or_else(|| trouble(&Subject::Connection))
         .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
 }

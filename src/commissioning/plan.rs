@@ -190,7 +190,7 @@ fn measure(device: &DeviceSettings) -> Option<Duration> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let measured = runtime.block_on(async {
         let dial = EndpointDial::new(&device.endpoint, device.settings.clone());
-        let mut session = Session::new(dial).with_retries(device.settings.retries);
+        let mut session = Session::new(dial, device.settings.clone());
         let blocks = || device.cycles.iter().flat_map(|cycle| &cycle.blocks);
         let mut took = None;
         // The first one connects, and finds out what is refused.

@@ -118,7 +118,7 @@ fn reference(number: i64) -> Option<Reference> {
 }
 
 fn session(endpoint: &Endpoint, settings: &Settings) -> Session<EndpointDial> {
-    Session::new(EndpointDial::new(endpoint, settings.clone())).keeping_words()
+    Session::new(EndpointDial::new(endpoint, settings.clone()), settings.clone()).keeping_words()
 }
 
 /// The device that is looked at.
@@ -158,9 +158,9 @@ impl Device {
 
     /// Why nothing was read.
     fn trouble(&self) -> String {
-        let troubles = self.session.troubles();
+        let troubles = self.session.core().troubles();
         let worst = troubles.get(&Subject::Connection).or_else(|| troubles.values().next());
-        let refused = || self.session.refused().next().map(|(_, trouble)| trouble);
+        let refused = || self.session.core().refused().next().map(|(_, trouble)| trouble);
         worst.cloned().or_else(refused).map_or("no answer".to_owned(), |trouble| trouble.cause)
     }
 
@@ -182,7 +182,7 @@ impl Device {
                 }
             }
         }
-        for (what, trouble) in self.session.refused() {
+        for (what, trouble) in self.session.core().refused() {
             say(&format!("\n{what}: {}\n", trouble.cause));
         }
         say(&format!("\n{}", paste(first, &words, wish)));
@@ -205,7 +205,9 @@ impl Device {
                     _ if outcome.answered && !outcome.failures.contains(&"connect_timeout") => {
                         found.push([unit.to_string(), self.trouble()]);
                     }
-                    _ if self.session.troubles().contains_key(&Subject::Connection) => return Err(self.trouble()),
+                    _ if self.session.core().troubles().contains_key(&Subject::Connection) => {
+                        return Err(self.trouble());
+                    }
                     _ => {}
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -21,7 +21,7 @@ use crate::modbus::settings::{Parity, Settings, Transport};
 mod credentials;
 pub mod table;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "transport",
     "connect_timeout",
     "response_timeout",
@@ -33,6 +33,7 @@ const KEYS: [&str; 15] = [
     "max_bits",
     "max_gap",
     "retries",
+    "max_backoff",
     "baud",
     "parity",
     "stop_bits",
@@ -180,6 +181,7 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
         "max_registers" => number(&mut settings.max_registers, Settings::REGISTERS, value, report),
         "max_bits" => number(&mut settings.max_bits, Settings::BITS, value, report),
         "max_gap" => number(&mut settings.max_gap, Settings::GAPS, value, report),
+        "max_backoff" => duration(&mut settings.max_backoff, Settings::BACKOFFS, value, report),
         "retries" => number(&mut settings.retries, Settings::RETRIES, value, report),
         "baud" => number(&mut settings.baud, Settings::BAUDS, value, report),
         "stop_bits" => number(&mut settings.stop_bits, Settings::STOP_BITS, value, report),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::surroundings::LAST_WORDS;
 use crate::config::Config;
-use crate::modbus::ledger::Ledger;
+use crate::modbus::refusals::store::Store;
 use crate::pattoo::identity::PROGRAM;
 use crate::pattoo::small_file;
 use crate::phrase::Chain;
@@ -29,35 +29,35 @@ pub fn path(config: &Config) -> PathBuf {
 }
 
 /// What an earlier process has kept.
-pub fn recall(path: &Path) -> Ledger {
+pub fn recall(path: &Path) -> Store {
     let text = small_file::read_up_to(path, MAX_BYTES).unwrap_or_else(|error| {
         tracing::warn!("what devices refuse must be found again: {}", Chain(&error));
         None
     });
-    Ledger::read(&text.unwrap_or_default())
+    Store::read(&text.unwrap_or_default())
 }
 
 /// Keeps what is learned, for as long as it is polled.
-pub async fn keep(path: PathBuf, ledger: Arc<Ledger>) {
+pub async fn keep(path: PathBuf, learned: Arc<Store>) {
     loop {
         actix_rt::time::sleep(PAUSE).await;
-        write_apart(path.clone(), Arc::clone(&ledger)).await;
+        write_apart(path.clone(), Arc::clone(&learned)).await;
     }
 }
 
 /// Keeps what was learned last, unless the disk takes too long for an end in time.
-pub async fn keep_at_last(path: PathBuf, ledger: Arc<Ledger>) {
-    tokio::time::timeout(LAST_WORDS, write_apart(path, ledger)).await.ok();
+pub async fn keep_at_last(path: PathBuf, learned: Arc<Store>) {
+    tokio::time::timeout(LAST_WORDS, write_apart(path, learned)).await.ok();
 }
 
 /// In a thread that may wait for the disk; a panic there costs what it was to write and nothing else.
-async fn write_apart(path: PathBuf, ledger: Arc<Ledger>) {
-    actix_rt::task::spawn_blocking(move || write(&path, &ledger)).await.ok();
+async fn write_apart(path: PathBuf, learned: Arc<Store>) {
+    actix_rt::task::spawn_blocking(move || write(&path, &learned)).await.ok();
 }
 
 /// Writes what has been learned since the last time.
-fn write(path: &Path, ledger: &Ledger) {
-    let Some(text) = ledger.changed() else { return };
+fn write(path: &Path, learned: &Store) {
+    let Some(text) = learned.changed() else { return };
     if let Err(error) = small_file::write(path, &text) {
         tracing::warn!("what devices refuse is not remembered across a restart: {}", Chain(&error));
     }

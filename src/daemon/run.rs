@@ -145,8 +145,8 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
-    let ledger = Arc::new(memory::recall(&memory::path(config)));
-    let shared = Shared { books: Arc::clone(&books), ledger, ..Shared::default() };
+    let learned = Arc::new(memory::recall(&memory::path(config)));
+    let shared = Shared { books: Arc::clone(&books), learned, ..Shared::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
@@ -319,11 +319,11 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
     let manager = Rc::new(Manager::from_environment());
     let memory = memory::path(&reloader.running);
     let log_directory = reloader.running.log_directory.clone();
-    let Shared { books, ledger, .. } = parts.shared.clone();
+    let Shared { books, learned, .. } = parts.shared.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
-    let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&ledger)));
+    let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&learned)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
     if let Err(error) = ready::announce(&log_directory) {
         tracing::warn!(cause = %error, "no pattoo-daemon.log in {}: what is said beside the log is lost", log_directory.display());
@@ -339,7 +339,7 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
         never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
     };
     keeping.abort();
-    memory::keep_at_last(memory, ledger).await;
+    memory::keep_at_last(memory, learned).await;
     match ending {
         Ok(Ending::Done) => Exit::Done,
         Ok(Ending::Failed) | Err(_) => Exit::Failure,

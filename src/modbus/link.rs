@@ -116,7 +116,8 @@ impl Link {
         link
     }
 
-    fn rest(&mut self, pause: Duration) {
+    /// No request leaves before `pause` has passed.
+    pub fn rest(&mut self, pause: Duration) {
         self.silent_until = (!pause.is_zero()).then(|| Instant::now() + pause);
     }
 

@@ -1,8 +1,8 @@
 //! The device side: what can be read from a Modbus device, in which requests, and what its words mean.
 //!
 //! [`register`] and [`mod@format`] are the vocabulary, [`plan`] turns points into requests, [`link`] is one connection with
-//! one request in flight, [`session`] is one device across connections, [`decode`] turns words into values, [`error`] keeps "the device said no" apart
-//! from "the link broke".
+//! one request in flight, [`session`] is one device across connections, [`refusals`] is what a device is known to refuse,
+//! [`decode`] turns words into values, [`error`] keeps "the device said no" apart from "the link broke".
 //!
 //! This room only ever reads: no type in it can express a write request.
 
@@ -10,8 +10,6 @@ pub mod decode;
 pub mod endpoint;
 pub mod error;
 pub mod format;
-pub mod hunt;
-pub mod ledger;
 pub mod link;
 pub mod plan;
 pub mod refusals;

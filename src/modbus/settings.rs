@@ -57,6 +57,8 @@ pub struct Settings {
     pub max_gap: u16,
     /// How often a device that says that it is busy is asked again in the same poll.
     pub retries: u16,
+    /// The longest wait before a device that does not answer is tried again.
+    pub max_backoff: Duration,
     /// Bits in a second on a serial port.
     pub baud: u32,
     /// Parity on a serial port.
@@ -78,10 +80,25 @@ impl Settings {
     pub const GAPS: RangeInclusive<u16> = 0..=123;
     /// What `retries` may be.
     pub const RETRIES: RangeInclusive<u16> = 0..=10;
+    /// What `max_backoff` may be.
+    pub const BACKOFFS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
     /// What `baud` may be.
     pub const BAUDS: RangeInclusive<u32> = 110..=4_000_000;
     /// What `stop_bits` may be.
     pub const STOP_BITS: RangeInclusive<u16> = 1..=2;
+
+    /// Those under which something may be learned of a device that would not hold under others, as one word.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let transport = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Rtu => "rtu",
+            Transport::Tls(_) => "tls",
+        };
+        let Self { max_registers, max_bits, max_gap, .. } = self;
+        let pause = self.pause_after_connect.as_millis();
+        format!("{transport},{max_registers},{max_bits},{max_gap},{pause}ms")
+    }
 
     /// What one request may ask for.
     #[must_use]
@@ -105,7 +122,9 @@ impl Default for Settings {
             max_registers: Limits::MAX_REGISTERS,
             max_bits: Limits::MAX_BITS,
             max_gap: 0,
-            retries: 1,
+            // 100, 200 and 400 ms later.
+            retries: 3,
+            max_backoff: Duration::from_secs(15),
             // The specification's own (2.4, 2.5.1).
             baud: 19_200,
             parity: Parity::Even,

@@ -65,6 +65,8 @@ pub struct DeviceState {
     pub value: Option<f64>,
     /// What is failing now, by what it is called in the log.
     pub troubles: Vec<(String, Trouble)>,
+    /// What was learned of it besides refused values, a sentence each.
+    pub learned: Vec<String>,
 }
 
 /// What a poll has shown of a device.
@@ -84,6 +86,8 @@ pub struct Polled {
     pub value: Option<f64>,
     /// What is failing now.
     pub troubles: Vec<(String, Trouble)>,
+    /// What was learned of it besides refused values, a sentence each.
+    pub learned: Vec<String>,
 }
 
 impl DeviceState {
@@ -93,7 +97,7 @@ impl DeviceState {
         self.overruns += polled.skipped;
         self.readings += polled.readings as u64;
         self.refused = polled.refused;
-        (self.took, self.value) = (polled.took, polled.value);
+        (self.took, self.value, self.learned) = (polled.took, polled.value, polled.learned);
         if polled.readings > 0 {
             self.last_good = Some(now);
         }

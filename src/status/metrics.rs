@@ -79,6 +79,10 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     for (kind, count) in &polling.failures {
         page.sample("request_failures_total", &[("kind", kind)], count);
     }
+    page.family("points_unread_total", "counter", "Points that were due and were not read, by reason.");
+    for (reason, count) in &polling.unread {
+        page.sample("points_unread_total", &[("reason", reason)], count);
+    }
     page.family("device_up", "gauge", "Whether every point of the device can be read.");
     for device in devices {
         page.sample("device_up", &[("device", &device.name)], u8::from(device.state == State::Up));

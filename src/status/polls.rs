@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::modbus::session::Unread;
+
 /// Polls are counted by whether they took at most so many seconds.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -17,6 +19,7 @@ pub struct Polls {
     counts: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
     failures: Mutex<BTreeMap<&'static str, u64>>,
+    unread: [AtomicU64; Unread::ALL.len()],
 }
 
 /// How long polls took.
@@ -42,6 +45,20 @@ impl Polls {
     /// A request failed, or a connection: of this kind ([`kind`](crate::modbus::error::ReadError::kind)).
     pub fn failed(&self, kind: &'static str) {
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
+    }
+
+    /// So many points were due and were not read, by [`Unread::index`].
+    pub fn unread(&self, counts: [usize; Unread::ALL.len()]) {
+        for (counter, count) in self.unread.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How many points were due and were not read so far, by reason.
+    #[must_use]
+    pub fn unread_so_far(&self) -> BTreeMap<String, u64> {
+        let counts = Unread::ALL.iter().zip(&self.unread);
+        counts.map(|(why, count)| (why.as_str().to_owned(), count.load(Ordering::Relaxed))).collect()
     }
 
     /// How long polls took so far.

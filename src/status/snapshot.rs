@@ -87,6 +87,9 @@ pub struct Polling {
     pub durations: Durations,
     /// Requests that failed, by kind.
     pub failures: BTreeMap<String, u64>,
+    /// Points that were due and were not read, by reason.
+    #[serde(default)]
+    pub unread: BTreeMap<String, u64>,
 }
 
 /// Where readings go.
@@ -174,6 +177,9 @@ pub struct Device {
     pub value: Option<f64>,
     /// What is failing.
     pub troubles: Vec<DeviceTrouble>,
+    /// What was learned of it besides refused values, a sentence each.
+    #[serde(default)]
+    pub learned: Vec<String>,
 }
 
 /// One thing that is failing at a device.
@@ -241,6 +247,7 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
         overruns,
         durations: polls.durations(),
         failures: polls.failures(),
+        unread: polls.unread_so_far(),
     }
 }
 
@@ -293,6 +300,7 @@ fn device(name: String, state: DeviceState) -> Device {
         took: state.took.as_secs_f64(),
         value: state.value,
         troubles: state.troubles.into_iter().map(trouble).collect(),
+        learned: state.learned,
     }
 }
 

@@ -104,7 +104,8 @@ fn devices(snapshot: &Snapshot, all: bool) -> String {
 
 fn row(device: &Device, now: Time) -> [String; 6] {
     let ago = |time: Option<Time>| time.map_or_else(|| "never".to_owned(), |time| ago(time, now));
-    let why: Vec<_> = device.troubles.iter().map(|trouble| format!("{}: {}", trouble.what, trouble.cause)).collect();
+    let troubles = device.troubles.iter().map(|trouble| format!("{}: {}", trouble.what, trouble.cause));
+    let why: Vec<_> = troubles.chain(device.learned.iter().map(|learned| format!("learned: {learned}"))).collect();
     [
         device.name.clone(),
         device.state.to_string(),

@@ -67,6 +67,7 @@ pub(super) fn value(settings: &Settings, key: &str) -> String {
         "max_registers" => settings.max_registers.to_string(),
         "max_bits" => settings.max_bits.to_string(),
         "max_gap" => settings.max_gap.to_string(),
+        "max_backoff" => duration(settings.max_backoff),
         "retries" => settings.retries.to_string(),
         "baud" => settings.baud.to_string(),
         "parity" => match settings.parity {

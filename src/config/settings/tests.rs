@@ -50,7 +50,8 @@ fn without_a_word_everything_is_as_it_always_was() {
         max_registers: 125,
         max_bits: 2_000,
         max_gap: 0,
-        retries: 1,
+        retries: 3,
+        max_backoff: Duration::from_secs(15),
         baud: 19_200,
         parity: Parity::Even,
         stop_bits: 1,
@@ -63,7 +64,7 @@ fn without_a_word_everything_is_as_it_always_was() {
 #[test]
 fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
     type Key = (&'static str, &'static str, fn(&mut Settings), &'static str, fn(&mut Settings));
-    let cases: [Key; 13] = [
+    let cases: [Key; 14] = [
         (
             "connect_timeout",
             "1",
@@ -111,6 +112,15 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("max_registers", "100", |s| s.max_registers = 100, "1", |s| s.max_registers = 1),
         ("max_bits", "1000", |s| s.max_bits = 1_000, "16", |s| s.max_bits = 16),
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
+        (
+            "max_backoff",
+            "1s",
+            |s| s.max_backoff = Duration::from_secs(1),
+            "1h",
+            |s| {
+                s.max_backoff = Duration::from_secs(3_600);
+            },
+        ),
         ("retries", "0", |s| s.retries = 0, "10", |s| s.retries = 10),
         ("baud", "9600", |s| s.baud = 9_600, "115200", |s| s.baud = 115_200),
         ("parity", "none", |s| s.parity = Parity::None, "odd", |s| s.parity = Parity::Odd),

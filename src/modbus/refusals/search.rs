@@ -1,20 +1,25 @@
 //! The search for what a device refuses in a request, request by request: pure.
 //!
 //! Told what became of each request, it says what to ask next. A block is halved at the borders of its values until
-//! what is refused stands alone; whatever is read on the way is read once. The search takes at most
-//! 2k·⌈log₂ n⌉ requests for k refused values of n, and never more than 2n.
+//! what is refused stands alone; whatever is read on the way is read once.
 //!
 //! A unit of which nothing is known to answer is asked for [`SAMPLES`] single values first, spread over the block: when
 //! none of them is read there is no search, for a device that refuses everything is not to be bothered.
+//!
+//! One hiccup teaches nothing: a part that fails for a passing reason (busy, device failure) is asked once more at the
+//! end of the search. When it fails again, the search says nothing of lengths and gaps, which it would only infer, and
+//! of values only those that were refused when asked alone.
+//!
+//! Bound: at most 2k·⌈log₂ n⌉ requests for k refused values of n, never more than 2n, each asked once more at most.
 
-use super::plan::{Block, Spot};
+use crate::modbus::plan::{Block, Spot};
 
 /// So many values are tried to see whether a unit answers at all.
 pub const SAMPLES: usize = 8;
 
 /// A search under way.
 #[derive(Debug)]
-pub struct Hunt {
+pub struct Search {
     block: Block,
     /// Asked from the end.
     queue: Vec<Block>,
@@ -25,6 +30,12 @@ pub struct Hunt {
     longest_read: u16,
     /// Whether all pieces without gaps were read at once.
     only_gaps: bool,
+    /// Parts that failed for a passing reason and are asked once more.
+    again: Vec<Block>,
+    /// Whether the queue is that of the parts asked once more.
+    repeating: bool,
+    /// Whether a part failed for a passing reason twice, or was not asked.
+    inconclusive: bool,
 }
 
 /// What a search has found.
@@ -45,7 +56,7 @@ pub enum Found {
     },
 }
 
-impl Hunt {
+impl Search {
     /// The search in `block`, which was refused; `answering`: whether something else of its unit was read.
     #[must_use]
     pub fn new(block: &Block, answering: bool) -> Self {
@@ -58,6 +69,9 @@ impl Hunt {
             read: Vec::new(),
             longest_read: 0,
             only_gaps: false,
+            again: Vec::new(),
+            repeating: false,
+            inconclusive: false,
         };
         let spots = block.spots();
         if answering {
@@ -75,8 +89,22 @@ impl Hunt {
 
     /// What to ask now; `None` when the search is over.
     pub fn ask(&mut self) -> Option<&Block> {
+        if self.queue.is_empty() && !self.again.is_empty() {
+            self.queue = std::mem::take(&mut self.again);
+            self.repeating = true;
+        }
         self.asked = self.queue.pop();
         self.asked.as_ref()
+    }
+
+    /// The request failed for a reason that may pass: it says nothing of what was asked for.
+    pub fn hiccup(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        if self.repeating {
+            self.inconclusive = true;
+        } else {
+            self.again.push(asked);
+        }
     }
 
     /// The request was answered with values.
@@ -87,6 +115,7 @@ impl Hunt {
         if self.sampling {
             // It answers: the rest is worth the search.
             self.sampling = false;
+            self.again.clear();
             let known = |spot: &Spot| self.read.contains(spot) || self.refused.contains(spot);
             self.queue = self.block.pieces(u16::MAX, |spot| !known(&spot));
             self.queue.reverse();
@@ -100,17 +129,24 @@ impl Hunt {
         self.narrow(&asked);
     }
 
+    /// Whether anything was read.
+    #[must_use]
+    pub fn has_read(&self) -> bool {
+        !self.read.is_empty()
+    }
+
     /// What has been found.
     #[must_use]
-    pub fn end(mut self) -> Found {
+    pub fn found(&self) -> Found {
         if self.read.is_empty() && (self.sampling || self.block.spots().len() == self.refused.len()) {
             return Found::Nothing;
         }
         if !self.refused.is_empty() {
-            self.refused.sort_unstable();
-            return Found::Refused(self.refused);
+            let mut refused = self.refused.clone();
+            refused.sort_unstable();
+            return Found::Refused(refused);
         }
-        let over = self.queue.is_empty() && self.asked.is_none();
+        let over = self.queue.is_empty() && self.asked.is_none() && self.again.is_empty() && !self.inconclusive;
         match (self.only_gaps, over) {
             (true, true) => Found::Gaps,
             (false, true) if self.longest_read > 0 => {
@@ -172,20 +208,20 @@ mod tests {
         }
     }
 
-    /// What comes of hunting in `block`: the finding, the values read in order, the requests it took.
-    fn hunted(device: &Device, block: &Block, answering: bool) -> (Found, Vec<Spot>, usize) {
+    /// What comes of searching in `block`: the finding, the values read in order, the requests it took.
+    fn searched(device: &Device, block: &Block, answering: bool) -> (Found, Vec<Spot>, usize) {
         let (mut read, mut asked) = (Vec::new(), 0);
-        let mut hunt = Hunt::new(block, answering);
-        while let Some(part) = hunt.ask() {
+        let mut search = Search::new(block, answering);
+        while let Some(part) = search.ask() {
             asked += 1;
             if device.refuses(part) {
-                hunt.refused();
+                search.refused();
             } else {
                 read.extend(part.spots());
-                hunt.read();
+                search.read();
             }
         }
-        (hunt.end(), read, asked)
+        (search.found(), read, asked)
     }
 
     /// The one block of values of these widths, with gaps of so many registers before them.
@@ -230,7 +266,7 @@ mod tests {
             ("everything", &run, Device { holes: (0..100).collect(), longest: 125 }, false, Found::Nothing),
         ];
         for (name, block, device, answering, found) in cases {
-            let (got, ..) = hunted(&device, block, answering);
+            let (got, ..) = searched(&device, block, answering);
             match (&got, &found) {
                 // How long the longest is depends on where the samples were.
                 (Found::TooLong { fails, .. }, Found::TooLong { fails: wanted, .. }) if !answering => {
@@ -244,7 +280,7 @@ mod tests {
     #[test]
     fn a_unit_that_refuses_everything_is_asked_for_a_few_samples_only() {
         let device = Device { holes: (0..125).collect(), longest: 125 };
-        let (found, read, asked) = hunted(&device, &block(&[(0, 1); 125]), false);
+        let (found, read, asked) = searched(&device, &block(&[(0, 1); 125]), false);
         assert_eq!((found, read.len()), (Found::Nothing, 0));
         assert!(asked <= SAMPLES + 1, "{asked}");
     }
@@ -253,9 +289,42 @@ mod tests {
     fn one_refused_value_of_many_costs_two_requests_for_each_halving() {
         for hole in 0..125 {
             let device = Device { holes: [hole].into(), longest: 125 };
-            let (found, read, asked) = hunted(&device, &block(&[(0, 1); 125]), true);
+            let (found, read, asked) = searched(&device, &block(&[(0, 1); 125]), true);
             assert_eq!((found, read.len()), (Found::Refused(vec![spot(hole)]), 124));
             assert!(asked <= 2 * 7, "{hole}: {asked}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_fails_for_a_passing_reason_is_asked_once_more_and_teaches_nothing() {
+        let run = block(&[(0, 1); 100]);
+        for (hiccups, hole) in [(1, None), (2, None), (1, Some(41)), (2, Some(41))] {
+            let device = Device { holes: hole.into_iter().collect(), longest: 125 };
+            let (mut search, mut left, mut read) = (Search::new(&run, true), hiccups, Vec::new());
+            let mut odd = None;
+            while let Some(part) = search.ask().cloned() {
+                let is_odd = *odd.get_or_insert_with(|| part.clone()) == part;
+                if left > 0 && is_odd {
+                    left -= 1;
+                    search.hiccup();
+                } else if device.refuses(&part) {
+                    search.refused();
+                } else {
+                    read.extend(part.spots());
+                    search.read();
+                }
+            }
+            let found = search.found();
+            match (hiccups, hole) {
+                // The whole block was refused and its halves are read: as if it were too long, which one look cannot tell.
+                (1, None) => assert_eq!(found, Found::TooLong { works: 50, fails: 100 }),
+                (2, None) => assert_eq!(found, Found::Nothing, "one hiccup too many"),
+                (1, Some(hole)) => assert_eq!(found, Found::Refused(vec![spot(hole)])),
+                // The hole is in the half that was never answered.
+                (_, Some(_)) => assert_eq!(found, Found::Nothing),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(read.len(), if hiccups == 2 { 50 } else { 100 - usize::from(hole.is_some()) });
         }
     }
 
@@ -271,7 +340,7 @@ mod tests {
             let spots = block.spots();
             let readable = |spot: &Spot| !(spot.address..spot.address + spot.width).any(|at| device.holes.contains(&at));
             let (good, bad): (Vec<_>, Vec<_>) = spots.iter().copied().partition(readable);
-            let (found, mut read, asked) = hunted(&device, &block, true);
+            let (found, mut read, asked) = searched(&device, &block, true);
             read.sort_unstable();
             prop_assert_eq!(&read, &good);
             match found {
@@ -293,7 +362,7 @@ mod tests {
             let block = block(&[(0, 1); 60]);
             let device = Device { holes, longest };
             prop_assume!(device.refuses(&block));
-            let (_, mut read, asked) = hunted(&device, &block, answering);
+            let (_, mut read, asked) = searched(&device, &block, answering);
             let all = read.len();
             read.sort_unstable();
             read.dedup();

@@ -1,0 +1,571 @@
+//! What a device is known to refuse, and the requests that are made instead: pure.
+//!
+//! Owns what was learned of one device: values that it refuses, units that refuse gaps, and the longest request that a
+//! unit takes. A refused value is left out of every request and asked for alone now and then: soon when it has been
+//! read before (after a second, at most a minute apart), ever more rarely when it never was (after a minute, at most an
+//! hour apart). The others are read as if it were not there.
+//!
+//! What is asked instead of a request belongs to that request of that plan, so it is kept with it and not here;
+//! [`Refusals::generation`] says when it must be worked out again. Nothing learned outlives what it was learned of:
+//! [`Refusals::retain`] forgets what a new plan does not ask for. [`search`] finds out what is refused, [`store`]
+//! keeps it for the next process.
+
+pub mod search;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use self::search::Found;
+use super::plan::{Block, Limits, Spot};
+use super::register::{Table, UnitId};
+use crate::clock::Moment;
+use crate::reading::Timestamp;
+
+/// How soon a refused value that was never read is tried again for the first time.
+pub const SOONEST: Duration = Duration::from_secs(60);
+
+/// How rarely a refused value that was never read is tried at last, and how long a limit that was found by refusals is
+/// believed before a longer request is tried.
+pub const RAREST: Duration = Duration::from_secs(3_600);
+
+/// How soon a refused value that has been read before is tried again for the first time.
+pub const SOONEST_OF_KNOWN: Duration = Duration::from_secs(1);
+
+/// How rarely a refused value that has been read before is tried at last.
+pub const RAREST_OF_KNOWN: Duration = Duration::from_secs(60);
+
+/// How long a limit that was found by timeouts is believed: each longer request costs a timeout.
+pub const RAREST_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+
+/// So many refused values are tried in one poll.
+pub const PROBES: usize = 2;
+
+/// What is known of one device.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    spots: BTreeMap<Spot, Refused>,
+    gaps: BTreeSet<UnitId>,
+    longest: BTreeMap<(UnitId, bool), Longest>,
+    /// Units of which nothing could be read, and when they are searched again.
+    search_backoff: BTreeMap<UnitId, Again>,
+    generation: u64,
+}
+
+/// What is worth keeping for the next process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Values that are refused.
+    pub refused: Vec<Spot>,
+    /// Units that refuse entries that nobody asked for.
+    pub gaps: Vec<UnitId>,
+    /// The longest requests that units take.
+    pub limits: Vec<Limit>,
+    /// How long the device must be left alone after connecting; zero for not at all.
+    pub pause_after_connect: Duration,
+}
+
+/// The longest request that a unit takes, as far as experience tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The unit.
+    pub unit: UnitId,
+    /// Whether it is about bits, else about registers.
+    pub bits: bool,
+    /// So many entries are read in one request.
+    pub works: u16,
+    /// So many are not.
+    pub fails: u16,
+    /// Whether longer requests were not answered at all, rather than refused.
+    pub silent: bool,
+}
+
+impl Learned {
+    /// Whether nothing was learned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What was learned besides refused values, a sentence each, with the key that would say the same.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let gaps = self
+            .gaps
+            .iter()
+            .map(|unit| format!("unit {unit} refuses registers between those that are wanted (as max_gap: 0)"));
+        let limits = self.limits.iter().map(ToString::to_string);
+        let pause = (!self.pause_after_connect.is_zero()).then(|| {
+            let pause = humantime::format_duration(self.pause_after_connect);
+            format!("needs a pause after connecting (as pause_after_connect: {pause})")
+        });
+        gaps.chain(limits).chain(pause).collect()
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unit, bits, works, silent, .. } = self;
+        let (what, key) = if *bits { ("bits", "max_bits") } else { ("registers", "max_registers") };
+        let longer = if *silent { "does not answer" } else { "refuses" };
+        write!(f, "unit {unit} {longer} requests for more than {works} {what} (as {key}: {works})")
+    }
+}
+
+/// A value that is refused.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    since: Timestamp,
+    /// Whether it has been read before.
+    known: bool,
+    again: Again,
+}
+
+/// When something is tried again, on the boot clock.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    at: Duration,
+    wait: Duration,
+}
+
+impl Again {
+    fn after(wait: Duration, now: Duration) -> Self {
+        Self { at: now + wait, wait }
+    }
+
+    fn later(self, now: Duration, rarest: Duration) -> Self {
+        Self::after((self.wait * 2).min(rarest), now)
+    }
+}
+
+impl Refused {
+    fn new(since: Timestamp, known: bool, now: Duration) -> Self {
+        Self { since, known, again: Again::after(if known { SOONEST_OF_KNOWN } else { SOONEST }, now) }
+    }
+}
+
+/// How long a request may be, as far as experience tells.
+#[derive(Debug, Clone, Copy)]
+struct Longest {
+    works: u16,
+    fails: u16,
+    silent: bool,
+    /// When a longer one is tried.
+    longer_at: Duration,
+}
+
+impl Longest {
+    /// Half-way between what works and what does not, until the two meet.
+    fn limit(self) -> u16 {
+        self.works.midpoint(self.fails.saturating_sub(1)).max(self.works)
+    }
+
+    fn believed(silent: bool) -> Duration {
+        if silent { RAREST_TIMEOUT } else { RAREST }
+    }
+}
+
+impl Refusals {
+    /// What an earlier process has learned; each refused value is tried again soon.
+    pub fn remember(&mut self, learned: &Learned, now: Moment) {
+        self.generation += 1;
+        for &spot in &learned.refused {
+            self.spots.insert(spot, Refused::new(now.wall, false, now.boot));
+        }
+        self.gaps.extend(&learned.gaps);
+        for &Limit { unit, bits, works, fails, silent } in &learned.limits {
+            let longer_at = now.boot + Longest::believed(silent);
+            self.longest.insert((unit, bits), Longest { works, fails, silent, longer_at });
+        }
+    }
+
+    /// What the next process should know.
+    #[must_use]
+    pub fn learned(&self) -> Learned {
+        let limit = |(&(unit, bits), &Longest { works, fails, silent, .. }): (&(UnitId, bool), &Longest)| Limit {
+            unit,
+            bits,
+            works,
+            fails,
+            silent,
+        };
+        Learned {
+            refused: self.spots.keys().copied().collect(),
+            gaps: self.gaps.iter().copied().collect(),
+            limits: self.longest.iter().map(limit).collect(),
+            pause_after_connect: Duration::ZERO,
+        }
+    }
+
+    /// Forgets what is about nothing that `blocks` ask for; whether there was any.
+    pub fn retain<'b>(&mut self, blocks: impl Iterator<Item = &'b Block> + Clone) -> bool {
+        let known = (self.spots.len(), self.gaps.len(), self.longest.len());
+        if known == (0, 0, 0) {
+            return false;
+        }
+        let units: BTreeSet<UnitId> = blocks.clone().map(|block| block.unit).collect();
+        let planned: BTreeSet<Spot> = blocks.filter(|block| !block.whole).flat_map(Block::spots).collect();
+        self.spots.retain(|spot, _| planned.contains(spot));
+        self.gaps.retain(|unit| units.contains(unit));
+        self.longest.retain(|(unit, _), _| units.contains(unit));
+        self.search_backoff.retain(|unit, _| units.contains(unit));
+        self.generation += 1;
+        known != (self.spots.len(), self.gaps.len(), self.longest.len())
+    }
+
+    /// Another number whenever [`substitutes`](Self::substitutes) may say otherwise than before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The values that are refused, in order.
+    #[must_use]
+    pub fn spots(&self) -> impl ExactSizeIterator<Item = Spot> + '_ {
+        self.spots.keys().copied()
+    }
+
+    /// By unit and table, since when values are refused and which.
+    #[must_use]
+    pub fn by_table(&self) -> BTreeMap<(UnitId, Table), (Timestamp, Vec<Spot>)> {
+        let mut tables: BTreeMap<_, (Timestamp, Vec<Spot>)> = BTreeMap::new();
+        for (&spot, refused) in &self.spots {
+            let (since, spots) = tables.entry((spot.unit, spot.table)).or_insert((refused.since, Vec::new()));
+            *since = refused.since.min(*since);
+            spots.push(spot);
+        }
+        tables
+    }
+
+    /// Whether a value is refused.
+    #[must_use]
+    pub fn refuses(&self, spot: Spot) -> bool {
+        self.spots.contains_key(&spot)
+    }
+
+    /// The requests to make instead of `block`; `None`: it itself.
+    #[must_use]
+    pub fn substitutes(&self, block: &Block) -> Option<Vec<Block>> {
+        if block.whole || (self.spots.is_empty() && self.gaps.is_empty() && self.longest.is_empty()) {
+            return None;
+        }
+        let limit = self.limit_of(block.unit, block.table);
+        let holes = block.spots().iter().any(|&spot| self.refuses(spot));
+        let gaps = self.gaps.contains(&block.unit) && block.pieces(u16::MAX, |_| true).len() > 1;
+        (holes || gaps || block.quantity > limit).then(|| block.pieces(limit, |spot| !self.refuses(spot)))
+    }
+
+    /// Limits that have been believed for long enough are widened, so that what a device has learned since is found.
+    pub fn widen(&mut self, now: Duration) {
+        let mut widened = false;
+        for longest in self.longest.values_mut().filter(|longest| longest.longer_at <= now) {
+            longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(2));
+            longest.longer_at = now + Longest::believed(longest.silent);
+            widened = true;
+        }
+        if widened {
+            self.generation += 1;
+        }
+    }
+
+    /// Whether a unit of which nothing else is read may be searched now.
+    #[must_use]
+    pub fn may_search(&self, unit: UnitId, now: Duration) -> bool {
+        self.search_backoff.get(&unit).is_none_or(|again| again.at <= now)
+    }
+
+    /// What a search in a block of `unit` has found; `known`: whether its values have been read before. `true` when it
+    /// is news.
+    pub fn learn(&mut self, unit: UnitId, table: Table, found: &Found, known: bool, now: Moment) -> bool {
+        let Moment { wall, boot: now } = now;
+        self.generation += 1;
+        match found {
+            Found::Nothing => {
+                let again = self.search_backoff.get(&unit);
+                let again = again.map_or(Again::after(SOONEST, now), |again| again.later(now, RAREST));
+                self.search_backoff.insert(unit, again);
+                false
+            }
+            Found::Refused(spots) => {
+                self.search_backoff.remove(&unit);
+                let before = self.spots.len();
+                for &spot in spots {
+                    self.spots.entry(spot).or_insert(Refused::new(wall, known, now));
+                }
+                self.spots.len() > before
+            }
+            Found::Gaps => self.gaps.insert(unit),
+            Found::TooLong { works, fails } => self.limit(unit, table, *works, *fails, false, now),
+        }
+    }
+
+    /// A request of `fails` entries was not answered, one of `works` was; `true` when it is news.
+    pub fn limit(&mut self, unit: UnitId, table: Table, works: u16, fails: u16, silent: bool, now: Duration) -> bool {
+        let key = (unit, table.is_bits());
+        let known = self.longest.get(&key).copied();
+        let longer_at = now + Longest::believed(silent);
+        let before = known.unwrap_or(Longest { works: 1, fails: u16::MAX, silent, longer_at });
+        let fails = before.fails.min(fails);
+        let works = before.works.max(works).min(fails.saturating_sub(1)).max(1);
+        self.longest.insert(key, Longest { works, fails, ..before });
+        self.generation += 1;
+        known.is_none()
+    }
+
+    /// Whether the longest request that a unit answers is known, and a request of `quantity` is longer.
+    #[must_use]
+    pub fn is_longer_than_works(&self, unit: UnitId, table: Table, quantity: u16) -> bool {
+        self.longest.get(&(unit, table.is_bits())).is_some_and(|longest| longest.silent && longest.works < quantity)
+    }
+
+    /// A request of `quantity` entries was read.
+    pub fn read(&mut self, unit: UnitId, table: Table, quantity: u16) {
+        if self.longest.is_empty() {
+            return;
+        }
+        let key = (unit, table.is_bits());
+        let Some(longest) = self.longest.get_mut(&key) else { return };
+        if longest.works >= quantity {
+            return;
+        }
+        longest.works = quantity;
+        longest.fails = longest.fails.max(quantity.saturating_add(1));
+        let most = if table.is_bits() { Limits::MAX_BITS } else { Limits::MAX_REGISTERS };
+        if quantity >= most {
+            self.longest.remove(&key);
+        }
+        self.generation += 1;
+    }
+
+    /// Refused values that are due to be tried, the longest due first.
+    #[must_use]
+    pub fn due(&self, now: Duration) -> Vec<Spot> {
+        let mut due: Vec<_> = self
+            .spots
+            .iter()
+            .filter(|(_, refused)| refused.again.at <= now)
+            .map(|(&it, of)| (of.again.at, it))
+            .collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, spot)| spot).collect()
+    }
+
+    /// A refused value was tried and refused again.
+    pub fn refused_again(&mut self, spot: Spot, now: Duration) {
+        if let Some(refused) = self.spots.get_mut(&spot) {
+            let rarest = if refused.known { RAREST_OF_KNOWN } else { RAREST };
+            refused.again = refused.again.later(now, rarest);
+        }
+    }
+
+    /// A refused value was read.
+    pub fn accepted(&mut self, spot: Spot) {
+        self.spots.remove(&spot);
+        self.generation += 1;
+    }
+
+    /// The device, or one unit of it, may be another one than before, or has started anew: everything refused is tried
+    /// again at once.
+    pub fn try_all_again(&mut self, unit: Option<UnitId>, now: Duration) {
+        let concerned = |of: UnitId| unit.is_none_or(|unit| unit == of);
+        for (_, refused) in self.spots.iter_mut().filter(|(spot, _)| concerned(spot.unit)) {
+            refused.again = Refused::new(refused.since, refused.known, now).again;
+            refused.again.at = now;
+        }
+        self.search_backoff.retain(|of, _| !concerned(*of));
+    }
+
+    /// Whether a limit of a unit is known, by whatever experience.
+    #[must_use]
+    pub fn has_limit(&self, unit: UnitId, table: Table) -> bool {
+        self.longest.contains_key(&(unit, table.is_bits()))
+    }
+
+    /// How many entries one request to a unit may have, as far as is known.
+    #[must_use]
+    pub fn limit_of(&self, unit: UnitId, table: Table) -> u16 {
+        self.longest.get(&(unit, table.is_bits())).map_or(u16::MAX, |longest| longest.limit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modbus::format::{Format, Scale};
+    use crate::modbus::plan::plan;
+    use crate::modbus::register::{Point, Reference};
+    use crate::reading::PointId;
+
+    const NOW: Duration = Duration::from_secs(1_000);
+
+    fn moment() -> Moment {
+        Moment { wall: Timestamp::from_millis(7), boot: NOW }
+    }
+
+    fn block(quantity: u16, gap: u16) -> Block {
+        let point = |n: u16| Point {
+            id: PointId(n.into()),
+            unit: UnitId(1),
+            reference: Reference::new(Table::InputRegisters, 30_001 + i64::from(n * (gap + 1))).unwrap(),
+            format: Format::Word(Scale::Raw),
+            together: None,
+        };
+        let points: Vec<_> = (0..quantity).map(point).collect();
+        plan(&points, Limits::default().with_gap(gap)).remove(0)
+    }
+
+    fn spot(address: u16) -> Spot {
+        Spot { unit: UnitId(1), table: Table::InputRegisters, address, width: 1 }
+    }
+
+    /// Address and quantity of what is asked instead.
+    fn instead(refusals: &Refusals, block: &Block) -> Vec<(u16, u16)> {
+        let pieces = refusals.substitutes(block);
+        pieces.map_or(Vec::new(), |pieces| pieces.iter().map(|it| (it.address, it.quantity)).collect())
+    }
+
+    fn learn(refusals: &mut Refusals, found: &Found) -> bool {
+        refusals.learn(UnitId(1), Table::InputRegisters, found, false, moment())
+    }
+
+    #[test]
+    fn what_is_refused_is_left_out_and_the_rest_is_read_around_it() {
+        let mut refusals = Refusals::default();
+        let block = block(10, 0);
+        assert_eq!(instead(&refusals, &block), []);
+        assert!(learn(&mut refusals, &Found::Refused(vec![spot(0), spot(4)])));
+        assert!(!learn(&mut refusals, &Found::Refused(vec![spot(4)])), "no news");
+        assert_eq!(instead(&refusals, &block), [(1, 3), (5, 5)]);
+        refusals.accepted(spot(0));
+        assert_eq!(instead(&refusals, &block), [(0, 4), (5, 5)]);
+        refusals.accepted(spot(4));
+        assert_eq!(instead(&refusals, &block), []);
+        let whole = Block { whole: true, ..block };
+        refusals.remember(&Learned { refused: vec![spot(3)], ..Learned::default() }, moment());
+        assert_eq!(instead(&refusals, &whole), [], "together or not at all");
+    }
+
+    #[test]
+    fn gaps_are_read_no_more_once_they_were_refused() {
+        let mut refusals = Refusals::default();
+        let block = block(3, 2);
+        assert_eq!(instead(&refusals, &block), []);
+        assert!(learn(&mut refusals, &Found::Gaps));
+        assert!(!learn(&mut refusals, &Found::Gaps));
+        assert_eq!(instead(&refusals, &block), [(0, 1), (3, 1), (6, 1)]);
+    }
+
+    /// How many polls and refused requests it takes until the limit of a device is known.
+    fn converge(refusals: &mut Refusals, block: &Block, device: u16) -> usize {
+        let mut failed = 0;
+        for _ in 0..20 {
+            let asked = instead(refusals, block);
+            let quantity = asked.first().map_or(block.quantity, |(_, quantity)| *quantity);
+            if quantity <= device {
+                refusals.read(UnitId(1), Table::InputRegisters, quantity);
+            } else {
+                failed += 1;
+                learn(refusals, &Found::TooLong { works: 1, fails: quantity });
+            }
+        }
+        failed
+    }
+
+    #[test]
+    fn the_longest_request_is_found_by_halving_and_a_longer_one_is_tried_after_an_hour() {
+        for device in 1..125 {
+            let mut refusals = Refusals::default();
+            let block = block(125, 0);
+            let failed = converge(&mut refusals, &block, device);
+            assert!(failed <= 8, "{device}: {failed} refused requests");
+            assert_eq!(instead(&refusals, &block)[0], (0, device));
+            // It was asked for more than it takes: known to the next process, too.
+            let mut next = Refusals::default();
+            next.remember(&refusals.learned(), moment());
+            assert_eq!(instead(&next, &block)[0], (0, device), "remembered");
+
+            refusals.widen(NOW + RAREST - SOONEST);
+            assert_eq!(instead(&refusals, &block)[0], (0, device), "believed");
+            refusals.widen(NOW + RAREST);
+            let failed = converge(&mut refusals, &block, device);
+            assert!(failed <= 8 && instead(&refusals, &block)[0] == (0, device), "{device}: {failed}");
+            // It takes more than before, in the end everything.
+            for hour in 2..10 {
+                refusals.widen(NOW + RAREST * hour);
+                converge(&mut refusals, &block, 125);
+            }
+            assert_eq!(instead(&refusals, &block), [], "{device}");
+            assert!(refusals.learned().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_refused_value_is_tried_ever_more_rarely_and_a_known_one_soon() {
+        for (known, soonest, a_day) in [(false, SOONEST, 24..=30), (true, SOONEST_OF_KNOWN, 1_300..=1_450)] {
+            let mut refusals = Refusals::default();
+            let found = Found::Refused((0..5).map(spot).collect());
+            refusals.learn(UnitId(1), Table::InputRegisters, &found, known, moment());
+            assert_eq!(refusals.due(NOW), []);
+            let mut now = NOW + soonest;
+            assert_eq!(refusals.due(now).len(), 5);
+            for n in 1..5 {
+                refusals.accepted(spot(n));
+            }
+            let mut tried = 0;
+            for _ in 0..24 * 3_600 {
+                if !refusals.due(now).is_empty() {
+                    tried += 1;
+                    refusals.refused_again(spot(0), now);
+                }
+                now += Duration::from_secs(1);
+            }
+            assert!(a_day.contains(&tried), "{tried} times a day");
+            refusals.try_all_again(None, now);
+            assert_eq!(refusals.due(now), [spot(0)], "a device that has started anew");
+        }
+    }
+
+    #[test]
+    fn of_two_that_are_due_the_one_that_waits_longer_is_first() {
+        let mut refusals = Refusals::default();
+        learn(&mut refusals, &Found::Refused(vec![spot(0), spot(1)]));
+        let now = NOW + SOONEST;
+        refusals.refused_again(spot(0), now);
+        assert_eq!(refusals.due(now + RAREST), [spot(1), spot(0)]);
+    }
+
+    #[test]
+    fn what_a_new_plan_does_not_ask_for_is_forgotten() {
+        let mut refusals = Refusals::default();
+        let blocks = [block(10, 0)];
+        assert!(!refusals.retain(blocks.iter()));
+        let other = Spot { unit: UnitId(2), ..spot(3) };
+        let wide = Spot { width: 2, ..spot(3) };
+        let learned = Learned {
+            refused: vec![spot(3), wide, spot(10), other],
+            gaps: vec![UnitId(1), UnitId(2)],
+            limits: [1, 2]
+                .map(|unit| Limit { unit: UnitId(unit), bits: false, works: 5, fails: 6, silent: false })
+                .into(),
+            ..Learned::default()
+        };
+        refusals.remember(&learned, moment());
+        assert!(refusals.retain(blocks.iter()));
+        assert!(!refusals.retain(blocks.iter()));
+        let left = refusals.learned();
+        assert_eq!((left.refused, left.gaps, left.limits.len()), (vec![spot(3)], vec![UnitId(1)], 1));
+        assert!(refusals.retain([].iter()) && refusals.learned().is_empty());
+    }
+
+    #[test]
+    fn a_unit_of_which_nothing_was_read_is_searched_ever_more_rarely() {
+        let mut refusals = Refusals::default();
+        assert!(refusals.may_search(UnitId(1), NOW));
+        learn(&mut refusals, &Found::Nothing);
+        assert!(!refusals.may_search(UnitId(1), NOW + SOONEST / 2));
+        assert!(refusals.may_search(UnitId(1), NOW + SOONEST) && refusals.may_search(UnitId(2), NOW));
+        learn(&mut refusals, &Found::Nothing);
+        assert!(!refusals.may_search(UnitId(1), NOW + SOONEST));
+    }
+}
