@@ -67,7 +67,7 @@ fn an_edit_touches_only_the_devices_that_it_is_about_and_says_which_charts_end()
         ),
         (
             "a setting of all",
-            format!("device_defaults: {{retries: 0}}\ndevices: {{m1: {{retries: 1}}}}\n{PLANT}"),
+            format!("device_defaults: {{retries: 0}}\ndevices: {{m1: {{retries: 3}}}}\n{PLANT}"),
             ["m1", "", "", "m2 b:1502"],
             [0; 3],
         ),

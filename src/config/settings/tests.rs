@@ -112,6 +112,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("max_registers", "100", |s| s.max_registers = 100, "1", |s| s.max_registers = 1),
         ("max_bits", "1000", |s| s.max_bits = 1_000, "16", |s| s.max_bits = 16),
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
+        ("retries", "0", |s| s.retries = 0, "10", |s| s.retries = 10),
         (
             "max_backoff",
             "1s",
@@ -121,12 +122,11 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
                 s.max_backoff = Duration::from_secs(3_600);
             },
         ),
-        ("retries", "0", |s| s.retries = 0, "10", |s| s.retries = 10),
         ("baud", "9600", |s| s.baud = 9_600, "115200", |s| s.baud = 115_200),
         ("parity", "none", |s| s.parity = Parity::None, "odd", |s| s.parity = Parity::Odd),
         ("stop_bits", "2", |s| s.stop_bits = 2, "1", |s| s.stop_bits = 1),
     ];
-    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..14], "every key but transport and tls");
+    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..15], "every key but transport and tls");
     for (key, general, of_all, special, of_one) in cases {
         let [mut all, mut one] = [Settings::default(), Settings::default()];
         of_all(&mut all);
@@ -247,6 +247,7 @@ device         setting                 value  from
 (all devices)  max_bits                2000   built in
 (all devices)  max_gap                 0      built in
 (all devices)  retries                 2      device_defaults
+(all devices)  max_backoff             15s    built in
 (all devices)  baud                    19200  built in
 (all devices)  parity                  even   built in
 (all devices)  stop_bits               1      built in

@@ -158,7 +158,7 @@ struct Longest {
 impl Longest {
     /// Half-way between what works and what does not, until the two meet.
     fn limit(self) -> u16 {
-        self.works.midpoint(self.fails.saturating_sub(1)).max(self.works)
+        self.works.midpoint(self.fails).max(self.works)
     }
 
     fn believed(silent: bool) -> Duration {
@@ -260,7 +260,7 @@ impl Refusals {
     pub fn widen(&mut self, now: Duration) {
         let mut widened = false;
         for longest in self.longest.values_mut().filter(|longest| longest.longer_at <= now) {
-            longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(2));
+            longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(1));
             longest.longer_at = now + Longest::believed(longest.silent);
             widened = true;
         }

@@ -414,6 +414,12 @@ impl Core {
         self.requests.iter().any(|request| request.owed.is_some())
     }
 
+    /// How many values were due and are neither read nor given up, because they are to be asked for again.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.requests.iter().filter(|request| request.owed.is_some()).map(|request| request.values).sum()
+    }
+
     /// The earliest moment at which a request that is owed could be made.
     pub(super) fn owed_at(&self) -> Option<Duration> {
         let owed = self.requests.iter().filter(|request| request.owed.is_some());
@@ -461,11 +467,13 @@ impl Core {
         poll.due.extend_from_slice(due);
         for &place in due {
             let request = &mut self.requests[place];
-            if let Some(why) = request.owed.take()
-                && at_tick(request.cycle)
-            {
-                // Its last tick has passed without it.
-                poll.outcome.unread[why.index()] += request.values;
+            let owed = request.owed.take();
+            if at_tick(request.cycle) {
+                poll.outcome.due += request.values;
+                if let Some(why) = owed {
+                    // Its last tick has passed without it.
+                    poll.outcome.unread[why.index()] += request.values;
+                }
             }
             request.left = request.values;
             request.exception = false;

@@ -144,7 +144,9 @@ pub struct Outcome {
     pub readings: Vec<Reading>,
     /// Points that were read and have no value, and why.
     pub omitted: Vec<(PointId, NotAValue)>,
-    /// How many points were due and are given up, by [`Unread::index`].
+    /// How many points were due by their tick.
+    pub due: usize,
+    /// How many points that were due, now or earlier, are given up, by [`Unread::index`].
     pub unread: [usize; Unread::ALL.len()],
     /// The entries that were read, for a session that keeps them.
     pub words: Vec<(Spot, Vec<u16>)>,
