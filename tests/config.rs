@@ -508,6 +508,31 @@ fn what_a_group_says_holds_for_its_registers_unless_they_say_otherwise() {
     );
 }
 
+/// A18: SunSpec's accumulators say 0 for "no value"; a 0 in a counter would be a spike of the whole meter.
+#[test]
+fn a_counter_of_a_sunspec_device_that_says_0_has_no_value() {
+    let cases: [(&str, &[u64]); 8] = [
+        ("type: uint16, counter: true", &[0, 0xFFFF]),
+        ("type: uint32, counter: true", &[0, 0xFFFF_FFFF]),
+        ("type: uint64, counter: true", &[0, u64::MAX]),
+        ("type: uint32", &[0xFFFF_FFFF]),
+        ("type: uint32, counter: false", &[0xFFFF_FFFF]),
+        ("type: int32, counter: true", &[0x8000_0000]),
+        ("type: float32, counter: true", &[]),
+        ("type: uint32, counter: true, unavailable: 7", &[7]),
+    ];
+    for (keys, patterns) in cases {
+        let register = format!("{{address: 40001, {keys}}}");
+        let of_register = format!("{{address: 40001, unavailable: sunspec, {keys}}}");
+        let both = [points("holding_registers", &register, "    unavailable: sunspec\n")];
+        let own = (!keys.contains("unavailable")).then(|| points("holding_registers", &of_register, ""));
+        for found in both.into_iter().chain(own) {
+            let Format::Typed(typed) = &found[0].1 else { panic!("{keys}") };
+            assert_eq!(typed.unavailable, patterns, "{keys}");
+        }
+    }
+}
+
 #[test]
 fn runs_of_registers_are_spelled_as_a_range_or_with_a_count() {
     let cases = [

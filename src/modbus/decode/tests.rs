@@ -141,19 +141,37 @@ fn a_sentinel_and_what_is_outside_the_limits_is_no_value() {
     }
 }
 
+/// SunSpec: an accumulator that is not there says 0, everything else a pattern of its own.
 #[test]
 fn the_patterns_of_sunspec_are_no_values() {
-    for (kind, words) in [
-        (Kind::Uint16, vec![0xFFFF]),
-        (Kind::Int16, vec![0x8000]),
-        (Kind::Uint32, vec![0xFFFF; 2]),
-        (Kind::Int32, vec![0x8000, 0]),
-        (Kind::Uint64, vec![0xFFFF; 4]),
-        (Kind::Int64, vec![0x8000, 0, 0, 0]),
-        (Kind::Bits { first: 3, last: 3 }, vec![0xFFFF]),
-    ] {
-        let typed = Typed { unavailable: kind.sunspec_unavailable().into_iter().collect(), ..Typed::plain(kind) };
-        assert!(matches!(value(&of(typed), &words), Err(NotAValue::Unavailable(_))), "{kind:?}");
+    let bit = Kind::Bits { first: 3, last: 3 };
+    let cases: [(Kind, bool, &[u16], bool); 20] = [
+        (Kind::Uint16, false, &[0xFFFF], false),
+        (Kind::Int16, false, &[0x8000], false),
+        (Kind::Uint32, false, &[0xFFFF; 2], false),
+        (Kind::Int32, false, &[0x8000, 0], false),
+        (Kind::Uint64, false, &[0xFFFF; 4], false),
+        (Kind::Int64, false, &[0x8000, 0, 0, 0], false),
+        (bit, false, &[0xFFFF], false),
+        (Kind::Uint16, true, &[0], false),
+        (Kind::Uint32, true, &[0, 0], false),
+        (Kind::Uint64, true, &[0; 4], false),
+        (Kind::Uint16, true, &[0xFFFF], false),
+        (Kind::Uint32, true, &[0xFFFF; 2], false),
+        (Kind::Uint16, false, &[0], true),
+        (Kind::Uint32, false, &[0, 0], true),
+        (Kind::Uint64, false, &[0; 4], true),
+        (Kind::Uint32, true, &[0, 1], true),
+        (Kind::Int16, true, &[0], true),
+        (Kind::Int32, true, &[0, 0], true),
+        (Kind::Float32, true, &[0, 0], true),
+        (bit, true, &[0], true),
+    ];
+    for (kind, counter, words, is_value) in cases {
+        let typed = Typed { unavailable: kind.sunspec_unavailable(counter), ..Typed::plain(kind) };
+        let got = value(&of(typed), words);
+        let expected = if is_value { got.is_ok() } else { matches!(got, Err(NotAValue::Unavailable(_))) };
+        assert!(expected, "{kind:?}, counter {counter}, {words:?}: {got:?}");
     }
 }
 
