@@ -533,6 +533,45 @@ fn a_counter_of_a_sunspec_device_that_says_0_has_no_value() {
     }
 }
 
+/// A17: what cannot be read by one request with its scale register is told before it costs anything.
+#[test]
+fn values_too_far_from_their_scale_register_are_doubted() {
+    let far = |values: &str, keys: &str, span: u32, most: u16| {
+        Some(format!(
+            "found {values} too far from scale_register to be read at once ({keys}): the two span up to {span} registers, \
+             and one request to a may have {most}"
+        ))
+    };
+    let at = |number: u32, kind: &str| format!("{{address: {number}, type: {kind}, scale_register: 40001}}");
+    let cases = [
+        ("", at(40_125, "int16"), None),
+        ("", at(40_124, "uint32"), None),
+        ("", at(40_126, "int16"), far("1 value", "holding_register_40126", 126, 125)),
+        ("", at(40_125, "uint32"), far("1 value", "holding_register_40125", 126, 125)),
+        ("max_registers: 20", at(40_021, "int16"), far("1 value", "holding_register_40021", 21, 20)),
+        ("max_registers: 20", at(40_020, "int16"), None),
+        (
+            "",
+            "{address: 40126-40127, type: int16, scale_register: 40001}, {address: 40200, bit: 3, scale_register: 40001}".to_owned(),
+            far("3 values", "holding_register_40126, holding_register_40127, holding_register_40200_bit_3", 200, 125),
+        ),
+        ("", "{address: 40001, type: int16, scale_register: 40300}".to_owned(), far("1 value", "holding_register_40001", 300, 125)),
+    ];
+    for (settings, registers, said) in cases {
+        let file = format!(
+            "devices: {{a: {{{settings}}}}}\npolling_groups:\n  - ip_devices: [b, a]\n    unit: 1\n    holding_registers: [{registers}]\n"
+        );
+        let warnings: Vec<_> = load(&file).warnings.iter().map(|warning| warning.message.clone()).collect();
+        // The device that takes the least is named; of those that take as many the first one.
+        let said: Vec<_> = said
+            .into_iter()
+            .map(|said| if settings.is_empty() { said.replace("to a may", "to b may") } else { said })
+            .collect();
+        assert_eq!(warnings.len(), said.len(), "{registers}: {warnings:#?}");
+        assert!(warnings.iter().zip(&said).all(|(warning, said)| warning.starts_with(said)), "{warnings:#?} {said:#?}");
+    }
+}
+
 #[test]
 fn runs_of_registers_are_spelled_as_a_range_or_with_a_count() {
     let cases = [
