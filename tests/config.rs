@@ -511,7 +511,7 @@ fn what_a_group_says_holds_for_its_registers_unless_they_say_otherwise() {
 /// A18: SunSpec's accumulators say 0 for "no value"; a 0 in a counter would be a spike of the whole meter.
 #[test]
 fn a_counter_of_a_sunspec_device_that_says_0_has_no_value() {
-    let cases: [(&str, &[u64]); 8] = [
+    let cases: [(&str, &[u64]); 9] = [
         ("type: uint16, counter: true", &[0, 0xFFFF]),
         ("type: uint32, counter: true", &[0, 0xFFFF_FFFF]),
         ("type: uint64, counter: true", &[0, u64::MAX]),
@@ -520,6 +520,7 @@ fn a_counter_of_a_sunspec_device_that_says_0_has_no_value() {
         ("type: int32, counter: true", &[0x8000_0000]),
         ("type: float32, counter: true", &[]),
         ("type: uint32, counter: true, unavailable: 7", &[7]),
+        ("type: uint32, counter: true, unavailable: [9, 7, 9]", &[7, 9]),
     ];
     for (keys, patterns) in cases {
         let register = format!("{{address: 40001, {keys}}}");

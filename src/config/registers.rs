@@ -371,7 +371,8 @@ fn bits(value: &View<'_>, report: &mut Report) -> Option<Kind> {
 }
 
 /// The patterns that mean that a value of this kind is none. One that it cannot have is a fault where it was
-/// said of this register (`said`), and of no importance where it was said of all registers of a group.
+/// said of this register (`said`), and of no importance where it was said of all registers of a group. In order, each
+/// once: a list that is written in another order is no other format.
 fn patterns(
     kind: Kind,
     counts: bool,
@@ -393,6 +394,8 @@ fn patterns(
             (None, None) => {}
         }
     }
+    patterns.sort_unstable();
+    patterns.dedup();
     Some(patterns)
 }
 
