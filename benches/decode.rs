@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pattoo_agent_modbustcpd::modbus::decode::Gathering;
+use pattoo_agent_modbustcpd::modbus::decode::PollDecoder;
 use pattoo_agent_modbustcpd::modbus::format::{Format, Scale};
 use pattoo_agent_modbustcpd::modbus::plan::{Limits, plan};
 use pattoo_agent_modbustcpd::modbus::register::{Point, Reference, Table, UnitId};
@@ -33,8 +33,8 @@ fn decode(c: &mut Criterion) {
         group.bench_function(format!("125 registers, {name}"), |b| {
             b.iter(|| {
                 let mut found = 0;
-                let mut gathering = Gathering::default();
-                gathering.take(&blocks[0], black_box(&words), Timestamp::default(), |_, _, value| {
+                let mut decoder = PollDecoder::default();
+                decoder.take(&blocks[0], black_box(&words), Timestamp::default(), |_, _, value| {
                     found += usize::from(black_box(value).is_ok());
                 });
                 found

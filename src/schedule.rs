@@ -7,7 +7,10 @@
 //! Pure: told `now`, it says how long to wait. The grid is the wall clock's, but time passes by the clock
 //! that nobody sets: an [`Anchor`] says how far the two are apart, and follows a step of the wall clock only
 //! when it has kept its word for a minute. So a clock that is stepped, frozen or far too fast costs no poll
-//! and adds none. Ticks that pass while a poll runs are counted as overruns and skipped, never queued.
+//! and adds none. Ticks that pass while a poll runs are skipped, never queued, and counted as overruns when the poll is
+//! why they were missed: a poll that began at its tick overran every one that passed. One that began at another moment
+//! (the first one, one that is repeated after an outage, one after a suspend) takes the place of the tick that follows,
+//! so that it overran as many as it lasted whole intervals.
 
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ pub const SLOT: Duration = Duration::from_millis(50);
 
 /// No phase is longer than this, however long the interval.
 pub const MAX_PHASE: Duration = Duration::from_secs(10);
+
+/// A timer may fire so much before the tick it was armed for.
+const EARLY: Duration = Duration::from_millis(20);
 
 /// The wall clock has stepped when it is this far from where it was expected.
 const STEP: i64 = 1_000;
@@ -101,14 +107,17 @@ fn ahead(Moment { wall, boot }: Moment) -> i64 {
 pub struct Schedule {
     grid: Grid,
     due: Option<Duration>,
+    /// When the poll began.
     base: Duration,
+    /// Whether it began at its tick.
+    on_grid: bool,
 }
 
 impl Schedule {
     /// Due at once.
     #[must_use]
     pub fn new(grid: Grid) -> Self {
-        Self { grid, due: None, base: Duration::ZERO }
+        Self { grid, due: None, base: Duration::ZERO, on_grid: false }
     }
 
     /// How long to wait for the next poll: at most one interval.
@@ -119,11 +128,16 @@ impl Schedule {
 
     /// A poll begins at `now`.
     pub fn begin(&mut self, now: Duration) {
-        // A timer may fire a little before the tick it was armed for; that tick must not come again. A due
-        // time far ahead means that a poll without an answer is repeated.
-        self.base = match self.due {
-            Some(due) if due > now && millis(due.saturating_sub(now)) < self.grid.interval / 2 => due,
-            _ => now,
+        let interval = Duration::from_millis(self.grid.interval);
+        let early = EARLY.min(interval / 2);
+        (self.base, self.on_grid) = match self.due {
+            // That tick must not come again.
+            Some(due) if due > now && due.saturating_sub(now) <= early => (due, true),
+            // A poll without an answer is repeated; its next tick is still to come.
+            Some(due) if due > now => (now, false),
+            // However late other polls of the device have made it: the tick is this poll's.
+            Some(due) => (now, now.saturating_sub(due) < interval),
+            None => (now, false),
         };
     }
 
@@ -134,7 +148,11 @@ impl Schedule {
         // Whole milliseconds, so that nothing comes before its tick.
         let whole = Duration::from_millis(millis(now));
         self.due = Some(whole + self.grid.next_after(ended).since(ended));
-        self.grid.ticks_between(began, ended)
+        if self.on_grid {
+            self.grid.ticks_between(began, ended)
+        } else {
+            (ended.as_millis() - began.as_millis()) / self.grid.interval
+        }
     }
 }
 
@@ -226,6 +244,37 @@ mod tests {
         schedule.begin(ms(1_000));
         assert_eq!(schedule.finish(ms(4_200), anchor), 3);
         assert_eq!(schedule.due, Some(ms(5_000)));
+    }
+
+    /// A tick is overrun only by a poll that took longer than the interval, counted from its own tick if it has one.
+    #[test]
+    fn ticks_that_pass_are_overruns_only_of_polls_that_were_too_long() {
+        // Polls (from, until) of a schedule every second, how many ticks the last one overran, when the next is due.
+        type Case<'a> = (&'a str, &'a [(u64, u64)], u64, u64);
+        let cases: [Case<'_>; 13] = [
+            ("a first poll before a tick", &[(1_234, 1_300)], 0, 2_000),
+            ("a first poll across a tick", &[(1_900, 2_620)], 0, 3_000),
+            ("a first poll that ends at a tick", &[(1_900, 2_000)], 0, 3_000),
+            ("a first poll that ends just before a tick", &[(1_100, 1_999)], 0, 2_000),
+            ("a first poll of one interval less a bit", &[(1_001, 2_000)], 0, 3_000),
+            ("a first poll of more than an interval", &[(1_234, 2_500)], 1, 3_000),
+            ("a first poll of more than three", &[(1_234, 4_500)], 3, 5_000),
+            ("a poll at its tick", &[(500, 600), (1_000, 1_999)], 0, 2_000),
+            ("a poll at its tick for one interval", &[(500, 600), (1_000, 2_000)], 1, 3_000),
+            ("a poll that began late, across a tick", &[(500, 600), (1_400, 2_100)], 1, 3_000),
+            ("a repeated poll across a tick", &[(500, 600), (1_000, 1_100), (1_600, 2_300)], 0, 3_000),
+            ("a repeated poll just before a tick", &[(500, 600), (1_000, 1_100), (1_700, 1_800)], 0, 2_000),
+            ("a poll after a suspend, across a tick", &[(500, 600), (9_600, 10_200)], 0, 11_000),
+        ];
+        for (what, polls, overran, due) in cases {
+            let (mut schedule, anchor) = each_second();
+            let mut last = 0;
+            for &(from, until) in polls {
+                schedule.begin(ms(from));
+                last = schedule.finish(ms(until), anchor);
+            }
+            assert_eq!((last, schedule.due), (overran, Some(ms(due))), "{what}");
+        }
     }
 
     #[test]

@@ -118,6 +118,44 @@ fn plan_tells_every_request_and_what_does_not_fit() {
     assert_eq!(assumed.stderr, format!("{target}: does not answer, so that its time is assumed\n"));
 }
 
+/// A17: a value and its scale register in one request; where they do not fit, the plan has what it costs.
+#[test]
+fn plan_tells_what_scale_registers_cost() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let model_160 = "{address: 40275, type: uint16, scale_register: 40256}";
+    let far = "{address: 40412-40413, type: uint16, scale_register: 40256}, {address: 40414, type: uint16, scale_register: 40257}";
+    let home = home(&device, &server, &format!("    holding_registers: [{model_160}]\n"));
+    let rows = |stdout: &str| -> Vec<String> {
+        let rows = stdout.lines().take_while(|line| !line.is_empty()).skip(1);
+        rows.map(|line| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let near = asked(&home, &["plan"]);
+    assert_eq!(rows(&near.stdout), ["40256-40275 20 1 18"], "{}", near.stdout);
+    write(&home, &device, &format!("    holding_registers: [{model_160}, {far}]\n"));
+    let plan = asked(&home, &["plan"]);
+    assert_eq!(
+        rows(&plan.stdout),
+        ["40256-40275 20 1 17", "40412-40414 3 3 0", "40256-40257 again 2 0 0"],
+        "{}",
+        plan.stdout
+    );
+    let verdict = format!("{}: 3 requests, assumed 150ms, at worst 650ms, each 1s: fits", device.target());
+    assert!(plan.stdout.lines().any(|line| line == verdict), "{}", plan.stdout);
+    let json: Value = serde_json::from_str(&asked(&home, &["plan", "--format", "json"]).stdout).unwrap();
+    let again: Vec<_> =
+        json["requests"].as_array().unwrap().iter().map(|request| request["again"].as_bool().unwrap()).collect();
+    assert_eq!((again, &json["devices"][0]["requests"]), (vec![false, false, true], &Value::from(3)));
+    let check = asked(&home, &["check"]);
+    assert!(check.stdout.ends_with("4 points, each of them read once by 3 requests.\n"), "{}", check.stdout);
+    let doubt = "warning: ";
+    let told: Vec<_> = check.stderr.lines().filter(|line| line.starts_with(doubt)).collect();
+    assert!(
+        told.len() == 1 && told[0].contains("found 3 values too far from scale_register to be read at once"),
+        "{told:#?}"
+    );
+    assert!(told[0].contains("which costs one more request"), "{told:#?}");
+}
+
 #[test]
 fn once_shows_each_value_or_why_there_is_none_and_posts_nothing() {
     let device = holding(&[(0, 0x4048), (1, 0xF5C3), (2, 0x8000), (3, 7)]);

@@ -508,6 +508,71 @@ fn what_a_group_says_holds_for_its_registers_unless_they_say_otherwise() {
     );
 }
 
+/// A18: SunSpec's accumulators say 0 for "no value"; a 0 in a counter would be a spike of the whole meter.
+#[test]
+fn a_counter_of_a_sunspec_device_that_says_0_has_no_value() {
+    let cases: [(&str, &[u64]); 9] = [
+        ("type: uint16, counter: true", &[0, 0xFFFF]),
+        ("type: uint32, counter: true", &[0, 0xFFFF_FFFF]),
+        ("type: uint64, counter: true", &[0, u64::MAX]),
+        ("type: uint32", &[0xFFFF_FFFF]),
+        ("type: uint32, counter: false", &[0xFFFF_FFFF]),
+        ("type: int32, counter: true", &[0x8000_0000]),
+        ("type: float32, counter: true", &[]),
+        ("type: uint32, counter: true, unavailable: 7", &[7]),
+        ("type: uint32, counter: true, unavailable: [9, 7, 9]", &[7, 9]),
+    ];
+    for (keys, patterns) in cases {
+        let register = format!("{{address: 40001, {keys}}}");
+        let of_register = format!("{{address: 40001, unavailable: sunspec, {keys}}}");
+        let both = [points("holding_registers", &register, "    unavailable: sunspec\n")];
+        let own = (!keys.contains("unavailable")).then(|| points("holding_registers", &of_register, ""));
+        for found in both.into_iter().chain(own) {
+            let Format::Typed(typed) = &found[0].1 else { panic!("{keys}") };
+            assert_eq!(typed.unavailable, patterns, "{keys}");
+        }
+    }
+}
+
+/// A17: what cannot be read by one request with its scale register is told before it costs anything.
+#[test]
+fn values_too_far_from_their_scale_register_are_doubted() {
+    let far = |values: &str, keys: &str, span: u32, most: u16| {
+        Some(format!(
+            "found {values} too far from scale_register to be read at once ({keys}): the two span up to {span} registers, \
+             and one request to a may have {most}"
+        ))
+    };
+    let at = |number: u32, kind: &str| format!("{{address: {number}, type: {kind}, scale_register: 40001}}");
+    let cases = [
+        ("", at(40_125, "int16"), None),
+        ("", at(40_124, "uint32"), None),
+        ("", at(40_126, "int16"), far("1 value", "holding_register_40126", 126, 125)),
+        ("", at(40_125, "uint32"), far("1 value", "holding_register_40125", 126, 125)),
+        ("max_registers: 20", at(40_021, "int16"), far("1 value", "holding_register_40021", 21, 20)),
+        ("max_registers: 20", at(40_020, "int16"), None),
+        (
+            "",
+            "{address: 40126-40127, type: int16, scale_register: 40001}, {address: 40200, bit: 3, scale_register: 40001}".to_owned(),
+            far("3 values", "holding_register_40126, holding_register_40127, holding_register_40200_bit_3", 200, 125),
+        ),
+        ("", "{address: 40001, type: int16, scale_register: 40300}".to_owned(), far("1 value", "holding_register_40001", 300, 125)),
+    ];
+    for (settings, registers, said) in cases {
+        let file = format!(
+            "devices: {{a: {{{settings}}}}}\npolling_groups:\n  - ip_devices: [b, a]\n    unit: 1\n    holding_registers: [{registers}]\n"
+        );
+        let warnings: Vec<_> = load(&file).warnings.iter().map(|warning| warning.message.clone()).collect();
+        // The device that takes the least is named; of those that take as many the first one.
+        let said: Vec<_> = said
+            .into_iter()
+            .map(|said| if settings.is_empty() { said.replace("to a may", "to b may") } else { said })
+            .collect();
+        assert_eq!(warnings.len(), said.len(), "{registers}: {warnings:#?}");
+        assert!(warnings.iter().zip(&said).all(|(warning, said)| warning.starts_with(said)), "{warnings:#?} {said:#?}");
+    }
+}
+
 #[test]
 fn runs_of_registers_are_spelled_as_a_range_or_with_a_count() {
     let cases = [

@@ -353,9 +353,11 @@ fn reason(why: &NotAValue) -> Reason {
     match why {
         NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => Reason::NotSendable,
         NotAValue::Outside(_) => Reason::OutsideLimits,
-        NotAValue::Unavailable(_) | NotAValue::NotANumber(_) | NotAValue::NotDecimal(_) | NotAValue::Unscaled => {
-            Reason::Unavailable
-        }
+        NotAValue::Unavailable(_)
+        | NotAValue::NotANumber(_)
+        | NotAValue::NotDecimal(_)
+        | NotAValue::Unscaled
+        | NotAValue::ScaleMoved { .. } => Reason::Unavailable,
     }
 }
 

@@ -8,7 +8,6 @@ use super::{complain, plan, say};
 use crate::config::changes::Changes;
 use crate::config::settings::table;
 use crate::config::{Instance, Loaded, render};
-use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::phrase::count;
 
@@ -17,12 +16,12 @@ use crate::phrase::count;
 #[must_use]
 pub fn check(instance: &Instance, strict: bool) -> Exit {
     let Some(Loaded { config, warnings }) = load(instance) else { return Exit::BadConfiguration };
-    let tight: Vec<_> = plan::timings(&config).into_iter().filter(|timing| !timing.fits()).collect();
+    let timings = plan::timings(&config);
+    let tight: Vec<_> = timings.iter().filter(|timing| !timing.fits()).collect();
     for timing in &tight {
         warn(plan::verdict(timing));
     }
-    let requests: usize =
-        assemble::devices(&config).iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
+    let requests: usize = timings.iter().map(|timing| timing.requests).sum();
     say(&format!("{}, each of them read once by {}.\n", render::summary(&config), count(requests, "request")));
     let doubts = warnings.len() + tight.len();
     if strict && doubts > 0 {

@@ -1,5 +1,7 @@
 //! `plan`: every request of a poll, and whether there is time for all of them. Without a network.
 //!
+//! Requests for scale registers that are read again at the end of a poll are among them: they are made in every poll.
+//!
 //! How long a device takes for a request is assumed, unless it is measured by a poll. At worst each unit costs one
 //! timeout: more does not happen in a poll, because a unit that has not answered is left alone.
 
@@ -15,7 +17,7 @@ use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::layout::Sheet;
-use crate::modbus::plan::Block;
+use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{EndpointDial, Session};
 use crate::phrase::{count, seconds, some_of};
 
@@ -45,6 +47,8 @@ struct Request {
     points: usize,
     /// Entries that are read though nobody asked for them.
     unused: u16,
+    /// Whether it reads scale registers again, because a value could not be read by one request with its own.
+    again: bool,
 }
 
 /// One device and its time.
@@ -88,12 +92,13 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
     let requests: Vec<Request> = devices.iter().flat_map(|device| requests(device)).collect();
     let timings: Vec<Timing> = devices
         .iter()
-        .map(|device| {
+        .zip(groups(&config))
+        .map(|(device, groups)| {
             let measured = if wish.measure { measure(device) } else { None };
             if wish.measure && measured.is_none() {
                 complain(&format!("{}: does not answer, so that its time is assumed", device.name));
             }
-            timing(&config, device, wish.response.unwrap_or(ASSUMED), measured)
+            timing(&groups, device, wish.response.unwrap_or(ASSUMED), measured)
         })
         .collect();
     if wish.json {
@@ -105,7 +110,8 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
     for it in requests {
         let (unit, quantity) = (it.unit.to_string(), it.quantity.to_string());
         let (points, unused) = (it.points.to_string(), it.unused.to_string());
-        sheet.push([it.device, it.interval, unit, it.table, it.numbers, quantity, points, unused]);
+        let numbers = if it.again { it.numbers + " again" } else { it.numbers };
+        sheet.push([it.device, it.interval, unit, it.table, numbers, quantity, points, unused]);
     }
     say(&sheet.columns());
     say("\n");
@@ -118,7 +124,19 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
 /// How each device of `config` fits into its interval when a request takes as long as is assumed.
 #[must_use]
 pub fn timings(config: &Config) -> Vec<Timing> {
-    assemble::devices(config).iter().map(|device| timing(config, device, ASSUMED, None)).collect()
+    let devices = assemble::devices(config);
+    devices.iter().zip(groups(config)).map(|(device, groups)| timing(&groups, device, ASSUMED, None)).collect()
+}
+
+/// The polling groups of each device, in the order of the devices.
+fn groups(config: &Config) -> Vec<BTreeSet<&str>> {
+    let mut groups = vec![BTreeSet::new(); config.devices.len()];
+    for point in &config.points {
+        if let Some(groups) = groups.get_mut(point.device) {
+            groups.insert(&*point.group);
+        }
+    }
+    groups
 }
 
 /// One sentence: how long a device takes, and what to do if that is too long.
@@ -139,7 +157,7 @@ pub fn verdict(timing: &Timing) -> String {
 
 fn requests(device: &DeviceSettings) -> impl Iterator<Item = Request> + '_ {
     device.cycles.iter().flat_map(move |Cycle { interval, blocks }| {
-        blocks.iter().map(move |block| {
+        let request = move |block: &Block, again| {
             let first = block.table.number_of(block.address);
             let last = first + u32::from(block.quantity) - 1;
             Request {
@@ -151,8 +169,11 @@ fn requests(device: &DeviceSettings) -> impl Iterator<Item = Request> + '_ {
                 quantity: block.quantity,
                 points: block.values().count(),
                 unused: unused(block),
+                again,
             }
-        })
+        };
+        let again: Vec<Request> = rechecks(blocks).iter().map(|block| request(block, true)).collect();
+        blocks.iter().map(move |block| request(block, false)).chain(again)
     })
 }
 
@@ -161,23 +182,21 @@ fn unused(block: &Block) -> u16 {
     block.quantity.saturating_sub(u16::try_from(used.len()).unwrap_or(u16::MAX))
 }
 
-fn timing(config: &Config, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
+fn timing(groups: &BTreeSet<&str>, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
     let blocks: Vec<&Block> = device.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
+    let asked = blocks.len() + rechecks(blocks.iter().copied()).len();
     let units: BTreeSet<u8> = blocks.iter().map(|block| block.unit.0).collect();
     let settings = &device.settings;
     let each = response + settings.pause_between_requests;
     let connecting = if settings.close_after_poll { settings.pause_after_connect + response } else { Duration::ZERO };
-    let requests = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+    let requests = u32::try_from(asked).unwrap_or(u32::MAX);
     let expected = measured.unwrap_or(connecting + each * requests);
     let timeouts = settings.response_timeout * u32::try_from(units.len()).unwrap_or(u32::MAX);
-    let place = config.devices.iter().position(|known| known.endpoint == device.endpoint);
-    let groups: BTreeSet<_> =
-        config.points.iter().filter(|point| Some(point.device) == place).map(|point| &*point.group).collect();
     let interval = device.cycles.iter().map(|cycle| cycle.interval).min().unwrap_or_default();
     Timing {
         device: device.name.clone(),
-        groups: groups.into_iter().map(str::to_owned).collect(),
-        requests: blocks.len(),
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        requests: asked,
         expected: expected.as_secs_f64(),
         worst: (expected + timeouts).as_secs_f64(),
         interval: interval.as_secs_f64(),

@@ -211,6 +211,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::modbus::plan::{BlockPoint, Reads, rechecks};
 
     fn model(id: u16, length: u16) -> Model {
         Model { id, address: 40_069, length }
@@ -228,6 +229,45 @@ mod tests {
                 }
             }
             assert!(points.iter().filter_map(|point| point.scale).all(|scale| !taken.contains(&scale)), "{id}");
+        }
+    }
+
+    /// A17: of model 160 as many modules as one request can have with the scale registers; all of the others.
+    #[test]
+    fn what_is_written_is_read_by_one_request_with_its_scale_register_where_the_model_allows_it() {
+        let cases = [
+            (101, 50, 0),
+            (103, 50, 0),
+            (203, 105, 0),
+            (160, 8 + 2 * 20, 0),
+            (160, 8 + 6 * 20, 0),
+            (160, 8 + 9 * 20, 12),
+        ];
+        for (id, length, apart) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let file = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
+            file("pattoo.yaml", "pattoo: {log_directory: /l, cache_directory: /c, daemon_directory: /d}\npattoo_agent_api: {ip_address: one, ip_bind_port: 20201}\n".to_owned());
+            file(
+                "pattoo_agent_modbustcpd.yaml",
+                format!("polling_groups:\n{}", groups(&[model(id, length)], "inverter:502", 126)),
+            );
+            let loaded = crate::config::load_for(directory.path(), None).unwrap();
+            assert_eq!(loaded.warnings.len(), usize::from(apart > 0), "{id}: {:#?}", loaded.warnings);
+            let devices = crate::daemon::assemble::devices(&loaded.config);
+            let blocks = &devices[0].cycles[0].blocks;
+            let mut scaled = 0;
+            let mut alone = 0;
+            for block in blocks {
+                for point in &block.points {
+                    let Reads::Value(_, format) = &point.reads else { continue };
+                    let Some(scale) = format.scale_address() else { continue };
+                    scaled += 1;
+                    let has = |at: &BlockPoint| at.reads == Reads::PowerOfTen && block.address + at.offset == scale;
+                    alone += usize::from(!block.points.iter().any(has));
+                }
+            }
+            assert_eq!((alone, scaled > 6), (apart, true), "{id}");
+            assert_eq!(rechecks(blocks).len(), usize::from(apart > 0), "{id}");
         }
     }
 

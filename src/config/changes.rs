@@ -7,7 +7,7 @@
 //!
 //! What is opened or remembered only once needs a restart: [`Config::taken_over_by`] leaves it as it is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -44,8 +44,9 @@ pub struct Changes<'a> {
 /// What identifies a series, but for what all series of an agent have in common.
 type Identity<'a> = (&'a str, UnitId, Reference, Part, DataType);
 
-/// What is read from a device and how, whatever the order of the file.
-type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration, Option<u32>)>;
+/// What is read from a device and how, whatever the order of the file. Points that are read together are known by the
+/// first of them: the number of their group is a place in the file, which another group may push on.
+type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration, Option<Identity<'a>>)>;
 
 fn identity(point: &Point) -> Identity<'_> {
     (&point.target, point.unit, point.reference, point.format.part(), point.data_type)
@@ -112,7 +113,7 @@ impl<'a> Changes<'a> {
         for (device, readout) in readouts(new) {
             match known.get(&device.endpoint) {
                 None => self.added.push(device),
-                Some((before, as_before)) if *before == device && *as_before == readout => self.kept.push(device),
+                Some((before, as_before)) if same(before, device) && *as_before == readout => self.kept.push(device),
                 Some((before, _)) => self.changed.push((before, device)),
             }
         }
@@ -174,13 +175,29 @@ impl<'a> Changes<'a> {
 }
 
 fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
+    let set = |point: &Point| point.together.map(|number| (point.device, point.unit, point.reference.table(), number));
+    let mut first: HashMap<_, Identity<'_>> = HashMap::new();
+    for point in &config.points {
+        if let Some(set) = set(point) {
+            first.entry(set).and_modify(|known| *known = identity(point).min(*known)).or_insert(identity(point));
+        }
+    }
     let mut readouts: Vec<_> = config.devices.iter().map(|device| (device, Readout::new())).collect();
     for point in &config.points {
         if let Some((_, readout)) = readouts.get_mut(point.device) {
-            readout.insert(identity(point), (&point.format, point.interval, point.together));
+            let together = set(point).and_then(|set| first.get(&set).copied());
+            readout.insert(identity(point), (&point.format, point.interval, together));
         }
     }
     readouts
+}
+
+/// Whether the two are one device, under the same name in the log and treated alike. Its other spellings are in the
+/// order of the file, which says nothing.
+fn same(before: &Device, after: &Device) -> bool {
+    let spellings = |device: &Device| device.names.iter().cloned().collect::<BTreeSet<_>>();
+    (&before.endpoint, &before.settings, before.name()) == (&after.endpoint, &after.settings, after.name())
+        && spellings(before) == spellings(after)
 }
 
 fn endpoint<'a>(config: &'a Config, point: &Point) -> Option<&'a Endpoint> {

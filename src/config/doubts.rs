@@ -1,14 +1,15 @@
 //! What is allowed and probably not meant: one device under two names, unit 0 beside other units, values that share
-//! registers. Nothing of it hinders a start.
+//! registers, values too far from the register that scales them. Nothing of it hinders a start.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ptr;
 
-use super::agent::Group;
+use super::agent::{Group, span};
 use super::registers::Register;
 use super::view::Report;
 use super::{Device, Point};
-use crate::modbus::register::UnitId;
+use crate::modbus::register::{Table, UnitId};
+use crate::phrase::{count, some_of};
 
 /// A device that is spelled in two ways is one connection, but its charts are those of two devices.
 pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
@@ -44,6 +45,43 @@ pub fn of_unit_0(groups: &[Group<'_>], points: &[Point], devices: &[Device], rep
                 "found {name:?} with unit 0 in group {:?}, and with unit {other} in another one; a gateway sends what is \
                  for unit 0 to all of its units and none of them answers, so give this group the unit of its device",
                 group.name
+            )));
+        }
+    }
+}
+
+/// A value that cannot be read by one request with the register that scales it costs another request, and is lost
+/// whenever the device changes its scale. One word for each group and table, about the device that takes the least at
+/// once.
+pub fn of_scale_registers(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    let by_name: HashMap<&str, &Device> =
+        devices.iter().flat_map(|device| device.names.iter().map(move |name| (name.as_str(), device))).collect();
+    // What is read together fits, or is a fault.
+    for group in groups.iter().filter(|group| !group.together) {
+        for table in Table::ALL {
+            let scaled = || {
+                group.registers.iter().filter(|it| it.reference.table() == table && it.format.scale_address().is_some())
+            };
+            if scaled().next().is_none() {
+                continue;
+            }
+            let limit = |device: &&Device| device.settings.limits().of(table);
+            let of_group = group.devices.iter().filter_map(|(name, ..)| by_name.get(name.as_str()).copied());
+            let Some(device) = of_group.min_by_key(limit) else { continue };
+            let most = limit(&device);
+            let spans = scaled().filter_map(|it| Some((span(table, std::slice::from_ref(it))?, it)));
+            let far: Vec<(u32, &Register<'_>)> = spans.filter(|(span, _)| *span > most.into()).collect();
+            let (Some((_, first)), Some(longest)) = (far.first(), far.iter().map(|(span, _)| span).max()) else {
+                continue;
+            };
+            let keys = far.iter().map(|(_, it)| format!("{}{}", it.reference, it.format.part()));
+            report.warnings.push(first.view.fault(format!(
+                "found {} too far from scale_register to be read at once ({}): the two span up to {longest} registers, and \
+                 one request to {} may have {most}; the scale register is read again at the end of each poll, which costs one \
+                 more request, and a value is left out when it has changed meanwhile",
+                count(far.len(), "value"),
+                some_of(keys),
+                device.name()
             )));
         }
     }

@@ -355,6 +355,7 @@ fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origin
     doubts::of_names(&agent.groups, &devices, report);
     doubts::of_unit_0(&agent.groups, &points, &devices, report);
     doubts::of_overlaps(&points, &registers_of_points, report);
+    doubts::of_scale_registers(&agent.groups, &devices, report);
     (devices, settings, points)
 }
 

@@ -214,8 +214,8 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     let (format, data_type) = if table.is_bits() {
         (Some(Format::Word(Scale::Raw)), DataType::Integer)
     } else {
-        let typed = typed(table, &of, defaults, multiplier, report);
         let counts = of("counter").is_some_and(|value| flag(value, report));
+        let typed = typed(table, &of, defaults, multiplier, counts, report);
         let data_type = typed.as_ref().map_or(DataType::Integer, |typed| data_type(typed.kind, counts));
         (typed.map(simplest), data_type)
     };
@@ -272,6 +272,7 @@ fn typed<'v, 'a: 'v>(
     of: &impl Fn(&str) -> Option<&'v View<'a>>,
     defaults: &Defaults,
     multiplier: Option<Multiplier>,
+    counts: bool,
     report: &mut Report,
 ) -> Option<Typed> {
     let kind = kind_of(of, defaults, report)?;
@@ -287,9 +288,10 @@ fn typed<'v, 'a: 'v>(
         Some(value) => order(value, report)?,
         None => defaults.order.unwrap_or_default(),
     };
-    let unavailable = match of("unavailable") {
-        Some(value) => patterns(kind, &sentinels(value, report)?, Some((value, report)))?,
-        None => defaults.unavailable.as_ref().map_or(Some(Vec::new()), |sentinels| patterns(kind, sentinels, None))?,
+    let unavailable = match (of("unavailable"), &defaults.unavailable) {
+        (Some(value), _) => patterns(kind, counts, &sentinels(value, report)?, Some((value, report)))?,
+        (None, Some(sentinels)) => patterns(kind, counts, sentinels, None)?,
+        (None, None) => Vec::new(),
     };
     let scale_address = match of("scale_register") {
         Some(value) => Some(reference(table, value, true, report)?.address()),
@@ -369,10 +371,16 @@ fn bits(value: &View<'_>, report: &mut Report) -> Option<Kind> {
 }
 
 /// The patterns that mean that a value of this kind is none. One that it cannot have is a fault where it was
-/// said of this register (`said`), and of no importance where it was said of all registers of a group.
-fn patterns(kind: Kind, sentinels: &Sentinels, mut said: Option<(&View<'_>, &mut Report)>) -> Option<Vec<u64>> {
+/// said of this register (`said`), and of no importance where it was said of all registers of a group. In order, each
+/// once: a list that is written in another order is no other format.
+fn patterns(
+    kind: Kind,
+    counts: bool,
+    sentinels: &Sentinels,
+    mut said: Option<(&View<'_>, &mut Report)>,
+) -> Option<Vec<u64>> {
     let numbers = match sentinels {
-        Sentinels::SunSpec => return Some(kind.sunspec_unavailable().into_iter().collect()),
+        Sentinels::SunSpec => return Some(kind.sunspec_unavailable(counts)),
         Sentinels::Numbers(numbers) => numbers,
     };
     let mut patterns = Vec::new();
@@ -386,6 +394,8 @@ fn patterns(kind: Kind, sentinels: &Sentinels, mut said: Option<(&View<'_>, &mut
             (None, None) => {}
         }
     }
+    patterns.sort_unstable();
+    patterns.dedup();
     Some(patterns)
 }
 

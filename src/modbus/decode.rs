@@ -4,18 +4,18 @@
 //! infinity and numbers of 1e29 and beyond stop its ingestion for every agent, so a [`Value`] that left
 //! this file is finite and below that. A refused value costs its own point only, and is never a 0 instead.
 //!
-//! A point may be scaled by a power of ten that is in another register: [`Gathering`] keeps what waits for it until
-//! the poll is over.
+//! A point may be scaled by a power of ten that is in another register. In the same reply that register is believed.
+//! In another one it may have changed since: [`PollDecoder`] then keeps the number until the poll is over, and it is a
+//! value only if the register was read before it and after it and was the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::FpCategory;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use crate::modbus::plan::{Block, Reads};
-use crate::modbus::register::{Table, UnitId};
+use crate::modbus::plan::{Block, Reads, Spot, scale_requests};
 use crate::reading::{PointId, Timestamp, Value};
 
 /// The server stops ingesting at 1e30; a decimal below that leaves room for what it adds up.
@@ -50,9 +50,17 @@ pub enum NotAValue {
     /// A decimal digit above 9.
     #[error("0x{0:X} is no binary coded decimal")]
     NotDecimal(u64),
-    /// The register with the power of ten was not read, or holds none.
+    /// The register with the power of ten was not read, or not both before and after the value, or holds none.
     #[error("its power of ten is not known")]
     Unscaled,
+    /// The power of ten was another one after the value than before it.
+    #[error("its power of ten changed from {before} to {after} while it was read")]
+    ScaleMoved {
+        /// As read before the value.
+        before: i16,
+        /// As read after it.
+        after: i16,
+    },
     /// Below the configured minimum or above the maximum.
     #[error("{0} is outside the configured limits")]
     Outside(f64),
@@ -60,26 +68,37 @@ pub enum NotAValue {
 
 /// The values of one poll, as replies come in.
 #[derive(Debug, Default)]
-pub struct Gathering {
-    powers: HashMap<Place, u16>,
+pub struct PollDecoder {
+    /// How many replies there were.
+    replies: u32,
+    scales: HashMap<Spot, Scales>,
     waiting: Vec<Waiting>,
 }
 
-/// Where a register is: unit, table, address.
-type Place = (UnitId, Table, u16);
+/// What a scale register held in the course of a poll.
+#[derive(Debug, Default)]
+struct Scales {
+    /// The number of the reply and the word in it, in this order.
+    read: Vec<(u32, u16)>,
+    /// The longest request that was answered with it.
+    longest: u16,
+}
 
 /// A number that is a value once its power of ten is known.
 #[derive(Debug)]
 struct Waiting {
     point: PointId,
     at: Timestamp,
+    /// The number of the reply that it was in.
+    reply: u32,
     number: Value,
     typed: Arc<Typed>,
-    power: Place,
+    scale: Spot,
 }
 
-impl Gathering {
-    /// Reads the reply to `block`, which was there at `at`, and hands each value that is known by it to `found`.
+impl PollDecoder {
+    /// Reads the reply to `block`, which was there at `at`, and hands each value that is known by it to `found`. To be
+    /// called in the order in which the replies came.
     pub fn take(
         &mut self,
         block: &Block,
@@ -87,45 +106,91 @@ impl Gathering {
         at: Timestamp,
         mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>),
     ) {
+        self.replies += 1;
+        let reply = self.replies;
         for point in &block.points {
             let start = usize::from(point.offset);
-            let words = words.get(start..start + usize::from(point.width));
+            let of_point = words.get(start..start + usize::from(point.width));
             let (id, format) = match &point.reads {
                 Reads::Value(id, format) => (*id, format),
                 Reads::PowerOfTen => {
-                    let place = (block.unit, block.table, block.address.saturating_add(point.offset));
-                    self.powers.extend(words.and_then(<[u16]>::first).map(|&word| (place, word)));
+                    if let Some(&[word, ..]) = of_point {
+                        let scales = self.scales.entry(block.spot(point)).or_default();
+                        scales.read.push((reply, word));
+                        scales.longest = scales.longest.max(block.quantity);
+                    }
                     continue;
                 }
             };
-            let Some(words) = words else {
+            let Some(of_point) = of_point else {
                 found(id, at, Err(NotAValue::NoWord { offset: point.offset }));
                 continue;
             };
-            match (format, format.scale_address(), words) {
+            match (format, format.scale_address(), of_point) {
                 (Format::Word(scale), _, &[word, ..]) => found(id, at, decode(*scale, word)),
-                (Format::Typed(typed), Some(address), words) => match number(typed, words) {
-                    Ok(number) => {
-                        let power = (block.unit, block.table, address);
-                        self.waiting.push(Waiting { point: id, at, number, typed: Arc::clone(typed), power });
+                (Format::Typed(typed), Some(address), of_point) => {
+                    let in_reply = address.checked_sub(block.address).and_then(|offset| words.get(usize::from(offset)));
+                    match (number(typed, of_point), in_reply) {
+                        (Err(none), _) => found(id, at, Err(none)),
+                        (Ok(number), Some(&word)) => found(id, at, scaled_by(typed, number, word)),
+                        (Ok(number), None) => {
+                            let scale = Spot { unit: block.unit, table: block.table, address, width: 1 };
+                            let typed = Arc::clone(typed);
+                            self.waiting.push(Waiting { point: id, at, reply, number, typed, scale });
+                        }
                     }
-                    Err(none) => found(id, at, Err(none)),
-                },
-                (format, ..) => found(id, at, value(format, words)),
+                }
+                (format, ..) => found(id, at, value(format, of_point)),
             }
         }
     }
 
+    /// The requests to make at the end of the poll, each for scale registers alone: those that were read before a value
+    /// in another reply, and not after it. Empty for a poll of values that came with their scale registers.
+    #[must_use]
+    pub fn rechecks(&self) -> Vec<Block> {
+        let mut again = BTreeMap::new();
+        for Waiting { reply, scale, .. } in &self.waiting {
+            let Some(scales) = self.scales.get(scale) else { continue };
+            if let (Some(_), None) = scales.around(*reply) {
+                again.insert(*scale, scales.longest);
+            }
+        }
+        scale_requests(again)
+    }
+
     /// The poll is over: hands what has waited to `found`.
     pub fn finish(self, mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>)) {
-        for Waiting { point, at, number, typed, power } in self.waiting {
-            let word = self.powers.get(&power).copied();
-            let power = word.map(u16::cast_signed).filter(|power| POWERS.contains(power));
-            let value = power.map_or(Err(NotAValue::Unscaled), |power| scaled(&typed, number, i32::from(power)));
+        for Waiting { point, at, reply, number, typed, scale } in self.waiting {
+            let value = match self.scales.get(&scale).map(|scales| scales.around(reply)) {
+                Some((Some(before), Some(after))) if before == after => scaled_by(&typed, number, before),
+                Some((Some(before), Some(after))) => {
+                    Err(NotAValue::ScaleMoved { before: before.cast_signed(), after: after.cast_signed() })
+                }
+                _ => Err(NotAValue::Unscaled),
+            };
             found(point, at, value);
         }
     }
 }
+
+impl Scales {
+    /// What was read last before this reply, and first after it.
+    fn around(&self, reply: u32) -> (Option<u16>, Option<u16>) {
+        let before = self.read.iter().rev().find(|(read, _)| *read < reply);
+        let after = self.read.iter().find(|(read, _)| *read > reply);
+        (before.map(|(_, word)| *word), after.map(|(_, word)| *word))
+    }
+}
+
+/// `number` times the power of ten in `word`.
+fn scaled_by(typed: &Typed, number: Value, word: u16) -> Result<Value, NotAValue> {
+    let power = word.cast_signed();
+    if POWERS.contains(&power) { scaled(typed, number, power.into()) } else { Err(NotAValue::Unscaled) }
+}
+
+/// Its name until now.
+pub type Gathering = PollDecoder;
 
 /// What `words` mean in a format whose power of ten, if it has one, is 0.
 ///

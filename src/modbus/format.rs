@@ -169,21 +169,26 @@ impl Kind {
         matches!(self, Self::Float16 | Self::Float32 | Self::Float64)
     }
 
-    /// The pattern by which a device that follows SunSpec says that it has no such value.
+    /// The patterns by which a device that follows SunSpec says that it has no such value, or no such `counter`.
     ///
-    /// Source: SunSpec Device Information Model Specification, 4.2.1, "unimplemented" values. Those of floats are
-    /// not numbers and need no pattern.
+    /// Source: SunSpec Device Information Model Specification, 4.2.1, "unimplemented" values. An accumulator (`acc16`,
+    /// `acc32`, `acc64`) says 0. The pattern of an unsigned number is taken for one as well: some devices say it, and a
+    /// counter passes it once in its life at most. Those of floats are not numbers and need no pattern.
     #[must_use]
-    pub fn sunspec_unavailable(self) -> Option<u64> {
-        match self {
-            Self::Uint16 | Self::Bits { .. } => Some(0xFFFF),
-            Self::Int16 => Some(0x8000),
-            Self::Uint32 => Some(0xFFFF_FFFF),
-            Self::Int32 => Some(0x8000_0000),
-            Self::Uint64 => Some(u64::MAX),
-            Self::Int64 => Some(1 << 63),
-            Self::Uint8(_) | Self::Int8(_) | Self::Bcd(_) | Self::Float16 | Self::Float32 | Self::Float64 => None,
-        }
+    pub fn sunspec_unavailable(self, counter: bool) -> Vec<u64> {
+        let unimplemented = match self {
+            Self::Uint16 | Self::Bits { .. } => 0xFFFF,
+            Self::Int16 => 0x8000,
+            Self::Uint32 => 0xFFFF_FFFF,
+            Self::Int32 => 0x8000_0000,
+            Self::Uint64 => u64::MAX,
+            Self::Int64 => 1 << 63,
+            Self::Uint8(_) | Self::Int8(_) | Self::Bcd(_) | Self::Float16 | Self::Float32 | Self::Float64 => {
+                return Vec::new();
+            }
+        };
+        let accumulates = counter && matches!(self, Self::Uint16 | Self::Uint32 | Self::Uint64);
+        if accumulates { vec![0, unimplemented] } else { vec![unimplemented] }
     }
 }
 

@@ -6,9 +6,16 @@
 //! never in two requests, nor are points that are to be read together: whoever configures them sees to it that they
 //! fit into one.
 //!
-//! Invariant: every point is in exactly one [`Block`], and so is every power of ten that a point needs; blocks
-//! come in order of unit, table and address (not in the order of the configuration: permuting a file must not change
-//! what is on the wire), and what a block reads in order of address and id. Nothing here can fail.
+//! A value that is scaled by another register is read by the same request as that register, whatever lies between
+//! them, if the two fit into one: a device may change both between two requests. Where they do not fit, the scale
+//! register is read before the value, and once more at the end of the poll ([`rechecks`]), so that a change is seen.
+//!
+//! Invariant: every point is in exactly one [`Block`], and each scale register that it needs is in the same block, or
+//! in one before it. Blocks come in order of unit, table and address, but for those that read a scale register for
+//! another one, which come before that; they do not depend on the order of the configuration: permuting a file must not
+//! change what is on the wire. What a block reads is in order of address and id. Nothing here can fail.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::modbus::format::Format;
 use crate::modbus::register::{Point, Table, UnitId};
@@ -133,25 +140,25 @@ pub enum Reads {
 /// The requests that read `points`, each of them once.
 #[must_use]
 pub fn plan(points: &[Point], limits: Limits) -> Vec<Block> {
-    let mut wanted: Vec<Wanted> = points.iter().flat_map(wanted).collect();
+    let mut wanted: Vec<Wanted> = points.iter().flat_map(|point| wanted(point, limits)).collect();
     wanted.sort_by_key(Wanted::order);
-    // A power of ten that many points need is read once.
-    wanted.dedup_by(|a, b| a.reads == Reads::PowerOfTen && a.order() == b.order());
-
     let mut blocks: Vec<Block> = Vec::new();
     let mut last = None;
     for wanted in wanted {
         // With its like in one request, whatever is between them, and with nothing else.
-        let limits = if wanted.together.is_some() { Limits { gap: u16::MAX, ..Limits::default() } } else { limits };
-        let open = blocks.last_mut().filter(|_| last == Some(wanted.together));
-        last = Some(wanted.together);
-        match open.and_then(|block| Some((block.offset_of(&wanted, limits)?, block))) {
-            Some((offset, block)) => block.add(wanted, offset),
-            None => blocks.push(Block::starting_at(wanted)),
-        }
+        let limits = if wanted.together.is_some() { WHOLE } else { limits };
+        let may = last.replace(wanted.together) == Some(wanted.together);
+        place(&mut blocks, may, wanted, limits);
     }
-    // By address again, whatever belongs together.
-    blocks.sort_by_key(|block| (block.unit, block.table, block.address));
+    for block in &mut blocks {
+        block.sort_points();
+    }
+    // By address again, whatever belongs together. The number of what is read together is a place in the configuration
+    // and decides nothing.
+    blocks.sort_by_key(|block| {
+        (block.unit, block.table, block.address, block.quantity, block.whole, block.values().min())
+    });
+    let mut blocks = scale_registers_first(blocks, |table| limits.of(table));
     // A plan stays for as long as its device.
     for block in &mut blocks {
         block.points.shrink_to_fit();
@@ -160,35 +167,168 @@ pub fn plan(points: &[Point], limits: Limits) -> Vec<Block> {
     blocks
 }
 
-/// Entries that must come in one reply.
+/// The requests that read scale registers again at the end of a poll of `blocks` in this order, when each of them was
+/// answered: one entry for each value whose scale register is in another block, unless a later block has it anyway.
+#[must_use]
+pub fn rechecks<'b>(blocks: impl IntoIterator<Item = &'b Block, IntoIter: Clone>) -> Vec<Block> {
+    let blocks = blocks.into_iter();
+    // The first and the last request that reads a scale register, and the longest of them.
+    let mut read: HashMap<Spot, (usize, usize, u16)> = HashMap::new();
+    for (place, block) in blocks.clone().enumerate() {
+        for spot in block.scale_registers() {
+            let (_, last, longest) = read.entry(spot).or_insert((place, place, 0));
+            (*last, *longest) = (place, block.quantity.max(*longest));
+        }
+    }
+    let mut again = BTreeMap::new();
+    for (place, block) in blocks.enumerate() {
+        for spot in block.scale_registers_elsewhere() {
+            if let Some(&(first, last, longest)) = read.get(&spot)
+                && first < place
+                && last < place
+            {
+                again.insert(spot, longest);
+            }
+        }
+    }
+    scale_requests(again)
+}
+
+/// Requests for these scale registers alone. Each comes with how long a request for it may be; those that touch each
+/// other share one.
+pub(super) fn scale_requests(spots: impl IntoIterator<Item = (Spot, u16)>) -> Vec<Block> {
+    let spots: BTreeMap<Spot, u16> = spots.into_iter().collect();
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut longest = 0;
+    for (spot, most) in spots {
+        let known = blocks.len();
+        longest = most.max(longest);
+        place(&mut blocks, true, Wanted::scale_register(spot), Limits { registers: longest, bits: longest, gap: 0 });
+        if blocks.len() > known {
+            longest = most;
+        }
+    }
+    blocks
+}
+
+/// What is read together may be as long as the protocol allows, with gaps of any length.
+const WHOLE: Limits = Limits { registers: Limits::MAX_REGISTERS, bits: Limits::MAX_BITS, gap: u16::MAX };
+
+/// Entries that must come in one reply, and what for: a value, its scale register, or both.
 struct Wanted {
     unit: UnitId,
     table: Table,
-    address: u16,
-    width: u16,
     together: Option<u32>,
-    reads: Reads,
+    /// The first entry.
+    address: u16,
+    /// From the first entry to the last one.
+    width: u16,
+    value: Option<(u16, PointId, Format)>,
+    scale: Option<u16>,
 }
 
 impl Wanted {
-    fn order(&self) -> (UnitId, Table, Option<u32>, u16, Option<PointId>) {
-        let id = match self.reads {
-            Reads::Value(id, _) => Some(id),
-            Reads::PowerOfTen => None,
-        };
-        (self.unit, self.table, self.together, self.address, id)
+    /// The value of `format` that is at `spot`.
+    fn value(spot: Spot, id: PointId, format: Format, together: Option<u32>) -> Self {
+        let Spot { unit, table, address, width } = spot;
+        Self { unit, table, together, address, width, value: Some((address, id, format)), scale: None }
+    }
+
+    /// The scale register at `spot`.
+    fn scale_register(spot: Spot) -> Self {
+        let Spot { unit, table, address, width } = spot;
+        Self { unit, table, together: None, address, width, value: None, scale: Some(address) }
+    }
+
+    /// The same together with the scale register at `scale`; `None` when that takes more than `most` entries.
+    fn with_scale_register(&self, scale: u16, most: u16) -> Option<Self> {
+        let address = self.address.min(scale);
+        let end = (u32::from(self.address) + u32::from(self.width)).max(u32::from(scale) + 1);
+        let width = u16::try_from(end - u32::from(address)).ok().filter(|width| *width <= most)?;
+        let Self { unit, table, together, ref value, .. } = *self;
+        Some(Self { unit, table, together, address, width, value: value.clone(), scale: Some(scale) })
+    }
+
+    /// By where it begins, so that of all requests that were begun before, the last one reaches furthest.
+    fn order(&self) -> (UnitId, Table, Option<u32>, u16, u16, Option<PointId>) {
+        let id = self.value.as_ref().map(|(_, id, _)| *id);
+        (self.unit, self.table, self.together, self.address, self.width, id)
     }
 }
 
 /// What must be read for the value of `point`.
-fn wanted(point: &Point) -> impl Iterator<Item = Wanted> {
-    let (unit, table, address) = (point.unit, point.reference.table(), point.reference.address());
-    let reads = Reads::Value(point.id, point.format.clone());
-    let together = point.together;
-    let value = Wanted { unit, table, address, width: point.format.width(), together, reads };
-    let power = point.format.scale_address();
-    let power = power.map(|address| Wanted { unit, table, address, width: 1, together, reads: Reads::PowerOfTen });
-    [Some(value), power].into_iter().flatten()
+fn wanted(point: &Point, limits: Limits) -> impl Iterator<Item = Wanted> {
+    let (unit, table, together) = (point.unit, point.reference.table(), point.together);
+    let spot = Spot { unit, table, address: point.reference.address(), width: point.format.width() };
+    let value = Wanted::value(spot, point.id, point.format.clone(), together);
+    let most = if together.is_some() { WHOLE } else { limits }.of(table);
+    let scale = point.format.scale_address();
+    let both = scale.and_then(|scale| value.with_scale_register(scale, most));
+    let apart = scale.filter(|_| both.is_none()).map(|address| {
+        let scale = Wanted::scale_register(Spot { unit, table, address, width: 1 });
+        Wanted { together, ..scale }
+    });
+    [Some(both.unwrap_or(value)), apart].into_iter().flatten()
+}
+
+/// Adds `wanted` to the last of `blocks`, if it `may` and there is room, or else to a new one.
+fn place(blocks: &mut Vec<Block>, may: bool, wanted: Wanted, limits: Limits) {
+    let open = blocks.last_mut().filter(|_| may);
+    match open.and_then(|block| Some((block.offset_of(&wanted, limits)?, block))) {
+        Some((offset, block)) => block.add(wanted, offset),
+        None => blocks.push(Block::starting_at(wanted)),
+    }
+}
+
+/// The same requests in the same order, but each behind those that read a scale register which a value of it has and
+/// it does not read itself. Where two wait for each other, a request for the scale register alone comes first; `most`
+/// says how long it may be.
+fn scale_registers_first(blocks: Vec<Block>, most: impl Fn(Table) -> u16) -> Vec<Block> {
+    let needs: Vec<Vec<Spot>> = blocks.iter().map(|block| block.scale_registers_elsewhere().collect()).collect();
+    if needs.iter().all(Vec::is_empty) {
+        return blocks;
+    }
+    let mut readers: HashMap<Spot, usize> = HashMap::new();
+    for (place, block) in blocks.iter().enumerate() {
+        for spot in block.scale_registers() {
+            readers.entry(spot).or_insert(place);
+        }
+    }
+    let (mut begun, mut read) = (vec![false; blocks.len()], HashSet::new());
+    let (mut order, mut alone) = (Vec::with_capacity(blocks.len()), BTreeMap::new());
+    for start in 0..blocks.len() {
+        // A way of its own instead of a recursion: a chain of requests may be as long as a table.
+        let mut path = if begun[start] { Vec::new() } else { vec![(start, 0)] };
+        begun[start] = true;
+        while let Some((place, next)) = path.last_mut() {
+            let place = *place;
+            let Some(&spot) = needs[place].get(*next) else {
+                path.pop();
+                order.push(place);
+                read.extend(blocks[place].scale_registers());
+                continue;
+            };
+            *next += 1;
+            match readers.get(&spot) {
+                _ if read.contains(&spot) => {}
+                // Nothing here reads it.
+                None => {}
+                Some(&reader) if begun[reader] => {
+                    alone.insert(spot, most(spot.table));
+                    read.insert(spot);
+                }
+                Some(&reader) => {
+                    begun[reader] = true;
+                    path.push((reader, 0));
+                }
+            }
+        }
+    }
+    let mut slots: Vec<Option<Block>> = blocks.into_iter().map(Some).collect();
+    let mut sorted = scale_requests(alone);
+    sorted.extend(order.into_iter().filter_map(|place| slots.get_mut(place)?.take()));
+    sorted.sort_by_key(|block| (block.unit, block.table));
+    sorted
 }
 
 impl Block {
@@ -225,23 +365,59 @@ impl Block {
     }
 
     /// The requests that read what is at the spots to `keep` and no other entry, each of at most `longest` entries if
-    /// its values allow it.
+    /// its values allow it. A value stays with its scale register if both are kept, everything between them too, and
+    /// they fit.
     #[must_use]
     pub fn pieces(&self, longest: u16, keep: impl Fn(Spot) -> bool) -> Vec<Self> {
         let limits = Limits { registers: longest, bits: longest, gap: 0 };
+        let kept: Vec<(Spot, &Reads)> =
+            self.points.iter().map(|point| (self.spot(point), &point.reads)).filter(|(spot, _)| keep(*spot)).collect();
+        let mut end = 0;
+        let touch = |(spot, _): &(Spot, &Reads), (next, _): &(Spot, &Reads)| {
+            end = end.max(u32::from(spot.address) + u32::from(spot.width));
+            u32::from(next.address) <= end
+        };
         let mut pieces: Vec<Self> = Vec::new();
-        for point in &self.points {
-            let Spot { unit, table, address, width } = self.spot(point);
-            if !keep(self.spot(point)) {
-                continue;
-            }
-            let wanted = Wanted { unit, table, address, width, together: None, reads: point.reads.clone() };
-            match pieces.last_mut().and_then(|piece| Some((piece.offset_of(&wanted, limits)?, piece))) {
-                Some((offset, piece)) => piece.add(wanted, offset),
-                None => pieces.push(Self { whole: self.whole, ..Self::starting_at(wanted) }),
+        for run in kept.chunk_by(touch) {
+            let is_read =
+                |scale: &u16| run.iter().any(|(at, reads)| at.address == *scale && **reads == Reads::PowerOfTen);
+            let mut wanted: Vec<Wanted> = run
+                .iter()
+                .map(|(spot, reads)| match reads {
+                    Reads::PowerOfTen => Wanted::scale_register(*spot),
+                    Reads::Value(id, format) => {
+                        let value = Wanted::value(*spot, *id, format.clone(), None);
+                        let scale = format.scale_address().filter(is_read);
+                        scale.and_then(|scale| value.with_scale_register(scale, longest)).unwrap_or(value)
+                    }
+                })
+                .collect();
+            wanted.sort_by_key(Wanted::order);
+            for wanted in wanted {
+                place(&mut pieces, true, wanted, limits);
             }
         }
-        pieces
+        for piece in &mut pieces {
+            piece.sort_points();
+            piece.whole = self.whole;
+        }
+        scale_registers_first(pieces, |_| longest)
+    }
+
+    /// The scale registers that it reads for values, in order of address.
+    fn scale_registers(&self) -> impl Iterator<Item = Spot> + '_ {
+        self.points.iter().filter(|point| point.reads == Reads::PowerOfTen).map(|point| self.spot(point))
+    }
+
+    /// The scale registers of its values that its reply does not have.
+    fn scale_registers_elsewhere(&self) -> impl Iterator<Item = Spot> + '_ {
+        let of = |point: &BlockPoint| match &point.reads {
+            Reads::Value(_, format) => format.scale_address(),
+            Reads::PowerOfTen => None,
+        };
+        let has = |address: u16| address.checked_sub(self.address).is_some_and(|offset| offset < self.quantity);
+        let spot = |address| Spot { unit: self.unit, table: self.table, address, width: 1 };
+        self.points.iter().filter_map(of).filter(move |address| !has(*address)).map(spot)
     }
 
     fn starting_at(wanted: Wanted) -> Self {
@@ -262,265 +438,27 @@ impl Block {
     }
 
     fn add(&mut self, wanted: Wanted, offset: u16) {
-        let Wanted { width, reads, .. } = wanted;
-        self.quantity = self.quantity.max(offset + width);
-        self.points.push(BlockPoint { offset, width, reads });
+        self.quantity = self.quantity.max(offset + wanted.width);
+        let offset_of = |address: u16| offset + (address - wanted.address);
+        if let Some((address, id, format)) = wanted.value {
+            let (offset, width) = (offset_of(address), format.width());
+            self.points.push(BlockPoint { offset, width, reads: Reads::Value(id, format) });
+        }
+        if let Some(address) = wanted.scale {
+            self.points.push(BlockPoint { offset: offset_of(address), width: 1, reads: Reads::PowerOfTen });
+        }
+    }
+
+    /// Everything has been added: what it reads in order of address and id, a scale register once for all its values.
+    fn sort_points(&mut self) {
+        self.points.sort_by_key(|point| match point.reads {
+            Reads::PowerOfTen => (point.offset, None),
+            Reads::Value(id, _) => (point.offset, Some(id)),
+        });
+        self.points
+            .dedup_by(|a, b| a.reads == Reads::PowerOfTen && b.reads == Reads::PowerOfTen && a.offset == b.offset);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::modbus::format::{Kind, Scale, Typed};
-    use crate::modbus::register::Reference;
-
-    fn point(id: u32, unit: u8, table: Table, number: i64) -> Point {
-        Point {
-            id: PointId(id),
-            unit: UnitId(unit),
-            reference: Reference::new(table, number).unwrap(),
-            format: Format::Word(Scale::Times(f64::from(id))),
-            together: None,
-        }
-    }
-
-    /// A value of 2 or 4 registers, scaled by the power of ten at an address.
-    fn typed(id: u32, table: Table, number: i64, kind: Kind, scale_address: Option<u16>) -> Point {
-        let format = Format::Typed(Typed { scale_address, ..Typed::plain(kind) }.into());
-        Point { format, ..point(id, 0, table, number) }
-    }
-
-    /// A block in the words of [`Shape`]; a power of ten has the id 999.
-    fn id(at: &BlockPoint) -> u32 {
-        match at.reads {
-            Reads::Value(id, _) => id.0,
-            Reads::PowerOfTen => 999,
-        }
-    }
-
-    /// (unit, table, address, quantity, [(id, offset)])
-    type Shape = (u8, Table, u16, u16, Vec<(u32, u16)>);
-
-    fn shape(block: &Block) -> Shape {
-        let points = block.points.iter().map(|p| (id(p), p.offset)).collect();
-        (block.unit.0, block.table, block.address, block.quantity, points)
-    }
-
-    #[test]
-    fn touching_registers_share_a_request_and_nothing_else_does() {
-        use Table::{HoldingRegisters as H, InputRegisters as I};
-        let cases: [(&str, Vec<Point>, Vec<Shape>); 7] = [
-            ("nothing to read", vec![], vec![]),
-            (
-                "a run in any order",
-                vec![point(0, 0, I, 30_003), point(1, 0, I, 30_001), point(2, 0, I, 30_002)],
-                vec![(0, I, 0, 3, vec![(1, 0), (2, 1), (0, 2)])],
-            ),
-            (
-                "a gap of one register is not bridged",
-                vec![point(0, 0, I, 30_001), point(1, 0, I, 30_003)],
-                vec![(0, I, 0, 1, vec![(0, 0)]), (0, I, 2, 1, vec![(1, 0)])],
-            ),
-            (
-                "one address, two reference numbers and two targets",
-                vec![point(0, 0, I, 30_001), point(1, 0, I, 300_001), point(2, 0, I, 30_001), point(3, 0, I, 30_002)],
-                vec![(0, I, 0, 2, vec![(0, 0), (1, 0), (2, 0), (3, 1)])],
-            ),
-            (
-                "tables do not mix, input registers first",
-                vec![point(0, 0, H, 40_002), point(1, 0, I, 30_001)],
-                vec![(0, I, 0, 1, vec![(1, 0)]), (0, H, 1, 1, vec![(0, 0)])],
-            ),
-            (
-                "units do not mix",
-                vec![point(0, 2, I, 30_001), point(1, 1, I, 30_002)],
-                vec![(1, I, 1, 1, vec![(1, 0)]), (2, I, 0, 1, vec![(0, 0)])],
-            ),
-            (
-                "the last register of a table",
-                vec![point(0, 0, H, 465_535), point(1, 0, H, 465_536)],
-                vec![(0, H, 65_534, 2, vec![(0, 0), (1, 1)])],
-            ),
-        ];
-        for (name, points, expected) in cases {
-            let blocks = plan(&points, Limits::default());
-            assert_eq!(blocks.iter().map(shape).collect::<Vec<_>>(), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_value_of_several_registers_is_in_one_request_and_its_power_of_ten_in_the_same_poll() {
-        use Kind::{Float64, Uint32};
-        use Table::{Coils as C, HoldingRegisters as H};
-        let limits = Limits::new(4).unwrap();
-        let cases: [(&str, Limits, Vec<Point>, Vec<Shape>); 6] = [
-            (
-                "values that touch, up to the limit",
-                limits,
-                vec![typed(0, H, 40_001, Uint32, None), typed(1, H, 40_003, Uint32, None), point(2, 0, H, 40_005)],
-                vec![(0, H, 0, 4, vec![(0, 0), (1, 2)]), (0, H, 4, 1, vec![(2, 0)])],
-            ),
-            (
-                "a value is not cut at the limit",
-                limits,
-                vec![point(0, 0, H, 40_001), typed(1, H, 40_002, Float64, None)],
-                vec![(0, H, 0, 1, vec![(0, 0)]), (0, H, 1, 4, vec![(1, 0)])],
-            ),
-            (
-                "values that overlap",
-                limits,
-                vec![typed(0, H, 40_001, Uint32, None), typed(1, H, 40_002, Uint32, None)],
-                vec![(0, H, 0, 3, vec![(0, 0), (1, 1)])],
-            ),
-            (
-                "a power of ten that two points need and a third reads as its value",
-                Limits::default(),
-                vec![
-                    typed(0, H, 40_001, Kind::Uint16, Some(1)),
-                    typed(1, H, 40_004, Kind::Uint16, Some(1)),
-                    point(2, 0, H, 40_002),
-                ],
-                vec![(0, H, 0, 2, vec![(0, 0), (999, 1), (2, 1)]), (0, H, 3, 1, vec![(1, 0)])],
-            ),
-            (
-                "gaps as long as they may be",
-                Limits::default().with_gap(2),
-                vec![point(0, 0, H, 40_001), point(1, 0, H, 40_004), point(2, 0, H, 40_008)],
-                vec![(0, H, 0, 4, vec![(0, 0), (1, 3)]), (0, H, 7, 1, vec![(2, 0)])],
-            ),
-            (
-                "more bits than registers",
-                limits,
-                (0..5).map(|n| point(n, 0, C, 1 + i64::from(n))).collect(),
-                vec![(0, C, 0, 5, (0..5).map(|n| (n, u16::try_from(n).unwrap())).collect())],
-            ),
-        ];
-        for (name, limits, points, expected) in cases {
-            let blocks = plan(&points, limits);
-            assert_eq!(blocks.iter().map(shape).collect::<Vec<_>>(), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_read_together_is_in_one_request_with_whatever_lies_between_and_with_nothing_else() {
-        use Table::{Coils as C, HoldingRegisters as H};
-        let of = |group, point| Point { together: Some(group), ..point };
-        let scaled = of(7, typed(2, H, 40_090, Kind::Uint16, Some(0)));
-        let points = [
-            of(7, point(0, 0, H, 40_003)),
-            of(7, point(1, 0, H, 40_080)),
-            scaled,
-            of(7, point(3, 0, C, 9)),
-            of(8, point(4, 0, H, 40_004)),
-            point(5, 0, H, 40_002),
-            point(6, 0, H, 40_004),
-        ];
-        let blocks = plan(&points, Limits::new(20).unwrap());
-        let shapes: Vec<_> = blocks.iter().map(|block| (shape(block), block.whole)).collect();
-        let expected = [
-            ((0, H, 0, 90, vec![(999, 0), (0, 2), (1, 79), (2, 89)]), true),
-            ((0, H, 1, 1, vec![(5, 0)]), false),
-            ((0, H, 3, 1, vec![(6, 0)]), false),
-            ((0, H, 3, 1, vec![(4, 0)]), true),
-            ((0, C, 8, 1, vec![(3, 0)]), true),
-        ];
-        assert_eq!(shapes, expected);
-    }
-
-    #[test]
-    fn a_long_run_is_cut_at_the_limit() {
-        let points: Vec<_> = (0..251).map(|i| point(i, 0, Table::HoldingRegisters, 400_001 + i64::from(i))).collect();
-        for (limit, expected) in
-            [(125, vec![(0, 125), (125, 125), (250, 1)]), (100, vec![(0, 100), (100, 100), (200, 51)])]
-        {
-            let blocks = plan(&points, Limits::new(limit).unwrap());
-            let runs: Vec<_> = blocks.iter().map(|b| (b.address, b.quantity)).collect();
-            assert_eq!(runs, expected);
-        }
-    }
-
-    #[test]
-    fn spots_are_told_as_runs_of_reference_numbers() {
-        let spot = |address, width| Spot { unit: UnitId(1), table: Table::HoldingRegisters, address, width };
-        let spots = [spot(0, 1), spot(1, 2), spot(2, 1), spot(9, 1), spot(9_998, 2), spot(20_000, 1)];
-        assert_eq!(runs(spots), ["40001-40003", "40010", "49999-50000", "420001"]);
-    }
-
-    #[test]
-    fn limits_admit_what_the_protocol_admits() {
-        for (max, admitted) in [(0, false), (1, true), (125, true), (126, false)] {
-            assert_eq!(Limits::new(max).is_some(), admitted, "{max}");
-        }
-    }
-
-    /// Points of few units and all widths, crowded where runs, duplicates and the end of a table are likely.
-    fn points() -> impl Strategy<Value = Vec<Point>> {
-        let address = prop_oneof![0_i64..300, 65_400_i64..65_532, 0_i64..65_532];
-        let kind = prop_oneof![Just(Kind::Uint16), Just(Kind::Uint32), Just(Kind::Float64), Just(Kind::Bcd(4))];
-        let one = (0_u8..3, 0_usize..4, address, kind, prop::option::weighted(0.2, 0_u16..300));
-        prop::collection::vec(one, 0..600).prop_map(|ones| {
-            (0..)
-                .zip(ones)
-                .map(|(id, (unit, table, address, kind, scale_address))| {
-                    let bases = [300_001, 400_001, 1, 100_001];
-                    let plain = point(id, unit, Table::ALL[table], bases[table] + address);
-                    if plain.reference.table().is_bits() {
-                        return plain;
-                    }
-                    Point { format: Format::Typed(Typed { scale_address, ..Typed::plain(kind) }.into()), ..plain }
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn every_point_is_read_once_whole_and_its_power_of_ten_with_it(
-            points in points(), max in 4_u16..=125, gap in prop_oneof![Just(0_u16), 0_u16..9]
-        ) {
-            let limits = Limits::new(max).unwrap().with_bits(max * 2).unwrap().with_gap(gap);
-            let blocks = plan(&points, limits);
-            let mut seen = vec![0; points.len()];
-            for block in &blocks {
-                prop_assert!((1..=limits.of(block.table)).contains(&block.quantity));
-                prop_assert!(u32::from(block.address) + u32::from(block.quantity) <= 65_536);
-                for at in &block.points {
-                    prop_assert!(at.offset + at.width <= block.quantity);
-                    let Reads::Value(id, format) = &at.reads else { continue };
-                    let point = &points[id.index()];
-                    seen[id.index()] += 1;
-                    prop_assert_eq!(point.unit, block.unit);
-                    prop_assert_eq!(point.reference.table(), block.table);
-                    prop_assert_eq!(point.reference.address(), block.address + at.offset);
-                    prop_assert_eq!(&point.format, format);
-                    prop_assert_eq!(format.width(), at.width);
-                    if let Some(address) = format.scale_address() {
-                        let read = blocks.iter().flat_map(|other| other.points.iter().map(move |at| (other, at)));
-                        let there = |(other, at): &(&Block, &BlockPoint)| {
-                            at.reads == Reads::PowerOfTen
-                                && (other.unit, other.table, other.address + at.offset) == (point.unit, block.table, address)
-                        };
-                        prop_assert_eq!(read.filter(there).count(), 1);
-                    }
-                }
-                // No longer run of entries is asked for that nobody wants than a gap may be.
-                let mut unwanted = 0;
-                for offset in 0..block.quantity {
-                    let wanted = block.points.iter().any(|at| (at.offset..at.offset + at.width).contains(&offset));
-                    unwanted = if wanted { 0 } else { unwanted + 1 };
-                    prop_assert!(unwanted <= gap);
-                }
-            }
-            prop_assert!(seen.iter().all(|&times| times == 1));
-        }
-
-        #[test]
-        fn the_order_of_the_points_does_not_matter(
-            (points, shuffled) in points().prop_flat_map(|p| (Just(p.clone()), Just(p).prop_shuffle()))
-        ) {
-            prop_assert_eq!(plan(&points, Limits::default()), plan(&shuffled, Limits::default()));
-        }
-    }
-}
+mod tests;

@@ -78,6 +78,61 @@ fn an_edit_touches_only_the_devices_that_it_is_about_and_says_which_charts_end()
     }
 }
 
+/// What an edit is, the groups before it and after it, the devices that are kept and replaced.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a str, &'a str);
+
+/// A8: the places of groups in the file are not what is read.
+#[test]
+fn where_a_group_stands_in_the_file_is_no_change_of_a_device() {
+    const A: &str = "{ip_devices: [a], unit: 1, together: true, holding_registers: [40001, 40003], coils: [1, 9]}";
+    const A2: &str = "{ip_devices: [a], unit: 1, together: true, holding_registers: [40011, 40013]}";
+    const A3: &str =
+        "{ip_devices: [a], unit: 2, unavailable: [1, 2], input_registers: [{address: 30001, type: int16}]}";
+    const B: &str = "{ip_devices: [b, 'b:502', 'B'], unit: 1, together: true, holding_registers: [40001]}";
+    const B2: &str = "{ip_devices: [b, 'B', 'b:502'], unit: 1, together: true, holding_registers: [40001]}";
+    const N: &str = "{ip_devices: [n], unit: 1, together: true, holding_registers: [40001]}";
+    let all: &[&str] = &[A, A2, A3, B];
+    let merged = A.replace("40003", "40003, 40011, 40013");
+    let (split, split2) = (A.replace(", 40003", ""), A.replace("40001, ", "").replace(", coils: [1, 9]", ""));
+    let loose = A2.replace("together: true, ", "");
+    let sorted = A3.replace("[1, 2]", "[2, 1]");
+    let cases: [Case<'_>; 13] = [
+        ("a group of another device above", all, &[N, A, A2, A3, B], "a b", ""),
+        ("a group of another device between", all, &[A, N, A2, N, A3, B], "a b", ""),
+        ("and out again", &[N, A, N, A2, A3, B], all, "a b", ""),
+        ("the order of groups", all, &[B, A3, A2, A], "b a", ""),
+        ("the order of spellings", all, &[A, A2, A3, B2], "a b", ""),
+        ("a group twice", all, &[A, A2, A3, A, A2, B], "a b", ""),
+        ("the order of what is no value", all, &[A, A2, &sorted, B], "a b", ""),
+        ("its registers in the order of another group", &[A, A2, N], &[A2, N, A], "a n", ""),
+        ("two groups become one", all, &[&merged, A3, B], "b", "a"),
+        ("one becomes two", all, &[&split, &split2, A2, A3, B], "b", "a"),
+        ("two that are split otherwise", &[&split, &split2], &[A], "", "a"),
+        ("no longer together", all, &[A, &loose, A3, B], "b", "a"),
+        ("together as of now", &[A, &loose], &[A, A2], "", "a"),
+    ];
+    for (what, before, after, kept, replaced) in cases {
+        let [old, new] = [before, after].map(|groups| {
+            config(
+                SHARED,
+                &format!(
+                    "polling_groups:\n{}",
+                    groups.iter().map(|it| format!("  - {it}\n")).collect::<Vec<_>>().concat()
+                ),
+            )
+        });
+        let changes = Changes::between(&old, &new);
+        let names = |devices: &[&Device]| devices.iter().map(|device| device.name()).collect::<Vec<_>>().join(" ");
+        let replaced_by: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
+        assert_eq!((names(&changes.kept), names(&replaced_by)), (kept.to_owned(), replaced.to_owned()), "{what}");
+        assert_eq!(
+            (changes.forked.len(), changes.orphaned.len()),
+            (0, usize::from(what.contains("out again"))),
+            "{what}"
+        );
+    }
+}
+
 #[test]
 fn a_series_is_the_successor_of_one_other_at_most() {
     let twice = "polling_groups:\n  - {ip_devices: [m1], unit: 1, input_registers: [30001]}\n  \

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::modbus::plan::BlockPoint;
+use crate::modbus::plan::{BlockPoint, Limits, plan, rechecks};
+use crate::modbus::register::{Point, Reference, Table, UnitId};
 
 /// What Python's `struct` says, made by the script beside it.
 const STRUCT: &str = include_str!("../../../tests/fixtures/decode.tsv");
@@ -141,30 +142,48 @@ fn a_sentinel_and_what_is_outside_the_limits_is_no_value() {
     }
 }
 
+/// SunSpec: an accumulator that is not there says 0, everything else a pattern of its own.
 #[test]
 fn the_patterns_of_sunspec_are_no_values() {
-    for (kind, words) in [
-        (Kind::Uint16, vec![0xFFFF]),
-        (Kind::Int16, vec![0x8000]),
-        (Kind::Uint32, vec![0xFFFF; 2]),
-        (Kind::Int32, vec![0x8000, 0]),
-        (Kind::Uint64, vec![0xFFFF; 4]),
-        (Kind::Int64, vec![0x8000, 0, 0, 0]),
-        (Kind::Bits { first: 3, last: 3 }, vec![0xFFFF]),
-    ] {
-        let typed = Typed { unavailable: kind.sunspec_unavailable().into_iter().collect(), ..Typed::plain(kind) };
-        assert!(matches!(value(&of(typed), &words), Err(NotAValue::Unavailable(_))), "{kind:?}");
+    let bit = Kind::Bits { first: 3, last: 3 };
+    let cases: [(Kind, bool, &[u16], bool); 20] = [
+        (Kind::Uint16, false, &[0xFFFF], false),
+        (Kind::Int16, false, &[0x8000], false),
+        (Kind::Uint32, false, &[0xFFFF; 2], false),
+        (Kind::Int32, false, &[0x8000, 0], false),
+        (Kind::Uint64, false, &[0xFFFF; 4], false),
+        (Kind::Int64, false, &[0x8000, 0, 0, 0], false),
+        (bit, false, &[0xFFFF], false),
+        (Kind::Uint16, true, &[0], false),
+        (Kind::Uint32, true, &[0, 0], false),
+        (Kind::Uint64, true, &[0; 4], false),
+        (Kind::Uint16, true, &[0xFFFF], false),
+        (Kind::Uint32, true, &[0xFFFF; 2], false),
+        (Kind::Uint16, false, &[0], true),
+        (Kind::Uint32, false, &[0, 0], true),
+        (Kind::Uint64, false, &[0; 4], true),
+        (Kind::Uint32, true, &[0, 1], true),
+        (Kind::Int16, true, &[0], true),
+        (Kind::Int32, true, &[0, 0], true),
+        (Kind::Float32, true, &[0, 0], true),
+        (bit, true, &[0], true),
+    ];
+    for (kind, counter, words, is_value) in cases {
+        let typed = Typed { unavailable: kind.sunspec_unavailable(counter), ..Typed::plain(kind) };
+        let got = value(&of(typed), words);
+        let expected = if is_value { got.is_ok() } else { matches!(got, Err(NotAValue::Unavailable(_))) };
+        assert!(expected, "{kind:?}, counter {counter}, {words:?}: {got:?}");
     }
 }
 
 /// What a poll of these blocks with these replies brings, in the order in which it is known.
 fn polled(replies: &[(Block, Vec<u16>)]) -> Vec<(PointId, Result<Value, NotAValue>)> {
     let mut found = Vec::new();
-    let mut gathering = Gathering::default();
+    let mut decoder = PollDecoder::default();
     for (block, words) in replies {
-        gathering.take(block, words, NOW, |id, _, value| found.push((id, value)));
+        decoder.take(block, words, NOW, |id, _, value| found.push((id, value)));
     }
-    gathering.finish(|id, at, value| {
+    decoder.finish(|id, at, value| {
         assert_eq!(at, NOW);
         found.push((id, value));
     });
@@ -202,27 +221,196 @@ fn each_point_gets_the_words_at_its_offset() {
     assert_eq!(got, expected);
 }
 
+/// A value at 10, scaled by the register at `scale`.
+fn scaled_at(scale: u16, factor: Scale) -> BlockPoint {
+    at(1, 0, of(Typed { scale_address: Some(scale), scale: factor, ..Typed::plain(Kind::Int16) }))
+}
+
+fn scale_register(offset: u16) -> BlockPoint {
+    BlockPoint { offset, width: 1, reads: Reads::PowerOfTen }
+}
+
 #[test]
-fn a_power_of_ten_scales_whatever_comes_first_and_without_it_there_is_no_value() {
-    let scaled = |scale| of(Typed { scale_address: Some(40), scale, ..Typed::plain(Kind::Int16) });
-    let value = |scale| block(10, 1, vec![at(1, 0, scaled(scale))]);
-    let power = || block(40, 1, vec![BlockPoint { offset: 0, width: 1, reads: Reads::PowerOfTen }]);
+fn a_scale_register_scales_the_value_that_it_came_with() {
     let cases = [
-        (Scale::Raw, vec![(value(Scale::Raw), vec![2_301]), (power(), vec![0xFFFF])], Ok(Value::Float(230.1))),
-        (Scale::Raw, vec![(power(), vec![0xFFFE]), (value(Scale::Raw), vec![2_301])], Ok(Value::Float(23.01))),
-        (Scale::Raw, vec![(power(), vec![2]), (value(Scale::Raw), vec![0xFFFF])], Ok(Value::Float(-100.0))),
-        (Scale::Raw, vec![(power(), vec![0]), (value(Scale::Raw), vec![7])], Ok(Value::Float(7.0))),
-        (Scale::Raw, vec![(power(), vec![0x8000]), (value(Scale::Raw), vec![7])], Err(NotAValue::Unscaled)),
-        (Scale::Raw, vec![(power(), vec![11]), (value(Scale::Raw), vec![7])], Err(NotAValue::Unscaled)),
-        (Scale::Raw, vec![(value(Scale::Raw), vec![7])], Err(NotAValue::Unscaled)),
-        (
-            Scale::Times(0.001),
-            vec![(power(), vec![1]), (value(Scale::Times(0.001)), vec![5])],
-            Ok(Value::Float(50.0 * 0.001)),
-        ),
+        (Scale::Raw, [2_301, 0xFFFF], Ok(Value::Float(230.1))),
+        (Scale::Raw, [2_301, 0xFFFE], Ok(Value::Float(23.01))),
+        (Scale::Raw, [0xFFFF, 2], Ok(Value::Float(-100.0))),
+        (Scale::Raw, [7, 0], Ok(Value::Float(7.0))),
+        (Scale::Raw, [7, 0x8000], Err(NotAValue::Unscaled)),
+        (Scale::Raw, [7, 11], Err(NotAValue::Unscaled)),
+        (Scale::Times(0.001), [5, 1], Ok(Value::Float(50.0 * 0.001))),
     ];
-    for (scale, replies, meant) in cases {
-        assert_eq!(polled(&replies), [(PointId(1), meant)], "{scale:?} {replies:?}");
+    for (factor, [word, power], meant) in cases {
+        let together = block(10, 2, vec![scaled_at(11, factor), scale_register(1)]);
+        // A reply that has the register for another reason is as good.
+        let beside = block(10, 2, vec![scaled_at(11, factor)]);
+        // Whatever the register held in other replies.
+        let other = || (block(11, 1, vec![scale_register(0)]), vec![9]);
+        for block in [together, beside] {
+            let reply = (block, vec![word, power]);
+            assert_eq!(polled(std::slice::from_ref(&reply)), [(PointId(1), meant)], "{factor:?} {word} {power}");
+            assert_eq!(polled(&[other(), reply, other()]), [(PointId(1), meant)], "{factor:?} {word} {power}");
+        }
+    }
+}
+
+/// A device may change value and scale register between two requests.
+#[test]
+fn a_scale_register_of_another_reply_is_believed_when_it_is_the_same_before_and_after_the_value() {
+    use NotAValue::{ScaleMoved, Unscaled};
+    /// What a request of the poll is for.
+    enum Read {
+        Value,
+        Scale(u16),
+    }
+    use Read::{Scale as S, Value as V};
+    let moved = |before, after| Err(ScaleMoved { before, after });
+    let cases: [(&[Read], Result<Value, NotAValue>, bool); 12] = [
+        (&[V], Err(Unscaled), false),
+        (&[V, S(1)], Err(Unscaled), false),
+        (&[V, S(1), S(1)], Err(Unscaled), false),
+        (&[S(1), V], Err(Unscaled), true),
+        (&[S(1), V, S(1)], Ok(Value::Float(70.0)), false),
+        (&[S(1), V, S(2)], moved(1, 2), false),
+        (&[S(1), V, S(0xFFFF)], moved(1, -1), false),
+        (&[S(2), S(1), V, S(1), S(2)], Ok(Value::Float(70.0)), false),
+        (&[S(1), S(2), V, S(1)], moved(2, 1), false),
+        (&[S(1), V, S(2), S(1)], moved(1, 2), false),
+        (&[S(0x8000), V, S(0x8000)], Err(Unscaled), false),
+        (&[S(11), V, S(11)], Err(Unscaled), false),
+    ];
+    for (place, (reads, meant, again)) in cases.into_iter().enumerate() {
+        let (mut decoder, mut got) = (PollDecoder::default(), Vec::new());
+        for read in reads {
+            let (block, word) = match read {
+                V => (block(10, 1, vec![scaled_at(40, Scale::Raw)]), 7),
+                S(word) => (block(40, 1, vec![scale_register(0)]), *word),
+            };
+            decoder.take(&block, &[word], NOW, |id, _, value| got.push((id, value)));
+        }
+        assert_eq!(got, [], "nothing is known before the end");
+        let expected = if again { vec![block(40, 1, vec![scale_register(0)])] } else { Vec::new() };
+        assert_eq!(decoder.rechecks(), expected, "case {place}");
+        decoder.finish(|id, at, value| got.push((id, value.inspect(|_| assert_eq!(at, NOW)))));
+        assert_eq!(got, [(PointId(1), meant)], "case {place}");
+    }
+}
+
+#[test]
+fn what_is_no_number_is_no_value_whatever_its_scale_register_says() {
+    let typed = Typed { unavailable: vec![7], scale_address: Some(40), ..Typed::plain(Kind::Int16) };
+    let value = block(10, 1, vec![at(1, 0, of(typed))]);
+    let mut decoder = PollDecoder::default();
+    decoder.take(&block(40, 1, vec![scale_register(0)]), &[1], NOW, |_, _, _| panic!("a scale register is no value"));
+    let mut got = Vec::new();
+    decoder.take(&value, &[7], NOW, |_, _, value| got.push(value));
+    assert_eq!(got, [Err(NotAValue::Unavailable(7))]);
+    assert_eq!(decoder.rechecks(), [], "there is nothing to confirm");
+}
+
+/// Rechecks are requests as the device has answered them before.
+#[test]
+fn scale_registers_that_touch_are_read_again_by_one_request_if_it_is_no_longer_than_one_that_was_answered() {
+    let values: Vec<_> = (0..4)
+        .map(|id| {
+            at(u32::from(id), id, of(Typed { scale_address: Some(40 + id + id / 3), ..Typed::plain(Kind::Int16) }))
+        })
+        .collect();
+    let all = [scale_register(0), scale_register(1), scale_register(2), scale_register(4)];
+    let one_by_one: Vec<_> = [40, 41, 42, 44].map(|address| block(address, 1, vec![scale_register(0)])).into();
+    let at_once = vec![block(40, 5, all.to_vec())];
+    let shapes = |blocks: &[Block]| blocks.iter().map(|block| (block.address, block.quantity)).collect::<Vec<_>>();
+    for (first, again) in [(one_by_one, vec![(40, 1), (41, 1), (42, 1), (44, 1)]), (at_once, vec![(40, 3), (44, 1)])] {
+        let mut decoder = PollDecoder::default();
+        for block in first.iter().chain([&block(10, 4, values.clone())]) {
+            decoder.take(block, &vec![1; usize::from(block.quantity)], NOW, |id, _, value| panic!("{id:?} {value:?}"));
+        }
+        assert_eq!(shapes(&decoder.rechecks()), again);
+        for block in decoder.rechecks() {
+            decoder.take(&block, &vec![1; usize::from(block.quantity)], NOW, |id, _, value| panic!("{id:?} {value:?}"));
+        }
+        assert_eq!(decoder.rechecks(), []);
+        let mut values = 0;
+        decoder.finish(|_, _, value| values += usize::from(value == Ok(Value::Float(10.0))));
+        assert_eq!(values, 4);
+    }
+}
+
+/// Values of 1, 2 or 4 registers, most of them with a scale register somewhere near.
+fn scaled_points() -> impl Strategy<Value = Vec<Point>> {
+    let kind = prop_oneof![Just(Kind::Int16), Just(Kind::Uint32), Just(Kind::Float64)];
+    prop::collection::vec((0_u16..400, kind, prop::option::weighted(0.8, 0_u16..400)), 1..60).prop_map(|points| {
+        (0..)
+            .zip(points)
+            .map(|(id, (address, kind, scale_address))| Point {
+                id: PointId(id),
+                unit: UnitId(1),
+                reference: Reference::new(Table::HoldingRegisters, 400_001 + i64::from(address)).unwrap(),
+                format: of(Typed { scale_address, ..Typed::plain(kind) }),
+                together: None,
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    /// A poll of a plan, as it is or in the pieces of a device that takes no gaps and only short requests.
+    #[test]
+    fn with_what_is_read_again_every_value_of_a_plan_is_known_and_none_is_of_two_moments(
+        points in scaled_points(), max in 4_u16..=125, longest in prop::option::of(1_u16..=125),
+        moves_at in 0_usize..300, powers in [0_u16..4, 0_u16..4],
+    ) {
+        let planned = plan(&points, Limits::new(max).unwrap());
+        let blocks: Vec<Block> = match longest {
+            None => planned,
+            Some(longest) => planned.iter().flat_map(|block| block.pieces(longest, |_| true)).collect(),
+        };
+        // Every register of the device holds the one power, and after so many replies the other one.
+        let mut asked = 0;
+        let mut reply = |block: &Block| {
+            let power = powers[usize::from(asked >= moves_at)];
+            asked += 1;
+            vec![power; usize::from(block.quantity)]
+        };
+        let mut known: Vec<Option<Result<Value, NotAValue>>> = vec![None; points.len()];
+        let mut twice = 0;
+        let mut found = |id: PointId, _: Timestamp, value| {
+            twice += usize::from(known[id.index()].replace(value).is_some());
+        };
+        let mut decoder = PollDecoder::default();
+        for block in &blocks {
+            decoder.take(block, &reply(block), NOW, &mut found);
+        }
+        let again = decoder.rechecks();
+        prop_assert_eq!(&again, &rechecks(&blocks), "as planned");
+        for block in &again {
+            prop_assert!(block.points.iter().all(|point| point.reads == Reads::PowerOfTen));
+            prop_assert!(block.quantity <= longest.unwrap_or(max).min(max));
+            decoder.take(block, &reply(block), NOW, &mut found);
+        }
+        prop_assert!(decoder.rechecks().is_empty());
+        decoder.finish(&mut found);
+        prop_assert_eq!(twice, 0);
+        for (point, value) in points.iter().zip(known) {
+            prop_assert!(value.is_some(), "{:?} has neither a value nor a reason", point);
+            let Some(value) = value else { continue };
+            let Some(_) = point.format.scale_address() else { continue };
+            match value {
+                // All words of a reply are the power, and so are those of a value: each power has its own value.
+                Ok(Value::Float(value)) => {
+                    let right = powers.map(|power| {
+                        let words = vec![power; usize::from(point.format.width())];
+                        let Format::Typed(typed) = &point.format else { unreachable!() };
+                        scaled_by(typed, number(typed, &words).unwrap(), power).unwrap()
+                    });
+                    prop_assert!(right.contains(&Value::Float(value)), "{} is of two moments", value);
+                }
+                Ok(value) => prop_assert!(false, "{:?}", value),
+                Err(NotAValue::ScaleMoved { .. }) => prop_assert!(powers[0] != powers[1] && moves_at < asked),
+                Err(why) => prop_assert!(false, "{:?}: {}", point, why),
+            }
+        }
     }
 }
 
