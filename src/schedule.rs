@@ -141,6 +141,15 @@ impl Schedule {
         };
     }
 
+    /// Another poll of the device has ended at `now`: how many ticks passed meanwhile without a poll, besides the one
+    /// that is polled now.
+    #[must_use]
+    pub fn kept_waiting(&self, now: Duration, anchor: Anchor) -> u64 {
+        self.due
+            .filter(|due| *due <= now)
+            .map_or(0, |due| self.grid.ticks_between(anchor.on_grid(due), anchor.on_grid(now)))
+    }
+
     /// The poll that began last ended at `now`: arms the next tick, returns how many ticks it overran.
     pub fn finish(&mut self, now: Duration, anchor: Anchor) -> u64 {
         let now = now.max(self.base);
@@ -274,6 +283,16 @@ mod tests {
                 last = schedule.finish(ms(until), anchor);
             }
             assert_eq!((last, schedule.due), (overran, Some(ms(due))), "{what}");
+        }
+    }
+
+    #[test]
+    fn ticks_that_pass_while_another_cycle_is_polled_are_counted_but_for_the_one_that_is_polled_late() {
+        let (mut schedule, anchor) = each_second();
+        schedule.begin(ms(1_000));
+        schedule.finish(ms(1_100), anchor);
+        for (now, waiting) in [(1_900, 0), (2_000, 0), (2_999, 0), (3_000, 1), (5_500, 3)] {
+            assert_eq!(schedule.kept_waiting(ms(now), anchor), waiting, "{now}");
         }
     }
 

@@ -189,9 +189,6 @@ fn scaled_by(typed: &Typed, number: Value, word: u16) -> Result<Value, NotAValue
     if POWERS.contains(&power) { scaled(typed, number, power.into()) } else { Err(NotAValue::Unscaled) }
 }
 
-/// Its name until now.
-pub type Gathering = PollDecoder;
-
 /// What `words` mean in a format whose power of ten, if it has one, is 0.
 ///
 /// # Errors

@@ -135,11 +135,11 @@ impl Group {
 
 /// One register or several.
 fn register(rng: &mut Rng) -> String {
-    match rng.u8(0..6) {
+    match rng.u8(0..8) {
         0..=2 => run(rng, 120),
         3 => run(rng, 12),
         4 => format!("{{address: {}, type: uint32}}", 40_301 + rng.u32(0..100) * 2),
-        9 | 10 => {
+        5 | 6 => {
             let scaled = u32::from(SCALED) + rng.u32(0..u32::from(SCALES - SCALED));
             // The same for each group that reads it.
             let scale = u32::from(SCALES) + scaled % 80;

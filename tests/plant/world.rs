@@ -228,6 +228,7 @@ impl<'a> World<'a> {
                         .filter(|other| point.together.is_some() && other.together == point.together);
                     let with: Vec<_> =
                         with.map(|other| (other.unit, other.reference, other.format.part().to_string())).collect();
+                    with.sort();
                     format!("{} {:?} {:?} {:?} {with:?}", point.unit, point.reference, point.format, point.interval)
                 })
                 .collect();

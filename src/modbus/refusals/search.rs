@@ -28,8 +28,8 @@ pub struct Search {
     refused: Vec<Spot>,
     read: Vec<Spot>,
     longest_read: u16,
-    /// Whether all pieces without gaps were read at once.
-    only_gaps: bool,
+    /// Whether a request without gaps for several values was refused.
+    run_refused: bool,
     /// Parts that failed for a passing reason and are asked once more.
     again: Vec<Block>,
     /// Whether the queue is that of the parts asked once more.
@@ -68,14 +68,14 @@ impl Search {
             refused: Vec::new(),
             read: Vec::new(),
             longest_read: 0,
-            only_gaps: false,
+            run_refused: false,
             again: Vec::new(),
             repeating: false,
             inconclusive: false,
         };
         let spots = block.spots();
         if answering {
-            this.only_gaps = this.narrow(block);
+            this.narrow(block);
         } else if spots.len() > 1 {
             this.sampling = true;
             let step = spots.len().div_ceil(SAMPLES);
@@ -125,7 +125,7 @@ impl Search {
     /// The request was refused.
     pub fn refused(&mut self) {
         let Some(asked) = self.asked.take() else { return };
-        self.only_gaps = false;
+        self.run_refused |= asked.spots().len() > 1;
         self.narrow(&asked);
     }
 
@@ -138,16 +138,20 @@ impl Search {
     /// What has been found.
     #[must_use]
     pub fn found(&self) -> Found {
-        if self.read.is_empty() && (self.sampling || self.block.spots().len() == self.refused.len()) {
+        if self.read.is_empty() && (self.sampling || self.block.spots().iter().all(|spot| self.refused.contains(spot)))
+        {
             return Found::Nothing;
         }
         if !self.refused.is_empty() {
             let mut refused = self.refused.clone();
             refused.sort_unstable();
+            // A scale register may have been asked for beside two values.
+            refused.dedup();
             return Found::Refused(refused);
         }
         let over = self.queue.is_empty() && self.asked.is_none() && self.again.is_empty() && !self.inconclusive;
-        match (self.only_gaps, over) {
+        let only_gaps = !self.run_refused && self.block.pieces(u16::MAX, |_| true).len() > 1;
+        match (only_gaps, over) {
             (true, true) => Found::Gaps,
             (false, true) if self.longest_read > 0 => {
                 Found::TooLong { works: self.longest_read, fails: self.block.quantity }
@@ -157,12 +161,12 @@ impl Search {
         }
     }
 
-    /// Queues smaller requests for what is in `block`; true when they differ from it by its gaps alone.
-    fn narrow(&mut self, block: &Block) -> bool {
+    /// Queues smaller requests for what is in `block`: without its gaps, or else its halves.
+    fn narrow(&mut self, block: &Block) {
         let pieces = block.pieces(u16::MAX, |_| true);
         if pieces.len() > 1 {
             self.queue.extend(pieces.into_iter().rev());
-            return true;
+            return;
         }
         let spots = block.spots();
         match spots[..] {
@@ -175,7 +179,6 @@ impl Search {
                 }
             }
         }
-        false
     }
 }
 
@@ -255,6 +258,13 @@ mod tests {
         let cases = [
             ("one hole", &run, Device { holes: [41].into(), longest: 125 }, true, Found::Refused(vec![spot(41)])),
             ("a hole in a gap", &gappy, Device { holes: [2].into(), longest: 125 }, true, Found::Gaps),
+            (
+                "a hole in a gap of an unknown unit",
+                &gappy,
+                Device { holes: [2].into(), longest: 125 },
+                false,
+                Found::Gaps,
+            ),
             ("long", &run, Device { holes: none(), longest: 60 }, true, Found::TooLong { works: 50, fails: 100 }),
             (
                 "long and unknown",

@@ -22,7 +22,7 @@ use super::pause::ConnectPause;
 use super::plan::DeviceSettings;
 use crate::clock::Moment;
 use crate::health::{Health, Trouble};
-use crate::modbus::decode::Gathering as PollDecoder;
+use crate::modbus::decode::PollDecoder;
 use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::refusals::search::{Found, Search};
@@ -864,7 +864,7 @@ impl Core {
             return Some(Asking::new(Purpose::Probe, Some(request), Asked::Own(Box::new(block))));
         }
         if self.poll.rechecks.is_none() {
-            self.poll.rechecks = Some(rechecks(&self.poll.decoder).into());
+            self.poll.rechecks = Some(self.poll.decoder.rechecks().into());
         }
         let block = self.poll.rechecks.as_mut().and_then(VecDeque::pop_front)?;
         Some(Asking::new(Purpose::Recheck, None, Asked::Own(Box::new(block))))
@@ -1095,9 +1095,4 @@ impl Request {
         (self.missing, self.refused, self.owed, self.known) =
             (before.missing.min(self.values), before.refused.min(self.values), before.owed, before.known);
     }
-}
-
-/// The scale registers that must be read again at the end of the poll.
-fn rechecks(_decoder: &PollDecoder) -> Vec<Block> {
-    Vec::new()
 }

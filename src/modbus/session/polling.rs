@@ -115,9 +115,11 @@ impl Polling {
     pub fn end(&mut self, now: Moment, anchor: Anchor) -> (Outcome, u64) {
         self.turn = Turn::Over;
         let outcome = self.core.end(now);
-        let ticks = self.schedules.iter_mut().zip(&self.at_tick).filter(|(_, at_tick)| **at_tick);
-        let skipped = ticks.map(|(schedule, _)| schedule.finish(now.boot, anchor)).sum();
-        (outcome, skipped)
+        let cycles = self.schedules.iter_mut().zip(&self.at_tick);
+        let skipped = cycles.map(|(schedule, at_tick)| {
+            if *at_tick { schedule.finish(now.boot, anchor) } else { schedule.kept_waiting(now.boot, anchor) }
+        });
+        (outcome, skipped.sum())
     }
 
     /// When the poll began.
