@@ -133,7 +133,7 @@ fn draw(seed: u64) -> Scenario {
     let devices = (0..count).map(|_| (rng.bool(), faults(&mut rng, until))).collect();
     let mut configuration = Configuration::draw(&mut rng, count);
     let mut configurations = vec![(Duration::ZERO, configuration.clone())];
-    for at in moments(&mut rng, until, 6) {
+    for at in moments(&mut rng, until, 8) {
         configuration.edit(&mut rng);
         configurations.push((at, configuration.clone()));
     }
@@ -158,7 +158,7 @@ fn faults(rng: &mut Rng, until: Duration) -> Vec<Fault> {
             until: from + Duration::from_secs_f64(f64::from(long) * (0.2 + rng.f64())),
         }
     };
-    (0..rng.usize(0..8)).map(|_| fault(rng)).collect()
+    (0..rng.usize(0..10)).map(|_| fault(rng)).collect()
 }
 
 fn ailment(rng: &mut Rng) -> Ailment {
@@ -171,7 +171,10 @@ fn ailment(rng: &mut Rng) -> Ailment {
         3 => Ailment::UnitSilent(unit),
         4 => Ailment::UnitGone(unit),
         5 | 6 => {
-            let refused: BTreeSet<u16> = (0..rng.usize(1..5)).map(|_| rng.u16(0..300)).collect();
+            let at = |rng: &mut Rng| {
+                [rng.u16(0..200), rng.u16(300..500), rng.u16(600..720), rng.u16(800..980)][rng.usize(0..4)]
+            };
+            let refused: BTreeSet<u16> = (0..rng.usize(1..12)).map(|_| at(rng)).collect();
             Ailment::Registers(rng.u8(2..4), refused)
         }
         7 => Ailment::Longer(rng.u16(1..124)),

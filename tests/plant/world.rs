@@ -226,7 +226,7 @@ impl<'a> World<'a> {
                         .points
                         .iter()
                         .filter(|other| point.together.is_some() && other.together == point.together);
-                    let with: Vec<_> =
+                    let mut with: Vec<_> =
                         with.map(|other| (other.unit, other.reference, other.format.part().to_string())).collect();
                     with.sort();
                     format!("{} {:?} {:?} {:?} {with:?}", point.unit, point.reference, point.format, point.interval)

@@ -570,7 +570,7 @@ impl Core {
         }
         match (asking.purpose, search) {
             (Purpose::Search, Some((.., search))) => search.read(),
-            (Purpose::Probe, _) => self.accepted(block, now),
+            (Purpose::Probe, _) => self.accepted(block),
             _ => {}
         }
     }
@@ -1018,7 +1018,7 @@ impl Core {
     }
 
     /// Refused values were read: whatever else is refused there may be readable again, too.
-    fn accepted(&mut self, block: &Block, now: Moment) {
+    fn accepted(&mut self, block: &Block) {
         let (unit, table, spots) = (block.unit, block.table, block.spots());
         for &spot in &spots {
             self.refusals.accepted(spot);
@@ -1038,8 +1038,10 @@ impl Core {
         }
         runs.truncate(MOST_EXTRA.saturating_sub(self.poll.extra));
         self.poll.extra += runs.len();
-        let _ = now;
-        self.poll.probes.get_or_insert_default().extend(runs);
+        let probes = self.poll.probes.get_or_insert_default();
+        // What was to be tried alone is among the runs now, and is not to be read twice.
+        probes.retain(|(_, block)| (block.unit, block.table) != (unit, table));
+        probes.extend(runs);
     }
 
     /// The device answers a request of the plan, or a part of it, with an exception.
