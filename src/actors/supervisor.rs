@@ -265,6 +265,7 @@ impl Actor for SupervisorActor {
         )
         .start();
         let flow = Flow { aggregator, poster, _arbiter: Rc::new(arbiter) };
+        self.shared.learned.retain(parts.devices.iter().map(|device| &device.endpoint));
         for settings in parts.devices {
             self.add_device(Assignment { settings, catalogue: Arc::clone(&catalogue) }, &flow, &this);
         }
@@ -295,6 +296,8 @@ impl Handler<Reload> for SupervisorActor {
     fn handle(&mut self, reload: Reload, _: &mut Self::Context) -> Self::Result {
         let Some(flow) = self.flow.clone().filter(|_| !self.stopping) else { return Box::pin(fut::ready(())) };
         let Reload { devices, mut kept, catalogue, flush_interval, delivery } = reload;
+        // What was learned of a device that is not configured any more is forgotten.
+        self.shared.learned.retain(devices.iter().map(|device| &device.endpoint));
         flow.aggregator.do_send(FlushInterval(flush_interval));
         flow.poster.do_send(delivery);
         let mut wanted: BTreeMap<Endpoint, Assignment> = BTreeMap::new();

@@ -1,15 +1,21 @@
 //! `check`: the configuration validated without a network: what is wrong with it, what is doubtful, what will be
 //! polled, how, or what an edit changes.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::{complain, plan, say};
 use crate::config::changes::Changes;
 use crate::config::settings::table;
-use crate::config::{Instance, Loaded, render};
+use crate::config::{Config, Instance, Loaded, render};
 use crate::daemon::exit::Exit;
-use crate::phrase::count;
+use crate::daemon::memory;
+use crate::layout::Sheet;
+use crate::modbus::plan::{Spot, runs};
+use crate::modbus::refusals::store::Store;
+use crate::modbus::register::UnitId;
+use crate::phrase::{Chain, count, some_of};
 
 /// Prints every fault and every warning to stderr, and what will be polled to stdout unless there is a fault; a
 /// warning counts as one if it is to be `strict`.
@@ -36,7 +42,34 @@ pub fn check(instance: &Instance, strict: bool) -> Exit {
 pub fn settings(instance: &Instance) -> Exit {
     let Some(Loaded { config, .. }) = load(instance) else { return Exit::BadConfiguration };
     say(&table::settings(&config));
+    match memory::look(&memory::path(&config)) {
+        Ok(store) => say(&learned(&config, &store)),
+        Err(error) => warn(format_args!("what was learned of devices cannot be shown: {}", Chain(&error))),
+    }
     Exit::Done
+}
+
+/// What the agent has learned of devices by asking them, for people; nothing when it has learned nothing.
+fn learned(config: &Config, store: &Store) -> String {
+    let mut sheet = Sheet::new(&["device", "learned"]);
+    for device in &config.devices {
+        let learned = store.of(&device.endpoint, &device.settings.fingerprint());
+        for (unit, spots) in by_unit(&learned.refused) {
+            sheet.push([device.name().to_owned(), format!("unit {unit} refuses {}", some_of(runs(spots).iter()))]);
+        }
+        for sentence in learned.sentences() {
+            sheet.push([device.name().to_owned(), sentence]);
+        }
+    }
+    if sheet.is_empty() { String::new() } else { format!("\n{}", sheet.columns()) }
+}
+
+fn by_unit(spots: &[Spot]) -> BTreeMap<UnitId, Vec<Spot>> {
+    let mut units: BTreeMap<UnitId, Vec<Spot>> = BTreeMap::new();
+    for spot in spots {
+        units.entry(spot.unit).or_default().push(*spot);
+    }
+    units
 }
 
 /// Prints what changes when the agent `instance` that runs with the configuration in `running` is given its own.

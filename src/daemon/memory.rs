@@ -12,7 +12,7 @@ use super::surroundings::LAST_WORDS;
 use crate::config::Config;
 use crate::modbus::refusals::store::Store;
 use crate::pattoo::identity::PROGRAM;
-use crate::pattoo::small_file;
+use crate::pattoo::small_file::{self, SmallFileError};
 use crate::phrase::Chain;
 
 /// How often it is looked whether there is something to write.
@@ -28,13 +28,21 @@ pub fn path(config: &Config) -> PathBuf {
     config.daemon_directory.join("refused").join(format!("{PROGRAM}{between}{shard}.refused"))
 }
 
-/// What an earlier process has kept.
+/// What an earlier process has kept; nothing, with a line in the log, when it cannot be read.
 pub fn recall(path: &Path) -> Store {
-    let text = small_file::read_up_to(path, MAX_BYTES).unwrap_or_else(|error| {
+    look(path).unwrap_or_else(|error| {
         tracing::warn!("what devices refuse must be found again: {}", Chain(&error));
-        None
-    });
-    Store::read(&text.unwrap_or_default())
+        Store::default()
+    })
+}
+
+/// What an earlier process has kept.
+///
+/// # Errors
+/// When there is such a file and it cannot be read.
+pub fn look(path: &Path) -> Result<Store, SmallFileError> {
+    let text = small_file::read_up_to(path, MAX_BYTES)?;
+    Ok(Store::read(&text.unwrap_or_default()))
 }
 
 /// Keeps what is learned, for as long as it is polled.

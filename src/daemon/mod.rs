@@ -11,7 +11,7 @@ pub mod control;
 pub mod directory;
 pub mod exit;
 pub mod lock;
-mod memory;
+pub mod memory;
 pub mod notify;
 pub mod ready;
 pub mod reload;

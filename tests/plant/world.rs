@@ -21,7 +21,7 @@ use pattoo_agent_modbustcpd::reading::{PointId, Timestamp};
 use pattoo_agent_modbustcpd::schedule::Anchor;
 
 use super::configuration::Configuration;
-use super::device::{Came, Device, Fault, QUANTITY, SCALED, SCALES};
+use super::device::{Ailment, Came, Device, Fault, QUANTITY, SCALED, SCALES};
 
 /// The machine was booted so long before a run begins.
 const BOOTED: Duration = Duration::from_secs(1_000);
@@ -87,7 +87,8 @@ struct Actor {
     served: Vec<Served>,
     due: usize,
     settled: usize,
-    polls_in_second: (u64, u64),
+    /// A second, and how often a poll began and the loop rested in it.
+    in_second: (u64, u64, u64),
     lines: BTreeMap<Subject, Vec<Duration>>,
 }
 
@@ -187,7 +188,7 @@ impl<'a> World<'a> {
             served: Vec::new(),
             due: 0,
             settled: 0,
-            polls_in_second: (0, 0),
+            in_second: (0, 0, 0),
             lines: BTreeMap::new(),
         };
         self.actors.insert(plan.endpoint.clone(), actor);
@@ -300,7 +301,12 @@ impl<'a> World<'a> {
             match actor.polling.next(moment) {
                 Step::Rest(pause) => {
                     actor.wake = now + pause.duration();
-                    return Ok(());
+                    actor.count(now, 0, 1);
+                    // Each interval, what is owed by each unit, and the pauses of a busy device.
+                    return match actor.in_second.2 {
+                        ..100 => Ok(()),
+                        rests => Err(format!("{endpoint}: the loop turns {rests} times in one second")),
+                    };
                 }
                 Step::Connect(pause) => {
                     let (took, result) = device.connect(now);
@@ -376,17 +382,19 @@ impl Actor {
         }
         let points = core.plan().points();
         let (missing, refused) = core.missing();
-        if outcome.due == points && read == points {
+        if outcome.due == points && outcome.readings.len() == points {
             if missing > 0 || !core.troubles().is_empty() {
                 let troubles = core.troubles();
                 return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
             }
-        } else if outcome.due == points && missing != points - read {
+        }
+        if outcome.due == points && missing != points - read {
             return Err(format!("{read} of {points} values are read, and {missing} are missing"));
         }
         if refused > missing {
             return Err(format!("{refused} are refused and only {missing} missing"));
         }
+        self.check_learned(device)?;
         self.check_recovery(outcome, skipped, device, now)?;
         self.check_rates(outcome, now)
     }
@@ -443,14 +451,47 @@ impl Actor {
         Ok(())
     }
 
+    fn count(&mut self, now: Duration, polls: u64, rests: u64) {
+        let (second, before, rested) = self.in_second;
+        let (before, rested) = if second == now.as_secs() { (before, rested) } else { (0, 0) };
+        self.in_second = (now.as_secs(), before + polls, rested + rests);
+    }
+
+    /// Nothing is learned of hiccups, and nothing but what ails the device.
+    fn check_learned(&self, device: &Device) -> Result<(), Violation> {
+        let learned = self.polling.core().learned();
+        let harmless = |fault: &Fault| {
+            matches!(
+                fault.ailment,
+                Ailment::Registers(..)
+                    | Ailment::Hiccup(_, 4 | 6)
+                    | Ailment::Exception(4 | 6)
+                    | Ailment::Busy(_)
+                    | Ailment::Closing
+                    | Ailment::Restarting(_)
+                    | Ailment::Refusing
+                    | Ailment::UnitGone(_)
+                    | Ailment::Garbled(_)
+            )
+        };
+        if device.faults.iter().all(harmless) && !(learned.limits.is_empty() && learned.pause_after_connect.is_zero()) {
+            return Err(format!("learned {:?} of a device that takes all requests", learned.sentences()));
+        }
+        let refusing = |fault: &Fault| matches!(fault.ailment, Ailment::Registers(..) | Ailment::Hiccup(_, 2 | 3));
+        // A request that is too long and has gaps is taken for one that is refused for its gaps.
+        let gaps = device.faults.iter().any(|fault| matches!(fault.ailment, Ailment::Longer(_)));
+        if !device.faults.iter().any(refusing) && !(learned.refused.is_empty() && (gaps || learned.gaps.is_empty())) {
+            return Err(format!("learned {learned:?} of a device that refuses no value"));
+        }
+        Ok(())
+    }
+
     /// No more polls, attempts and lines than there may be.
     fn check_rates(&mut self, outcome: &Outcome, now: Duration) -> Result<(), Violation> {
-        let second = now.as_secs();
-        let (of, polls) = self.polls_in_second;
-        self.polls_in_second = if of == second { (of, polls + 1) } else { (second, 1) };
-        // Two a second by the shortest interval, and what is owed.
-        if self.polls_in_second.1 > 8 {
-            return Err(format!("{} polls in one second", self.polls_in_second.1));
+        self.count(now, 1, 0);
+        // One a second by the shortest interval, and what is owed by the units of a gateway.
+        if self.in_second.1 > 12 {
+            return Err(format!("{} polls in one second", self.in_second.1));
         }
         for event in &outcome.events {
             let lines = self.lines.entry(event.subject).or_default();

@@ -46,7 +46,7 @@ pub const PROBES: usize = 2;
 #[derive(Debug, Default)]
 pub struct Refusals {
     spots: BTreeMap<Spot, Refused>,
-    gaps: BTreeSet<UnitId>,
+    gaps: BTreeMap<UnitId, Gaps>,
     longest: BTreeMap<(UnitId, bool), Longest>,
     /// Units of which nothing could be read, and when they are searched again.
     search_backoff: BTreeMap<UnitId, Again>,
@@ -145,6 +145,15 @@ impl Refused {
     }
 }
 
+/// A unit that refuses entries that nobody asked for.
+#[derive(Debug, Clone, Copy)]
+struct Gaps {
+    /// Whether none is asked for now.
+    believed: bool,
+    /// When that ends, or when it is forgotten.
+    until: Duration,
+}
+
 /// How long a request may be, as far as experience tells.
 #[derive(Debug, Clone, Copy)]
 struct Longest {
@@ -173,7 +182,8 @@ impl Refusals {
         for &spot in &learned.refused {
             self.spots.insert(spot, Refused::new(now.wall, false, now.boot));
         }
-        self.gaps.extend(&learned.gaps);
+        let gaps = Gaps { believed: true, until: now.boot + RAREST };
+        self.gaps.extend(learned.gaps.iter().map(|&unit| (unit, gaps)));
         for &Limit { unit, bits, works, fails, silent } in &learned.limits {
             let longer_at = now.boot + Longest::believed(silent);
             self.longest.insert((unit, bits), Longest { works, fails, silent, longer_at });
@@ -192,7 +202,7 @@ impl Refusals {
         };
         Learned {
             refused: self.spots.keys().copied().collect(),
-            gaps: self.gaps.iter().copied().collect(),
+            gaps: self.gaps.iter().filter(|(_, gaps)| gaps.believed).map(|(&unit, _)| unit).collect(),
             limits: self.longest.iter().map(limit).collect(),
             pause_after_connect: Duration::ZERO,
         }
@@ -207,7 +217,7 @@ impl Refusals {
         let units: BTreeSet<UnitId> = blocks.clone().map(|block| block.unit).collect();
         let planned: BTreeSet<Spot> = blocks.filter(|block| !block.whole).flat_map(Block::spots).collect();
         self.spots.retain(|spot, _| planned.contains(spot));
-        self.gaps.retain(|unit| units.contains(unit));
+        self.gaps.retain(|unit, _| units.contains(unit));
         self.longest.retain(|(unit, _), _| units.contains(unit));
         self.search_backoff.retain(|unit, _| units.contains(unit));
         self.generation += 1;
@@ -252,13 +262,26 @@ impl Refusals {
         }
         let limit = self.limit_of(block.unit, block.table);
         let holes = block.spots().iter().any(|&spot| self.refuses(spot));
-        let gaps = self.gaps.contains(&block.unit) && block.pieces(u16::MAX, |_| true).len() > 1;
+        let gaps =
+            self.gaps.get(&block.unit).is_some_and(|gaps| gaps.believed) && block.pieces(u16::MAX, |_| true).len() > 1;
         (holes || gaps || block.quantity > limit).then(|| block.pieces(limit, |spot| !self.refuses(spot)))
     }
 
-    /// Limits that have been believed for long enough are widened, so that what a device has learned since is found.
+    /// What has been believed for long enough is tried again, so that what a device has learned since is found: a longer
+    /// request, and one with entries that nobody asked for.
     pub fn widen(&mut self, now: Duration) {
         let mut widened = false;
+        if !self.gaps.is_empty() {
+            self.gaps.retain(|_, gaps| {
+                let over = gaps.until <= now;
+                widened |= over;
+                let again = over && gaps.believed;
+                if again {
+                    *gaps = Gaps { believed: false, until: now + RAREST };
+                }
+                again || !over
+            });
+        }
         for longest in self.longest.values_mut().filter(|longest| longest.longer_at <= now) {
             longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(1));
             longest.longer_at = now + Longest::believed(longest.silent);
@@ -295,7 +318,7 @@ impl Refusals {
                 }
                 self.spots.len() > before
             }
-            Found::Gaps => self.gaps.insert(unit),
+            Found::Gaps => self.gaps.insert(unit, Gaps { believed: true, until: now + RAREST }).is_none(),
             Found::TooLong { works, fails } => self.limit(unit, table, *works, *fails, false, now),
         }
     }
@@ -454,6 +477,14 @@ mod tests {
         assert!(learn(&mut refusals, &Found::Gaps));
         assert!(!learn(&mut refusals, &Found::Gaps));
         assert_eq!(instead(&refusals, &block), [(0, 1), (3, 1), (6, 1)]);
+        refusals.widen(NOW + RAREST - SOONEST);
+        assert_eq!(refusals.learned().gaps, [UnitId(1)]);
+        refusals.widen(NOW + RAREST);
+        assert_eq!(instead(&refusals, &block), [], "perhaps it has learned");
+        assert!(!learn(&mut refusals, &Found::Gaps), "no news");
+        refusals.widen(NOW + RAREST);
+        refusals.widen(NOW + RAREST * 2);
+        assert!(learn(&mut refusals, &Found::Gaps), "forgotten after an hour in which it was not refused");
     }
 
     /// How many polls and refused requests it takes until the limit of a device is known.

@@ -153,7 +153,10 @@ struct Poll {
     /// Requests made by searches.
     extra: usize,
     probes: Option<VecDeque<(usize, Block)>>,
-    rechecks: Option<VecDeque<Block>>,
+    /// Scale registers that were read again, and how often.
+    rechecked: BTreeMap<(UnitId, Table, u16), u8>,
+    /// The unit of the request of the plan that was begun last.
+    unit: Option<UnitId>,
     /// A request whose unit answers a single value, which has so many entries: asked once more.
     confirm: Option<(usize, u16)>,
     /// Units and tables of which everything refused is tried in this poll, because one value was read again.
@@ -842,7 +845,14 @@ impl Core {
         if let Some(asking) = self.next_part() {
             return Some(asking);
         }
-        while let Some(request) = self.poll.queue.pop_front() {
+        while let Some(&request) = self.poll.queue.front() {
+            let unit = self.block_of(&self.requests[request]).unit;
+            if self.poll.unit.replace(unit).is_some_and(|before| before != unit)
+                && let Some(asking) = self.next_recheck()
+            {
+                return Some(asking);
+            }
+            self.poll.queue.pop_front();
             if let Some(small) = self.small(request) {
                 return Some(Asking::new(Purpose::Small, Some(request), Asked::Own(Box::new(small))));
             }
@@ -863,10 +873,18 @@ impl Core {
         if let Some((request, block)) = self.poll.probes.as_mut().and_then(VecDeque::pop_front) {
             return Some(Asking::new(Purpose::Probe, Some(request), Asked::Own(Box::new(block))));
         }
-        if self.poll.rechecks.is_none() {
-            self.poll.rechecks = Some(self.poll.decoder.rechecks().into());
-        }
-        let block = self.poll.rechecks.as_mut().and_then(VecDeque::pop_front)?;
+        self.next_recheck()
+    }
+
+    /// A scale register that must be read again: soon after the values that it scales, so that it cannot have moved
+    /// there and back, hence before the next unit is asked. Each is asked for twice at most.
+    fn next_recheck(&mut self) -> Option<Asking> {
+        let Poll { decoder, rechecked, .. } = &mut self.poll;
+        let block = decoder.rechecks().into_iter().find(|block| {
+            let times = rechecked.entry((block.unit, block.table, block.address)).or_insert(0);
+            *times += 1;
+            *times <= 2
+        })?;
         Some(Asking::new(Purpose::Recheck, None, Asked::Own(Box::new(block))))
     }
 
