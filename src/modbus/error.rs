@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::link::tls::Pin;
+
 /// Why a block was not read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -183,13 +185,45 @@ pub enum Insecure {
     /// Too new.
     #[error("the device's certificate is not valid yet; is this machine's clock right?")]
     NotYetValid(#[source] io::Error),
-    /// Of an authority that we were not told of.
-    #[error("the device's certificate is signed by nobody in tls.ca")]
-    UnknownIssuer(#[source] io::Error),
+    /// Of an authority that we were not told of, or of none.
+    #[error(
+        "the device's certificate is signed by nobody in tls.ca; if the device made it itself, compare with the device and set tls.pin to {pin}"
+    )]
+    UnknownIssuer {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
     /// Of another device, or of this one by a name that it is not configured with.
-    #[error("the device's certificate is for another name; tls.server_name says which one to expect")]
-    OtherName(#[source] io::Error),
-    /// Something else is wrong with it.
+    #[error(
+        "the device's certificate is for another name; tls.server_name says which one to expect. If there is none in it but the CN, compare with the device and set tls.pin to {pin}"
+    )]
+    OtherName {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// Not fit to be shown by a device: above all an authority's own.
+    #[error(
+        "the device's certificate is not one for a device (made by itself, CA:TRUE?); compare with the device and set tls.pin to {pin}"
+    )]
+    SelfMade {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// Another one than is pinned.
+    #[error(
+        "the device's certificate is not that of tls.pin; if the device has a new one, compare with the device and set tls.pin to {pin}"
+    )]
+    OtherPin {
+        /// The SHA-256 of the certificate that was shown.
+        pin: Pin,
+    },
+    /// The device does not prove that the certificate is its own.
     #[error("the device's certificate cannot be used")]
     Certificate(#[source] io::Error),
     /// What came is not TLS.
@@ -218,9 +252,10 @@ impl Insecure {
         match self {
             Self::Expired(_) => "tls_expired",
             Self::NotYetValid(_) => "tls_not_yet_valid",
-            Self::UnknownIssuer(_) => "tls_unknown_issuer",
-            Self::OtherName(_) => "tls_name",
-            Self::Certificate(_) => "tls_certificate",
+            Self::UnknownIssuer { .. } => "tls_unknown_issuer",
+            Self::OtherName { .. } => "tls_name",
+            Self::SelfMade { .. } | Self::Certificate(_) => "tls_certificate",
+            Self::OtherPin { .. } => "tls_pin",
             Self::NotTls(_) => "tls_none",
             Self::Refused(_) => "tls_refused",
             Self::Cut(_) => "tls_cut",

@@ -318,7 +318,19 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         (
             "transport: tls".to_owned(),
             "1:30: device_defaults.transport: found tls without tls.ca, the file with the certificate of who signs for \
-             the devices; without it no device can be believed"
+             the devices, and without tls.pin, the SHA-256 of the device's own; without either no device can be believed"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {pin: 'AB:CD'}".to_owned(),
+            "1:46: device_defaults.tls.pin: found \"AB:CD\"; allowed is the SHA-256 of the device's certificate: 64 \
+             hexadecimal digits in quotes, with or without colons"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {pin: 1234}".to_owned(),
+            "1:46: device_defaults.tls.pin: found 1234; allowed is the SHA-256 of the device's certificate: 64 \
+             hexadecimal digits in quotes, with or without colons"
                 .to_owned(),
         ),
         (
@@ -359,7 +371,7 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         ),
         (
             "tls: {authority: ca.pem}".to_owned(),
-            "1:25: device_defaults.tls.authority: found an unknown key; allowed are ca, certificate, key, server_name"
+            "1:25: device_defaults.tls.authority: found an unknown key; allowed are ca, pin, certificate, key, server_name"
                 .to_owned(),
         ),
         (
@@ -376,6 +388,23 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         let faults = load_in(&directory, &format!("device_defaults: {{{settings}}}\n")).unwrap_err();
         assert_eq!(faults.first(), Some(&fault), "{settings}");
     }
+}
+
+#[test]
+fn a_pin_needs_no_file_wins_over_the_authority_of_the_defaults_and_is_shown() {
+    let directory = with_files();
+    let (pin, other) = ("AB".repeat(32), ["cd"; 32].join(":"));
+    let alone = format!("device_defaults: {{transport: tls, tls: {{pin: '{pin}'}}}}\n");
+    let beside = |pin: &str| format!("{SECURE}devices: {{meter: {{tls: {{pin: '{pin}'}}}}}}\n");
+    let alone = load_in(&directory, &alone).unwrap();
+    let [first, second] = [&pin, &other].map(|pin| load_in(&directory, &beside(pin)).unwrap());
+    let transport = |loaded: &Loaded, device: usize| loaded.config.devices[device].settings.transport.clone();
+    assert!(matches!(transport(&alone, 0), Transport::Tls(_)));
+    assert_ne!(transport(&first, 0), transport(&first, 1), "one by its pin, the other by its authority");
+    assert_ne!(transport(&first, 0), transport(&second, 0), "another pin is another device");
+    assert_eq!(transport(&first, 1), transport(&second, 1));
+    let shown = table::settings(&first.config);
+    assert!(shown.contains(&format!("tls.pin                 {}  devices", pin.to_lowercase())), "{shown}");
 }
 
 #[test]
