@@ -47,6 +47,7 @@ fn without_a_word_everything_is_as_it_always_was() {
         pause_between_requests: Duration::ZERO,
         close_after_poll: false,
         ignore_transaction_id: false,
+        ignore_unit_id: false,
         max_registers: 125,
         max_bits: 2_000,
         max_gap: 0,
@@ -63,7 +64,7 @@ fn without_a_word_everything_is_as_it_always_was() {
 #[test]
 fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
     type Key = (&'static str, &'static str, fn(&mut Settings), &'static str, fn(&mut Settings));
-    let cases: [Key; 13] = [
+    let cases: [Key; 14] = [
         (
             "connect_timeout",
             "1",
@@ -108,6 +109,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
             "no",
             |s| s.ignore_transaction_id = false,
         ),
+        ("ignore_unit_id", "true", |s| s.ignore_unit_id = true, "no", |s| s.ignore_unit_id = false),
         ("max_registers", "100", |s| s.max_registers = 100, "1", |s| s.max_registers = 1),
         ("max_bits", "1000", |s| s.max_bits = 1_000, "16", |s| s.max_bits = 16),
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
@@ -116,7 +118,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("parity", "none", |s| s.parity = Parity::None, "odd", |s| s.parity = Parity::Odd),
         ("stop_bits", "2", |s| s.stop_bits = 2, "1", |s| s.stop_bits = 1),
     ];
-    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..14], "every key but transport and tls");
+    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..15], "every key but transport and tls");
     for (key, general, of_all, special, of_one) in cases {
         let [mut all, mut one] = [Settings::default(), Settings::default()];
         of_all(&mut all);
@@ -233,6 +235,7 @@ device         setting                 value  from
 (all devices)  pause_between_requests  0s     built in
 (all devices)  close_after_poll        false  built in
 (all devices)  ignore_transaction_id   false  built in
+(all devices)  ignore_unit_id          false  built in
 (all devices)  max_registers           125    built in
 (all devices)  max_bits                2000   built in
 (all devices)  max_gap                 0      built in
