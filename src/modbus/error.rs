@@ -46,13 +46,20 @@ pub enum ReadError {
     /// The device sent what is not the reply to this request.
     #[error("the reply does not fit the request")]
     Protocol(#[from] Violation),
+    /// The request is none that reads. No byte of it was sent.
+    #[error("a request with function code {function} was made; only 1 to 4, which read, are ever sent")]
+    NotARead {
+        /// Of the request.
+        function: u8,
+    },
     /// An earlier error, or a read that was abandoned, had closed this link.
     #[error("the link is closed")]
     LinkClosed,
 }
 
 impl ReadError {
-    /// Whether the connection must not be used again: true for all but an exception.
+    /// Whether the connection must not be used again: true for all but an exception. After a response timeout the
+    /// link itself knows of one case more, `Link::may_ask_again`.
     #[must_use]
     pub fn link_is_dead(&self) -> bool {
         match self {
@@ -63,6 +70,7 @@ impl ReadError {
             | Self::Tls(_)
             | Self::Io(_)
             | Self::Protocol(_)
+            | Self::NotARead { .. }
             | Self::LinkClosed => true,
         }
     }
@@ -112,6 +120,7 @@ impl ReadError {
             Self::Tls(insecure) => insecure.kind(),
             Self::Io(_) => "io",
             Self::Protocol(violation) => violation.kind(),
+            Self::NotARead { .. } => "not_a_read",
             Self::LinkClosed => "link_closed",
         }
     }
@@ -293,7 +302,7 @@ pub enum Violation {
         found: u16,
     },
     /// Of another device behind the gateway.
-    #[error("unit {expected} expected, {found} found")]
+    #[error("unit {expected} expected, {found} found; if it answers so whatever unit is asked, set ignore_unit_id")]
     Unit {
         /// Asked.
         expected: u8,
@@ -322,6 +331,26 @@ pub enum Violation {
     /// Bytes that no request was waiting for: a second frame, or junk behind a reply.
     #[error("no bytes expected before the request, some found")]
     Unasked,
+    /// Bytes on a serial line that are no frame of anybody.
+    #[error(
+        "no frame found in {bytes} bytes of noise; check termination and bias of the line, and its speed and parity"
+    )]
+    NoFrame {
+        /// How many.
+        bytes: usize,
+    },
+    /// Another client asked the same unit the same, so that a reply could be for either.
+    #[error("another client asks unit {unit} on the same line; a serial line takes one client")]
+    OtherClient {
+        /// The unit.
+        unit: u8,
+    },
+    /// More bytes without a request, or around a reply, than are thrown away.
+    #[error("over {most} bytes came that nobody asked for; is this a Modbus device?")]
+    Flood {
+        /// How many are thrown away.
+        most: usize,
+    },
 }
 
 impl Violation {
@@ -337,6 +366,9 @@ impl Violation {
             Self::ByteCount { .. } => "byte_count",
             Self::Checksum => "checksum",
             Self::Unasked => "unasked",
+            Self::NoFrame { .. } => "no_frame",
+            Self::OtherClient { .. } => "other_client",
+            Self::Flood { .. } => "flood",
         }
     }
 }
@@ -418,7 +450,8 @@ mod tests {
         let error = ReadError::from(Violation::Unit { expected: 3, found: 4 });
         let source = error.source().map(ToString::to_string);
         assert_eq!(error.to_string(), "the reply does not fit the request");
-        assert_eq!(source.as_deref(), Some("unit 3 expected, 4 found"));
+        let expected = "unit 3 expected, 4 found; if it answers so whatever unit is asked, set ignore_unit_id";
+        assert_eq!(source.as_deref(), Some(expected));
 
         let error = ReadError::Exception(Exception { code: 2 });
         let source = error.source().map(ToString::to_string);
