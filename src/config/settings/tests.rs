@@ -458,6 +458,25 @@ fn on_a_serial_port_rtu_is_spoken_whatever_the_network_does() {
 }
 
 #[test]
+fn any_unit_may_answer_on_a_serial_line_only_where_one_is_polled() {
+    for (transport, second, refused) in [("rtu", 2, true), ("rtu", 1, false), ("tcp", 2, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let groups: String = [1, second]
+            .map(|unit| format!("  - {{ip_devices: [meter], unit: {unit}, input_registers: [3000{unit}]}}\n"))
+            .concat();
+        let agent =
+            format!("devices: {{meter: {{transport: {transport}, ignore_unit_id: true}}}}\npolling_groups:\n{groups}");
+        fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
+        fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+        let faults = load_for(directory.path(), None).map_or_else(|error| error.faults, |_| Vec::new());
+        let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        let expected = "found unit 2 of meter, whose unit 1 is polled too, with ignore_unit_id; allowed is one unit, because \
+                        on a serial line nothing else tells the replies of two devices apart";
+        assert_eq!(told, if refused { vec![expected] } else { vec![] }, "{transport} {second}");
+    }
+}
+
+#[test]
 fn unit_0_of_a_serial_line_is_warned_of() {
     for (unit, warned) in [(0, true), (1, false)] {
         let warnings = serial("", unit).unwrap().warnings;

@@ -243,6 +243,23 @@ async fn a_link_keeps_quiet_as_long_as_it_is_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_that_another_client_waits_for_is_not_taken() {
+    let (mut link, mut device) = fresh();
+    assert_eq!(exchange(&mut link, &mut device, &[&frame(&ANSWER)]).await.unwrap(), [9]);
+    let begun = Instant::now();
+    device.write_all(&frame(&[UNIT, 3, 1, 2, 0, 1])).await.unwrap();
+    let block = holding(1);
+    let (read, ()) = tokio::join!(link.read(&block), async {
+        tokio::time::sleep(RESPONSE / 2).await;
+        device.write_all(&frame(&[UNIT, 3, 2, 0xEE, 0xEE])).await.unwrap();
+        device.read_exact(&mut [0; 8]).await.unwrap();
+        assert!(begun.elapsed() > RESPONSE, "{:?}", begun.elapsed());
+        device.write_all(&frame(&ANSWER)).await.unwrap();
+    });
+    assert_eq!(read.unwrap(), [9]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_unit_may_answer_where_that_is_set_but_not_among_others() {
     let any = || {
         let (near, far) = duplex(64);
