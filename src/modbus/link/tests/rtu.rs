@@ -1,6 +1,9 @@
 //! The link with the frames of a serial line: no transaction id, a checksum instead.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::device::{RESPONSE, UNIT, block, holding};
@@ -9,6 +12,8 @@ use crate::modbus::link::expected::{Framing, Ignored};
 use crate::modbus::link::guard::FrameGuard;
 use crate::modbus::link::{Line, Link, Remark};
 use crate::modbus::register::Table;
+use crate::modbus::settings::{Settings, Transport};
+use crate::resolve::Resolver;
 
 /// What a device answers to a request for the first holding register: 9.
 const ANSWER: [u8; 5] = [UNIT, 3, 2, 0, 9];
@@ -190,7 +195,7 @@ async fn after_an_exchange_without_an_answer_the_line_is_left_alone_also_by_the_
     for (case, pieces, ends_after) in [
         ("silence", &[][..], RESPONSE),
         ("noise", &[&[0_u8][..]], RESPONSE),
-        ("too much noise", &[&[0x55; 1_026][..]], std::time::Duration::ZERO),
+        ("too much noise", &[&[0x55; 1_026][..]], Duration::ZERO),
     ] {
         let (near, mut device) = duplex(2_048);
         let mut link = Link::over_rtu(near, RESPONSE).on(wires.clone());
@@ -324,4 +329,26 @@ async fn a_flood_is_closed_before_it_fills_anything() {
         // What may come between two exchanges, or around a reply, and what is taken at once.
         assert!(sent <= 65 << 10, "{flood:?}: {sent} bytes taken");
     }
+}
+
+#[tokio::test]
+async fn over_real_sockets_the_next_connection_waits_for_what_the_last_one_left_unanswered() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let response_timeout = Duration::from_millis(50);
+    let settings = Settings { transport: Transport::Rtu, response_timeout, ..Settings::default() };
+    let mut asked_at = Vec::new();
+    let begun = Instant::now();
+    // Each dials on its own, as after a reload.
+    for _ in 0..3 {
+        let mut resolver = Resolver::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let (link, accepted) = tokio::join!(Link::connect(&mut resolver, &settings), listener.accept());
+        let (mut link, mut device) = (link.unwrap(), accepted.unwrap().0);
+        let block = holding(1);
+        let (read, ()) = tokio::join!(link.read(&block), async {
+            device.read_exact(&mut [0; 8]).await.unwrap();
+            asked_at.push(begun.elapsed());
+        });
+        assert!(matches!(read, Err(ReadError::ResponseTimeout(_))), "{read:?}");
+    }
+    assert!(asked_at[1] >= 2 * response_timeout && asked_at[2] >= 4 * response_timeout, "{asked_at:?}");
 }
