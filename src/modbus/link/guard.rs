@@ -84,6 +84,8 @@ pub(super) struct FrameGuard {
     greeting: usize,
     /// What has come and is not decided.
     bytes: Vec<u8>,
+    /// So many of these came before the request left: no reply to it begins with them.
+    early: usize,
     /// The request that is sent whole and not answered yet.
     in_flight: Option<Expected>,
     /// Requests that were given up, whose replies may still come.
@@ -108,6 +110,7 @@ impl FrameGuard {
             framed: false,
             greeting: 0,
             bytes: Vec::new(),
+            early: 0,
             in_flight: None,
             owed: Vec::new(),
             search: None,
@@ -189,7 +192,7 @@ impl FrameGuard {
             let [t0, t1, ..] = &mut request;
             [*t0, *t1] = self.next_transaction().to_be_bytes();
         }
-        self.asked = true;
+        (self.asked, self.early) = (true, self.bytes.len());
         self.unanswered_until = Some(Instant::now() + 2 * response_timeout);
         let sent = self.stream.write_all(&request[..self.framing.request_len()]).await;
         sent.map_err(|error| self.failed(error, 0))?;
@@ -273,7 +276,8 @@ impl FrameGuard {
     /// What stands at the beginning of what has come, without what is thrown away.
     fn judge(&mut self, expected: &Expected) -> Result<Judged, Violation> {
         loop {
-            let violation = match expected.check(&self.bytes) {
+            let checked = if self.early > 0 { Err(Violation::Unasked) } else { expected.check(&self.bytes) };
+            let violation = match checked {
                 Ok(Some(whole)) if whole <= self.bytes.len() => return Ok(Judged::Whole(whole)),
                 Ok(Some(whole)) => return Ok(Judged::Needs(whole)),
                 Ok(None) => return Ok(Judged::Needs(expected.whole())),
@@ -291,7 +295,7 @@ impl FrameGuard {
     fn skip_unwanted(&mut self) -> Result<Unwanted, Violation> {
         let looks_like_frame = looks_like_frame(&self.bytes);
         if !self.framed && looks_like_frame == Some(false) {
-            self.bytes.remove(0);
+            self.skip(1);
             self.greeted(1)?;
             return Ok(Unwanted::Skipped);
         }
@@ -307,7 +311,7 @@ impl FrameGuard {
         };
         match self.owed[place].check(&self.bytes)? {
             Some(whole) if whole <= self.bytes.len() => {
-                self.bytes.drain(..whole);
+                self.skip(whole);
                 self.owed.swap_remove(place);
                 self.framed = true;
                 Ok(Unwanted::Skipped)
@@ -315,6 +319,11 @@ impl FrameGuard {
             Some(whole) => Ok(Unwanted::Needs(whole)),
             None => Ok(Unwanted::Needs(self.owed[place].whole())),
         }
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.bytes.drain(..bytes);
+        self.early = self.early.saturating_sub(bytes);
     }
 
     fn greeted(&mut self, bytes: usize) -> Result<(), Violation> {

@@ -65,6 +65,25 @@ async fn late_replies_are_never_taken_whenever_and_however_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_reply_begins_before_its_request() {
+    let right = reply(1, UNIT, 3, &[9]);
+    for early in 1..right.len() {
+        let (mut link, mut device) = fresh();
+        let (read, again) = read_while(&mut link, async {
+            device.request().await;
+            device.send(&right[..early]).await;
+        })
+        .await;
+        // What is a frame is refused at once, what might be part of a greeting is kept for the time being.
+        assert!(read.is_err() && again == (early < 6), "{early}: {read:?}");
+        if again {
+            let read = exchange(&mut link, &mut device, &right[early..]).await;
+            assert!(read.is_err(), "{early}: {read:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn late_replies_after_the_first_answer_are_skipped_too_each_once() {
     for when in ["behind the reply", "between", "with the next"] {
         let (mut link, mut device) = swallowed(1).await;
