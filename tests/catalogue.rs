@@ -92,5 +92,5 @@ fn every_broken_build_can_be_made() {
             patches += 1;
         }
     }
-    assert_eq!(patches, 5);
+    assert!(patches >= 6, "{patches} patches");
 }

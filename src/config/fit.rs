@@ -23,6 +23,30 @@ pub fn check(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
             too_long(table, group, &of_group, report);
         }
     }
+    any_unit(groups, &by_name, report);
+}
+
+/// On a line without transaction ids the unit is a part of how a reply is known: only where there is one device can it
+/// be any.
+fn any_unit(groups: &[Group<'_>], by_name: &HashMap<&str, &Device>, report: &mut Report) {
+    let mut units: HashMap<&str, UnitId> = HashMap::new();
+    for group in groups {
+        for (name, _, view) in &group.devices {
+            let device = by_name
+                .get(&**name)
+                .filter(|device| device.settings.ignore_unit_id && device.settings.transport == Transport::Rtu);
+            let Some(device) = device else { continue };
+            let unit = *units.entry(device.name()).or_insert(group.unit);
+            if unit != group.unit {
+                report.faults.push(view.fault(format!(
+                    "found unit {} of {}, whose unit {unit} is polled too, with ignore_unit_id; allowed is one unit, \
+                     because on a serial line nothing else tells the replies of two devices apart",
+                    group.unit,
+                    device.name()
+                )));
+            }
+        }
+    }
 }
 
 /// On a serial line unit 0 is for what concerns all devices, so that none of them answers.

@@ -29,6 +29,7 @@ const KEYS: [&str; 16] = [
     "pause_between_requests",
     "close_after_poll",
     "ignore_transaction_id",
+    "ignore_unit_id",
     "max_registers",
     "max_bits",
     "max_gap",
@@ -192,6 +193,7 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
             _ => report.faults.push(value.unfit("none, even or odd")),
         },
         "ignore_transaction_id" => flag(&mut settings.ignore_transaction_id, value, report),
+        "ignore_unit_id" => flag(&mut settings.ignore_unit_id, value, report),
         _ => flag(&mut settings.close_after_poll, value, report),
     }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::link::tls::Pin;
+
 /// Why a block was not read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -44,13 +46,20 @@ pub enum ReadError {
     /// The device sent what is not the reply to this request.
     #[error("the reply does not fit the request")]
     Protocol(#[from] Violation),
+    /// The request is none that reads. No byte of it was sent.
+    #[error("a request with function code {function} was made; only 1 to 4, which read, are ever sent")]
+    NotARead {
+        /// Of the request.
+        function: u8,
+    },
     /// An earlier error, or a read that was abandoned, had closed this link.
     #[error("the link is closed")]
     LinkClosed,
 }
 
 impl ReadError {
-    /// Whether the connection must not be used again: true for all but an exception.
+    /// Whether the connection must not be used again: true for all but an exception. After a response timeout the
+    /// link itself knows of one case more, `Link::may_ask_again`.
     #[must_use]
     pub fn link_is_dead(&self) -> bool {
         match self {
@@ -61,6 +70,7 @@ impl ReadError {
             | Self::Tls(_)
             | Self::Io(_)
             | Self::Protocol(_)
+            | Self::NotARead { .. }
             | Self::LinkClosed => true,
         }
     }
@@ -110,6 +120,7 @@ impl ReadError {
             Self::Tls(insecure) => insecure.kind(),
             Self::Io(_) => "io",
             Self::Protocol(violation) => violation.kind(),
+            Self::NotARead { .. } => "not_a_read",
             Self::LinkClosed => "link_closed",
         }
     }
@@ -183,13 +194,45 @@ pub enum Insecure {
     /// Too new.
     #[error("the device's certificate is not valid yet; is this machine's clock right?")]
     NotYetValid(#[source] io::Error),
-    /// Of an authority that we were not told of.
-    #[error("the device's certificate is signed by nobody in tls.ca")]
-    UnknownIssuer(#[source] io::Error),
+    /// Of an authority that we were not told of, or of none.
+    #[error(
+        "the device's certificate is signed by nobody in tls.ca; if the device made it itself, compare with the device and set tls.pin to {pin}"
+    )]
+    UnknownIssuer {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
     /// Of another device, or of this one by a name that it is not configured with.
-    #[error("the device's certificate is for another name; tls.server_name says which one to expect")]
-    OtherName(#[source] io::Error),
-    /// Something else is wrong with it.
+    #[error(
+        "the device's certificate is for another name; tls.server_name says which one to expect. If there is none in it but the CN, compare with the device and set tls.pin to {pin}"
+    )]
+    OtherName {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// Not fit to be shown by a device: above all an authority's own.
+    #[error(
+        "the device's certificate is not one for a device (made by itself, CA:TRUE?); compare with the device and set tls.pin to {pin}"
+    )]
+    SelfMade {
+        /// The SHA-256 of the certificate.
+        pin: Pin,
+        /// What TLS said.
+        source: io::Error,
+    },
+    /// Another one than is pinned.
+    #[error(
+        "the device's certificate is not that of tls.pin; if the device has a new one, compare with the device and set tls.pin to {pin}"
+    )]
+    OtherPin {
+        /// The SHA-256 of the certificate that was shown.
+        pin: Pin,
+    },
+    /// The device does not prove that the certificate is its own.
     #[error("the device's certificate cannot be used")]
     Certificate(#[source] io::Error),
     /// What came is not TLS.
@@ -218,9 +261,10 @@ impl Insecure {
         match self {
             Self::Expired(_) => "tls_expired",
             Self::NotYetValid(_) => "tls_not_yet_valid",
-            Self::UnknownIssuer(_) => "tls_unknown_issuer",
-            Self::OtherName(_) => "tls_name",
-            Self::Certificate(_) => "tls_certificate",
+            Self::UnknownIssuer { .. } => "tls_unknown_issuer",
+            Self::OtherName { .. } => "tls_name",
+            Self::SelfMade { .. } | Self::Certificate(_) => "tls_certificate",
+            Self::OtherPin { .. } => "tls_pin",
             Self::NotTls(_) => "tls_none",
             Self::Refused(_) => "tls_refused",
             Self::Cut(_) => "tls_cut",
@@ -258,7 +302,7 @@ pub enum Violation {
         found: u16,
     },
     /// Of another device behind the gateway.
-    #[error("unit {expected} expected, {found} found")]
+    #[error("unit {expected} expected, {found} found; if it answers so whatever unit is asked, set ignore_unit_id")]
     Unit {
         /// Asked.
         expected: u8,
@@ -287,6 +331,26 @@ pub enum Violation {
     /// Bytes that no request was waiting for: a second frame, or junk behind a reply.
     #[error("no bytes expected before the request, some found")]
     Unasked,
+    /// Bytes on a serial line that are no frame of anybody.
+    #[error(
+        "no frame found in {bytes} bytes of noise; check termination and bias of the line, and its speed and parity"
+    )]
+    NoFrame {
+        /// How many.
+        bytes: usize,
+    },
+    /// Another client asked the same unit the same, so that a reply could be for either.
+    #[error("another client asks unit {unit} on the same line; a serial line takes one client")]
+    OtherClient {
+        /// The unit.
+        unit: u8,
+    },
+    /// More bytes without a request, or around a reply, than are thrown away.
+    #[error("over {most} bytes came that nobody asked for; is this a Modbus device?")]
+    Flood {
+        /// How many are thrown away.
+        most: usize,
+    },
 }
 
 impl Violation {
@@ -302,6 +366,9 @@ impl Violation {
             Self::ByteCount { .. } => "byte_count",
             Self::Checksum => "checksum",
             Self::Unasked => "unasked",
+            Self::NoFrame { .. } => "no_frame",
+            Self::OtherClient { .. } => "other_client",
+            Self::Flood { .. } => "flood",
         }
     }
 }
@@ -383,7 +450,8 @@ mod tests {
         let error = ReadError::from(Violation::Unit { expected: 3, found: 4 });
         let source = error.source().map(ToString::to_string);
         assert_eq!(error.to_string(), "the reply does not fit the request");
-        assert_eq!(source.as_deref(), Some("unit 3 expected, 4 found"));
+        let expected = "unit 3 expected, 4 found; if it answers so whatever unit is asked, set ignore_unit_id";
+        assert_eq!(source.as_deref(), Some(expected));
 
         let error = ReadError::Exception(Exception { code: 2 });
         let source = error.source().map(ToString::to_string);

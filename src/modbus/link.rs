@@ -7,12 +7,20 @@
 //!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
 //! gone: nothing that arrives late can be taken for an answer. The link then answers
-//! [`ReadError::LinkClosed`], and its owner makes a new one; closing sends RST.
+//! [`ReadError::LinkClosed`], and its owner makes a new one; closing sends RST. Two additions:
+//!
+//! - A connection with transaction ids that has brought no reply so far outlives a response timeout
+//!   ([`Link::may_ask_again`]): some devices swallow what comes in their first seconds. The ids tell a late reply apart.
+//! - Without transaction ids even a new connection may bring a late reply. The [`Line`] owes it for twice the response
+//!   timeout, and the link lets no request leave before that is over: its owner need not know.
 
 mod codec;
+mod deframe;
 mod dial;
 mod expected;
 mod guard;
+mod line;
+mod remark;
 mod serial;
 #[cfg(test)]
 mod tests;
@@ -28,8 +36,12 @@ use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::plan::Block;
 use crate::modbus::settings::{Settings, Transport};
 use crate::resolve::Resolver;
-use expected::Framing;
+use expected::{Framing, Ignored, REQUEST_LEN};
 use guard::FrameGuard;
+use remark::Remarks;
+
+pub use line::Line;
+pub use remark::Remark;
 
 /// A connection to one device, open until the first failure.
 pub struct Link {
@@ -37,8 +49,12 @@ pub struct Link {
     guard: Option<FrameGuard>,
     response_timeout: Duration,
     pause: Duration,
-    /// No request leaves before.
+    /// No request leaves before, by the pauses of the device.
     silent_until: Option<Instant>,
+    /// Nor before this.
+    quiet_until: Option<Instant>,
+    /// Of a connection that is gone.
+    remarks: Remarks,
 }
 
 impl fmt::Debug for Link {
@@ -56,16 +72,18 @@ impl Link {
     pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + settings.connect_timeout;
         let stream = dial::dial(host, settings.connect_timeout).await?;
-        let any_transaction = settings.ignore_transaction_id;
-        let link = match &settings.transport {
-            Transport::Tcp => Self::over_tcp(stream, any_transaction, settings.response_timeout),
-            Transport::Rtu => Self::over_rtu(stream, settings.response_timeout),
+        // The gateway, not the name: two names of one gateway lead to one line.
+        let place = stream.peer_addr().map_or_else(|_| host.host().to_owned(), |address| address.to_string());
+        let guard = match &settings.transport {
+            Transport::Tcp => FrameGuard::new(stream, Framing::Mbap),
+            Transport::Rtu => FrameGuard::new(stream, Framing::Rtu),
             Transport::Tls(tls) => {
                 let insecure = |source| ConnectError::Tls { host: host.host().to_owned(), source };
-                let stream = tls.shake_hands(stream, deadline).await.map_err(insecure)?;
-                Self::over_tcp(stream, any_transaction, settings.response_timeout)
+                FrameGuard::new(tls.shake_hands(stream, deadline).await.map_err(insecure)?, Framing::Mbap)
             }
         };
+        let link = Self::with(guard.ignoring(Ignored::by(settings)), settings.response_timeout);
+        let link = if link.is_without_ids() { link.on(Line::at(&place)) } else { link };
         Ok(link.paced(settings.pause_after_connect, settings.pause_between_requests))
     }
 
@@ -78,7 +96,9 @@ impl Link {
         let port = serial::open(path, settings).await?;
         let silence = serial::silence(settings.baud);
         let [first, others] = [settings.pause_after_connect, settings.pause_between_requests];
-        Ok(Self::over_rtu(port, settings.response_timeout).paced(first.max(silence), others.max(silence)))
+        let guard = FrameGuard::new(port, Framing::Rtu).ignoring(Ignored::by(settings));
+        let link = Self::with(guard, settings.response_timeout).on(Line::at(path));
+        Ok(link.paced(first.max(silence), others.max(silence)))
     }
 
     /// A link over a stream that is open already.
@@ -86,15 +106,7 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self::over_tcp(stream, false, response_timeout)
-    }
-
-    fn over_tcp<S>(stream: S, any_transaction: bool, response_timeout: Duration) -> Self
-    where
-        S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
-    {
-        let guard = FrameGuard::new(stream, Framing::Mbap).of_any_transaction(any_transaction);
-        Self::with(guard, response_timeout)
+        Self::with(FrameGuard::new(stream, Framing::Mbap), response_timeout)
     }
 
     /// A link over a stream that is open already, with the frames of a serial line.
@@ -105,8 +117,26 @@ impl Link {
         Self::with(FrameGuard::new(stream, Framing::Rtu), response_timeout)
     }
 
+    /// The same over a line that outlives it: what an earlier connection left unanswered is waited for.
+    #[must_use]
+    pub fn on(mut self, line: Line) -> Self {
+        if line.owes_until().is_some() {
+            // What a gateway has kept for the next connection comes soon after that is made.
+            self.keep_quiet_until(Instant::now() + self.response_timeout);
+        }
+        self.guard = self.guard.map(|guard| guard.on(line));
+        self
+    }
+
     fn with(guard: FrameGuard, response_timeout: Duration) -> Self {
-        Self { guard: Some(guard), response_timeout, pause: Duration::ZERO, silent_until: None }
+        Self {
+            guard: Some(guard),
+            response_timeout,
+            pause: Duration::ZERO,
+            silent_until: None,
+            quiet_until: None,
+            remarks: Remarks::default(),
+        }
     }
 
     /// With pauses: from now, and after each exchange.
@@ -121,29 +151,79 @@ impl Link {
         self.silent_until = (!pause.is_zero()).then(|| Instant::now() + pause);
     }
 
+    /// Whether nothing but time tells a late reply from the next one: RTU, and `ignore_transaction_id`. False for a link
+    /// that is closed.
+    #[must_use]
+    pub fn is_without_ids(&self) -> bool {
+        self.guard.as_ref().is_some_and(FrameGuard::is_without_ids)
+    }
+
+    /// No request leaves before `until`. Without transaction ids, what arrives until then is thrown away; with them it is
+    /// judged as ever.
+    ///
+    /// A link on a [`Line`] does so by itself after what was left unanswered.
+    pub fn keep_quiet_until(&mut self, until: Instant) {
+        self.quiet_until = self.quiet_until.max(Some(until));
+    }
+
+    /// After a response timeout: whether the next request may go over this same connection. So it is with transaction
+    /// ids as long as no reply has come over it at all, and not too many requests are open.
+    #[must_use]
+    pub fn may_ask_again(&self) -> bool {
+        self.guard.as_ref().is_some_and(FrameGuard::may_ask_again)
+    }
+
+    /// What a person should know of this connection, each kind once.
+    pub fn take_remark(&mut self) -> Option<Remark> {
+        self.guard.as_mut().map_or(&mut self.remarks, FrameGuard::remarks).take()
+    }
+
     /// The words of `block`, one per register; of bits, one per bit, 0 or 1.
     ///
     /// # Errors
     ///
-    /// When the device says no, and when the link breaks; after the latter it is closed.
+    /// When the device says no, and when the link breaks; after the latter it is closed, unless it
+    /// [may be asked again](Self::may_ask_again).
     pub async fn read(&mut self, block: &Block) -> Result<Vec<u16>, ReadError> {
         if let Some(end) = self.silent_until.take() {
             sleep_until(end).await;
         }
         // Put back only by an exchange that ended well: dropping this future closes the link too.
         let mut guard = self.guard.take().ok_or(ReadError::LinkClosed)?;
-        let result = timeout(self.response_timeout, exchange(&mut guard, block))
-            .await
-            .unwrap_or(Err(ReadError::ResponseTimeout(self.response_timeout)));
-        if !matches!(&result, Err(error) if error.link_is_dead()) {
+        let request = codec::request(guard.framing(), block);
+        let result = match guard.prepare(&request, self.quiet_until.take(), self.response_timeout).await {
+            Ok(()) => {
+                let exchanged =
+                    timeout(self.response_timeout, exchange(&mut guard, request, block, self.response_timeout));
+                exchanged.await.unwrap_or_else(|_elapsed| Err(self.timed_out(&mut guard)))
+            }
+            Err(error) => Err(error),
+        };
+        let lives = match &result {
+            Ok(_) => true,
+            Err(ReadError::ResponseTimeout(_)) => guard.may_ask_again(),
+            Err(error) => !error.link_is_dead(),
+        };
+        if lives {
             self.guard = Some(guard);
             self.rest(self.pause);
+        } else {
+            self.remarks = std::mem::take(guard.remarks());
         }
         result
     }
+
+    fn timed_out(&self, guard: &mut FrameGuard) -> ReadError {
+        guard.give_up().map_or(ReadError::ResponseTimeout(self.response_timeout), ReadError::Protocol)
+    }
 }
 
-async fn exchange(guard: &mut FrameGuard, block: &Block) -> Result<Vec<u16>, ReadError> {
-    let reply = guard.exchange(codec::request(guard.framing(), block)).await?;
+async fn exchange(
+    guard: &mut FrameGuard,
+    request: [u8; REQUEST_LEN],
+    block: &Block,
+    response_timeout: Duration,
+) -> Result<Vec<u16>, ReadError> {
+    let reply = guard.exchange(request, response_timeout).await?;
     codec::words(guard.framing(), block, reply)
 }

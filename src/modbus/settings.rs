@@ -49,6 +49,8 @@ pub struct Settings {
     pub close_after_poll: bool,
     /// Whether a reply of Modbus TCP is taken though its transaction id is not that of the request.
     pub ignore_transaction_id: bool,
+    /// Whether a reply is taken though its unit is not that of the request.
+    pub ignore_unit_id: bool,
     /// Registers in one request at most.
     pub max_registers: u16,
     /// Coils or discrete inputs in one request at most.
@@ -119,6 +121,7 @@ impl Default for Settings {
             pause_between_requests: Duration::ZERO,
             close_after_poll: false,
             ignore_transaction_id: false,
+            ignore_unit_id: false,
             max_registers: Limits::MAX_REGISTERS,
             max_bits: Limits::MAX_BITS,
             max_gap: 0,

@@ -1,6 +1,7 @@
 //! `tls`: the files of Modbus/TCP Security, read and checked once however many devices share them.
 //!
-//! Paths are relative to the file that names them. A private key that every user can read is worth a warning.
+//! A device is believed for the authority that has signed its certificate (`ca`) or for its very certificate (`pin`); where
+//! both are given, as when the defaults have the one and a device the other, the pin decides. Paths are relative to the file that names them. A private key that every user can read is worth a warning.
 //! The contents are part of the settings, so that a reload takes over a certificate that was renewed in its place.
 
 use std::collections::HashMap;
@@ -13,15 +14,16 @@ use crate::config::node::Node;
 use crate::config::path::path;
 use crate::config::source;
 use crate::config::view::{Report, View};
-use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Tls};
+use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
 use crate::phrase::Chain;
 
-const KEYS: [&str; 4] = ["ca", "certificate", "key", "server_name"];
+const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 
 /// What the sections about a device say.
 #[derive(Debug, Clone, Default)]
 pub struct Wish<'a> {
     ca: Option<Named<'a>>,
+    pin: Option<Pin>,
     certificate: Option<Named<'a>>,
     key: Option<Named<'a>>,
     server_name: Option<(String, View<'a>)>,
@@ -35,11 +37,15 @@ impl<'a> Wish<'a> {
     /// their values for people.
     pub fn read(&mut self, view: &View<'a>, report: &mut Report) -> Vec<Stated> {
         let mut stated = Vec::new();
-        for entry in entries(view, "ca, certificate, key and server_name", report) {
+        for entry in entries(view, "ca or pin, certificate, key and server_name", report) {
             let (key, file) = match entry.key.as_str() {
                 "ca" => ("tls.ca", &mut self.ca),
                 "certificate" => ("tls.certificate", &mut self.certificate),
                 "key" => ("tls.key", &mut self.key),
+                "pin" => {
+                    stated.extend(self.pin(&entry.value, report));
+                    continue;
+                }
                 "server_name" => {
                     stated.extend(self.server_name(entry.value, report));
                     continue;
@@ -58,6 +64,21 @@ impl<'a> Wish<'a> {
         stated
     }
 
+    fn pin(&mut self, value: &View<'a>, report: &mut Report) -> Option<Stated> {
+        let pin = match &*value.node {
+            Node::Text(text) => text.trim().parse::<Pin>().ok(),
+            _ => None,
+        };
+        let Some(pin) = pin else {
+            let allowed =
+                "the SHA-256 of the device's certificate: 64 hexadecimal digits in quotes, with or without colons";
+            report.faults.push(value.unfit(allowed));
+            return None;
+        };
+        self.pin = Some(pin);
+        Some(("tls.pin", pin.to_string()))
+    }
+
     fn server_name(&mut self, value: View<'a>, report: &mut Report) -> Option<Stated> {
         let Node::Text(name) = &*value.node else {
             report.faults.push(value.unfit("a host name or an address"));
@@ -71,13 +92,17 @@ impl<'a> Wish<'a> {
 
 /// Every set of files that was asked for, read once; `None` for what cannot be used, which has been told.
 #[derive(Debug, Default)]
-pub struct Vault(HashMap<[Option<PathBuf>; 3], Option<Arc<Credentials>>>);
+pub struct Vault(HashMap<Asked, Option<Arc<Credentials>>>);
+
+/// Pin, authority, certificate, key.
+type Asked = (Option<Pin>, [Option<PathBuf>; 3]);
 
 impl Vault {
     /// What `wish` means for the device on `host`, of which it is said at `place` that it is to be secure.
     pub fn tls(&mut self, wish: &Wish<'_>, host: &str, place: &View<'_>, report: &mut Report) -> Option<Tls> {
         let files = [&wish.ca, &wish.certificate, &wish.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
-        let credentials = self.0.entry(files).or_insert_with(|| credentials(wish, place, report)).clone()?;
+        let credentials =
+            self.0.entry((wish.pin, files)).or_insert_with(|| credentials(wish, place, report)).clone()?;
         let (name, said_at) = match &wish.server_name {
             Some((name, view)) => (name.as_str(), view),
             None => (host, place),
@@ -89,13 +114,13 @@ impl Vault {
 }
 
 fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
-    let Some(ca) = &wish.ca else {
+    if let (None, None) = (&wish.ca, wish.pin) {
         report.faults.push(place.fault(
-            "found tls without tls.ca, the file with the certificate of who signs for the devices; without it no \
-             device can be believed",
+            "found tls without tls.ca, the file with the certificate of who signs for the devices, and without tls.pin, \
+             the SHA-256 of the device's own; without either no device can be believed",
         ));
         return None;
-    };
+    }
     let own = match (&wish.certificate, &wish.key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
@@ -108,21 +133,28 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
             return None;
         }
     };
-    let ca_pem = contents(ca, report);
+    let trust = match (wish.pin, &wish.ca) {
+        (Some(pin), _) => Some(Trust::Pin(pin)),
+        (None, Some(ca)) => contents(ca, report).map(Trust::Authority),
+        (None, None) => None,
+    };
     let own_pem = own.map(|(certificate, key)| (contents(certificate, report), secret(key, report)));
     let own_pem = match own_pem {
         None => None,
         Some((certificate, key)) => Some((certificate?, key?)),
     };
-    let result = Credentials::new(Pem { ca: ca_pem?, own: own_pem });
+    let result = Credentials::new(Pem { trust: trust?, own: own_pem });
     result
         .map_err(|error| {
-            let (path, view) = match (&error, own) {
-                (CredentialsError::Certificate(_), Some((certificate, _))) => certificate,
-                (CredentialsError::Key(_) | CredentialsError::Pair(_), Some((_, key))) => key,
-                _ => ca,
+            let file = match (&error, own) {
+                (CredentialsError::Certificate(_), Some((certificate, _))) => Some(certificate),
+                (CredentialsError::Key(_) | CredentialsError::Pair(_), Some((_, key))) => Some(key),
+                _ => wish.ca.as_ref(),
             };
-            report.faults.push(view.fault(format!("found {}: {}", path.display(), Chain(&error))));
+            report.faults.push(match file {
+                Some((path, view)) => view.fault(format!("found {}: {}", path.display(), Chain(&error))),
+                None => place.fault(format!("found tls: {}", Chain(&error))),
+            });
         })
         .ok()
         .map(Arc::new)

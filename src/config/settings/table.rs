@@ -64,6 +64,7 @@ pub(super) fn value(settings: &Settings, key: &str) -> String {
         "pause_between_requests" => duration(settings.pause_between_requests),
         "close_after_poll" => settings.close_after_poll.to_string(),
         "ignore_transaction_id" => settings.ignore_transaction_id.to_string(),
+        "ignore_unit_id" => settings.ignore_unit_id.to_string(),
         "max_registers" => settings.max_registers.to_string(),
         "max_bits" => settings.max_bits.to_string(),
         "max_gap" => settings.max_gap.to_string(),

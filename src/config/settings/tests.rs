@@ -47,6 +47,7 @@ fn without_a_word_everything_is_as_it_always_was() {
         pause_between_requests: Duration::ZERO,
         close_after_poll: false,
         ignore_transaction_id: false,
+        ignore_unit_id: false,
         max_registers: 125,
         max_bits: 2_000,
         max_gap: 0,
@@ -109,6 +110,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
             "no",
             |s| s.ignore_transaction_id = false,
         ),
+        ("ignore_unit_id", "true", |s| s.ignore_unit_id = true, "no", |s| s.ignore_unit_id = false),
         ("max_registers", "100", |s| s.max_registers = 100, "1", |s| s.max_registers = 1),
         ("max_bits", "1000", |s| s.max_bits = 1_000, "16", |s| s.max_bits = 16),
         ("max_gap", "10", |s| s.max_gap = 10, "123", |s| s.max_gap = 123),
@@ -243,6 +245,7 @@ device         setting                 value  from
 (all devices)  pause_between_requests  0s     built in
 (all devices)  close_after_poll        false  built in
 (all devices)  ignore_transaction_id   false  built in
+(all devices)  ignore_unit_id          false  built in
 (all devices)  max_registers           125    built in
 (all devices)  max_bits                2000   built in
 (all devices)  max_gap                 0      built in
@@ -329,7 +332,19 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         (
             "transport: tls".to_owned(),
             "1:30: device_defaults.transport: found tls without tls.ca, the file with the certificate of who signs for \
-             the devices; without it no device can be believed"
+             the devices, and without tls.pin, the SHA-256 of the device's own; without either no device can be believed"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {pin: 'AB:CD'}".to_owned(),
+            "1:46: device_defaults.tls.pin: found \"AB:CD\"; allowed is the SHA-256 of the device's certificate: 64 \
+             hexadecimal digits in quotes, with or without colons"
+                .to_owned(),
+        ),
+        (
+            "transport: tls, tls: {pin: 1234}".to_owned(),
+            "1:46: device_defaults.tls.pin: found 1234; allowed is the SHA-256 of the device's certificate: 64 \
+             hexadecimal digits in quotes, with or without colons"
                 .to_owned(),
         ),
         (
@@ -370,7 +385,7 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         ),
         (
             "tls: {authority: ca.pem}".to_owned(),
-            "1:25: device_defaults.tls.authority: found an unknown key; allowed are ca, certificate, key, server_name"
+            "1:25: device_defaults.tls.authority: found an unknown key; allowed are ca, pin, certificate, key, server_name"
                 .to_owned(),
         ),
         (
@@ -387,6 +402,23 @@ fn credentials_that_cannot_be_used_are_told_with_the_file_and_nothing_is_started
         let faults = load_in(&directory, &format!("device_defaults: {{{settings}}}\n")).unwrap_err();
         assert_eq!(faults.first(), Some(&fault), "{settings}");
     }
+}
+
+#[test]
+fn a_pin_needs_no_file_wins_over_the_authority_of_the_defaults_and_is_shown() {
+    let directory = with_files();
+    let (pin, other) = ("AB".repeat(32), ["cd"; 32].join(":"));
+    let alone = format!("device_defaults: {{transport: tls, tls: {{pin: '{pin}'}}}}\n");
+    let beside = |pin: &str| format!("{SECURE}devices: {{meter: {{tls: {{pin: '{pin}'}}}}}}\n");
+    let alone = load_in(&directory, &alone).unwrap();
+    let [first, second] = [&pin, &other].map(|pin| load_in(&directory, &beside(pin)).unwrap());
+    let transport = |loaded: &Loaded, device: usize| loaded.config.devices[device].settings.transport.clone();
+    assert!(matches!(transport(&alone, 0), Transport::Tls(_)));
+    assert_ne!(transport(&first, 0), transport(&first, 1), "one by its pin, the other by its authority");
+    assert_ne!(transport(&first, 0), transport(&second, 0), "another pin is another device");
+    assert_eq!(transport(&first, 1), transport(&second, 1));
+    let shown = table::settings(&first.config);
+    assert!(shown.contains(&format!("tls.pin                 {}  devices", pin.to_lowercase())), "{shown}");
 }
 
 #[test]
@@ -434,6 +466,25 @@ fn on_a_serial_port_rtu_is_spoken_whatever_the_network_does() {
     }
     let faults = serial("devices: {'serial:/dev/ttyS7': {transport: tcp}}\n", 1).unwrap_err();
     assert_eq!(faults, ["found a transport for a serial port, where only RTU is spoken; leave it out"]);
+}
+
+#[test]
+fn any_unit_may_answer_on_a_serial_line_only_where_one_is_polled() {
+    for (transport, second, refused) in [("rtu", 2, true), ("rtu", 1, false), ("tcp", 2, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let groups: String = [1, second]
+            .map(|unit| format!("  - {{ip_devices: [meter], unit: {unit}, input_registers: [3000{unit}]}}\n"))
+            .concat();
+        let agent =
+            format!("devices: {{meter: {{transport: {transport}, ignore_unit_id: true}}}}\npolling_groups:\n{groups}");
+        fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
+        fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+        let faults = load_for(directory.path(), None).map_or_else(|error| error.faults, |_| Vec::new());
+        let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        let expected = "found unit 2 of meter, whose unit 1 is polled too, with ignore_unit_id; allowed is one unit, because \
+                        on a serial line nothing else tells the replies of two devices apart";
+        assert_eq!(told, if refused { vec![expected] } else { vec![] }, "{transport} {second}");
+    }
 }
 
 #[test]

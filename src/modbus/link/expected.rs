@@ -2,9 +2,11 @@
 //!
 //! Owns the comparison of a reply's head with its request. Fields are compared in the order of the wire,
 //! each as soon as it is whole, so that the verdict does not depend on how the bytes were cut; what is
-//! known to be wrong is refused before the rest arrives.
+//! known to be wrong is refused before the rest arrives. A field is left out only where the device's settings say
+//! so ([`Ignored`]).
 
 use crate::modbus::error::Violation;
+use crate::modbus::settings::Settings;
 
 /// MBAP header, function code, address, quantity: no request is longer.
 pub(super) const REQUEST_LEN: usize = 12;
@@ -42,18 +44,35 @@ impl Framing {
     }
 }
 
+/// Fields of a reply that a device is allowed to get wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ignored {
+    /// `ignore_transaction_id`
+    pub transaction: bool,
+    /// `ignore_unit_id`
+    pub unit: bool,
+}
+
+impl Ignored {
+    pub(super) fn by(settings: &Settings) -> Self {
+        Self { transaction: settings.ignore_transaction_id, unit: settings.ignore_unit_id }
+    }
+}
+
 /// What the reply to a request must look like.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     framing: Framing,
-    transaction: u16,
-    unit: u8,
-    function: u8,
+    ignored: Ignored,
+    pub(super) transaction: u16,
+    pub(super) unit: u8,
+    pub(super) function: u8,
     quantity: u16,
 }
 
 impl Expected {
     /// As the bytes of a request for registers or bits ask for it.
-    pub(super) fn by(framing: Framing, request: &[u8; REQUEST_LEN]) -> Self {
+    pub(super) fn by(framing: Framing, ignored: Ignored, request: &[u8; REQUEST_LEN]) -> Self {
         let (transaction, pdu) = match *request {
             [t0, t1, _, _, _, _, unit, function, _, _, q0, q1] if framing == Framing::Mbap => {
                 (u16::from_be_bytes([t0, t1]), [unit, function, q0, q1])
@@ -61,7 +80,7 @@ impl Expected {
             [unit, function, _, _, q0, q1, ..] => (0, [unit, function, q0, q1]),
         };
         let [unit, function, q0, q1] = pdu;
-        Self { framing, transaction, unit, function, quantity: u16::from_be_bytes([q0, q1]) }
+        Self { framing, ignored, transaction, unit, function, quantity: u16::from_be_bytes([q0, q1]) }
     }
 
     /// The whole length of the reply when the device does what it was asked.
@@ -72,19 +91,37 @@ impl Expected {
         }
     }
 
-    /// Compares a reply as far as it has come; its whole length once the head is there and fits.
+    /// Compares the head of a reply as far as it has come; its whole length once the head is there and fits.
+    ///
+    /// # Errors
+    /// The first field that does not fit. The checksum of RTU is not looked at.
     pub(super) fn check(&self, reply: &[u8]) -> Result<Option<usize>, Violation> {
-        let whole = match self.framing {
-            Framing::Mbap => self.check_mbap(reply)?.map(|length| UNCOUNTED + usize::from(length)),
-            Framing::Rtu => self.check_rtu(reply)?,
-        };
-        match whole.and_then(|whole| reply.get(..whole)) {
-            Some(frame) if self.framing == Framing::Rtu && checksum(frame) != 0 => Err(Violation::Checksum),
-            _ => Ok(whole),
+        match self.framing {
+            Framing::Mbap => Ok(self.check_mbap(reply)?.map(|length| UNCOUNTED + usize::from(length))),
+            Framing::Rtu => self.check_rtu(reply),
         }
     }
 
-    fn byte_count(&self) -> u16 {
+    /// Writes the unit that was asked into a whole reply of another one.
+    pub(super) fn correct_unit(&self, reply: &mut [u8]) {
+        match (self.framing, reply) {
+            (Framing::Mbap, [_, _, _, _, _, _, unit, ..]) => *unit = self.unit,
+            (Framing::Rtu, [frame @ .., c0, c1]) => {
+                if let Some(unit) = frame.first_mut() {
+                    *unit = self.unit;
+                }
+                [*c0, *c1] = checksum(frame).to_le_bytes();
+            }
+            (Framing::Mbap | Framing::Rtu, _) => {}
+        }
+    }
+
+    /// Whether any unit may answer.
+    pub(super) fn is_of_any_unit(&self) -> bool {
+        self.ignored.unit
+    }
+
+    pub(super) fn byte_count(&self) -> u16 {
         // 250 at most; a plan asks for 125 registers or 2000 bits at most.
         match self.function {
             READ_COILS | READ_DISCRETE_INPUTS => self.quantity.div_ceil(8),
@@ -103,7 +140,7 @@ impl Expected {
             return Ok(None);
         };
         let found = u16::from_be_bytes([*t0, *t1]);
-        if found != self.transaction {
+        if found != self.transaction && !self.ignored.transaction {
             let expected = self.transaction;
             return Err(Violation::TransactionId { expected, found });
         }
@@ -173,7 +210,7 @@ impl Expected {
 
     fn check_unit(&self, found: u8) -> Result<(), Violation> {
         let expected = self.unit;
-        if found == expected { Ok(()) } else { Err(Violation::Unit { expected, found }) }
+        if found == expected || self.ignored.unit { Ok(()) } else { Err(Violation::Unit { expected, found }) }
     }
 
     /// Whether it is that of an exception.

@@ -2,6 +2,8 @@
 //! clock; then once on a real socket.
 
 pub mod device;
+mod greeting;
+mod late;
 mod rtu;
 mod tls;
 
@@ -180,11 +182,11 @@ async fn without_a_whole_reply_the_deadline_closes_the_link() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drip_does_not_move_the_deadline() {
-    let (mut link, mut device) = fresh();
+    let (mut link, mut device) = used().await;
     let (block, start) = (holding(10), Instant::now());
     let drip = async {
         device.request().await;
-        for byte in reply(0, UNIT, 3, &[9; 10]) {
+        for byte in reply(1, UNIT, 3, &[9; 10]) {
             sleep(Duration::from_millis(200)).await;
             if device.try_send(&[byte]).await.is_err() {
                 break;
@@ -275,12 +277,13 @@ async fn bytes_behind_a_reply_leave_it_alone_and_close_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_before_a_request_close_the_link() {
-    for (case, (mut link, mut device)) in [("greeting", fresh()), ("between", used().await)] {
-        device.send(&[0]).await;
+async fn bytes_between_requests_close_the_link() {
+    for bytes in [&[0][..], &reply(0, UNIT, 3, &[1])] {
+        let (mut link, mut device) = used().await;
+        device.send(bytes).await;
         let error = link.read(&holding(1)).await.unwrap_err();
-        assert_eq!(error.kind(), "unasked", "{case}");
-        device.assert_closed(&mut link, case).await;
+        assert_eq!(error.kind(), "unasked", "{bytes:?}");
+        device.assert_closed(&mut link, "between").await;
     }
 }
 

@@ -1,14 +1,17 @@
 //! Modbus/TCP Security: who we are, whom we believe, and the handshake. The only file that names `tokio_rustls`.
 //!
 //! A device is believed when its certificate is signed by one of the given authorities and is for the name that
-//! is expected; there is no way to switch that off, and none to go on in plain. Our own certificate is shown to
-//! a device that asks for it. TLS 1.2 and 1.3.
+//! is expected, or when it is the very certificate that is pinned ([`Pin`]); there is no way to switch that off, and none
+//! to go on in plain. A pin stands for a certificate that no authority has signed: its name and dates are not looked at,
+//! but the device must prove that it has the key, as with any other. Our own certificate is shown to a device that asks
+//! for it. TLS 1.2 and 1.3.
 //!
 //! Keys and certificates are PEM, read by others: nothing here touches a file. Two credentials are equal when
 //! they were made of the same bytes.
 
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -16,11 +19,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    self, AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+};
 
+use crate::digest::sha256;
 use crate::modbus::error::Insecure;
 
 /// Whom we believe, and who we are.
@@ -30,11 +39,61 @@ pub struct Credentials {
     pem: Pem,
 }
 
+/// The SHA-256 of a certificate, its whole DER: 64 hexadecimal digits, with or without colons.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pin([u8; 32]);
+
+/// What is no [`Pin`].
+#[derive(Debug, Error)]
+#[error("no SHA-256 of a certificate")]
+pub struct NoPin;
+
+impl Pin {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(sha256(&[certificate]))
+    }
+}
+
+impl FromStr for Pin {
+    type Err = NoPin;
+
+    fn from_str(text: &str) -> Result<Self, NoPin> {
+        let mut digits = text.chars().filter(|digit| *digit != ':').map(|digit| digit.to_digit(16));
+        let mut pin = [0; 32];
+        for byte in &mut pin {
+            let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else { return Err(NoPin) };
+            *byte = u8::try_from(high << 4 | low).map_err(|_| NoPin)?;
+        }
+        if digits.next().is_some() { Err(NoPin) } else { Ok(Self(pin)) }
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pin({self})")
+    }
+}
+
+/// What makes a device one to believe.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// One of these certificates, in PEM, has signed its own, for the name that is expected.
+    Authority(Vec<u8>),
+    /// It has this certificate.
+    Pin(Pin),
+}
+
 /// The contents of the files.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pem {
-    /// Certificates of those who sign for devices.
-    pub ca: Vec<u8>,
+    /// Whom we believe.
+    pub trust: Trust,
     /// Our certificate with those between it and its authority, and its key; none to show none.
     pub own: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -74,14 +133,25 @@ impl Credentials {
     /// # Errors
     /// When one of them is not what it should be.
     pub fn new(pem: Pem) -> Result<Self, CredentialsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&pem.ca).map_err(CredentialsError::Ca)? {
-            roots.add(certificate).map_err(|error| CredentialsError::Ca(io::Error::other(error)))?;
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let unusable = |error: rustls::Error| CredentialsError::Ca(io::Error::other(error));
+        let provider = Arc::new(ring::default_provider());
+        let authority = match &pem.trust {
+            Trust::Pin(pin) => Err(*pin),
+            Trust::Authority(ca) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(ca).map_err(CredentialsError::Ca)? {
+                    roots.add(certificate).map_err(unusable)?;
+                }
+                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+                Ok(verifier.build().map_err(|error| CredentialsError::Ca(io::Error::other(error)))?)
+            }
+        };
+        let verifier = Verifier { authority, provider: Arc::clone(&provider) };
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| CredentialsError::Ca(io::Error::other(error)))?
-            .with_root_certificates(roots);
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match &pem.own {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -91,6 +161,72 @@ impl Credentials {
             }
         };
         Ok(Self { config: Arc::new(config), pem })
+    }
+}
+
+/// Looks at a device's certificate, and says which one it is when it is refused.
+#[derive(Debug)]
+struct Verifier {
+    /// The library's own verifier, or the only certificate that is taken.
+    authority: Result<Arc<WebPkiServerVerifier>, Pin>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Why a certificate was refused, and which it was.
+#[derive(Debug, Error)]
+#[error("{error}")]
+struct RefusedCertificate {
+    error: rustls::Error,
+    pin: Pin,
+    is_pinned: bool,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let pin = Pin::of(end_entity);
+        let refused = match &self.authority {
+            Ok(authority) => {
+                match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+                    Ok(verified) => return Ok(verified),
+                    Err(error) => RefusedCertificate { error, pin, is_pinned: false },
+                }
+            }
+            Err(pinned) if *pinned == pin => return Ok(ServerCertVerified::assertion()),
+            Err(_) => {
+                let error = CertificateError::ApplicationVerificationFailure.into();
+                RefusedCertificate { error, pin, is_pinned: true }
+            }
+        };
+        Err(CertificateError::Other(OtherError(Arc::new(refused))).into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -164,22 +300,39 @@ pub(super) fn failure(error: io::Error) -> Result<Insecure, io::Error> {
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let failure = match of_tls {
         None => return Err(error),
-        Some(InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
-            Insecure::Expired(error)
+        Some(InvalidCertificate(CertificateError::Other(OtherError(other)))) => {
+            match other.downcast_ref::<RefusedCertificate>() {
+                Some(refused) => of_certificate(refused),
+                None => Insecure::Other(error),
+            }
         }
-        Some(InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
-            Insecure::NotYetValid(error)
-        }
-        Some(InvalidCertificate(CertificateError::UnknownIssuer)) => Insecure::UnknownIssuer(error),
-        Some(InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => Insecure::OtherName(error),
+        // The signature of the handshake: it does not have the key.
         Some(InvalidCertificate(_)) => Insecure::Certificate(error),
         Some(InvalidMessage(_)) => Insecure::NotTls(error),
         Some(AlertReceived(alert)) if is_about_us(*alert) => Insecure::Refused(error),
         Some(_) => Insecure::Other(error),
     };
     Ok(failure)
+}
+
+fn of_certificate(refused: &RefusedCertificate) -> Insecure {
+    use rustls::Error::InvalidCertificate;
+    let (pin, source) = (refused.pin, io::Error::other(refused.error.clone()));
+    match &refused.error {
+        _ if refused.is_pinned => Insecure::OtherPin { pin },
+        InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Insecure::Expired(source)
+        }
+        InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Insecure::NotYetValid(source)
+        }
+        InvalidCertificate(CertificateError::UnknownIssuer) => Insecure::UnknownIssuer { pin, source },
+        InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+            Insecure::OtherName { pin, source }
+        }
+        // Above all CaUsedAsEndEntity: self-made certificates say CA:TRUE.
+        _ => Insecure::SelfMade { pin, source },
+    }
 }
 
 /// Whether a device complains of our certificate, or that there is none.

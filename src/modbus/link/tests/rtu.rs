@@ -1,12 +1,19 @@
 //! The link with the frames of a serial line: no transaction id, a checksum instead.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::device::{RESPONSE, UNIT, block, holding};
 use crate::modbus::error::{Exception, ReadError, Violation};
-use crate::modbus::link::Link;
+use crate::modbus::link::expected::{Framing, Ignored};
+use crate::modbus::link::guard::FrameGuard;
+use crate::modbus::link::{Line, Link, Remark};
 use crate::modbus::register::Table;
+use crate::modbus::settings::{Settings, Transport};
+use crate::resolve::Resolver;
 
 /// What a device answers to a request for the first holding register: 9.
 const ANSWER: [u8; 5] = [UNIT, 3, 2, 0, 9];
@@ -101,20 +108,19 @@ async fn an_exception_keeps_its_number_and_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_bit_of_a_reply_is_wrong_it_is_refused_and_closes_the_link() {
+async fn whatever_bit_of_a_reply_is_wrong_it_is_refused_at_the_deadline_and_closes_the_link() {
     let right = frame(&ANSWER);
     for bit in 0..right.len() * 8 {
         let mut wrong = right.clone();
         wrong[bit / 8] ^= 1 << (bit % 8);
         let (mut link, mut device) = fresh();
+        let begun = Instant::now();
         let error = exchange(&mut link, &mut device, &[&wrong]).await.unwrap_err();
         let case = format!("bit {bit}: {error:?}");
+        // Who knows whether the true reply is still to come.
+        assert_eq!(begun.elapsed(), RESPONSE, "{case}");
         match bit / 8 {
-            0 => assert!(matches!(error, ReadError::Protocol(Violation::Unit { .. })), "{case}"),
-            // The bit of an exception: one that is too long and has the wrong checksum.
-            1 if bit == 15 => assert!(matches!(error, ReadError::Protocol(Violation::Checksum)), "{case}"),
-            1 => assert!(matches!(error, ReadError::Protocol(Violation::Function { .. })), "{case}"),
-            2 => assert!(matches!(error, ReadError::Protocol(Violation::ByteCount { .. })), "{case}"),
+            0..=2 => assert!(matches!(error, ReadError::Protocol(Violation::NoFrame { bytes: 7 })), "{case}"),
             _ => assert!(matches!(error, ReadError::Protocol(Violation::Checksum)), "{case}"),
         }
         assert_closed(&mut link, &mut device, &case).await;
@@ -122,18 +128,170 @@ async fn whatever_bit_of_a_reply_is_wrong_it_is_refused_and_closes_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn noise_before_and_behind_a_reply_is_never_taken_for_one() {
+async fn the_reply_is_found_behind_noise_in_two_hundred_and_fifty_six_bytes_at_most() {
     let right = frame(&ANSWER);
-    for noise in [&[0_u8][..], &[0xFF; 3], &[UNIT], &[UNIT, 3]] {
-        let (mut link, mut device) = fresh();
-        let read = exchange(&mut link, &mut device, &[noise, &right]).await;
-        assert!(matches!(&read, Err(ReadError::Protocol(_))), "{noise:?}: {read:?}");
-        assert_closed(&mut link, &mut device, "noise before").await;
-    }
     let (mut link, mut device) = fresh();
-    assert_eq!(exchange(&mut link, &mut device, &[&right, &[0]]).await.unwrap(), [9]);
-    assert_eq!(link.read(&holding(1)).await.unwrap_err().kind(), "unasked");
-    assert_closed(&mut link, &mut device, "noise behind").await;
+    assert_eq!(exchange(&mut link, &mut device, &[&right]).await.unwrap(), [9]);
+    // Of a connection that has worked; what comes over a new one may be a greeting.
+    let noises = [vec![0], vec![0xFF; 3], vec![UNIT], vec![UNIT, 3], vec![UNIT, 0x83], vec![1, 3, 0], vec![0x55; 256]];
+    for noise in &noises {
+        for cut in [false, true] {
+            let both = [&noise[..], &right].concat();
+            let pieces = if cut { vec![&noise[..], &right] } else { vec![&both[..]] };
+            let read = exchange(&mut link, &mut device, &pieces).await;
+            assert_eq!(read.unwrap(), [9], "{noise:?}");
+        }
+    }
+    assert_eq!((link.take_remark(), link.take_remark()), (Some(Remark::Noise { bytes: 1 }), None));
+    let error = exchange(&mut link, &mut device, &[&[0x55; 257], &right]).await.unwrap_err();
+    assert!(matches!(error, ReadError::Protocol(Violation::NoFrame { bytes: 257 })), "{error:?}");
+    assert_closed(&mut link, &mut device, "too much noise").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn noise_behind_a_reply_and_between_requests_is_thrown_away() {
+    let right = frame(&ANSWER);
+    let (mut link, mut device) = fresh();
+    for noise in [&[0][..], &[0xFF; 50], &right] {
+        assert_eq!(exchange(&mut link, &mut device, &[&right, noise]).await.unwrap(), [9]);
+        device.write_all(&noise[..noise.len().min(60)]).await.unwrap();
+    }
+    // With noise on both sides.
+    assert_eq!(exchange(&mut link, &mut device, &[&[0], &right, &[0]]).await.unwrap(), [9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_echo_of_each_request_is_dropped() {
+    let right = frame(&ANSWER);
+    let request = frame(&[UNIT, 3, 0, 0, 0, 1]);
+    let no = frame(&[UNIT, 0x83, 2]);
+    let (mut link, mut device) = fresh();
+    for pieces in [vec![&request[..], &right], vec![&request[..3], &request[3..], &right], vec![&[0], &request, &right]]
+    {
+        assert_eq!(exchange(&mut link, &mut device, &pieces).await.unwrap(), [9], "{pieces:?}");
+    }
+    assert_eq!(exchange(&mut link, &mut device, &[&request, &no]).await.unwrap_err().kind(), "exception");
+    assert_eq!(link.take_remark(), Some(Remark::Noise { bytes: 1 }));
+    assert_eq!((link.take_remark(), link.take_remark()), (Some(Remark::Echo), None));
+    // An echo alone is no answer.
+    let error = exchange(&mut link, &mut device, &[&request]).await.unwrap_err();
+    assert!(matches!(error, ReadError::ResponseTimeout(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_device_says_before_the_first_request_is_thrown_away() {
+    let (near, mut device) = duplex(2_048);
+    let mut link = Link::over_rtu(near, RESPONSE);
+    device.write_all(&[b'x'; 300]).await.unwrap();
+    // And what it says once the request has left.
+    let read = exchange(&mut link, &mut device, &[&[b'x'; 300], &frame(&ANSWER)]).await;
+    assert_eq!(read.unwrap(), [9]);
+    assert_eq!((link.take_remark(), link.take_remark()), (Some(Remark::Greeting { bytes: 300 }), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_exchange_without_an_answer_the_line_is_left_alone_also_by_the_next_connection() {
+    let wires = Line::default();
+    for (case, pieces, ends_after) in [
+        ("silence", &[][..], RESPONSE),
+        ("noise", &[&[0_u8][..]], RESPONSE),
+        ("too much noise", &[&[0x55; 1_026][..]], Duration::ZERO),
+    ] {
+        let (near, mut device) = duplex(2_048);
+        let mut link = Link::over_rtu(near, RESPONSE).on(wires.clone());
+        let asked = Instant::now().max(wires.owes_until().unwrap_or_else(Instant::now));
+        exchange(&mut link, &mut device, pieces).await.unwrap_err();
+        assert_eq!(asked.elapsed(), ends_after, "{case}");
+        assert_eq!(wires.owes_until(), Some(asked + 2 * RESPONSE), "{case}");
+        let (near, mut device) = duplex(2_048);
+        let mut link = Link::over_rtu(near, RESPONSE).on(wires.clone());
+        let block = holding(1);
+        // The late reply comes over the new connection.
+        device.write_all(&frame(&[UNIT, 3, 2, 0, 1])).await.unwrap();
+        let (read, ()) = tokio::join!(link.read(&block), async {
+            device.read_exact(&mut [0; 8]).await.unwrap();
+            assert_eq!(asked.elapsed(), 2 * RESPONSE, "{case}");
+            device.write_all(&frame(&ANSWER)).await.unwrap();
+        });
+        assert_eq!(read.unwrap(), [9], "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_abandoned_leaves_the_line_owing_and_an_answer_does_not() {
+    let wires = Line::default();
+    let (near, mut device) = duplex(64);
+    let mut link = Link::over_rtu(near, RESPONSE).on(wires.clone());
+    assert_eq!(exchange(&mut link, &mut device, &[&frame(&ANSWER)]).await.unwrap(), [9]);
+    exchange(&mut link, &mut device, &[&frame(&[UNIT, 0x83, 11])]).await.unwrap_err();
+    assert_eq!(wires.owes_until(), None);
+    let asked = Instant::now();
+    let abandoned = tokio::time::timeout(RESPONSE / 3, link.read(&holding(1))).await;
+    assert!(abandoned.is_err());
+    assert_eq!(wires.owes_until(), Some(asked + 2 * RESPONSE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_keeps_quiet_as_long_as_it_is_told_to() {
+    let (mut link, mut device) = fresh();
+    let until = Instant::now() + RESPONSE;
+    link.keep_quiet_until(until);
+    link.keep_quiet_until(until - RESPONSE / 2);
+    device.write_all(&frame(&[UNIT, 3, 2, 0, 1])).await.unwrap();
+    let block = holding(1);
+    let (read, ()) = tokio::join!(link.read(&block), async {
+        device.read_exact(&mut [0; 8]).await.unwrap();
+        assert_eq!(Instant::now(), until);
+        device.write_all(&frame(&ANSWER)).await.unwrap();
+    });
+    assert_eq!(read.unwrap(), [9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_that_another_client_waits_for_is_not_taken() {
+    let (mut link, mut device) = fresh();
+    assert_eq!(exchange(&mut link, &mut device, &[&frame(&ANSWER)]).await.unwrap(), [9]);
+    let begun = Instant::now();
+    device.write_all(&frame(&[UNIT, 3, 1, 2, 0, 1])).await.unwrap();
+    let block = holding(1);
+    let (read, ()) = tokio::join!(link.read(&block), async {
+        tokio::time::sleep(RESPONSE / 2).await;
+        device.write_all(&frame(&[UNIT, 3, 2, 0xEE, 0xEE])).await.unwrap();
+        device.read_exact(&mut [0; 8]).await.unwrap();
+        assert!(begun.elapsed() > RESPONSE, "{:?}", begun.elapsed());
+        device.write_all(&frame(&ANSWER)).await.unwrap();
+    });
+    assert_eq!(read.unwrap(), [9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_unit_may_answer_where_that_is_set_but_not_among_others() {
+    let any = || {
+        let (near, far) = duplex(64);
+        let ignored = Ignored { unit: true, transaction: false };
+        (Link::with(FrameGuard::new(near, Framing::Rtu).ignoring(ignored), RESPONSE), far)
+    };
+    let request = frame(&[UNIT, 3, 0, 0, 0, 1]);
+    for unit in [0, 1, UNIT, 255] {
+        let (mut link, mut device) = any();
+        let right = frame(&[unit, 3, 2, 0, 9]);
+        assert_eq!(exchange(&mut link, &mut device, &[&right]).await.unwrap(), [9], "{unit}");
+        assert_eq!(exchange(&mut link, &mut device, &[&request, &right]).await.unwrap(), [9], "{unit}");
+        let no = exchange(&mut link, &mut device, &[&frame(&[unit, 0x83, 2])]).await.unwrap_err();
+        assert_eq!(no.kind(), "exception", "{unit}");
+        let other = frame(&[unit, 3, 0, 9, 0, 1]);
+        for before in [&[0][..], &other] {
+            let (mut link, mut device) = any();
+            let read = exchange(&mut link, &mut device, &[before, &right]).await;
+            assert!(matches!(read, Err(ReadError::Protocol(_))), "{unit} behind {before:?}: {read:?}");
+        }
+        let (mut link, mut device) = fresh();
+        let read = exchange(&mut link, &mut device, &[&right]).await;
+        match read {
+            Ok(words) => assert_eq!((words, unit), (vec![9], UNIT)),
+            Err(error) => assert_eq!((error.kind(), unit == UNIT), ("unit", false)),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +326,29 @@ async fn a_flood_is_closed_before_it_fills_anything() {
             }
             sent
         });
-        // What the pipe holds, the reply that was asked for, and the byte behind it.
-        assert!(sent <= 64 + 8, "{flood:?}: {sent} bytes taken");
+        // What may come between two exchanges, or around a reply, and what is taken at once.
+        assert!(sent <= 65 << 10, "{flood:?}: {sent} bytes taken");
     }
+}
+
+#[tokio::test]
+async fn over_real_sockets_the_next_connection_waits_for_what_the_last_one_left_unanswered() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let response_timeout = Duration::from_millis(50);
+    let settings = Settings { transport: Transport::Rtu, response_timeout, ..Settings::default() };
+    let mut asked_at = Vec::new();
+    let begun = Instant::now();
+    // Each dials on its own, as after a reload.
+    for _ in 0..3 {
+        let mut resolver = Resolver::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let (link, accepted) = tokio::join!(Link::connect(&mut resolver, &settings), listener.accept());
+        let (mut link, mut device) = (link.unwrap(), accepted.unwrap().0);
+        let block = holding(1);
+        let (read, ()) = tokio::join!(link.read(&block), async {
+            device.read_exact(&mut [0; 8]).await.unwrap();
+            asked_at.push(begun.elapsed());
+        });
+        assert!(matches!(read, Err(ReadError::ResponseTimeout(_))), "{read:?}");
+    }
+    assert!(asked_at[1] >= 2 * response_timeout && asked_at[2] >= 4 * response_timeout, "{asked_at:?}");
 }
