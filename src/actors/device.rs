@@ -336,6 +336,7 @@ fn tell_discovery(device: &str, discovery: Discovery) {
                  as many at once as it takes; {key} would say so from the start"
             );
         }
+        Discovery::Remark(remark) => tracing::warn!(code, device, "{device}: {remark}"),
         Discovery::NeedsPause(pause) => {
             tracing::warn!(
                 code,

@@ -21,7 +21,7 @@ use crate::modbus::settings::{Parity, Settings, Transport};
 mod credentials;
 pub mod table;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "transport",
     "connect_timeout",
     "response_timeout",

@@ -24,6 +24,7 @@ use crate::clock::Moment;
 use crate::health::{Health, Trouble};
 use crate::modbus::decode::PollDecoder;
 use crate::modbus::error::{ConnectError, ReadError};
+use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::refusals::search::{Found, Search};
 use crate::modbus::refusals::{Learned, Limit, PROBES, Refusals};
@@ -98,6 +99,8 @@ pub struct Core {
     refusals: Refusals,
     /// What the device said when it last refused a value of a unit and table.
     refused_with: BTreeMap<(UnitId, Table), String>,
+    /// The kinds of remarks on its connection that were told.
+    remarked: Vec<std::mem::Discriminant<Remark>>,
     poll: Poll,
 }
 
@@ -288,6 +291,7 @@ impl Core {
             troubles: BTreeMap::new(),
             refusals: Refusals::default(),
             refused_with: BTreeMap::new(),
+            remarked: Vec::new(),
             poll: Poll::default(),
             plan: Arc::clone(&plan),
         };
@@ -614,6 +618,15 @@ impl Core {
         }
     }
 
+    /// Something odd about the connection; each kind is told once.
+    pub fn remarked(&mut self, remark: Remark) {
+        let kind = std::mem::discriminant(&remark);
+        if !self.remarked.contains(&kind) {
+            self.remarked.push(kind);
+            self.poll.outcome.discoveries.push(Discovery::Remark(remark));
+        }
+    }
+
     /// Whether the connection is of use: false after a failure, when the shell closes it.
     #[must_use]
     pub fn is_linked(&self) -> bool {
@@ -760,7 +773,7 @@ impl Core {
             self.close(place, now);
         }
         let mut outcome = std::mem::take(&mut self.poll.outcome);
-        outcome.learned |= !outcome.discoveries.is_empty();
+        outcome.learned |= outcome.discoveries.iter().any(|it| !matches!(it, Discovery::Remark(_)));
         let queue = std::mem::take(&mut self.poll.queue);
         self.poll = Poll { due, queue, ..Poll::default() };
         self.poll.queue.clear();

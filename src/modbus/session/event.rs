@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::health::Change;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::error::ReadError;
+use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot};
 use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
@@ -95,6 +96,8 @@ pub enum Discovery {
     },
     /// The device answers only so long after it was connected to.
     NeedsPause(Duration),
+    /// Something odd about its connection, of which it works all the same.
+    Remark(Remark),
 }
 
 /// Why a point that was due was not read.

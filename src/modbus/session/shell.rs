@@ -89,16 +89,19 @@ impl<D: Dial> Wire<D> {
                 Step::Rest(pause) => tokio::time::sleep(pause.duration()).await,
                 Step::Connect(pause) => self.connect(core, pause).await,
                 Step::Ask(block) => {
-                    let result = match &mut self.link {
-                        Some(link) => link.read(block).await,
-                        None => Err(ReadError::LinkClosed),
+                    let (result, remark, may_ask_again) = match &mut self.link {
+                        Some(link) => (link.read(block).await, link.take_remark(), link.may_ask_again()),
+                        None => (Err(ReadError::LinkClosed), None, false),
                     };
                     match result {
                         Ok(words) => {
                             let at = stamp();
                             core.read(&words, at, (self.clock)());
                         }
-                        Err(error) => core.failed(error, false, (self.clock)()),
+                        Err(error) => core.failed(error, may_ask_again, (self.clock)()),
+                    }
+                    if let Some(remark) = remark {
+                        core.remarked(remark);
                     }
                     if !core.is_linked() {
                         self.link = None;

@@ -40,7 +40,7 @@ impl Reply {
 /// Answers requests until the connection ends.
 pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
     stream.set_nodelay(true).ok();
-    let mut spoilt = false;
+    let (mut spoilt, mut answered) = (false, false);
     while let Some((header, pdu)) = read_frame(&mut stream) {
         if spoilt {
             shared
@@ -50,6 +50,10 @@ pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
         }
         let Some((request, mode, reply)) = shared.take(connection, header, &pdu) else { return };
         spoilt = reply.spoils_connection(mode);
+        // Over a connection that has not answered anything yet a client may ask again: it can tell a late answer by its id.
+        let missing = matches!(reply, Reply::Nothing) || matches!(mode, Mode::Late(_));
+        answered |= !spoilt;
+        spoilt &= answered || !missing;
         if peek(&stream) == Peek::Bytes {
             shared.state().violations.push("a request before the answer to the one before".to_owned());
         }
