@@ -65,7 +65,7 @@ fn without_a_word_everything_is_as_it_always_was() {
 #[test]
 fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
     type Key = (&'static str, &'static str, fn(&mut Settings), &'static str, fn(&mut Settings));
-    let cases: [Key; 14] = [
+    let cases: [Key; 15] = [
         (
             "connect_timeout",
             "1",
@@ -128,7 +128,7 @@ fn each_key_is_read_from_both_sections_and_the_device_wins_over_the_defaults() {
         ("parity", "none", |s| s.parity = Parity::None, "odd", |s| s.parity = Parity::Odd),
         ("stop_bits", "2", |s| s.stop_bits = 2, "1", |s| s.stop_bits = 1),
     ];
-    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..15], "every key but transport and tls");
+    assert_eq!(cases.map(|(key, ..)| key), KEYS[1..16], "every key but transport and tls");
     for (key, general, of_all, special, of_one) in cases {
         let [mut all, mut one] = [Settings::default(), Settings::default()];
         of_all(&mut all);
