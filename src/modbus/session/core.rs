@@ -48,6 +48,9 @@ pub const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// After so many timeouts of a unit it is asked for a single value, every other time.
 pub const TIMEOUTS_BEFORE_SMALL: u32 = 3;
 
+/// A scale register is read again so often in one poll at most; values that would need more have none in that poll.
+const MOST_RECHECKS: u8 = 16;
+
 /// Silent units may take one part in so many of the time of a device of which other units answer.
 const SHARE_OF_SILENT: u32 = 5;
 
@@ -691,8 +694,11 @@ impl Core {
             }
             // It answers, whatever it says.
             (Purpose::Small, Some(request)) => self.poll.confirm = Some((request, block.quantity)),
-            // The value that it scales is told to be none.
-            (Purpose::Recheck, _) | (_, None) => {}
+            (Purpose::Recheck, _) => {
+                // The value that it scales is told to be none.
+                self.poll.rechecked.insert((block.unit, block.table, block.address), MOST_RECHECKS);
+            }
+            (_, None) => {}
         }
     }
 
@@ -889,14 +895,14 @@ impl Core {
         self.next_recheck()
     }
 
-    /// A scale register that must be read again: soon after the values that it scales, so that it cannot have moved
-    /// there and back, hence before the next unit is asked. Each is asked for twice at most.
+    /// A scale register that must be read again: soon after the values that it scales, so that it can hardly have moved
+    /// there and back, hence before the next unit is asked, and after each request of a search.
     fn next_recheck(&mut self) -> Option<Asking> {
         let Poll { decoder, rechecked, .. } = &mut self.poll;
         let block = decoder.rechecks().into_iter().find(|block| {
             let times = rechecked.entry((block.unit, block.table, block.address)).or_insert(0);
             *times += 1;
-            *times <= 2
+            *times <= MOST_RECHECKS
         })?;
         Some(Asking::new(Purpose::Recheck, None, Asked::Own(Box::new(block))))
     }
@@ -960,6 +966,9 @@ impl Core {
 
     fn next_of_search(&mut self, now: Moment) -> Option<Asking> {
         loop {
+            if let Some(asking) = self.next_recheck() {
+                return Some(asking);
+            }
             if self.poll.search.is_none() {
                 let (request, block, cause) = self.poll.refused.pop_front()?;
                 let answering = self.poll.answering.contains(block.unit);
