@@ -65,7 +65,7 @@ fn modes_are_the_same_whatever_the_umask() {
 
 #[test]
 fn what_is_planted_as_pid_lock_or_log_file_is_neither_followed_nor_waited_for() {
-    let files = ["run/pid/pattoo_agent_modbustcpd.pid", "run/lock/pattoo_agent_modbustcpd.lock", "log/pattoo.log"];
+    let files = ["run/pid/pattoo_agent_modbustcpd.pid", "run/lock/pattoo_agent_modbustcpd.flock", "log/pattoo.log"];
     for file in files {
         for kind in ["link", "hard link", "fifo"] {
             let (device, server) = (Device::counting(61), Server::start());
