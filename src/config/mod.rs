@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::agent::{Agent, Group};
 pub use self::fault::{ConfigError, Fault};
-pub use self::instance::Instance;
+pub use self::instance::{Instance, Places};
 use self::registers::Register;
 use self::settings::Origins;
 use self::source::Source;
@@ -251,14 +251,14 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
     }
 }
 
-/// Where the lock and the socket of an agent with these files are, whatever else is wrong with them.
+/// `system_daemon_directory` and `daemon_directory`, whatever else is wrong with the files.
 ///
 /// # Errors
 /// With every fault of the file that says it.
-pub fn system_daemon_directory(directory: &Path) -> Result<PathBuf, ConfigError> {
+pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError> {
     let mut report = Report { home: std::env::var_os("HOME"), ..Report::default() };
     let file = required(directory, SHARED_FILE, &mut report);
-    let found = file.and_then(|file| shared::system_daemon_directory(&file, &mut report));
+    let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
     found.ok_or(ConfigError { faults: report.faults })
 }
 

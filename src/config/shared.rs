@@ -49,14 +49,16 @@ pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report)
     Some((section?, api?))
 }
 
-/// From section `pattoo` alone. `None` when something is wrong with it.
-pub fn system_daemon_directory(pattoo: &Source, report: &mut Report) -> Option<PathBuf> {
+/// `system_daemon_directory` and `daemon_directory`, from section `pattoo` alone. `None` when something is wrong
+/// with it.
+pub fn daemon_directories(pattoo: &Source, report: &mut Report) -> Option<[PathBuf; 2]> {
     let sections = sections(pattoo, report);
     let Some(section) = sections.iter().find(|entry| entry.key == "pattoo") else {
         report.faults.push(no_directories(&pattoo.file));
         return None;
     };
-    Some(directories(&pattoo.file, section, report)?.system_daemon_directory)
+    let pattoo = directories(&pattoo.file, section, report)?;
+    Some([pattoo.system_daemon_directory, pattoo.daemon_directory])
 }
 
 fn no_directories(file: &Path) -> Fault {

@@ -48,6 +48,49 @@ pub fn takes_less(limit: Duration, what: &str, mut attempt: impl FnMut() -> Dura
     }
 }
 
+/// Whether everything is here that a test needs: programs, `root`, `libfaketime`, `libmodbus`, `pymodbus`. Where
+/// something is missing the test says that it is skipped, but in CI it fails: there everything must be here.
+pub fn needs(tools: &[&str]) -> bool {
+    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !is_here(tool)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let said = format!("{} was skipped: it needs {}", thread.name().unwrap_or("a test"), missing.join(", "));
+    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{said}");
+    eprintln!("{said}");
+    false
+}
+
+fn is_here(tool: &str) -> bool {
+    match tool {
+        "root" => rustix::process::geteuid().is_root(),
+        "libfaketime" => library("faketime/libfaketimeMT.so.1").is_some(),
+        "libmodbus" => library("libmodbus.so.5").is_some(),
+        "pymodbus" => std::process::Command::new(python())
+            .args(["-c", "import pymodbus"])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success()),
+        program => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+            std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+        }
+    }
+}
+
+/// The Python that has the other Modbus devices.
+pub fn python() -> std::ffi::OsString {
+    std::env::var_os("PATTOO_TEST_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
+/// A shared library of this machine, by the end of its path.
+pub fn library(name: &str) -> Option<std::path::PathBuf> {
+    let directories = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    directories.chain(["/usr/lib".into(), "/usr/lib64".into()]).map(|path| path.join(name)).find(|path| path.is_file())
+}
+
 /// Wall-clock time in the server's unit.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
