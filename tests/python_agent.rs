@@ -16,8 +16,9 @@ use support::{needs, until};
 
 /// A home for both agents. Whatever is in the background ends with the test.
 struct Stage {
-    home: Home,
+    /// Before its files are gone.
     python: PythonAgent,
+    home: Home,
     _device: Device,
     server: Server,
 }
@@ -33,7 +34,7 @@ impl Stage {
         let home = Home::new(server.address());
         home.write_groups("100ms", &format!("  - {{ip_devices: ['{}'], input_registers: [30001]}}\n", device.target()));
         let python = PythonAgent::in_directory(&home.path().join(directory));
-        Self { home, python, _device: device, server }
+        Self { python, home, _device: device, server }
     }
 
     fn ours(&self, flags: &[&str]) -> Finished {
