@@ -77,7 +77,7 @@ fn a_disk_and_a_server_that_take_nothing_hold_the_end_for_less_than_two_seconds_
         let (_home, mut agent) = running_without_disk_and_server(&device);
         agent.sigterm();
         let took = agent.time_to_end(1);
-        assert!(agent.log().contains("are lost"), "{}", agent.log());
+        assert!(agent.log().contains("stopped; LOST "), "{}", agent.log());
         took
     });
 }
