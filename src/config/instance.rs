@@ -27,7 +27,7 @@ impl Instance {
         let Loaded { config, warnings } = super::load(&self.config_dir)?;
         if self.shard.is_one_of_many() && config.agent_hostname.is_none() {
             let message = "agent_hostname is missing; it is part of every series, and all shards must have the same";
-            return Err(ConfigError { faults: vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)] });
+            return Err(vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
         }
         Ok(Loaded { config: config.of_shard(self.shard), warnings })
     }

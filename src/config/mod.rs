@@ -2,7 +2,8 @@
 //!
 //! Owns the rules of what a configuration means, the original agent's and ours. Refuses a configuration
 //! whole: a [`Config`] exists only when there is no fault in any file. What the original silently left out
-//! is a warning, so that a configuration it ran with goes on working.
+//! is a warning, so that a configuration it ran with goes on working; in a file without any key of ours
+//! (`original`) so is everything else that it took.
 //!
 //! `source` reads a file with suspicion and parses it once into `node`s;
 //! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
@@ -41,6 +42,7 @@ mod fault;
 mod fit;
 mod instance;
 mod node;
+mod original;
 mod path;
 mod registers;
 pub mod render;
@@ -193,6 +195,8 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
 /// With every fault of every file.
 pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, ConfigError> {
     let mut report = Report { home, ..Report::default() };
+    // The shared files have no keys but the original's.
+    report.lenient = true;
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
@@ -247,7 +251,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
                 warnings: report.warnings,
             })
         }
-        _ => Err(ConfigError { faults: report.faults }),
+        _ => Err(ConfigError { faults: report.faults, warnings: report.warnings }),
     }
 }
 
@@ -256,10 +260,10 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
 /// # Errors
 /// With every fault of the file that says it.
 pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError> {
-    let mut report = Report { home: std::env::var_os("HOME"), ..Report::default() };
+    let mut report = Report { home: std::env::var_os("HOME"), lenient: true, ..Report::default() };
     let file = required(directory, SHARED_FILE, &mut report);
     let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
-    found.ok_or(ConfigError { faults: report.faults })
+    found.ok_or_else(|| report.faults.into())
 }
 
 fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source> {
