@@ -1,6 +1,5 @@
 //! Beside the Python agent of the same name, which knows nothing of us: a stand-in that behaves as it does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod support;
 
