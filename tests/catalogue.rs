@@ -1,6 +1,12 @@
 //! `tests/FAULTS.md` is true: every fault is listed once, every test it names exists, and no fault loses its
 //! test unnoticed; and the builds that prove the harnesses can still be made.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and the count is to be seen")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and the count is to be seen"
+)]
 
 mod support;
 

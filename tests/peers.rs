@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -30,9 +30,11 @@ impl Peer {
         let mut child = spawned.expect("Python");
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        let mut said = String::new();
         if port.is_empty() {
-            panic!("{library}: {}", String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr));
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         }
+        assert!(!port.is_empty(), "{library}: {said}");
         Some(Self { child, target: format!("127.0.0.1:{}", port.trim()) })
     }
 }

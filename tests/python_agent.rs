@@ -72,7 +72,8 @@ fn none_starts_beside_it_and_the_status_says_who_runs() {
             serde_json::from_str(&stage.ours(&["--status", "--format", "json"]).stdout).unwrap();
         assert_eq!((&json["running"], json["python_agent"]["pid"].to_string()), (&false.into(), number.clone()));
 
-        for refused in [stage.expect(&["--start"], 75, "not started"), stage.ours(&["run"])] {
+        let of_a_shard = stage.ours(&["run", "--shard", "1/2"]);
+        for refused in [stage.expect(&["--start"], 75, "not started"), stage.ours(&["run"]), of_a_shard] {
             assert_eq!(refused.code, Some(75), "{}", refused.stderr);
             for said in ["the Python agent runs", &number, "--stop ends it"] {
                 assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);

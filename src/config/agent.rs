@@ -432,11 +432,9 @@ fn unit(value: &View<'_>, report: &mut Report) -> Unit {
             return Unit::OfNoDevice;
         }
     };
-    match u8::try_from(number) {
-        Ok(unit) => Unit::Of(UnitId(unit)),
-        Err(_) => {
-            report.unless_lenient(value.unfit(ALLOWED), "the group is left out");
-            Unit::OfNoDevice
-        }
+    if let Ok(unit) = u8::try_from(number) {
+        return Unit::Of(UnitId(unit));
     }
+    report.unless_lenient(value.unfit(ALLOWED), "the group is left out");
+    Unit::OfNoDevice
 }

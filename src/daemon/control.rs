@@ -116,7 +116,7 @@ fn try_stop(instance: &Instance, force: bool) -> Result<bool, Exit> {
     }
     // Nobody is left who could hold it, and the Python agent's own --stop would wait for it.
     for directory in pid_directories.iter().chain([&directory]) {
-        lock::remove_former(directory);
+        let _ = lock::remove_former(directory);
     }
     Ok(ours.is_some() || python.is_some())
 }

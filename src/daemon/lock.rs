@@ -123,6 +123,7 @@ pub fn holder(system_daemon_directory: &Path) -> Result<Option<Holder>, LockErro
 /// Removes the lock file of earlier releases, for which the Python agent's `--stop` would wait. Returns whether
 /// it is out of the way: false only while somebody holds it. What cannot be removed, or is no file of its own,
 /// stays.
+#[must_use]
 pub fn remove_former(system_daemon_directory: &Path) -> bool {
     let path = named(system_daemon_directory, FORMER_SUFFIX);
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;

@@ -6,7 +6,7 @@
 //! whether server and devices answer; what they replace is kept beside them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
 //! `--yes` asks nothing.
 //!
-//! Offered is what the Python agent's installation offers, but where a service keeps its data ([`DIFFERS`]); what
+//! Offered is what the Python agent's installation offers, but where a service keeps its data (`DIFFERS`); what
 //! that installation has made on this machine is offered before anything else, because the agent id is there.
 
 use std::fs;

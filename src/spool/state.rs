@@ -99,8 +99,8 @@ fn read(file: &OwnedFd) -> (u64, Remembered) {
     let lines: Vec<&[u8]> = text[..read].chunks(LINE_BYTES).collect();
     let newest = lines.iter().take(2).filter_map(|line| parse(line)).max_by_key(|&(sequence, _)| sequence);
     let (sequence, mut remembered) = newest.unwrap_or_default();
-    let on_disk = lines.iter().skip(2).filter_map(|line| numbers(line, ON_DISK));
-    remembered.on_disk = on_disk.filter_map(|it| (it.len() == 2 && it[0] == sequence).then(|| it[1])).next();
+    let mut on_disk = lines.iter().skip(2).filter_map(|line| numbers(line, ON_DISK));
+    remembered.on_disk = on_disk.find_map(|it| (it.len() == 2 && it[0] == sequence).then(|| it[1]));
     (sequence, remembered)
 }
 

@@ -67,7 +67,7 @@ pub fn leave(directory: &Path, agent_id: &str, at: u64, body: &[u8]) -> PathBuf 
 ///
 /// `--start` refuses while there is a pid file, leaves the terminal and writes its pid; `--stop` waits for as long as
 /// there is a lock file, sends SIGTERM until the process is gone, then removes both files.
-const AGENT: &str = r#"
+const AGENT: &str = r"
 import os, signal, sys, time
 root, flags = sys.argv[-1], sys.argv[1:-1]
 pid_file = root + '/pid/pattoo_agent_modbustcpd.pid'
@@ -111,7 +111,7 @@ if '--stop' in flags:
         for path in (pid_file, lock_file):
             if os.path.exists(path):
                 os.remove(path)
-"#;
+";
 
 /// The Python agent's stand-in, in the directories of one home.
 #[derive(Debug)]
