@@ -4,6 +4,10 @@
 //! *accepted* once the aggregator has it, then *stored* once its batch is on disk, then *delivered* once
 //! the server has said so; whatever else happens to it is a drop under a [`Reason`]. Nothing leaves
 //! uncounted: a new way to lose a reading needs a new reason here first.
+//!
+//! *Lost* is what a device gave, what was accepted, and what will never be at the server: what the disk had no room
+//! for ([`Tally::lost`]) and what memory had none for. A value that is none, or that no server takes, is dropped
+//! and not lost: nobody could have had it. What is in quarantine is on disk, for people to look at, and not lost.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,7 +80,7 @@ impl Books {
         add(&self.direct, count);
     }
 
-    /// `count` datapoints are lost.
+    /// `count` datapoints are dropped.
     pub fn lose(&self, reason: Reason, count: usize) {
         add(&self.dropped[reason.index()], count);
     }
@@ -109,7 +113,7 @@ impl Books {
         self.direct.load(Ordering::Relaxed)
     }
 
-    /// Datapoints lost so far under `reason`.
+    /// Datapoints dropped so far under `reason`.
     #[must_use]
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.dropped[reason.index()].load(Ordering::Relaxed)
@@ -127,11 +131,66 @@ impl Books {
         *self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is lost so far. What is in memory is lost as well, once the process ends.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        Lost::of(&self.disk(), self.dropped(Reason::MemoryFull))
+    }
+
     /// Readings accepted that are neither on disk nor delivered nor dropped: in memory, about to be stored.
     #[must_use]
     pub fn in_memory(&self) -> u64 {
         let dropped: u64 = Reason::ALL.iter().map(|&reason| self.dropped(reason)).sum();
         self.accepted().saturating_sub(self.stored() + self.delivered_from_memory() + dropped)
+    }
+}
+
+/// What is lost, by the reason for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost(Vec<(&'static str, u64)>);
+
+impl Lost {
+    /// The reasons: a limit of the cache, files that somebody else removed, a full memory.
+    fn of(disk: &Tally, memory_full: u64) -> Self {
+        Self(vec![
+            ("cache_min_free", disk.evicted_space),
+            ("cache_max_bytes", disk.evicted_size),
+            ("cache_max_age", disk.evicted_age),
+            ("vanished", disk.vanished),
+            (Reason::MemoryFull.as_str(), memory_full),
+        ])
+    }
+
+    /// With what is in memory and has no time any more to get to the disk.
+    #[must_use]
+    pub fn and_in_memory(mut self, count: u64) -> Self {
+        self.0.push(("in_memory", count));
+        self
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Every reason with its number.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl fmt::Display for Lost {
+    /// `7100 readings: cache_max_bytes 7000, memory_full 100`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.count();
+        write!(f, "{count} {}", if count == 1 { "reading" } else { "readings" })?;
+        let mut separator = ": ";
+        for (reason, count) in self.by_reason().filter(|(_, count)| *count > 0) {
+            write!(f, "{separator}{reason} {count}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }
 
@@ -174,5 +233,30 @@ mod tests {
         books.lose(Reason::NotSendable, 1);
         assert_eq!(books.in_memory(), 0);
         assert_eq!(books.dropped(Reason::MemoryFull), 3);
+    }
+
+    #[test]
+    fn lost_is_what_the_server_could_have_had() {
+        let books = Books::default();
+        books.accept(30);
+        for reason in Reason::ALL {
+            books.lose(reason, 2);
+        }
+        assert_eq!(books.lost().to_string(), "2 readings: memory_full 2");
+        let tally = Tally {
+            evicted_space: 1,
+            evicted_size: 7,
+            evicted_age: 2,
+            vanished: 3,
+            quarantined: 9,
+            ..Tally::default()
+        };
+        books.on_disk(tally);
+        assert_eq!(books.lost().count(), 15);
+        let told = books.lost().and_in_memory(4).to_string();
+        let expected = "19 readings: cache_min_free 1, cache_max_bytes 7, cache_max_age 2, vanished 3, memory_full 2, \
+                        in_memory 4";
+        assert_eq!(told, expected);
+        assert_eq!(Books::default().lost().to_string(), "0 readings");
     }
 }

@@ -40,6 +40,15 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `2 GB`, `1 MiB`, `7 bytes`: in the largest unit of which it is a whole number.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 6] =
+        [(1_000_000_000, "GB"), (1 << 30, "GiB"), (1_000_000, "MB"), (1 << 20, "MiB"), (1_000, "kB"), (1 << 10, "KiB")];
+    let unit = UNITS.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
 /// The first few of `names`, and how many more there are.
 pub fn some_of(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
     const FEW: usize = 8;
@@ -52,6 +61,15 @@ pub fn some_of(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_a_whole_number_of_something() {
+        let cases =
+            [(0, "0 bytes"), (7, "7 bytes"), (2_000_000_000, "2 GB"), (1 << 20, "1 MiB"), (1_500_000, "1500 kB")];
+        for (bytes, expected) in cases {
+            assert_eq!(size(bytes), expected);
+        }
+    }
 
     #[test]
     fn an_error_is_told_with_all_its_causes() {

@@ -1,6 +1,14 @@
 //! `tests/FAULTS.md` is true: every fault is listed once, every test it names exists, and no fault loses its
 //! test unnoticed; and the builds that prove the harnesses can still be made.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and the count is to be seen")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and the count is to be seen"
+)]
+
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -80,8 +88,8 @@ fn no_fault_loses_its_test_unnoticed() {
 #[test]
 fn every_broken_build_can_be_made() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if Command::new("git").arg("--version").output().is_err() {
-        return println!("skipped: git is not installed");
+    if !support::needs(&["git"]) {
+        return;
     }
     let mut patches = 0;
     for entry in fs::read_dir(root.join("tests/broken")).unwrap() {

@@ -19,6 +19,9 @@ pattoo:
   daemon_directory: /tmp/daemon
 ";
 
+/// A key of ours: what stands in the same file is not taken as the Python agent took it.
+const OURS: &str = "flush_interval: 1s\n";
+
 /// A directory with this as `pattoo_agent_modbustcpd.yaml` and a `pattoo.yaml` that is right.
 fn directory(agent: impl AsRef<[u8]>) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -93,6 +96,7 @@ polling_groups:
       - address: 40002
         multiplier: .inf
       - \"40003\"
+flush_interval: 1s
 ";
     let expected = [
         "pattoo_agent_modbustcpd.yaml:1:1: pooling_interval: found an unknown key; did you mean \"polling_interval\"?",
@@ -154,7 +158,7 @@ fn intervals_mean_what_they_meant_and_durations_too() {
         ["0", "0.5", "true", "[1]", "often", "'7.9'", "1e400", ".nan", ".inf", "5000000000", "50days", "99ms", "1.5ms"]
     {
         let file = group("").replace("polling_groups", &format!("polling_interval: {value}\npolling_groups"));
-        let found = faults(file);
+        let found = faults(file + OURS);
         assert!(found.len() == 1 && found[0].contains(":1:19: polling_interval: found "), "{value}: {found:?}");
     }
 }
@@ -211,7 +215,7 @@ fn units_mean_what_they_meant_and_what_cannot_be_one_is_refused() {
         assert_eq!(loaded.config.points[0].unit.0, unit, "{value}");
     }
     for value in ["-1", "256", "'1'", "1e9", ".nan", "{a: 1}"] {
-        let found = faults(group(&format!("    unit: {value}\n")));
+        let found = faults(group(&format!("    unit: {value}\n")) + OURS);
         assert!(found.len() == 1 && found[0].contains(":4:11: polling_groups[0].unit: found "), "{value}: {found:?}");
     }
 }
@@ -276,7 +280,7 @@ fn what_is_no_device_is_refused_or_left_out_with_a_word() {
         ("ip_devices: ['a:0']", "its port is not a number"),
         ("unit: 1", "ip_devices is missing"),
     ] {
-        let found = faults(format!("polling_groups:\n  - {devices}\n    input_registers: [30001]\n"));
+        let found = faults(format!("polling_groups:\n  - {devices}\n    input_registers: [30001]\n{OURS}"));
         assert!(found.len() == 1 && found[0].contains(said), "{devices}: {found:?}");
     }
 }
@@ -288,16 +292,16 @@ fn files_that_are_no_configuration_are_refused_in_a_moment() {
         (b"# nothing\n", "the file is empty"),
         (b"a: 1\n---\nb: 2\n", "found a second document"),
         (b"a: [1\n", "this is not YAML"),
-        (b"a: 1\na: 2\n", "2:1: a: found this key twice"),
+        (b"flush_interval: 1\na: 1\na: 2\n", "3:1: a: found this key twice"),
         (b"polling_groups: x\n", "1:17: polling_groups: found \"x\"; allowed is a list of polling groups"),
         (b"polling_groups: []\n", "at least one polling group"),
         (b"- 1\n", "found a list; allowed is a mapping"),
         (b"\tx: 1\n", "this is not YAML"),
         (b"a: \"\xff\"\n", "1:5: found a byte that is not UTF-8 text"),
         (b"a: b\0c\n", "this is not YAML"),
-        (b"polling_groups: !!python/object:os.system [ls]\n", "polling_groups"),
+        (b"polling_groups: !!python/object:os.system [ls]\n", "there is nothing to poll"),
         (b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n", "repetition limit"),
-        (b"1: 2\n", "found the key 1; allowed are words"),
+        (b"flush_interval: 1\n1: 2\n", "found the key 1; allowed are words"),
     ];
     for (file, said) in cases {
         let begun = Instant::now();
@@ -353,7 +357,8 @@ fn the_shared_files_are_read_as_the_original_does() {
     std::fs::write(&pattoo, "pattoo:\n  log_level: loud\n  cache_directory: 7\n").unwrap();
     let said = load().err().unwrap().to_string();
     for part in [
-        "2:14: pattoo.log_level: found \"loud\"; allowed is debug, info, warning, error or critical",
+        "2:14: pattoo.log_level: found \"loud\"; allowed is debug, info, warning, error or critical; it counts as debug, as \
+         with the Python agent",
         "3:20: pattoo.cache_directory: found 7; allowed is a directory",
         "log_directory is missing",
         "daemon_directory is missing",
@@ -619,7 +624,7 @@ fn what_no_register_can_be_is_told_with_its_place() {
         ("{address: 40001, type: int16}, 40001", "found a point that would be one chart with the one at 3:35"),
     ];
     for (register, said) in cases {
-        let file = format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{register}]\n");
+        let file = format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{register}]\n{OURS}");
         let found = faults(&file);
         assert!(found.len() == 1 && found[0].contains(said), "{register}: {found:#?}");
         assert!(found[0].starts_with("pattoo_agent_modbustcpd.yaml:3:"), "{register}: {found:#?}");

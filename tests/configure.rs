@@ -64,6 +64,39 @@ fn answers_come_line_by_line_what_is_not_asked_for_stays_and_the_old_file_is_kep
 }
 
 #[test]
+fn the_server_is_asked_for_where_it_counts() {
+    let home = home();
+    let directory = home.config_dir();
+    let newer = directory.join("pattoo_agent.yaml");
+    fs::write(&newer, "pattoo_agent_api: {ip_address: newer.example.net, ip_bind_port: 20209}\n").unwrap();
+    let before = fs::read_to_string(directory.join("pattoo.yaml")).unwrap();
+    let answers = "server.example.net\n\n\n\n\n\n\n10s\nplc7\n1\n30001\n-\nyes\n";
+    let output = configure(&home, directory.to_str().unwrap(), answers, &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains("ip_address [newer.example.net]") && said.contains("ip_bind_port [20209]"), "{said}");
+    assert!(said.contains("found another server than at"), "a warning of two servers: {said}");
+    assert!(fs::read_to_string(&newer).unwrap().contains("ip_address: server.example.net"));
+    assert_eq!(fs::read_to_string(directory.join("pattoo.yaml")).unwrap(), before);
+    let checked = home.output(&["check", "--config_dir", directory.to_str().unwrap()]);
+    assert!(checked.stdout.contains("server.example.net port 20209"), "{}", checked.stdout);
+}
+
+#[test]
+fn what_differs_from_the_python_agent_is_said_where_nothing_is_configured() {
+    let home = home();
+    let told = |directory: &str| {
+        let output = configure(&home, directory, "", &["--yes"]);
+        String::from_utf8_lossy(&output.stdout).contains("The defaults are those of the Python agent, but for")
+    };
+    let directory = home.path().join("new");
+    let directory = directory.to_str().unwrap();
+    assert!(told(directory));
+    assert!(fs::read_to_string(format!("{directory}/pattoo.yaml")).unwrap().contains("log_level: debug"));
+    assert!(!told(directory), "nothing is offered but what is there");
+}
+
+#[test]
 fn nothing_is_written_when_answers_are_wrong_missing_or_no() {
     let shared = "\n\n\n\n\n\n\n";
     let cases = [

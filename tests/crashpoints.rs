@@ -11,12 +11,11 @@ mod support;
 
 use std::path::Path;
 
-use support::crashpoints::{Blow, Scene, cut_the_power, is_possible, try_all};
+use support::crashpoints::{Blow, Scene, cut_the_power, try_all};
 use support::powercut;
 
 fn sample(scene: Scene, calls: &[&'static str], blow: Blow, step: usize, limit: usize) {
-    if !is_possible() {
-        println!("skipped: strace is not there, or may not trace");
+    if !support::needs(&["strace"]) {
         return;
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"));
@@ -55,8 +54,7 @@ fn a_disk_that_fails_once_ends_nothing_and_loses_nothing() {
 
 #[test]
 fn no_batch_is_posted_before_it_would_survive_a_power_cut() {
-    if !is_possible() {
-        println!("skipped: strace is not there, or may not trace");
+    if !support::needs(&["strace"]) {
         return;
     }
     let posts = cut_the_power(Path::new(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"))).unwrap();

@@ -70,9 +70,9 @@ fn devices_times_registers_are_bounded_before_they_are_multiplied() {
 
 #[test]
 fn a_file_of_nothing_but_faults_is_refused_without_a_look_for_each() {
-    let found = faults(&format!("polling_groups:\n{}", group("a", &"x,".repeat(20_000))));
+    let found = faults(&format!("flush_interval: 1s\npolling_groups:\n{}", group("a", &"x,".repeat(20_000))));
     assert_eq!(found.len(), 20_000);
-    assert!(found[0].contains(":3:25: polling_groups[0].holding_registers[0]: found \"x\""), "{}", found[0]);
+    assert!(found[0].contains(":4:25: polling_groups[0].holding_registers[0]: found \"x\""), "{}", found[0]);
     assert!(found[19_999].contains(".yaml: polling_groups[0].holding_registers[19999]: found"), "{}", found[19_999]);
 }
 

@@ -16,14 +16,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode, Request, Table};
 use support::judge::judge;
 use support::server::Server;
-use support::takes_less;
 
 fn home_with(server: &Server, interval: &str, groups: &str) -> Home {
     let home = Home::new(server.address());
@@ -128,48 +127,51 @@ impl BlackHole {
     }
 }
 
+/// In the order in which they were asked: when any of them gets a request, each of the others has had all but two as
+/// many. A machine that is slow is slow for all of them. How far off its time one in a hundred polls may be is the
+/// bound "poll jitter" of the soak.
 #[test]
 fn nine_hundred_dead_devices_of_a_thousand_delay_none_of_the_others() {
-    // Two slots, of the first eight cycles, in which all that are dead are dialled most often.
-    takes_less(Duration::from_millis(100), "the delay of one poll in a hundred", || {
-        let (server, dead) = (Server::start(), BlackHole::open());
-        let healthy: Vec<Device> = (100..200).map(Device::counting).collect();
-        let mut targets = String::new();
-        for device in &healthy {
-            write!(targets, "'{}',", device.target()).unwrap();
+    let (server, dead) = (Server::start(), BlackHole::open());
+    let healthy: Vec<Device> = (100..200).map(Device::counting).collect();
+    let mut targets = String::new();
+    for device in &healthy {
+        write!(targets, "'{}',", device.target()).unwrap();
+    }
+    for place in 0..900 {
+        write!(targets, "'127.255.{}.{}:{}',", place / 200, place % 200 + 1, dead.port).unwrap();
+    }
+    let plant = format!("  - group_name: plant\n    ip_devices: [{targets}]\n    input_registers: [30001]\n");
+    let home = home_with(&server, "1s", &plant);
+    let mut agent = home.run();
+    let (mut most_files, mut most_threads) = (0, 0);
+    // The first eight cycles, in which all that are dead are dialled most often.
+    agent.until("eight cycles of all that are well", || {
+        if let Some(pid) = home.pid() {
+            let process = format!("/proc/{}", pid.as_raw_nonzero());
+            let count = |what: &str| std::fs::read_dir(format!("{process}/{what}")).map_or(0, Iterator::count);
+            most_files = most_files.max(count("fd"));
+            most_threads = most_threads.max(count("task"));
         }
-        for place in 0..900 {
-            write!(targets, "'127.255.{}.{}:{}',", place / 200, place % 200 + 1, dead.port).unwrap();
-        }
-        let plant = format!("  - group_name: plant\n    ip_devices: [{targets}]\n    input_registers: [30001]\n");
-        let home = home_with(&server, "1s", &plant);
-        let mut agent = home.run();
-        let (mut most_files, mut most_threads) = (0, 0);
-        agent.until("eight cycles of all that are well", || {
-            if let Some(pid) = home.pid() {
-                let process = format!("/proc/{}", pid.as_raw_nonzero());
-                let count = |what: &str| std::fs::read_dir(format!("{process}/{what}")).map_or(0, Iterator::count);
-                most_files = most_files.max(count("fd"));
-                most_threads = most_threads.max(count("task"));
-            }
-            healthy.iter().all(|device| device.request_count() >= 8)
-        });
-        // The first poll comes at once; from the second on each device keeps to its own place in the second.
-        let mut late: Vec<Duration> = Vec::new();
-        for device in &healthy {
-            let cycles = pauses(&device.requests()[1..]);
-            late.extend(cycles.iter().map(|cycle| cycle.abs_diff(Duration::from_secs(1))));
-            assert_eq!(device.connections(), 1, "{}", device.target());
-        }
-        late.sort_unstable();
-        let (p99, worst) = (late[late.len() * 99 / 100], late[late.len() - 1]);
-        println!("{most_files} files, {most_threads} threads; off the second: p99 {p99:?}, most {worst:?}");
-        assert!(most_files > 500, "the dead ones were being dialled: {most_files}");
-        assert!(most_files <= 1_100, "{most_files} open files");
-        assert!(most_threads <= 64, "{most_threads} threads");
-        everything_arrives(&mut agent, &healthy.iter().collect::<Vec<_>>(), &server);
-        p99
+        healthy.iter().all(|device| device.request_count() >= 8)
     });
+    println!("{most_files} files, {most_threads} threads");
+    assert!(most_files > 500, "the dead ones were being dialled: {most_files}");
+    assert!(most_files <= 1_100, "{most_files} open files");
+    assert!(most_threads <= 64, "{most_threads} threads");
+    everything_arrives(&mut agent, &healthy.iter().collect::<Vec<_>>(), &server);
+    let mut asked: Vec<(Instant, usize)> = Vec::new();
+    for (place, device) in healthy.iter().enumerate() {
+        assert_eq!(device.connections(), 1, "{}", device.target());
+        asked.extend(device.requests().iter().take(8).map(|request| (request.at, place)));
+    }
+    asked.sort_unstable();
+    let mut polls = vec![0_u32; healthy.len()];
+    for (_, place) in asked {
+        polls[place] += 1;
+        let fewest = polls.iter().min().unwrap();
+        assert!(polls[place] <= fewest + 2, "{} had {}, another one {fewest}", healthy[place].target(), polls[place]);
+    }
 }
 
 #[test]
@@ -228,38 +230,46 @@ fn a_device_that_needs_pauses_and_its_only_connection_back_gets_them() {
     agent.stop();
 }
 
+/// That a poll which was skipped is made at the next instant of the grid, and that nothing drifts, is decided in
+/// virtual time, in `schedule.rs`.
 #[test]
-fn a_cycle_longer_than_its_interval_skips_ticks_and_neither_overlaps_nor_drifts() {
-    takes_less(Duration::from_millis(150), "a poll's way off the grid", || {
-        let (device, server) = (Device::counting(61), Server::start());
-        device.set(Mode::Slow(Duration::from_millis(700)));
-        let home = home_with(&server, "500ms", &group(device.target(), 1));
-        let mut agent = home.run();
-        agent.until("six polls", || device.request_count() >= 7);
-        // From the second on: each begins at a tick, the first that is free.
-        let pauses = pauses(&device.requests()[1..7]);
-        for pause in &pauses {
-            assert!(*pause >= Duration::from_millis(700), "{pause:?}: a poll before the end of the one before");
-        }
-        everything_arrives(&mut agent, &[&device], &server);
-        pauses.iter().map(|pause| pause.abs_diff(Duration::from_secs(1))).max().unwrap()
-    });
+fn a_cycle_longer_than_its_interval_skips_ticks_and_never_overlaps() {
+    let (device, server) = (Device::counting(61), Server::start());
+    let took = Duration::from_millis(700);
+    device.set(Mode::Slow(took));
+    let home = home_with(&server, "500ms", &group(device.target(), 1));
+    let mut agent = home.run();
+    agent.until("six polls", || device.request_count() >= 7);
+    for pause in pauses(&device.requests()[1..7]) {
+        assert!(pause >= took, "{pause:?}: a poll before the end of the one before");
+    }
+    assert!(status(&home)["overruns"].as_u64() >= Some(3), "skipped and counted: {}", status(&home));
+    everything_arrives(&mut agent, &[&device], &server);
+}
+
+/// What `--status` says of the only device.
+fn status(home: &Home) -> serde_json::Value {
+    let directory = home.config_dir();
+    let finished = home.output(&["--status", "--format", "json", "--config_dir", directory.to_str().unwrap()]);
+    serde_json::from_str::<serde_json::Value>(&finished.stdout).unwrap()["devices"][0].take()
 }
 
 #[test]
 fn a_device_that_closes_idle_connections_loses_no_cycle() {
-    takes_less(Duration::from_millis(700), "the longest time between two polls", || {
-        let (device, server) = (Device::counting(62), Server::start());
-        device.set(Mode::CloseIdle(Duration::from_millis(100)));
-        let home = home_with(&server, "400ms", &group(device.target(), 1));
-        let mut agent = home.run();
-        agent.until("six cycles", || device.served_count() >= 6);
-        assert!(device.connections() >= 5, "{} connections", device.connections());
-        let longest = pauses(&device.requests()[1..]).into_iter().max().unwrap();
-        everything_arrives(&mut agent, &[&device], &server);
-        assert!(!agent.log().contains("WARNING"), "a connection that ends while idle is no fault\n{}", agent.log());
-        longest
-    });
+    let (device, server) = (Device::counting(62), Server::start());
+    device.set(Mode::CloseIdle(Duration::from_millis(100)));
+    let home = home_with(&server, "400ms", &group(device.target(), 1));
+    let mut agent = home.run();
+    agent.until("six cycles", || device.served_count() >= 6);
+    assert!(device.connections() >= 5, "{} connections", device.connections());
+    let state = status(&home);
+    let number = |name: &str| state[name].as_u64().unwrap();
+    assert!(
+        number("polls") >= 5 && number("readings") == 2 * number("polls"),
+        "no poll is without its readings: {state}"
+    );
+    everything_arrives(&mut agent, &[&device], &server);
+    assert!(!agent.log().contains("WARNING"), "a connection that ends while idle is no fault\n{}", agent.log());
 }
 
 /// What a device has seen that answers none of its requests rightly.

@@ -1,7 +1,7 @@
 //! The faults of disks (rows K of FAULTS.md) that need a file system of the test's own, or calls that fail:
 //! no power, no inodes, no lock, no answer for seconds.
 //!
-//! Without the right to mount, without strace or perl, a test says so and tries nothing.
+//! Without the right to mount, without mkfs.ext4, strace or perl, a test is skipped, but not in CI.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use support::PATIENCE;
 use support::agent::{Agent, HOSTNAME, Home};
-use support::crashpoints;
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::judge;
 use support::server::Server;
@@ -75,13 +74,13 @@ fn batches(home: &Home) -> Vec<PathBuf> {
 struct Mounted(PathBuf);
 
 impl Mounted {
-    fn below(test: &str, home: &Home, arguments: &[&str]) -> Option<Self> {
+    fn below(home: &Home, arguments: &[&str]) -> Option<Self> {
         let cache = home.path().join("cache");
         fs::create_dir_all(&cache).unwrap();
         let mounted = Self(cache);
         let possible = mounted.mount(arguments);
         if !possible {
-            println!("{test}: not tried, because mount {arguments:?} is not possible");
+            support::skipped(&format!("mount {arguments:?} is not possible"));
         }
         possible.then_some(mounted)
     }
@@ -115,14 +114,6 @@ fn run_injected(home: &Home, inject: &[&str], files: &[&Path]) -> Agent {
     home.run_under("strace", &arguments)
 }
 
-fn strace(test: &str) -> bool {
-    let possible = crashpoints::is_possible();
-    if !possible {
-        println!("{test}: not tried, because there is no strace, or it may not trace");
-    }
-    possible
-}
-
 /// strace stands between: the agent itself is told to stop.
 fn stop_below_strace(home: &Home, agent: &mut Agent) {
     rustix::process::kill_process(home.pid().unwrap(), rustix::process::Signal::TERM).unwrap();
@@ -131,14 +122,16 @@ fn stop_below_strace(home: &Home, agent: &mut Agent) {
 
 #[test]
 fn what_was_on_disk_when_the_power_failed_is_there_afterwards() {
-    let test = "what_was_on_disk_when_the_power_failed_is_there_afterwards";
+    if !support::needs(&["root", "mkfs.ext4", "perl"]) {
+        return;
+    }
     let (device, server) = (Device::counting(1), Server::start());
     let home = home_with(&server, &device);
     let image = home.path().join("disk");
     fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
     let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
     let mount = ["-o", "loop", image.to_str().unwrap()];
-    let Some(disk) = Mounted::below(test, &home, &mount).filter(|_| made) else { return };
+    let Some(disk) = Mounted::below(&home, &mount).filter(|_| made) else { return };
     server.stop();
     for cut in 0..10 {
         let mut agent = home.run();
@@ -153,8 +146,7 @@ fn what_was_on_disk_when_the_power_failed_is_there_afterwards() {
         let shutdown = "open(my $d, '<', $ARGV[0]) or exit 1; my $how = pack('L', 2); \
                         defined ioctl($d, 0x8004587d, $how) or exit 1";
         if !succeeds(Command::new("perl").args(["-e", shutdown]).arg(&disk.0)) {
-            println!("{test}: not tried, because perl or this kernel does not shut down a file system");
-            return;
+            return support::skipped("perl or this kernel does not shut down a file system");
         }
         agent.thaw();
         agent.sigkill();
@@ -197,11 +189,10 @@ fn unmount(disk: &Mounted) {
 
 #[test]
 fn without_a_free_inode_readings_go_to_the_server_from_memory() {
-    let test = "without_a_free_inode_readings_go_to_the_server_from_memory";
     let (device, server) = (Device::counting(2), Server::start());
     let home = home_with(&server, &device);
     let options = ["-t", "tmpfs", "-o", "size=16m,nr_inodes=40,mode=0750", "few-inodes"];
-    let Some(disk) = Mounted::below(test, &home, &options) else { return };
+    let Some(disk) = Mounted::below(&home, &options) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
     let mut taken: Vec<PathBuf> = Vec::new();
@@ -228,7 +219,7 @@ fn without_a_free_inode_readings_go_to_the_server_from_memory() {
 
 #[test]
 fn a_batch_that_the_disk_reads_again_is_delivered_and_one_that_it_never_reads_is_set_aside() {
-    if !strace("a_batch_that_the_disk_reads_again_is_delivered_and_one_that_it_never_reads_is_set_aside") {
+    if !support::needs(&["strace"]) {
         return;
     }
     for (inject, lost) in [("read:error=EIO:when=1..2", 0), ("read:error=EIO", 1)] {
@@ -258,10 +249,9 @@ fn a_batch_that_the_disk_reads_again_is_delivered_and_one_that_it_never_reads_is
 
 #[test]
 fn what_is_below_the_cache_is_not_written_to_when_its_disk_is_pulled() {
-    let test = "what_is_below_the_cache_is_not_written_to_when_its_disk_is_pulled";
     let (device, server) = (Device::counting(4), Server::start());
     let home = home_with(&server, &device);
-    let Some(disk) = Mounted::below(test, &home, &["-t", "tmpfs", "-o", "size=16m,mode=0750", "stick"]) else {
+    let Some(disk) = Mounted::below(&home, &["-t", "tmpfs", "-o", "size=16m,mode=0750", "stick"]) else {
         return;
     };
     let mut agent = home.run();
@@ -278,7 +268,7 @@ fn what_is_below_the_cache_is_not_written_to_when_its_disk_is_pulled() {
 
 #[test]
 fn a_disk_that_takes_seconds_for_each_batch_delays_no_poll_and_loses_none() {
-    if !strace("a_disk_that_takes_seconds_for_each_batch_delays_no_poll_and_loses_none") {
+    if !support::needs(&["strace"]) {
         return;
     }
     let (device, server) = (Device::counting(5), Server::start());
@@ -326,8 +316,7 @@ fn what_was_set_aside_is_kept_told_of_at_each_start_and_never_looked_at_again() 
 
 #[test]
 fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_container_told_of() {
-    let test = "a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_container_told_of";
-    if !strace(test) {
+    if !support::needs(&["strace"]) {
         return;
     }
     let (device, server) = (Device::counting(7), Server::start());
@@ -355,7 +344,7 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     }
     let [lower, upper, work] = layers.each_ref().map(|layer| layer.display());
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-    let Some(_disk) = Mounted::below(test, &home, &["-t", "overlay", "-o", &options, "overlay"]) else { return };
+    let Some(_disk) = Mounted::below(&home, &["-t", "overlay", "-o", &options, "overlay"]) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
     assert!(logged(&home).contains("(overlayfs) is a container's own layer"), "{}", logged(&home));

@@ -13,7 +13,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write as _, stderr};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -101,9 +101,7 @@ fn every_recorded_post_is_reproduced() {
     if let Err(error) = TcpListener::bind("127.0.0.1:502")
         && error.kind() == ErrorKind::PermissionDenied
     {
-        // Not by a macro: the harness would hide it.
-        writeln!(stderr(), "SKIPPED: the recorded posts need port 502: {error}").unwrap();
-        return;
+        return support::skipped(&format!("the recorded posts need port 502: {error}"));
     }
     for folder in folders {
         reproduce(&folder);

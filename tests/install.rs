@@ -1,6 +1,5 @@
 //! `install` and `uninstall` as an engineer meets them, into images; the unit as systemd judges it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod support;
 
@@ -9,8 +8,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::geteuid;
 use support::agent::{Finished, Home};
+use support::needs;
 
 const UNIT: &str = "etc/systemd/system/pattoo_agent_modbustcpd.service";
 
@@ -46,17 +45,9 @@ fn install(home: &Home, image: &Path, more: &[&str]) -> Finished {
     home.output(&arguments)
 }
 
-fn skipped_without_root() -> bool {
-    let skipped = !geteuid().is_root();
-    if skipped {
-        eprintln!("skipped: only root installs");
-    }
-    skipped
-}
-
 #[test]
 fn an_image_gets_the_unit_the_program_and_the_directories_and_loses_only_the_unit_again() {
-    if skipped_without_root() {
+    if !needs(&["root"]) {
         return;
     }
     let (home, image) = image();
@@ -119,6 +110,9 @@ fn what_is_wrong_is_said_before_anything_is_changed() {
 
 #[test]
 fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
+    if !needs(&["systemd-analyze"]) {
+        return;
+    }
     let (home, image) = image();
     // In homes too, where more has to be shown to the service.
     for (data, more, name) in [
@@ -134,10 +128,7 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         let file = home.path().join(name);
         fs::write(&file, unit).unwrap();
         let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
-        let Ok(verified) = analyze(&["verify", "--man=no"]) else {
-            eprintln!("skipped: there is no systemd-analyze");
-            return;
-        };
+        let verified = analyze(&["verify", "--man=no"]).unwrap();
         let told = String::from_utf8_lossy(&verified.stderr).into_owned();
         let ours: Vec<_> = told.lines().filter(|line| line.contains("pattoo_agent_modbustcpd")).collect();
         assert!(ours.is_empty(), "{told}");

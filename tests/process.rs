@@ -1,7 +1,6 @@
 //! The process and what surrounds it: signals, streams, directories, identity, names, panics, with the real binary.
 //!
-//! What needs root (namespaces, other users, a name server on port 53) says that it was skipped without it.
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+//! What needs root (namespaces, other users, a name server on port 53) is skipped without it, but not in CI.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "process/clock.rs"]
@@ -62,13 +61,4 @@ fn logged(home: &Home) -> String {
 /// From now on no file of the agent can grow beyond `limit` bytes: the nearest to a full disk without a disk.
 fn limit_files(home: &Home, limit: Option<u64>) {
     prlimit(home.pid(), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
-}
-
-/// Whether to run what only root can; says so when not.
-fn root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("{test} was skipped: it needs root");
-    }
-    root
 }

@@ -14,10 +14,13 @@ use super::poster::{Kept, Store};
 use super::supervisor::{ExitGuard, Pulse, Shared, Stop};
 use super::timekeeper::Timekeeper;
 use crate::backoff::Backoff;
-use crate::batch::Batcher;
+use crate::batch::{Batcher, MAX_PENDING_BYTES};
 use crate::books::Reason;
+use crate::clock;
 use crate::failpoint;
+use crate::health::QUIET;
 use crate::pattoo::payload::Catalogue;
+use crate::phrase::{count, size};
 use crate::reading::Reading;
 
 /// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
@@ -51,6 +54,8 @@ pub struct AggregatorActor {
     flush: Option<(u64, SpawnHandle)>,
     backoff: Backoff,
     stopping: Option<oneshot::Sender<()>>,
+    /// How many the memory had no room for when that was last told, and when.
+    loss_told: Option<(u64, Duration)>,
     _guard: ExitGuard,
 }
 
@@ -74,6 +79,7 @@ impl AggregatorActor {
             flush: None,
             backoff: Backoff::default(),
             stopping: None,
+            loss_told: None,
             _guard: guard,
         }
     }
@@ -85,10 +91,21 @@ impl AggregatorActor {
         self.hand_over(ctx);
     }
 
-    fn drop_oldest(&self, datapoints: usize) {
-        if datapoints > 0 {
-            self.shared.books.lose(Reason::MemoryFull, datapoints);
-            tracing::debug!(points = datapoints, "oldest readings in memory dropped: the spool takes none");
+    fn drop_oldest(&mut self, datapoints: usize) {
+        if datapoints == 0 {
+            return;
+        }
+        self.shared.books.lose(Reason::MemoryFull, datapoints);
+        let (lost, now) = (self.shared.books.dropped(Reason::MemoryFull), clock::boot());
+        if self.loss_told.is_none_or(|(_, at)| now.saturating_sub(at) >= QUIET) {
+            let told = self.loss_told.map_or(0, |(told, _)| told);
+            tracing::error!(
+                "LOST {} that the disk does not take, the oldest in memory (it holds {} of them); \
+                 {lost} lost this way since the start",
+                count(usize::try_from(lost - told).unwrap_or(usize::MAX), "reading"),
+                size(MAX_PENDING_BYTES as u64)
+            );
+            self.loss_told = Some((lost, now));
         }
     }
 

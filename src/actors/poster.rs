@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 
@@ -16,7 +15,7 @@ use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::clock;
-use crate::health::{Change, Health, QUIET};
+use crate::health::{Change, Health};
 use crate::phrase::{Chain, count};
 use crate::spool::{Limits, SpoolError};
 use crate::status::board::Board;
@@ -57,9 +56,6 @@ pub struct PosterActor {
     doorway: Rc<Doorway>,
     delivery: Option<Delivery>,
     health: Health<()>,
-    /// Datapoints that gave way and are not told yet; when the last line about it was.
-    evicted: u64,
-    evicted_told: Option<Duration>,
     _guard: ExitGuard,
 }
 
@@ -75,16 +71,7 @@ impl PosterActor {
     ) -> Self {
         let doorway = Rc::<Doorway>::default();
         let delivery = Delivery::new(to, spool.clone(), timekeeper.clone(), board, Rc::clone(&doorway));
-        Self {
-            spool,
-            timekeeper,
-            doorway,
-            delivery: Some(delivery),
-            health: Health::default(),
-            evicted: 0,
-            evicted_told: None,
-            _guard: guard,
-        }
+        Self { spool, timekeeper, doorway, delivery: Some(delivery), health: Health::default(), _guard: guard }
     }
 }
 
@@ -112,7 +99,6 @@ impl Handler<Store> for PosterActor {
                 ctx.stop();
             }
             let on_disk = answer.is_ok_and(|appended| {
-                this.tell_evicted(appended.evicted);
                 this.tell_stored(&appended.result, batch.datapoints);
                 appended.result.is_ok()
             });
@@ -165,20 +151,6 @@ impl PosterActor {
                 }
             }
         }
-    }
-
-    fn tell_evicted(&mut self, datapoints: u64) {
-        self.evicted += datapoints;
-        let now = clock::boot();
-        if self.evicted == 0 || self.evicted_told.is_some_and(|told| now.saturating_sub(told) < QUIET) {
-            return;
-        }
-        tracing::error!(
-            "{} readings that were not delivered yet gave way on disk to newer ones, the oldest first; cache_min_free, \
-             cache_max_bytes and cache_max_age say when",
-            self.evicted
-        );
-        (self.evicted, self.evicted_told) = (0, Some(now));
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`SpoolThread`] is a handle that can be cloned; each call is a job for the thread and a future for its
 //! answer. Jobs run in the order in which they were sent; before an answer is given the books know what is on
-//! disk. The thread ends when the last handle is dropped. If the thread is gone (a panic), every call answers
+//! disk. What a job loses of the queue is told in the log, at once and then at most once a minute. The thread ends
+//! when the last handle is dropped. If the thread is gone (a panic), every call answers
 //! [`SpoolGone`], and whoever called must end.
 
 use std::path::PathBuf;
@@ -14,12 +15,14 @@ use tokio::sync::oneshot;
 
 use crate::batch::Batch;
 use crate::books::Books;
+use crate::clock;
 use crate::failpoint;
+use crate::health::QUIET;
 use crate::pattoo::body::{Body, legible};
 use crate::pattoo::restamp;
-use crate::phrase::Chain;
+use crate::phrase::{Chain, count, seconds, size};
 use crate::reading::Timestamp;
-use crate::spool::{Checked, Findings, Limits, Name, Spool, SpoolError, Stored};
+use crate::spool::{Checked, Findings, Limits, Name, Spool, SpoolError, Stored, Tally};
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -37,8 +40,6 @@ pub struct SpoolThread {
 pub struct Appended {
     /// Whether the disk has it.
     pub result: Result<(), SpoolError>,
-    /// Datapoints of older batches that gave way to it.
-    pub evicted: u64,
 }
 
 /// The oldest batches.
@@ -63,9 +64,11 @@ impl SpoolThread {
         let (jobs, queue) = mpsc::channel::<Job>();
         books.on_disk(spool.tally());
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
+            let mut losses = Losses::default();
             for job in queue {
                 failpoint::pass("spool");
                 job(&mut spool, &books);
+                losses.tell(&spool, clock::boot());
             }
         })?;
         Ok(Self { jobs })
@@ -78,9 +81,8 @@ impl SpoolThread {
     /// The thread is gone.
     pub async fn append(&self, batch: Arc<Batch>, offset: Option<Duration>) -> Result<Appended, SpoolGone> {
         self.ask(move |spool| {
-            let before = spool.tally().evicted();
             let result = put(spool, &batch, offset);
-            Appended { result, evicted: spool.tally().evicted() - before }
+            Appended { result }
         })
         .await
     }
@@ -145,6 +147,41 @@ impl SpoolThread {
         });
         self.jobs.send(job).map_err(|_| SpoolGone)?;
         answered.await.map_err(|_| SpoolGone)
+    }
+}
+
+/// What the queue has lost, as far as the log knows.
+#[derive(Debug, Default)]
+struct Losses {
+    told: Tally,
+    told_at: Option<Duration>,
+}
+
+impl Losses {
+    /// Tells what was lost since the last time, unless that was a moment ago.
+    fn tell(&mut self, spool: &Spool, now: Duration) {
+        let tally = spool.tally();
+        let lost = tally.since(&self.told);
+        if lost.lost() == 0 || self.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET) {
+            return;
+        }
+        let (path, limits) = spool.place();
+        let reasons = [
+            (lost.evicted_space, format!("less of the disk is free than cache_min_free ({})", limits.min_free)),
+            (lost.evicted_size, format!("the cache is over cache_max_bytes ({})", size(limits.max_bytes.unwrap_or(0)))),
+            (lost.evicted_age, format!("older than cache_max_age ({})", seconds(limits.max_age.unwrap_or_default()))),
+            (lost.vanished, "somebody else removed the files".to_owned()),
+        ];
+        let reasons: Vec<_> =
+            reasons.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count}: {why}")).collect();
+        tracing::error!(
+            "LOST {} that were not delivered yet, the oldest in {} ({}); {} lost since the start",
+            count(usize::try_from(lost.lost()).unwrap_or(usize::MAX), "reading"),
+            path.display(),
+            reasons.join("; "),
+            tally.lost(),
+        );
+        (self.told, self.told_at) = (tally, Some(now));
     }
 }
 

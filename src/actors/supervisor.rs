@@ -373,18 +373,16 @@ impl Handler<Stop> for SupervisorActor {
             matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
         };
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
-            let lost = this.shared.books.in_memory();
-            if in_time && lost == 0 {
-                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {}", this.shared.books);
-                this.end(Ending::Done);
+            let books = &this.shared.books;
+            let lost = books.lost().and_in_memory(books.in_memory());
+            if lost.count() > 0 {
+                tracing::error!(code = 1071, "stopped; LOST {lost}; {books}");
+            } else if in_time {
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {books}");
             } else {
-                tracing::error!(
-                    code = 1071,
-                    "stopped, but {lost} readings could not be put on disk in time and are lost: {}",
-                    this.shared.books
-                );
-                this.end(Ending::Failed);
+                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {books}");
             }
+            this.end(if in_time && lost.count() == 0 { Ending::Done } else { Ending::Failed });
         }));
     }
 }
@@ -394,6 +392,6 @@ impl Handler<Stop> for SupervisorActor {
 pub enum Ending {
     /// Stopped as asked, everything on disk or delivered.
     Done,
-    /// Something is lost or broken.
+    /// Readings of this run are lost, or something is broken.
     Failed,
 }

@@ -2,7 +2,9 @@
 //!
 //! What the original accepts means the same here. Where it crashes, the fault is told; where it left
 //! something out without a word (a number outside its table, an `ip_device` that is no text), the agent
-//! starts as before and a warning says what is left out, so that an old configuration goes on working.
+//! starts as before and a warning says what is left out, so that an old configuration goes on working. In a file
+//! that was written for it ([`original`]) that holds for everything it took: unknown and repeated keys, intervals
+//! of 0, devices and registers that are none.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use super::cache;
 use super::fault::Fault;
 use super::node::Node;
+use super::original::{self, Known};
 use super::registers::{self, Register};
 use super::settings::{self, Sections};
 use super::source::Source;
@@ -60,6 +63,14 @@ const GROUP_KEYS: [&str; 13] = [
     "together",
 ];
 
+/// The least `polling_interval` that the original knew: it polled without a pause, where it took one for 0.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// The longest: in milliseconds the server has 32 bits for it.
+const LONGEST: Duration = Duration::from_secs(49 * 86_400);
+
+const INTERVALS: &str = "seconds as a whole number, or a duration such as 10s or 5m, from 100ms to 49days";
+
 /// No longer text is stored by the server.
 const MAX_TEXT_BYTES: usize = 512;
 
@@ -94,6 +105,8 @@ pub struct Group<'a> {
 /// Reads the file. What is wrong is in the report.
 pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
     let root = View::root(source);
+    let known = Known { top: &KEYS, group: &GROUP_KEYS, register: &registers::KEYS };
+    report.lenient = original::is_for_it(&source.root, &known);
     let Some(entries) = root.entries(report) else {
         report.faults.push(root.unfit("a mapping with polling_groups"));
         return None;
@@ -113,7 +126,10 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
     let (mut groups, mut device_defaults, mut devices) = (None, None, None);
     for Entry { key, value, key_view } in &entries {
         match key.as_str() {
-            "polling_interval" => agent.polling_interval = interval(value, report).unwrap_or(POLLING_INTERVAL),
+            "polling_interval" => {
+                let taken = if report.lenient { originals_interval(value, report) } else { None };
+                agent.polling_interval = taken.or_else(|| interval(value, report)).unwrap_or(POLLING_INTERVAL);
+            }
             "flush_interval" => agent.flush_interval = flush_interval(value, report).unwrap_or(FLUSH_INTERVAL),
             "cache_min_free" | "cache_max_bytes" | "cache_max_age" => {
                 cache::limit(key, value, &mut agent.cache_limits, report);
@@ -149,7 +165,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
             "polling_groups" => groups = Some(value),
             _ => {
                 let entry = Entry { key: key.clone(), key_view: key_view.clone(), value: value.clone() };
-                report.faults.push(entry.unknown(&KEYS));
+                entry.report_unknown(&KEYS, report);
             }
         }
     }
@@ -167,7 +183,11 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
 
 fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group<'a>> {
     let Some(entries) = view.entries(report) else {
-        report.faults.push(view.unfit("a mapping with ip_devices and registers"));
+        let fault = view.unfit("a mapping with ip_devices and registers");
+        match *view.node {
+            Node::Text(_) | Node::List(_) => report.unless_lenient(fault, "it is left out"),
+            _ => report.faults.push(fault),
+        }
         return None;
     };
     let mut group = Group {
@@ -178,6 +198,7 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
         together: false,
         registers: Vec::new(),
     };
+    let mut polled = true;
     let (mut named, mut tables) = (false, [const { None }; Table::ALL.len()]);
     let mut defaults = registers::Defaults::default();
     let mut whole = None;
@@ -190,7 +211,10 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
                 named = true;
                 devices(value, &mut group.devices, report);
             }
-            "unit" => group.unit = unit(value, report).unwrap_or_default(),
+            "unit" => match unit(value, report) {
+                Unit::Of(unit) => group.unit = unit,
+                Unit::OfNoDevice => polled = false,
+            },
             "polling_interval" => group.polling_interval = interval(value, report),
             "input_registers" => tables[0] = Some(value),
             "holding_registers" => tables[1] = Some(value),
@@ -203,16 +227,21 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
                 _ => report.faults.push(value.unfit("true or false")),
             },
             "unavailable" => defaults.unavailable = registers::sentinels(value, report),
-            _ => report.faults.push(entry.unknown(&GROUP_KEYS)),
+            _ => entry.report_unknown(&GROUP_KEYS, report),
         }
     }
-    if !named {
+    // The original looks for the devices of what it reads only.
+    let reads = tables.iter().any(Option::is_some);
+    if !named && (reads || !report.lenient) {
         report.faults.push(view.fault("ip_devices is missing; it lists the devices of this group"));
     }
     for (table, value) in Table::ALL.into_iter().zip(tables) {
         if let Some(value) = value {
             registers::read(table, value, &defaults, &mut group.registers, report);
         }
+    }
+    if !polled {
+        group.registers.clear();
     }
     if let Some(view) = whole.filter(|_| group.together) {
         report.faults.extend(Table::ALL.into_iter().filter_map(|table| too_long(table, &group.registers, view)));
@@ -260,13 +289,18 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
             report.warnings.push(value.fault("found one text where a list belongs; it is taken as one device"));
             vec![value.clone()]
         }
+        (None, Node::Mapping(_)) if report.lenient => {
+            let fault = value.unfit("a list of devices (name, address, host:port)");
+            report.unless_lenient(fault, "its keys are the devices");
+            value.entries(report).unwrap_or_default().into_iter().map(|entry| entry.key_view).collect()
+        }
         (None, _) => {
             report.faults.push(value.unfit("a list of devices (name, address, host:port)"));
             return;
         }
     };
     if items.is_empty() {
-        report.faults.push(value.unfit("at least one device (name, address, host:port)"));
+        report.unless_lenient(value.unfit("at least one device (name, address, host:port)"), "the group is left out");
     }
     for item in items {
         let Node::Text(text) = &*item.node else {
@@ -282,17 +316,40 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
             Ok(address) => devices.push((text, address, item)),
             Err(error) => {
                 let found = item.node.shown();
-                report.faults.push(item.fault(format!(
-                    "found {found}, which is no device: {error}; allowed are name, address, host:port"
-                )));
+                let fault = item
+                    .fault(format!("found {found}, which is no device: {error}; allowed are name, address, host:port"));
+                report.unless_lenient(fault, "it is left out");
             }
         }
     }
 }
 
+/// What the original took and [`interval`] does not, with a warning: for its default whatever is nothing (0, false,
+/// an empty text or list), for a second `true`. What it took for 0 otherwise it polled without a pause: a second, too.
+fn originals_interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
+    const NOTHING: &str = "the default of 300 s holds, as with the Python agent";
+    const NO_PAUSE: &str = "1 s holds, the least of whole seconds: the Python agent took 0 and polled without a pause";
+    let (interval, taken) = match &*value.node {
+        Node::Integer(0) | Node::Bool(false) => (POLLING_INTERVAL, NOTHING),
+        Node::Float(seconds) if *seconds == 0.0 => (POLLING_INTERVAL, NOTHING),
+        Node::Text(text) if text.is_empty() => (POLLING_INTERVAL, NOTHING),
+        Node::List(items) if items.is_empty() => (POLLING_INTERVAL, NOTHING),
+        Node::Mapping(entries) if entries.is_empty() => (POLLING_INTERVAL, NOTHING),
+        Node::Bool(true) => (LEAST, "1 s holds, as with the Python agent"),
+        Node::Float(seconds) if seconds.abs() < 1.0 => (LEAST, NO_PAUSE),
+        Node::Text(text) if text.trim().trim_start_matches(['-', '+']).parse() == Ok(0) => (LEAST, NO_PAUSE),
+        Node::Integer(seconds) if seconds.unsigned_abs() > LONGEST.as_secs().into() => {
+            (LONGEST, "49 days hold, the longest that the server can store")
+        }
+        _ => return None,
+    };
+    let fault = value.unfit(INTERVALS);
+    report.warnings.push(Fault { message: format!("{}; {taken}", fault.message), ..fault });
+    Some(interval)
+}
+
 /// `abs(int(value))` seconds as in the original, or a duration with its unit.
 fn interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
-    const ALLOWED: &str = "seconds as a whole number, or a duration such as 10s or 5m, from 100ms to 49days";
     let seconds = match &*value.node {
         Node::Null => return None,
         Node::Integer(seconds) => u64::try_from(seconds.unsigned_abs()).ok().map(Duration::from_secs),
@@ -304,10 +361,10 @@ fn interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
         }
         _ => None,
     };
-    let allowed = Duration::from_millis(100)..=Duration::from_secs(49 * 86_400);
+    let allowed = Duration::from_millis(100)..=LONGEST;
     let seconds = seconds.filter(|seconds| allowed.contains(seconds) && seconds.subsec_nanos() % 1_000_000 == 0);
     if seconds.is_none() {
-        report.faults.push(value.unfit(ALLOWED));
+        report.faults.push(value.unfit(INTERVALS));
     }
     seconds
 }
@@ -340,11 +397,19 @@ fn hostname(value: &View<'_>, report: &mut Report) -> Option<String> {
     fit.then(|| text.to_owned())
 }
 
-/// The original takes 0 for whatever is no number; a quoted number is a slip that it hides.
-fn unit(value: &View<'_>, report: &mut Report) -> Option<UnitId> {
+/// What `unit` says.
+enum Unit {
+    Of(UnitId),
+    /// A number that no unit has.
+    OfNoDevice,
+}
+
+/// The original takes 0 for whatever is no number; a quoted number is a slip that it hides. A group with a number
+/// that is no unit it never polled.
+fn unit(value: &View<'_>, report: &mut Report) -> Unit {
     const ALLOWED: &str = "a whole number from 0 to 255";
     let number = match &*value.node {
-        Node::Null => return None,
+        Node::Null => return Unit::Of(UnitId::default()),
         Node::Integer(number) => *number,
         #[allow(
             clippy::cast_possible_truncation,
@@ -355,18 +420,21 @@ fn unit(value: &View<'_>, report: &mut Report) -> Option<UnitId> {
             report.faults.push(
                 value.fault(format!("found {}, a text; allowed is {ALLOWED} (remove the quotes)", value.node.shown())),
             );
-            return None;
+            return Unit::OfNoDevice;
         }
         Node::Bool(_) | Node::Text(_) | Node::List(_) => {
             let found = value.node.shown();
             report.warnings.push(value.fault(format!("found {found}, which counts as unit 0; allowed is {ALLOWED}")));
-            return None;
+            return Unit::Of(UnitId::default());
         }
-        _ => -1,
+        _ => {
+            report.faults.push(value.unfit(ALLOWED));
+            return Unit::OfNoDevice;
+        }
     };
-    let unit = u8::try_from(number).ok();
-    if unit.is_none() {
-        report.faults.push(value.unfit(ALLOWED));
+    if let Ok(unit) = u8::try_from(number) {
+        return Unit::Of(UnitId(unit));
     }
-    unit.map(UnitId)
+    report.unless_lenient(value.unfit(ALLOWED), "the group is left out");
+    Unit::OfNoDevice
 }

@@ -46,6 +46,14 @@ impl fmt::Display for Fault {
 pub struct ConfigError {
     /// In order of file and line.
     pub faults: Vec<Fault>,
+    /// What is questionable besides, and may be what is behind a fault.
+    pub warnings: Vec<Fault>,
+}
+
+impl From<Vec<Fault>> for ConfigError {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self { faults, warnings: Vec::new() }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -56,10 +64,10 @@ impl fmt::Display for ConfigError {
             }
             fault.fmt(f)?;
         }
-        match self.faults.len().saturating_sub(MAX_TOLD) {
-            0 => Ok(()),
-            more => write!(f, "\nand {more} more faults"),
+        if let more @ 1.. = self.faults.len().saturating_sub(MAX_TOLD) {
+            write!(f, "\nand {more} more faults")?;
         }
+        self.warnings.iter().take(MAX_TOLD).try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
@@ -88,7 +96,7 @@ mod tests {
             fault.to_string(),
             "/etc/pattoo/a.yaml:7:11: polling_groups[0].unit: found \"1\"; allowed is a number"
         );
-        let many = ConfigError { faults: vec![fault; 120] };
+        let many = ConfigError::from(vec![fault; 120]);
         assert_eq!(many.to_string().lines().count(), 101);
         assert!(many.to_string().ends_with("and 20 more faults"));
     }

@@ -27,7 +27,7 @@ impl Instance {
         let Loaded { config, warnings } = super::load(&self.config_dir)?;
         if self.shard.is_one_of_many() && config.agent_hostname.is_none() {
             let message = "agent_hostname is missing; it is part of every series, and all shards must have the same";
-            return Err(ConfigError { faults: vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)] });
+            return Err(vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
         }
         Ok(Loaded { config: config.of_shard(self.shard), warnings })
     }
@@ -37,8 +37,34 @@ impl Instance {
     /// # Errors
     /// With every fault of the file that says it.
     pub fn system_daemon_directory(&self) -> Result<PathBuf, ConfigError> {
-        super::system_daemon_directory(&self.config_dir).map(|directory| own(&directory, self.shard))
+        Ok(self.places()?.system_daemon_directory)
     }
+
+    /// Where what runs can be found, whatever else is wrong with the files.
+    ///
+    /// # Errors
+    /// With every fault of the file that says it.
+    pub fn places(&self) -> Result<Places, ConfigError> {
+        let [system, daemon] = super::daemon_directories(&self.config_dir)?;
+        Ok(Places {
+            system_daemon_directory: own(&system, self.shard),
+            pid_directories: pid_directories(system, daemon),
+        })
+    }
+}
+
+/// Where what runs can be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Parent of the agent's own lock and socket.
+    pub system_daemon_directory: PathBuf,
+    /// Where the Python agent may have its pid file.
+    pub pid_directories: Vec<PathBuf>,
+}
+
+/// Parents of the pid file of the Python agent: of its later releases and of its earlier ones.
+fn pid_directories(system: PathBuf, daemon: PathBuf) -> Vec<PathBuf> {
+    if system == daemon { vec![system] } else { vec![system, daemon] }
 }
 
 /// What a shard has to itself below `directory`.
@@ -66,6 +92,14 @@ impl Config {
             status_listen,
             ..config
         }
+    }
+
+    /// Parents of the pid file that the Python agent with this configuration has, whatever the shard.
+    #[must_use]
+    pub fn pid_directories(&self) -> Vec<PathBuf> {
+        let own = &self.system_daemon_directory;
+        let system = if self.shard.suffix().is_empty() { Some(own.as_path()) } else { own.parent() };
+        pid_directories(system.unwrap_or(own).to_owned(), self.daemon_directory.clone())
     }
 
     /// This configuration with the points to `keep` alone, and the devices that have any.

@@ -2,7 +2,8 @@
 //!
 //! Owns the rules of what a configuration means, the original agent's and ours. Refuses a configuration
 //! whole: a [`Config`] exists only when there is no fault in any file. What the original silently left out
-//! is a warning, so that a configuration it ran with goes on working.
+//! is a warning, so that a configuration it ran with goes on working; in a file without any key of ours
+//! (`original`) so is everything else that it took.
 //!
 //! `source` reads a file with suspicion and parses it once into `node`s;
 //! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use self::agent::{Agent, Group};
 pub use self::fault::{ConfigError, Fault};
-pub use self::instance::Instance;
+pub use self::instance::{Instance, Places};
 use self::registers::Register;
 use self::settings::Origins;
 use self::source::Source;
@@ -41,6 +42,7 @@ mod fault;
 mod fit;
 mod instance;
 mod node;
+mod original;
 mod path;
 mod registers;
 pub mod render;
@@ -193,6 +195,8 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
 /// With every fault of every file.
 pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, ConfigError> {
     let mut report = Report { home, ..Report::default() };
+    // The shared files have no keys but the original's.
+    report.lenient = true;
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
@@ -247,19 +251,19 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
                 warnings: report.warnings,
             })
         }
-        _ => Err(ConfigError { faults: report.faults }),
+        _ => Err(ConfigError { faults: report.faults, warnings: report.warnings }),
     }
 }
 
-/// Where the lock and the socket of an agent with these files are, whatever else is wrong with them.
+/// `system_daemon_directory` and `daemon_directory`, whatever else is wrong with the files.
 ///
 /// # Errors
 /// With every fault of the file that says it.
-pub fn system_daemon_directory(directory: &Path) -> Result<PathBuf, ConfigError> {
-    let mut report = Report { home: std::env::var_os("HOME"), ..Report::default() };
+pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError> {
+    let mut report = Report { home: std::env::var_os("HOME"), lenient: true, ..Report::default() };
     let file = required(directory, SHARED_FILE, &mut report);
-    let found = file.and_then(|file| shared::system_daemon_directory(&file, &mut report));
-    found.ok_or(ConfigError { faults: report.faults })
+    let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
+    found.ok_or_else(|| report.faults.into())
 }
 
 fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source> {

@@ -17,7 +17,7 @@ use crate::modbus::register::{Reference, Table};
 use crate::pattoo::identity::DataType;
 use crate::reading::Value;
 
-const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 14] = [
     "address",
     "multiplier",
     "type",
@@ -113,16 +113,36 @@ pub fn read<'a>(
         return;
     }
     let Some(items) = value.items() else {
-        report.faults.push(value.unfit(&format!("a list of numbers of {table}")));
+        report.unless_lenient(value.unfit(&format!("a list of numbers of {table}")), "it is left out");
         return;
     };
     for item in items {
-        let Some(run) = run(table, &item, defaults, report) else { continue };
+        let faults = report.faults.len();
+        let run = run(table, &item, defaults, report);
+        if report.lenient && is_ignored(&item) {
+            // The documented bare numbers among them: what is wrong with one ended nothing.
+            for fault in report.faults.split_off(faults) {
+                report.unless_lenient(fault, "it is left out");
+            }
+        }
+        let Some(run) = run else { continue };
         if registers.len().saturating_add(run.count as usize) > MAX_POINTS {
             report.faults.push(item.fault(format!("found more points than the {MAX_POINTS} that are allowed")));
             return;
         }
         registers.extend(run.registers());
+    }
+}
+
+/// Whether the Python agent went past this item of a list without a word.
+fn is_ignored(item: &View<'_>) -> bool {
+    let Node::Mapping(entries) = &*item.node else { return true };
+    let address = entries.iter().rfind(|(key, _)| matches!(key, Node::Text(key) if key == "address"));
+    // A merged one may have it.
+    let merges = entries.iter().any(|(key, _)| matches!(key, Node::Text(key) if key == "<<"));
+    match address {
+        None => !merges,
+        Some((_, address)) => matches!(address, Node::Bool(_) | Node::Float(_)),
     }
 }
 
@@ -200,9 +220,9 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     let is_mapping = matches!(*item.node, Node::Mapping(_));
     let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
     let known: &[&str] = if table.is_bits() { &BIT_KEYS } else { &KEYS };
-    report
-        .faults
-        .extend(entries.iter().filter(|entry| !known.contains(&entry.key.as_str())).map(|it| unknown(it, table)));
+    for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+        report.unless_lenient(unknown(entry, table), "it is ignored");
+    }
     let address = if is_mapping { of("address") } else { Some(item) };
     let Some(address) = address else {
         let message = "found a register without address; allowed is its number, or a mapping with address";

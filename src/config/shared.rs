@@ -1,7 +1,8 @@
 //! `pattoo.yaml` and `pattoo_agent.yaml`: what all pattoo programs share.
 //!
 //! Sections of others are ignored; in ours an unknown key is a warning, because other programs may know it.
-//! `pattoo_agent_api` may stand in either file; the one in `pattoo_agent.yaml` wins.
+//! `pattoo_agent_api` may stand in either file; the one in `pattoo_agent.yaml` wins, which is told when the two
+//! name different servers. Values that the Python agent took are taken as it took them, with a warning.
 
 use std::path::{Path, PathBuf};
 
@@ -43,20 +44,43 @@ pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report)
         return None;
     };
     let section = directories(&pattoo.file, section, report);
-    let api = of(&newer, "pattoo_agent_api").map(|place| &newer[place]);
-    let api = api.or_else(|| of(&own, "pattoo_agent_api").map(|place| &own[place]));
-    let api = agent_api(api, report);
+    let wins = of(&newer, "pattoo_agent_api").map(|place| &newer[place]);
+    let own_api = of(&own, "pattoo_agent_api").map(|place| &own[place]);
+    let api = agent_api(wins.or(own_api), report);
+    if let (Some(wins), Some(loses), Some(api)) = (wins, own_api, &api) {
+        report.warnings.extend(two_servers(pattoo, wins, loses, api));
+    }
     Some((section?, api?))
 }
 
-/// From section `pattoo` alone. `None` when something is wrong with it.
-pub fn system_daemon_directory(pattoo: &Source, report: &mut Report) -> Option<PathBuf> {
+/// A warning, unless both sections name the server `api`.
+fn two_servers(pattoo: &Source, wins: &Entry<'_>, loses: &Entry<'_>, api: &AgentApi) -> Option<Fault> {
+    // What is wrong with a section that nobody uses is no fault.
+    let other = agent_api(Some(loses), &mut Report { lenient: true, ..Report::default() });
+    let same = |other: &AgentApi| other.host.eq_ignore_ascii_case(&api.host) && other.port == api.port;
+    if other.as_ref().is_some_and(same) {
+        return None;
+    }
+    let other = other.map_or_else(String::new, |other| format!(" ({} port {})", other.host, other.port));
+    Some(wins.key_view.fault(format!(
+        "found another server than at {}:{}{other}; readings go to the one here, {} port {}; take one of the two sections out",
+        pattoo.file.display(),
+        loses.key_view.place(),
+        api.host,
+        api.port
+    )))
+}
+
+/// `system_daemon_directory` and `daemon_directory`, from section `pattoo` alone. `None` when something is wrong
+/// with it.
+pub fn daemon_directories(pattoo: &Source, report: &mut Report) -> Option<[PathBuf; 2]> {
     let sections = sections(pattoo, report);
     let Some(section) = sections.iter().find(|entry| entry.key == "pattoo") else {
         report.faults.push(no_directories(&pattoo.file));
         return None;
     };
-    Some(directories(&pattoo.file, section, report)?.system_daemon_directory)
+    let pattoo = directories(&pattoo.file, section, report)?;
+    Some([pattoo.system_daemon_directory, pattoo.daemon_directory])
 }
 
 fn no_directories(file: &Path) -> Fault {
@@ -76,7 +100,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
         report.faults.push(section.value.unfit("a mapping with the directories"));
         return None;
     };
-    let mut log_level = Some(LogLevel::Info);
+    let mut log_level = LogLevel::Debug;
     let mut found: [Option<Option<PathBuf>>; 4] = Default::default();
     for entry in &entries {
         match entry.key.as_str() {
@@ -84,6 +108,10 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
             "log_directory" => found[0] = Some(directory(&entry.value, report)),
             "cache_directory" => found[1] = Some(directory(&entry.value, report)),
             "daemon_directory" => found[2] = Some(directory(&entry.value, report)),
+            "system_daemon_directory" if is_nothing(&entry.value) => {
+                let fault = entry.value.unfit("a directory");
+                report.unless_lenient(fault, "daemon_directory is it");
+            }
             "system_daemon_directory" => found[3] = Some(directory(&entry.value, report)),
             "language" => {}
             _ => report.warnings.push(entry.unknown(&PATTOO_KEYS)),
@@ -102,7 +130,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
     let daemon_directory = required("daemon_directory", daemon);
     let system_daemon_directory = system.unwrap_or_else(|| daemon_directory.clone());
     Some(Pattoo {
-        log_level: log_level?,
+        log_level,
         log_directory: log_directory?,
         cache_directory: cache_directory?,
         daemon_directory: daemon_directory?,
@@ -110,7 +138,19 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
     })
 }
 
-fn level(value: &View<'_>, report: &mut Report) -> Option<LogLevel> {
+/// What is nothing to Python: for this the original took its default.
+fn is_nothing(value: &View<'_>) -> bool {
+    match &*value.node {
+        Node::Null | Node::Bool(false) | Node::Integer(0) => true,
+        Node::Text(text) => text.is_empty(),
+        Node::List(items) => items.is_empty(),
+        Node::Mapping(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+/// The original took everything that is no level for `debug`, nothing at all included.
+fn level(value: &View<'_>, report: &mut Report) -> LogLevel {
     let level = match &*value.node {
         Node::Text(text) => match text.to_lowercase().as_str() {
             "debug" => Some(LogLevel::Debug),
@@ -122,10 +162,10 @@ fn level(value: &View<'_>, report: &mut Report) -> Option<LogLevel> {
         },
         _ => None,
     };
-    if level.is_none() {
-        report.faults.push(value.unfit("debug, info, warning, error or critical"));
+    if level.is_none() && !matches!(*value.node, Node::Null) {
+        report.unless_lenient(value.unfit("debug, info, warning, error or critical"), "it counts as debug");
     }
-    level
+    level.unwrap_or(LogLevel::Debug)
 }
 
 /// A path, `~` standing for the home directory.
@@ -143,6 +183,7 @@ fn directory(value: &View<'_>, report: &mut Report) -> Option<PathBuf> {
 fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentApi> {
     let mut host = Some("localhost".to_owned());
     let mut port = Some(20_201);
+    let section = section.filter(|section| !matches!(*section.value.node, Node::Null));
     let Some(section) = section else { return Some(AgentApi { host: host?, port: port? }) };
     let Some(entries) = section.value.entries(report) else {
         report.faults.push(section.value.unfit("a mapping with ip_address and ip_bind_port"));
@@ -150,6 +191,8 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
     };
     for entry in &entries {
         match entry.key.as_str() {
+            // As if the key were not there.
+            "ip_address" | "ip_bind_port" if matches!(*entry.value.node, Node::Null) => {}
             "ip_address" => host = self::host(&entry.value, report),
             "ip_bind_port" => port = self::port(&entry.value, report),
             _ => report.warnings.push(entry.unknown(&API_KEYS)),
@@ -177,6 +220,8 @@ fn host(value: &View<'_>, report: &mut Report) -> Option<String> {
 fn port(value: &View<'_>, report: &mut Report) -> Option<u16> {
     let port = match &*value.node {
         Node::Integer(port) => u16::try_from(*port).ok(),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as int() did; in range")]
+        Node::Float(port) if (1.0..65_536.0).contains(port) => Some(*port as u16),
         // The original put it into a URL as it was, so a quoted number works.
         Node::Text(text) => text.trim().parse().ok(),
         _ => None,

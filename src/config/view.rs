@@ -18,6 +18,21 @@ pub struct Report {
     pub warnings: Vec<Fault>,
     /// What `~` stands for.
     pub home: Option<OsString>,
+    /// Whether the file at hand is taken as the Python agent took it ([`super::original`]).
+    pub lenient: bool,
+}
+
+impl Report {
+    /// What the Python agent took and this one does not: a warning where the file is taken as it took it, else a
+    /// fault. `taken` says as what.
+    pub fn unless_lenient(&mut self, mut fault: Fault, taken: &str) {
+        if self.lenient {
+            fault.message = format!("{}; {taken}, as with the Python agent", fault.message);
+            self.warnings.push(fault);
+        } else {
+            self.faults.push(fault);
+        }
+    }
 }
 
 /// One node of one file.
@@ -96,15 +111,17 @@ impl<'a> View<'a> {
                 |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
             let key_view = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
             let Node::Text(name) = key else {
-                report.faults.push(key_view.fault(format!("found the key {}; allowed are words", key.shown())));
+                let fault = key_view.fault(format!("found the key {}; allowed are words", key.shown()));
+                report.unless_lenient(fault, "it is ignored");
                 continue;
             };
             let value = self.below(value, Step::Value(place), path(name));
             if name == "<<" {
                 let sources = value.items().unwrap_or_else(|| vec![value]);
                 merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
-            } else if found.iter().any(|entry| entry.key == *name) {
-                report.faults.push(key_view.fault("found this key twice; allowed is once"));
+            } else if let Some(first) = found.iter_mut().find(|entry| entry.key == *name) {
+                report.unless_lenient(key_view.fault("found this key twice; allowed is once"), "the last one counts");
+                *first = Entry { key: name.clone(), key_view, value };
             } else {
                 found.push(Entry { key: name.clone(), key_view, value });
             }
@@ -154,6 +171,11 @@ impl<'a> View<'a> {
 }
 
 impl Entry<'_> {
+    /// Reports a key that nobody knows.
+    pub fn report_unknown(&self, known: &[&str], report: &mut Report) {
+        report.unless_lenient(self.unknown(known), "it is ignored");
+    }
+
     /// A fault for a key that nobody knows.
     pub fn unknown(&self, known: &[&str]) -> Fault {
         let hint = match did_you_mean(&self.key, known) {

@@ -3,11 +3,14 @@
 //! Who runs is asked of the kernel, which knows who holds the lock; a pid file decides nothing. A process is
 //! signalled by a handle on it, taken while it held the lock, so that no other can be hit. Everything is
 //! idempotent: what is so already is no failure.
+//!
+//! The Python agent of the same name is an agent too ([`super::python_agent`]): told of, not started beside, and
+//! stopped by the same words.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -19,9 +22,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::exit::Exit;
 use super::lock::{self, Holder, LockError};
-use super::ready;
+use super::python_agent::PythonAgent;
+use super::{ready, run};
 use crate::cli::Format;
-use crate::config::Instance;
+use crate::config::{Instance, Places};
 use crate::pattoo::identity::PROGRAM;
 use crate::phrase::{Chain, seconds};
 use crate::status::{socket, table};
@@ -39,14 +43,14 @@ const STOP_BY_FORCE: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn start(instance: &Instance) -> Exit {
     // Whatever is wrong is told here and now, not in a log that has still to be found.
-    let directory = match instance.load() {
-        Ok(loaded) => loaded.config.system_daemon_directory,
+    let config = match instance.load() {
+        Ok(loaded) => loaded.config,
         Err(error) => {
             complain(&error.to_string());
             return Exit::BadConfiguration;
         }
     };
-    match lock::holder(&directory) {
+    match lock::holder(&config.system_daemon_directory) {
         Ok(None) => {}
         Ok(Some(_)) => {
             say("is running");
@@ -54,13 +58,18 @@ pub fn start(instance: &Instance) -> Exit {
         }
         Err(error) => return cannot_tell(&error),
     }
+    if let Some(other) = PythonAgent::find(&config.pid_directories()) {
+        say("not started");
+        complain(&run::refuse_beside(&other));
+        return Exit::Held;
+    }
     match spawn(instance).and_then(wait_until_ready) {
         Ok(Exit::Done) => {
             say("started");
             Exit::Done
         }
         // Two at once: the other one runs.
-        Ok(Exit::Held) => {
+        Ok(Exit::Held) if PythonAgent::find(&config.pid_directories()).is_none() => {
             say("is running");
             Exit::Done
         }
@@ -75,30 +84,41 @@ pub fn start(instance: &Instance) -> Exit {
     }
 }
 
-/// Stops the agent that runs and waits until it is gone; with `force`, ends what does not go.
+/// Stops the agent that runs, the Python one too, and waits until it is gone; with `force`, ends what does not go.
 #[must_use]
 pub fn stop(instance: &Instance, force: bool) -> Exit {
-    let directory = match system_daemon_directory(instance) {
-        Ok(directory) => directory,
-        Err(exit) => return exit,
-    };
-    let process = match handle(&directory) {
-        Ok(Some(process)) => process,
-        Ok(None) => {
-            say("is stopped");
-            return Exit::Done;
+    match try_stop(instance, force) {
+        Ok(stopped) => {
+            say(if stopped { "stopped" } else { "is stopped" });
+            Exit::Done
         }
-        Err(exit) => return exit,
-    };
-    let patience = if force { STOP_BY_FORCE } else { STOP };
-    if end(&process, Signal::TERM, patience) || (force && end(&process, Signal::KILL, patience)) {
-        say("stopped");
-        return Exit::Done;
+        Err(exit) => exit,
     }
-    say("is running");
-    let advice = if force { "its disk may hang" } else { "--force ends it; nothing that is on disk is lost by that" };
-    complain(&format!("it has not stopped within {}; {advice}", seconds(patience)));
-    Exit::Failure
+}
+
+/// Whether there was anything to stop.
+fn try_stop(instance: &Instance, force: bool) -> Result<bool, Exit> {
+    let Places { system_daemon_directory: directory, pid_directories } = places(instance)?;
+    let ours = handle(&directory)?;
+    if let Some(process) = &ours {
+        end(process, force)?;
+    }
+    let python = PythonAgent::find(&pid_directories);
+    if let Some(agent) = &python {
+        let process = agent.handle().map_err(|error| {
+            complain(&format!("cannot get hold of process {}: {error}", Pid::as_raw(Some(agent.pid))));
+            Exit::Failure
+        })?;
+        if let Some(process) = process {
+            end(&process, force)?;
+        }
+        agent.forget();
+    }
+    // Nobody is left who could hold it, and the Python agent's own --stop would wait for it.
+    for directory in pid_directories.iter().chain([&directory]) {
+        let _ = lock::remove_former(directory);
+    }
+    Ok(ours.is_some() || python.is_some())
 }
 
 /// Stops the agent if it runs, then starts it.
@@ -119,20 +139,23 @@ pub fn restart(instance: &Instance, force: bool) -> Exit {
 /// Prints how the agent is.
 #[must_use]
 pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
-    let directory = match system_daemon_directory(instance) {
-        Ok(directory) => directory,
+    let Places { system_daemon_directory: directory, pid_directories } = match places(instance) {
+        Ok(places) => places,
         Err(exit) => return exit,
     };
-    match lock::holder(&directory) {
-        Ok(Some(_)) => {}
-        Ok(None) => {
+    let python = PythonAgent::find(&pid_directories);
+    match (lock::holder(&directory), python) {
+        (Ok(Some(_)), None) => {}
+        (Ok(Some(_)), Some(python)) => complain(&format!("{python}, beside this one; {PROGRAM} --stop ends both")),
+        (Ok(None), Some(python)) => return status_of(&python, format),
+        (Ok(None), None) => {
             match format {
                 Format::Table => say("is stopped"),
                 Format::Json => print(&format!("{{\"program\":\"{PROGRAM}\",\"running\":false}}\n")),
             }
             return Exit::NotRunning;
         }
-        Err(error) => return cannot_tell(&error),
+        (Err(error), _) => return cannot_tell(&error),
     }
     let snapshot = socket::ask(&socket::path(&directory));
     if format == Format::Table {
@@ -151,6 +174,23 @@ pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
             Exit::Failure
         }
     }
+}
+
+/// The Python agent runs, and this one does not.
+fn status_of(python: &PythonAgent, format: Format) -> Exit {
+    match format {
+        Format::Table => {
+            say("is running");
+            print(&format!(
+                "\n{python}; this agent does not run.\n{PROGRAM} --stop ends it, --restart puts this agent in its place.\n"
+            ));
+        }
+        Format::Json => print(&format!(
+            "{{\"program\":\"{PROGRAM}\",\"running\":false,\"python_agent\":{{\"pid\":{}}}}}\n",
+            Pid::as_raw(Some(python.pid))
+        )),
+    }
+    Exit::Held
 }
 
 /// The original's line: `Daemon is running - pattoo_agent_modbustcpd`.
@@ -173,8 +213,8 @@ fn cannot_tell(error: &LockError) -> Exit {
 }
 
 /// From `pattoo.yaml` alone: what else may be wrong with the configuration hinders nobody here.
-fn system_daemon_directory(instance: &Instance) -> Result<PathBuf, Exit> {
-    instance.system_daemon_directory().map_err(|error| {
+fn places(instance: &Instance) -> Result<Places, Exit> {
+    instance.places().map_err(|error| {
         complain(&error.to_string());
         Exit::BadConfiguration
     })
@@ -203,14 +243,27 @@ fn handle(directory: &Path) -> Result<Option<OwnedFd>, Exit> {
     }
 }
 
+/// Asks the process to end and waits for that; with `force`, ends it if it does not go.
+fn end(process: &OwnedFd, force: bool) -> Result<(), Exit> {
+    let patience = if force { STOP_BY_FORCE } else { STOP };
+    if is_ended_by(process, Signal::TERM, patience)? || (force && is_ended_by(process, Signal::KILL, patience)?) {
+        return Ok(());
+    }
+    say("is running");
+    let advice = if force { "its disk may hang" } else { "--force ends it; nothing that is on disk is lost by that" };
+    complain(&format!("it has not stopped within {}; {advice}", seconds(patience)));
+    Err(Exit::Failure)
+}
+
 /// Sends the signal and waits; whether the process is gone.
-fn end(process: &OwnedFd, signal: Signal, patience: Duration) -> bool {
+fn is_ended_by(process: &OwnedFd, signal: Signal, patience: Duration) -> Result<bool, Exit> {
     match pidfd_send_signal(process, signal) {
         Ok(()) => {}
-        Err(Errno::SRCH) => return true,
+        Err(Errno::SRCH) => return Ok(true),
         Err(errno) => {
+            say("is running");
             complain(&format!("cannot signal it: {}", io::Error::from(errno)));
-            return false;
+            return Err(if errno == Errno::PERM { Exit::Permissions } else { Exit::Failure });
         }
     }
     let deadline = Instant::now() + patience;
@@ -218,10 +271,10 @@ fn end(process: &OwnedFd, signal: Signal, patience: Duration) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).unwrap_or_default();
         match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return false,
-            Ok(_) => return true,
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
             Err(Errno::INTR) => {}
-            Err(_) => return false,
+            Err(_) => return Ok(false),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! One agent for each set of directories: a lock that the kernel holds, and a pid file for people.
 //!
-//! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.lock`: free the moment its
+//! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.flock`: free the moment its
 //! owner dies, so that a file left behind hinders nobody, and seen across containers. The same file is also
 //! locked by `fcntl`, because of that lock the kernel tells [`holder`] which process it is. The pid file says
-//! the same to people; nothing is decided by it. Either must be a plain file with one name in a directory that nobody else can write to:
+//! the same to people; nothing is decided by it.
+//!
+//! The file is not named `….lock`: to the `--stop` of the Python agent a file of that name means "busy, wait",
+//! for ever. Earlier releases of this agent lock that one. So it is looked at as well, and removed when nobody
+//! holds it ([`remove_former`]).
+//!
+//! Either must be a plain file with one name in a directory that nobody else can write to:
 //! a link, a FIFO, a device is neither followed nor waited for nor written to.
 
 use std::io::{self, Write as _};
@@ -17,6 +23,12 @@ use thiserror::Error;
 
 use super::directory::{self, DirectoryError};
 use crate::pattoo::identity::PROGRAM;
+
+/// How the name of the lock file ends.
+const SUFFIX: &str = "flock";
+
+/// How the name of the lock file of earlier releases ends, which is also the Python agent's sign for "busy".
+const FORMER_SUFFIX: &str = "lock";
 
 /// Why the lock is not ours.
 #[derive(Debug, Error)]
@@ -58,7 +70,7 @@ impl Lock {
     /// # Errors
     /// When another process has it, or the files cannot be made.
     pub fn acquire(system_daemon_directory: &Path) -> Result<Self, LockError> {
-        let path = file(system_daemon_directory, "lock")?;
+        let path = file(system_daemon_directory, "lock", SUFFIX)?;
         let lock = open(&path)?;
         match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -71,7 +83,11 @@ impl Lock {
             Err(Errno::AGAIN | Errno::ACCESS) => return Err(LockError::Held { path }),
             Err(errno) => return Err(failed("lock", &path, errno.into())),
         }
-        let pid_file = file(system_daemon_directory, "pid")?;
+        // Nobody but the holder of the lock looks after the former file.
+        if !remove_former(system_daemon_directory) {
+            return Err(LockError::Held { path: named(system_daemon_directory, FORMER_SUFFIX) });
+        }
+        let pid_file = file(system_daemon_directory, "pid", "pid")?;
         let mut pid = std::fs::File::from(open(&pid_file)?);
         pid.set_len(0)
             .and_then(|()| writeln!(pid, "{}", std::process::id()))
@@ -89,12 +105,43 @@ pub enum Holder {
     Elsewhere,
 }
 
-/// Who holds the lock below `system_daemon_directory` just now; changes nothing.
+/// Who holds the lock below `system_daemon_directory` just now, be it an earlier release; changes nothing.
 ///
 /// # Errors
 /// When the lock file is there and cannot be looked at.
 pub fn holder(system_daemon_directory: &Path) -> Result<Option<Holder>, LockError> {
-    let path = system_daemon_directory.join("lock").join(format!("{PROGRAM}.lock"));
+    match holder_of(named(system_daemon_directory, SUFFIX))? {
+        None => match holder_of(named(system_daemon_directory, FORMER_SUFFIX)) {
+            // No release locks a link.
+            Err(LockError::NotAFile(_)) => Ok(None),
+            holder => holder,
+        },
+        holder => Ok(holder),
+    }
+}
+
+/// Removes the lock file of earlier releases, for which the Python agent's `--stop` would wait. Returns whether
+/// it is out of the way: false only while somebody holds it. What cannot be removed, or is no file of its own,
+/// stays.
+#[must_use]
+pub fn remove_former(system_daemon_directory: &Path) -> bool {
+    let path = named(system_daemon_directory, FORMER_SUFFIX);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let Ok(file) = fs::open(&path, flags, Mode::empty()) else { return true };
+    let ours = fs::fstat(&file)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1);
+    if !ours {
+        return true;
+    }
+    if fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return false;
+    }
+    // While it is locked: an earlier release that has it open already finds it held and ends.
+    std::fs::remove_file(&path).ok();
+    true
+}
+
+fn holder_of(path: PathBuf) -> Result<Option<Holder>, LockError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match fs::open(&path, flags, Mode::empty()) {
         Ok(file) => file,
@@ -124,11 +171,16 @@ impl Drop for Lock {
     }
 }
 
-/// `<directory>/<kind>/<program>.<kind>`, its directory made when missing.
-fn file(directory: &Path, kind: &'static str) -> Result<PathBuf, LockError> {
+/// `<directory>/<kind>/<program>.<suffix>`, its directory made when missing.
+fn file(directory: &Path, kind: &'static str, suffix: &'static str) -> Result<PathBuf, LockError> {
     let directory = directory.join(kind);
     directory::make_trusted(&directory)?;
-    Ok(directory.join(format!("{PROGRAM}.{kind}")))
+    Ok(directory.join(format!("{PROGRAM}.{suffix}")))
+}
+
+/// A lock file with this suffix, whether or not it is there.
+fn named(system_daemon_directory: &Path, suffix: &'static str) -> PathBuf {
+    system_daemon_directory.join("lock").join(format!("{PROGRAM}.{suffix}"))
 }
 
 /// Opens the file, made when missing, without a change to what it holds.
@@ -166,6 +218,52 @@ mod tests {
         assert_eq!(pid.trim(), std::process::id().to_string());
         drop(first);
         drop(Lock::acquire(directory.path()).unwrap());
+    }
+
+    /// The former lock file, locked as an earlier release does; this process stands for it.
+    fn former(directory: &Path) -> (PathBuf, OwnedFd) {
+        std::fs::create_dir_all(directory.join("lock")).unwrap();
+        let path = directory.join("lock/pattoo_agent_modbustcpd.lock");
+        let lock = open(&path).unwrap();
+        fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        (path, lock)
+    }
+
+    #[test]
+    fn an_earlier_release_that_runs_is_noticed_and_its_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, lock) = former(directory.path());
+        assert!(matches!(Lock::acquire(directory.path()), Err(LockError::Held { path: held }) if held == path));
+        assert!(path.exists() && !remove_former(directory.path()));
+        assert!(!directory.path().join("pid").exists(), "its pid file is its own");
+        drop(lock);
+        drop(Lock::acquire(directory.path()).unwrap());
+    }
+
+    #[test]
+    fn no_file_for_which_the_python_agent_would_wait_is_there_or_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, lock) = former(directory.path());
+        drop(lock);
+        let ours = Lock::acquire(directory.path()).unwrap();
+        assert!(!path.exists(), "removed");
+        drop(ours);
+        assert!(!path.exists(), "not made");
+        assert!(remove_former(directory.path()), "nothing to remove is no failure");
+    }
+
+    #[test]
+    fn what_is_no_file_in_its_place_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        std::fs::create_dir(directory.path().join("lock")).unwrap();
+        let path = directory.path().join("lock/pattoo_agent_modbustcpd.lock");
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        drop(Lock::acquire(directory.path()).unwrap());
+        assert_eq!(holder(directory.path()).unwrap(), None);
+        assert_eq!(std::fs::read_to_string(victim).unwrap(), "untouched");
+        assert!(path.is_symlink());
     }
 
     #[test]

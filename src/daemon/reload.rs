@@ -149,7 +149,7 @@ async fn look_until_settled(instance: &Instance) -> Result<Loaded, ConfigError> 
 async fn look(instance: &Instance) -> Result<Loaded, ConfigError> {
     let instance = instance.clone();
     let looked = actix_rt::task::spawn_blocking(move || instance.load()).await;
-    looked.unwrap_or_else(|_| Err(ConfigError { faults: Vec::new() }))
+    looked.unwrap_or_else(|_| Err(ConfigError::from(Vec::new())))
 }
 
 fn refuse(error: &ConfigError) {

@@ -21,6 +21,7 @@ use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::memory;
 use super::notify::Manager;
+use super::python_agent::PythonAgent;
 use super::ready;
 use super::reload::Reloader;
 use super::room;
@@ -104,6 +105,10 @@ fn start_log(config: &Config) {
 
 fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
     let config = &running;
+    // Before its pid file becomes ours.
+    if let Some(other) = PythonAgent::find(&config.pid_directories()) {
+        return Err(Refusal { exit: Exit::Held, why: refuse_beside(&other) });
+    }
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
@@ -172,6 +177,15 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let timekeeper = parts.timekeeper.clone();
     let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, reporter };
     Ok(runner.block_on(live(parts, wishes, reloader)))
+}
+
+/// Why no agent starts beside the Python one.
+#[must_use]
+pub fn refuse_beside(other: &PythonAgent) -> String {
+    format!(
+        "{other}: two agents would post under one agent id, and the server drops what comes second; {PROGRAM} --stop \
+         ends it, --restart puts this agent in its place"
+    )
 }
 
 /// The socket that says how the agent is; without it the agent works all the same.

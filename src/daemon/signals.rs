@@ -11,6 +11,7 @@
 //! The thread waits for nothing else, so that a signal is obeyed even when the rest of the process hangs: in
 //! a name look-up, on a disk. What has not stopped [`PATIENCE`] after it was asked to is ended.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,7 +88,9 @@ pub fn serve() -> io::Result<Wishes> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
-                desk.serve(&mut handlers).await;
+                if let Some(end) = desk.serve(handlers.next()).await {
+                    end.happens();
+                }
             }
         });
     })?;
@@ -128,11 +131,36 @@ impl Handlers {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Stop(&'static str),
     Quit,
     Reload,
     Reopen,
+}
+
+/// Why the process ends here and now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has not stopped in time.
+    NotStopped,
+    /// It was asked once more.
+    Again(&'static str),
+    /// Nothing has begun that could be stopped.
+    Starting(&'static str),
+    Quit,
+}
+
+impl End {
+    fn happens(self) -> ! {
+        match self {
+            Self::NotStopped => tracing::error!("not stopped {PATIENCE:?} after it was asked for; exiting at once"),
+            Self::Again(name) => tracing::warn!("{name} again; exiting at once"),
+            Self::Starting(name) => tracing::info!("{name} while starting; there is nothing to stop"),
+            Self::Quit => tracing::warn!("SIGQUIT; exiting at once"),
+        }
+        end_at_once(if matches!(self, Self::Starting(_)) { Exit::Done } else { Exit::Failure })
+    }
 }
 
 struct Desk {
@@ -144,39 +172,92 @@ struct Desk {
 }
 
 impl Desk {
-    async fn serve(&mut self, handlers: &mut Handlers) {
+    /// Serves the next signal, but not beyond the end of patience; says whether the process ends by it.
+    async fn serve(&mut self, next: impl Future<Output = Asked>) -> Option<End> {
         let asked = match self.deadline {
-            None => handlers.next().await,
-            Some(deadline) => match timeout_at(deadline, handlers.next()).await {
+            None => next.await,
+            Some(deadline) => match timeout_at(deadline, next).await {
                 Ok(asked) => asked,
-                Err(_elapsed) => {
-                    tracing::error!("not stopped {PATIENCE:?} after it was asked for; exiting at once");
-                    end_at_once(Exit::Failure);
-                }
+                Err(_elapsed) => return Some(End::NotStopped),
             },
         };
         match asked {
-            Asked::Stop(name) => self.stop(name),
-            Asked::Quit => {
-                tracing::warn!("SIGQUIT; exiting at once");
-                end_at_once(Exit::Failure);
-            }
+            Asked::Stop(name) => return self.stop(name),
+            Asked::Quit => return Some(End::Quit),
             Asked::Reload => self.reload.asked.notify_one(),
             Asked::Reopen => tracing::info!("SIGUSR1; the log file is opened again"),
         }
+        None
     }
 
-    fn stop(&mut self, name: &'static str) {
-        let Some(stop) = self.stop.take() else {
-            tracing::warn!("{name} again; exiting at once");
-            end_at_once(Exit::Failure);
-        };
+    fn stop(&mut self, name: &'static str) -> Option<End> {
+        let Some(stop) = self.stop.take() else { return Some(End::Again(name)) };
         self.deadline = Some(Instant::now() + PATIENCE);
         // Sent before it is asked whether somebody listens: whoever begins to in between finds it.
         stop.send(name).ok();
-        if !self.heard.load(Ordering::Acquire) {
-            tracing::info!("{name} while starting; there is nothing to stop");
-            end_at_once(Exit::Done);
+        (!self.heard.load(Ordering::Acquire)).then_some(End::Starting(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::actors::supervisor::GRACE;
+    use crate::daemon::surroundings::LAST_WORDS;
+
+    /// Two seconds are promised.
+    const _: () = assert!(GRACE.as_millis() < PATIENCE.as_millis());
+    const _: () = assert!(PATIENCE.as_millis() + LAST_WORDS.as_millis() < 2_000);
+
+    fn desk(heard: bool) -> (Desk, oneshot::Receiver<&'static str>) {
+        let (stop, asked) = oneshot::channel();
+        let heard = Arc::new(AtomicBool::new(heard));
+        (Desk { reload: ReloadWish::default(), stop: Some(stop), heard, deadline: None }, asked)
+    }
+
+    async fn serve(desk: &mut Desk, asked: Asked) -> Option<End> {
+        desk.serve(ready(asked)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_stopped_when_patience_ends_is_ended_then_and_not_before() {
+        let (mut desk, mut asked) = desk(true);
+        assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, None);
+        assert_eq!(asked.try_recv(), Ok("SIGTERM"));
+        let begun = Instant::now();
+        // Other signals in between give it no more time.
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_millis(400)).await;
+            assert_eq!(serve(&mut desk, Asked::Reload).await, None);
         }
+        assert_eq!(desk.serve(pending()).await, Some(End::NotStopped));
+        // The timer counts whole milliseconds.
+        assert_eq!(begun.elapsed().as_millis() / 10, PATIENCE.as_millis() / 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_it_at_once() {
+        for (second, end) in [
+            (Asked::Stop("SIGINT"), End::Again("SIGINT")),
+            (Asked::Stop("SIGTERM"), End::Again("SIGTERM")),
+            (Asked::Quit, End::Quit),
+        ] {
+            let (mut desk, _asked) = desk(true);
+            let begun = Instant::now();
+            assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, None);
+            assert_eq!(serve(&mut desk, second).await, Some(end));
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_anything_has_begun_the_first_ends_it() {
+        let (mut desk, _asked) = desk(false);
+        assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, Some(End::Starting("SIGTERM")));
+        let (mut desk, _asked) = self::desk(true);
+        assert_eq!(serve(&mut desk, Asked::Quit).await, Some(End::Quit));
+        assert_eq!(serve(&mut desk, Asked::Reopen).await, None);
     }
 }

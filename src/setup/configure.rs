@@ -5,6 +5,9 @@
 //! checked as the agent will check them and shown before they are written, and whoever wants to can see first
 //! whether server and devices answer; what they replace is kept beside them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
 //! `--yes` asks nothing.
+//!
+//! Offered is what the Python agent's installation offers, but where a service keeps its data (`DIFFERS`); what
+//! that installation has made on this machine is offered before anything else, because the agent id is there.
 
 use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -16,7 +19,7 @@ use thiserror::Error;
 
 use crate::commissioning::reach;
 use crate::config::draft::Draft;
-use crate::config::{self, AGENT_FILE, Config, SHARED_FILE};
+use crate::config::{self, AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;
 use crate::phrase::Chain;
 
@@ -43,6 +46,26 @@ impl ConfigureError {
     }
 }
 
+/// What is offered otherwise than by the Python agent's installation, and why.
+const DIFFERS: &str = "\
+The defaults are those of the Python agent, but for
+  cache_directory          /var/lib/pattoo/cache, was /opt/pattoo-cache
+  daemon_directory         /var/lib/pattoo/daemon, was /opt/pattoo-daemon
+                           (/var/lib is where services keep their data; those below /opt
+                           are offered where they exist: agent id and readings are there)
+  system_daemon_directory  /run/pattoo, was /var/run/pattoo (the same directory)
+and, for users other than root, directories below ~/pattoo.
+";
+
+/// The section that names the server.
+const SERVER: &str = "pattoo_agent_api";
+
+const SERVER_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
+
+/// Where the Python agent's installations have their directories, later ones first.
+const ITS_DIRECTORIES: [(&str, [&str; 2]); 2] =
+    [("cache", ["/opt/pattoo/cache", "/opt/pattoo-cache"]), ("daemon", ["/opt/pattoo/daemon", "/opt/pattoo-daemon"])];
+
 /// A key of `pattoo.yaml` and what is offered for it.
 #[derive(Debug, PartialEq, Eq)]
 struct Question {
@@ -51,18 +74,21 @@ struct Question {
     offered: String,
 }
 
-/// What `pattoo.yaml` needs, with what it says now, or else with what suffices.
-fn questions(draft: &Draft, root: bool) -> Vec<Question> {
-    let data = |name| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
+/// What `pattoo.yaml` needs, with what it says now, or else with what the Python agent has made, or else with what
+/// suffices.
+fn questions(draft: &Draft, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
+    let its = |name| ITS_DIRECTORIES.iter().filter(move |(of, _)| *of == name).flat_map(|(_, paths)| paths);
+    let found = |name| its(name).find(|path| root && is_there(path)).map(|path| (*path).to_owned());
+    let data = |name: &str| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
     let run = if root { "/run/pattoo".to_owned() } else { data("run") };
     let log = if root { "/var/log/pattoo".to_owned() } else { data("log") };
     let defaults = [
-        ("pattoo_agent_api", "ip_address", "127.0.0.1".to_owned()),
-        ("pattoo_agent_api", "ip_bind_port", "20201".to_owned()),
-        ("pattoo", "log_level", "info".to_owned()),
+        (SERVER, "ip_address", "127.0.0.1".to_owned()),
+        (SERVER, "ip_bind_port", "20201".to_owned()),
+        ("pattoo", "log_level", "debug".to_owned()),
         ("pattoo", "log_directory", log),
-        ("pattoo", "cache_directory", data("cache")),
-        ("pattoo", "daemon_directory", data("daemon")),
+        ("pattoo", "cache_directory", found("cache").unwrap_or_else(|| data("cache"))),
+        ("pattoo", "daemon_directory", found("daemon").unwrap_or_else(|| data("daemon"))),
         ("pattoo", "system_daemon_directory", run),
     ];
     let offer = |(section, key, default)| {
@@ -110,20 +136,26 @@ pub fn configure(config_dir: &Path, yes: bool) -> Exit {
 
 fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     let shared = config_dir.join(SHARED_FILE);
-    let old = existing(&shared)?;
-    let mut draft = match &old {
-        Some(text) => Draft::parse(text).ok_or_else(|| ConfigureError::NotYaml(shared.clone()))?,
-        None => Draft::default(),
-    };
-    let before = draft.clone();
+    let (mut draft, is_new) = draft(&shared)?;
+    // Where this one has the section, it wins: an answer in the other one would be without effect.
+    let (mut newer, _) = self::draft(&config_dir.join(SHARED_AGENT_FILE))?;
+    let has_server = SERVER_KEYS.iter().any(|key| newer.get(SERVER, key).is_some());
+    let before = (draft.clone(), newer.clone());
     say(&format!("Configuring {}.\n", shared.display()));
-    for Question { section, key, offered } in questions(&draft, geteuid().is_root()) {
+    if is_new {
+        say(DIFFERS);
+    }
+    for Question { section, key, offered } in questions(&draft, geteuid().is_root(), |path| Path::new(path).is_dir()) {
+        let of = if has_server && section == SERVER { &mut newer } else { &mut draft };
+        let offered = of.get(section, key).unwrap_or(offered);
         let answer = ask(&format!("{section}: {key}"), &offered, yes)?;
-        draft.set(section, key, &answer);
+        of.set(section, key, &answer);
     }
     let mut files = Vec::new();
-    if draft != before {
-        files.push((SHARED_FILE, draft.render()));
+    for (name, draft, before) in [(SHARED_FILE, draft, before.0), (SHARED_AGENT_FILE, newer, before.1)] {
+        if draft != before {
+            files.push((name, draft.render()));
+        }
     }
     if existing(&config_dir.join(AGENT_FILE))?.is_none() {
         say(&format!("\nConfiguring {AGENT_FILE}: the first group of devices, lists with commas.\n"));
@@ -168,6 +200,12 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     Ok(())
 }
 
+/// The file as it is, and whether there is none.
+fn draft(file: &Path) -> Result<(Draft, bool), ConfigureError> {
+    let Some(text) = existing(file)? else { return Ok((Draft::default(), true)) };
+    Ok((Draft::parse(&text).ok_or_else(|| ConfigureError::NotYaml(file.to_owned()))?, false))
+}
+
 /// As the agent will, from a directory where nobody looks for them.
 fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<Config, ConfigureError> {
     let io = |action, path: &Path| {
@@ -181,7 +219,7 @@ fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<Config, Configur
         None if config_dir.join(name).exists() => fs::copy(config_dir.join(name), trial.join(name)).map(drop),
         None => Ok(()),
     };
-    let put = [SHARED_FILE, config::SHARED_AGENT_FILE, AGENT_FILE].into_iter().try_for_each(put);
+    let put = [SHARED_FILE, SHARED_AGENT_FILE, AGENT_FILE].into_iter().try_for_each(put);
     let loaded = config::load(&trial);
     // Whatever came of it, nothing of the trial stays.
     fs::remove_dir_all(&trial).ok();
@@ -246,9 +284,26 @@ mod tests {
     #[test]
     fn what_the_file_says_is_offered_and_defaults_for_the_rest() {
         let draft = Draft::parse("pattoo_agent_api: {ip_address: server.example.net}").unwrap();
-        let offered: Vec<_> = questions(&draft, true).into_iter().map(|question| question.offered).collect();
-        assert_eq!(offered[..3], ["server.example.net", "20201", "info"]);
+        let offered: Vec<_> = questions(&draft, true, |_| false).into_iter().map(|question| question.offered).collect();
+        assert_eq!(offered[..3], ["server.example.net", "20201", "debug"]);
         assert!(offered[3..].iter().all(|directory| directory.starts_with('/')), "{offered:?}");
+    }
+
+    #[test]
+    fn the_directories_of_a_python_agent_are_offered_where_they_are() {
+        let of = |question: &Question| question.key.ends_with("_directory").then(|| question.offered.clone());
+        let offered = |root, there: &[&str]| -> Vec<String> {
+            questions(&Draft::default(), root, |path| there.contains(&path)).iter().filter_map(of).collect()
+        };
+        let fresh = ["/var/log/pattoo", "/var/lib/pattoo/cache", "/var/lib/pattoo/daemon", "/run/pattoo"];
+        assert_eq!(offered(true, &[]), fresh);
+        let there = ["/opt/pattoo-cache", "/opt/pattoo-daemon"];
+        assert_eq!(offered(true, &there)[1..3], there);
+        let later = ["/opt/pattoo/cache", "/opt/pattoo/daemon"];
+        assert_eq!(offered(true, &[&there[..], &later[..]].concat())[1..3], later);
+        assert!(offered(false, &there).iter().all(|directory| directory.starts_with("~/pattoo/")));
+        assert!(fresh.iter().all(|directory| directory.ends_with("log/pattoo") || DIFFERS.contains(directory)));
+        assert!(there.iter().all(|directory| DIFFERS.contains(directory)));
     }
 
     #[test]

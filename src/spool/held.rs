@@ -15,7 +15,7 @@ use crate::reading::Timestamp;
 use crate::timeline::Stamp;
 
 /// The directory beside the batches.
-const UNDATED: &str = "undated";
+pub(super) const UNDATED: &str = "undated";
 
 /// The file that holds the offset while batches are dated.
 const OFFSET: &str = "offset";
@@ -52,6 +52,12 @@ impl Spool {
         boot_id.clone_into(&mut self.boot_id);
         let undated = Directory::open_existing(self.directory.path().join(UNDATED))?;
         let Some(undated) = undated else { return Ok(Undated::default()) };
+        let found = self.look_at_held(&undated, boot_id)?;
+        self.settle();
+        Ok(found)
+    }
+
+    fn look_at_held(&mut self, undated: &Directory, boot_id: &str) -> Result<Undated, SpoolError> {
         let mut found = Undated::default();
         let mut ours = false;
         undated.list(|name| {
@@ -101,6 +107,7 @@ impl Spool {
         self.tally.held += 1;
         self.tally.stored += datapoints as u64;
         self.tally.on_disk += datapoints as u64;
+        self.save_on_disk();
         Ok(())
     }
 
@@ -169,8 +176,7 @@ impl Spool {
         self.window.append(new, Entry { bytes: body.len() as u64, datapoints: Some(datapoints) });
         self.newest = self.newest.max(at);
         if inherited {
-            self.tally.found += datapoints;
-            self.tally.on_disk += datapoints;
+            self.found(datapoints);
         }
         let held = self.held()?;
         held.directory.remove(&file_name)?;

@@ -3,11 +3,13 @@
 //! While the file system is nearly full the spool does not grow: each new batch takes the place of the
 //! oldest. (Emptying it would not help when something else fills the disk, and would lose everything.)
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::fs;
 
 use super::directory::Directory;
+use crate::phrase::size;
 
 /// The file system is asked again after this time,
 const ASK_AFTER: Duration = Duration::from_secs(1);
@@ -66,6 +68,15 @@ impl Free {
         self.asked = Some(Instant::now());
         self.since = 0;
         self.short
+    }
+}
+
+impl fmt::Display for MinFree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ratio(ratio) => write!(f, "{}%", (ratio * 10_000.0).round() / 100.0),
+            Self::Bytes(bytes) => f.write_str(&size(*bytes)),
+        }
     }
 }
 

@@ -132,7 +132,12 @@ pub struct Spool {
     window: Window,
     free: Free,
     state: State,
+    /// Over the life of the directory.
     tally: Tally,
+    /// What of it is of earlier lives.
+    earlier: Tally,
+    /// Datapoints that earlier lives left on disk and that are in batches not read yet, as the last of them said.
+    uncounted: u64,
     newest: Timestamp,
     posted: Timestamp,
     /// Batches up to this stamp are of earlier lives.
@@ -171,7 +176,7 @@ impl Spool {
     ) -> Result<Self, SpoolError> {
         let directory = Directory::open(cache_directory.join(agent_id))?;
         directory.lock()?;
-        let (state, Remembered { newest, posted, tally }) = State::open(&directory);
+        let (state, Remembered { newest, posted, tally, on_disk }) = State::open(&directory);
         let mut spool = Self {
             directory,
             agent_id: agent_id.to_owned(),
@@ -181,6 +186,8 @@ impl Spool {
             free: Free::default(),
             state,
             tally,
+            earlier: tally,
+            uncounted: on_disk.unwrap_or(0),
             newest: if newest < IMPLAUSIBLE { newest } else { Timestamp::default() },
             posted: if posted < IMPLAUSIBLE { posted } else { Timestamp::default() },
             inherited: newest,
@@ -193,16 +200,36 @@ impl Spool {
             boot_id: "unknown".to_owned(),
             findings: Findings::default(),
         };
+        // The first look settles nothing: it is the one that says what is inherited.
+        let uncounted = std::mem::take(&mut spool.uncounted);
         spool.scan(true)?;
         spool.inherited = spool.newest;
+        spool.uncounted = uncounted;
+        if Directory::open_existing(spool.directory.path().join(held::UNDATED)).is_ok_and(|it| it.is_none()) {
+            spool.settle();
+        }
         Ok(spool)
     }
 
-    /// The books of the spool.
+    /// The books of the spool, from its opening on.
     #[must_use]
     pub fn tally(&self) -> Tally {
         let oldest = self.window.next(None).map(|(name, _)| name.at());
-        Tally { batches: self.window.batches(), bytes: self.window.bytes(), oldest, ..self.tally }
+        let tally = self.tally.since(&self.earlier);
+        Tally {
+            found: tally.found + self.uncounted,
+            on_disk: tally.on_disk + self.uncounted,
+            batches: self.window.batches(),
+            bytes: self.window.bytes(),
+            oldest,
+            ..tally
+        }
+    }
+
+    /// Where the queue is, and how much disk it may take.
+    #[must_use]
+    pub fn place(&self) -> (&Path, Limits) {
+        (self.directory.path(), self.limits)
     }
 
     /// The greatest stamp ever used, as far as the disk knows.
@@ -262,6 +289,7 @@ impl Spool {
         self.tally.stored += datapoints;
         self.tally.on_disk += datapoints;
         self.newest = self.newest.max(at);
+        self.save_on_disk();
         Ok(name)
     }
 
@@ -402,8 +430,14 @@ impl Spool {
 
     /// Writes down stamps and counters, which a crash of the process then leaves alone.
     fn save(&mut self) {
-        let remembered = Remembered { newest: self.newest, posted: self.posted, tally: self.tally };
+        let tally = Tally { on_disk: self.tally.on_disk + self.uncounted, ..self.tally };
+        let remembered = Remembered { newest: self.newest, posted: self.posted, tally, on_disk: None };
         self.state.save(&self.directory, &remembered);
+    }
+
+    /// Writes down how many datapoints are on disk, so that the next life knows without reading them.
+    fn save_on_disk(&mut self) {
+        self.state.save_on_disk(self.tally.on_disk + self.uncounted);
     }
 }
 
@@ -485,9 +519,15 @@ impl Spool {
         }
         self.window.count(name, datapoints);
         if name.at() <= self.inherited || name.at() >= IMPLAUSIBLE {
-            self.tally.found += datapoints;
-            self.tally.on_disk += datapoints;
+            self.found(datapoints);
         }
+    }
+
+    /// An earlier life left so many datapoints in a batch that is read for the first time.
+    fn found(&mut self, datapoints: u64) {
+        self.tally.found += datapoints;
+        self.tally.on_disk += datapoints;
+        self.uncounted = self.uncounted.saturating_sub(datapoints);
     }
 
     /// A batch is no more, for this reason.
@@ -505,8 +545,13 @@ impl Spool {
     }
 
     /// With nothing on disk, nothing is counted there: what is left is of batches of this life that were
-    /// damaged while their names were beyond the window, and with the names their counts.
+    /// damaged while their names were beyond the window, and with the names their counts. With nothing inherited on
+    /// disk, nothing is uncounted: what is left then was miscounted by a life that ended with a power cut.
     fn settle(&mut self) {
+        let is_inherited = |(name, _): (Name, Entry)| name.at() <= self.inherited;
+        if self.tally.held == 0 && !self.window.is_used_up() && !self.window.next(None).is_some_and(is_inherited) {
+            self.uncounted = 0;
+        }
         if self.window.batches() == 0 && self.tally.held == 0 {
             self.tally.quarantined += std::mem::take(&mut self.tally.on_disk);
         }

@@ -1,8 +1,10 @@
 //! What must outlive an emptied queue: the newest stamps ever used, and the counters of the books.
 //!
-//! One file of two lines, `state`, written in turn in place, each with a sequence number and its CRC-32C: a
-//! power cut spoils one at most. Lost, damaged or of a newer version it is harmless: stamps then go on from
-//! the newest name on disk, and counters from 0. It is never the reason for anything to fail.
+//! One file, `state`: two lines, written in turn in place, each with a sequence number and its CRC-32C: a
+//! power cut spoils one at most. Behind each is another one that says how many datapoints were on disk then; it
+//! counts for the line with its sequence number only, and earlier releases neither read nor write it. Lost, damaged
+//! or of a newer version the file is harmless: stamps then go on from the newest name on disk, counters from 0, and
+//! what is on disk is counted as it is read. It is never the reason for anything to fail.
 
 use std::os::fd::OwnedFd;
 
@@ -17,6 +19,9 @@ const FILE: &str = "state";
 const VERSION: &str = "pattoo-spool-1";
 const LINE_BYTES: usize = 256;
 
+/// How a line begins that says how much is on disk.
+const ON_DISK: &str = "pattoo-spool-on-disk-1";
+
 /// What is remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
@@ -24,8 +29,10 @@ pub(super) struct Remembered {
     pub(super) newest: Timestamp,
     /// The newest stamp that a post may have had.
     pub(super) posted: Timestamp,
-    /// The counters; what was on disk is not remembered, the disk knows.
+    /// The counters.
     pub(super) tally: Tally,
+    /// Datapoints on disk; `None` when nobody wrote that down.
+    pub(super) on_disk: Option<u64>,
 }
 
 /// The file, held open so that it can be written when there are no descriptors left.
@@ -53,11 +60,23 @@ impl State {
             self.sequence = self.sequence.max(found.0);
         }
         self.sequence += 1;
-        let line = line(self.sequence, remembered);
-        let place = (self.sequence % 2) * LINE_BYTES as u64;
         if let Some(file) = &self.file {
-            io::pwrite(file, line.as_bytes(), place).ok();
+            io::pwrite(file, line(self.sequence, remembered).as_bytes(), self.place()).ok();
         }
+        self.save_on_disk(remembered.tally.on_disk);
+    }
+
+    /// Remembers how many datapoints are on disk, if the disk lets it, and nothing else.
+    pub(super) fn save_on_disk(&mut self, datapoints: u64) {
+        if let Some(file) = &self.file {
+            let line = sealed(&format!("{ON_DISK} {} {datapoints}", self.sequence));
+            io::pwrite(file, line.as_bytes(), self.place() + 2 * LINE_BYTES as u64).ok();
+        }
+    }
+
+    /// Where the line of this sequence number is.
+    fn place(&self) -> u64 {
+        (self.sequence % 2) * LINE_BYTES as u64
     }
 }
 
@@ -75,30 +94,41 @@ fn open(directory: &Directory, access: OFlags) -> Option<OwnedFd> {
 
 /// What a file remembers, and how many saves it has seen.
 fn read(file: &OwnedFd) -> (u64, Remembered) {
-    let mut text = [0; 2 * LINE_BYTES];
+    let mut text = [0; 4 * LINE_BYTES];
     let read = io::pread(file, &mut text, 0).unwrap_or(0);
-    text[..read].chunks(LINE_BYTES).filter_map(parse).max_by_key(|&(sequence, _)| sequence).unwrap_or_default()
+    let lines: Vec<&[u8]> = text[..read].chunks(LINE_BYTES).collect();
+    let newest = lines.iter().take(2).filter_map(|line| parse(line)).max_by_key(|&(sequence, _)| sequence);
+    let (sequence, mut remembered) = newest.unwrap_or_default();
+    let mut on_disk = lines.iter().skip(2).filter_map(|line| numbers(line, ON_DISK));
+    remembered.on_disk = on_disk.find_map(|it| (it.len() == 2 && it[0] == sequence).then(|| it[1]));
+    (sequence, remembered)
 }
 
-fn line(sequence: u64, remembered: &Remembered) -> String {
-    let Remembered { newest, posted, tally } = remembered;
-    let content = format!(
+fn line(sequence: u64, Remembered { newest, posted, tally, .. }: &Remembered) -> String {
+    sealed(&format!(
         "{VERSION} {sequence} {newest} {posted} {} {} {} {} {} {}",
         tally.delivered, tally.quarantined, tally.evicted_space, tally.evicted_size, tally.evicted_age, tally.vanished
-    );
+    ))
+}
+
+/// With its CRC, as long as every line.
+fn sealed(content: &str) -> String {
     let line = format!("{content} {:08x}", crc32c::crc32c(content.as_bytes()));
     format!("{line:<width$}\n", width = LINE_BYTES - 1)
 }
 
-fn parse(line: &[u8]) -> Option<(u64, Remembered)> {
+/// The numbers of a whole line that begins with `version`.
+fn numbers(line: &[u8], version: &str) -> Option<Vec<u64>> {
     let (content, crc) = std::str::from_utf8(line).ok()?.trim_end().rsplit_once(' ')?;
     if u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(content.as_bytes()) {
         return None;
     }
-    let numbers: Option<Vec<u64>> =
-        content.strip_prefix(VERSION)?.split_whitespace().map(|word| word.parse().ok()).collect();
+    content.strip_prefix(version)?.split_whitespace().map(|word| word.parse().ok()).collect()
+}
+
+fn parse(line: &[u8]) -> Option<(u64, Remembered)> {
     let [sequence, newest, posted, delivered, quarantined, evicted_space, evicted_size, evicted_age, vanished] =
-        numbers?[..]
+        numbers(line, VERSION)?[..]
     else {
         return None;
     };
@@ -107,7 +137,7 @@ fn parse(line: &[u8]) -> Option<(u64, Remembered)> {
     // Whatever has left came in.
     tally.found = delivered.checked_add(quarantined)?.checked_add(tally.lost())?;
     let [newest, posted] = [newest, posted].map(Timestamp::from_millis);
-    Some((sequence, Remembered { newest, posted, tally }))
+    Some((sequence, Remembered { newest, posted, tally, on_disk: None }))
 }
 
 #[cfg(test)]
@@ -116,7 +146,17 @@ mod tests {
 
     fn remembered(newest: u64) -> Remembered {
         let tally = Tally { delivered: u64::MAX / 2, vanished: 7, found: u64::MAX / 2 + 7, ..Tally::default() };
-        Remembered { newest: Timestamp::from_millis(newest), posted: Timestamp::from_millis(3), tally }
+        Remembered {
+            newest: Timestamp::from_millis(newest),
+            posted: Timestamp::from_millis(3),
+            tally: Tally { on_disk: newest, ..tally },
+            on_disk: Some(newest),
+        }
+    }
+
+    /// As it is read back: what was on disk is no counter.
+    fn read_back(saved: Remembered) -> Remembered {
+        Remembered { tally: Tally { on_disk: 0, ..saved.tally }, ..saved }
     }
 
     fn saved(times: u64) -> (tempfile::TempDir, Directory) {
@@ -134,7 +174,7 @@ mod tests {
     fn what_was_saved_last_is_remembered() {
         for times in 1..4 {
             let (_root, directory) = saved(times);
-            assert_eq!(State::open(&directory).1, remembered(times));
+            assert_eq!(State::open(&directory).1, read_back(remembered(times)));
         }
     }
 
@@ -143,29 +183,46 @@ mod tests {
         let (_root, directory) = saved(4);
         let path = directory.path().join(FILE);
         let good = std::fs::read(&path).unwrap();
-        assert_eq!(good.len(), 2 * LINE_BYTES);
+        assert_eq!(good.len(), 4 * LINE_BYTES);
+        let [last, before] = [4, 3].map(remembered).map(read_back);
+        let uncounted = [last, before].map(|it| Remembered { on_disk: None, ..it });
+        let harmless = [last, before, uncounted[0], uncounted[1]];
         for place in 0..good.len() {
             let mut bad = good.clone();
             bad[place] ^= 1;
             std::fs::write(&path, &bad).unwrap();
             let (_, after) = State::open(&directory);
-            assert!([3, 4].map(remembered).contains(&after), "byte {place}: {after:?}");
+            assert!(harmless.contains(&after), "byte {place}: {after:?}");
         }
         for length in 0..good.len() {
             std::fs::write(&path, &good[..length]).unwrap();
             let (_, after) = State::open(&directory);
-            assert!([remembered(3), remembered(4), Remembered::default()].contains(&after), "{length} bytes");
+            assert!(harmless.contains(&after) || after == Remembered::default(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn what_was_on_disk_counts_only_when_nobody_saved_after_it() {
+        let (_root, directory) = saved(2);
+        let (mut state, _) = State::open(&directory);
+        state.save_on_disk(230);
+        let (_, after) = State::open(&directory);
+        assert_eq!((after.on_disk, after.newest), (Some(230), Timestamp::from_millis(2)));
+        // An earlier release saves its own line, and knows of no other.
+        let file = open(&directory, WRITING).unwrap();
+        io::pwrite(&file, line(3, &remembered(7)).as_bytes(), LINE_BYTES as u64).unwrap();
+        let (_, after) = State::open(&directory);
+        assert_eq!((after.on_disk, after.newest), (None, Timestamp::from_millis(7)));
     }
 
     #[test]
     fn a_file_that_could_only_be_read_at_the_start_is_written_once_it_can_be() {
         let (_root, directory) = saved(2);
         let file = open(&directory, OFlags::RDONLY).unwrap();
-        assert_eq!(read(&file), (2, remembered(2)));
+        assert_eq!(read(&file), (2, read_back(remembered(2))));
         for sequence in [0, 2] {
             State { file: None, sequence }.save(&directory, &remembered(9 + sequence));
-            assert_eq!(State::open(&directory).1, remembered(9 + sequence));
+            assert_eq!(State::open(&directory).1, read_back(remembered(9 + sequence)));
         }
     }
 
@@ -184,6 +241,7 @@ mod tests {
             newest: Timestamp::from_millis(u64::MAX),
             posted: Timestamp::from_millis(u64::MAX),
             tally: most,
+            on_disk: None,
         };
         for remembered in [most, Remembered::default()] {
             assert_eq!(line(u64::MAX, &remembered).len(), LINE_BYTES);

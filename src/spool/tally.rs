@@ -1,8 +1,8 @@
 //! The spool's part of the books: what came in, what became of it, in datapoints.
 //!
 //! `found + stored = delivered + quarantined + evicted + vanished + on_disk`, at any moment. What an earlier
-//! life left behind is *found* when it is first read, since only then its datapoints are known; until then
-//! it is a number of batches. So a start costs nothing, however much there is.
+//! life left behind is *found* at the start, as many as that life has written down; what nobody has counted (files
+//! of the Python agent or of earlier releases) when it is first read. So a start costs nothing, however much there is.
 
 use crate::reading::Timestamp;
 
@@ -17,11 +17,10 @@ pub enum Evicted {
     Age,
 }
 
-/// What came into the spool and what became of it; over the life of the directory, but for a crash, which
-/// costs each side of the equation the same.
+/// What came into the spool and what became of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Datapoints of batches of earlier lives, counted when first read.
+    /// Datapoints that earlier lives left on disk.
     pub found: u64,
     /// Datapoints put on disk in this life.
     pub stored: u64,
@@ -67,6 +66,22 @@ impl Tally {
     pub fn residual(&self) -> i128 {
         let came = i128::from(self.found) + i128::from(self.stored);
         came - [self.delivered, self.quarantined, self.lost(), self.on_disk].map(i128::from).iter().sum::<i128>()
+    }
+
+    /// What happened since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            found: self.found - earlier.found,
+            stored: self.stored - earlier.stored,
+            delivered: self.delivered - earlier.delivered,
+            quarantined: self.quarantined - earlier.quarantined,
+            evicted_space: self.evicted_space - earlier.evicted_space,
+            evicted_size: self.evicted_size - earlier.evicted_size,
+            evicted_age: self.evicted_age - earlier.evicted_age,
+            vanished: self.vanished - earlier.vanished,
+            ..*self
+        }
     }
 
     pub(super) fn evicted_for(&mut self, reason: Evicted) -> &mut u64 {

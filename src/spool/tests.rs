@@ -272,6 +272,101 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 1..60)
 }
 
+/// A spool that an earlier life left with batches of these many datapoints each.
+fn left(disk: &Disk, datapoints: &[usize]) {
+    let mut spool = disk.open();
+    for (n, &count) in (1..).zip(datapoints) {
+        spool.append(at(n), &bytes("7".repeat(count).as_bytes()), count).unwrap();
+    }
+}
+
+#[test]
+fn what_an_earlier_life_left_is_found_at_once_and_nothing_else() {
+    let disk = Disk::new();
+    let mut spool = disk.open();
+    for n in 1..=20 {
+        spool.append(at(n), &bytes(b"777"), 3).unwrap();
+    }
+    for batch in spool.take(1 << 20, 4).unwrap() {
+        spool.acknowledge(&[batch.name], Timestamp::default(), 1).unwrap();
+    }
+    drop(spool);
+    let tally = disk.open().tally();
+    assert_eq!((tally.found, tally.on_disk, tally.batches, tally.residual()), (48, 48, 16, 0));
+    assert_eq!((tally.delivered, tally.quarantined, tally.stored), (0, 0, 0), "of this life");
+    // And again, unread.
+    let mut spool = disk.open();
+    assert_eq!(spool.tally().found, 48);
+    drain(&mut spool);
+    let tally = spool.tally();
+    assert_eq!((tally.found, tally.delivered, tally.on_disk, tally.residual()), (48, 48, 0, 0));
+    drop(spool);
+    assert_eq!(disk.open().tally().found, 0);
+}
+
+#[test]
+fn what_a_killed_life_left_is_found_too() {
+    let disk = Disk::new();
+    let mut spool = disk.open();
+    for n in 1..=7 {
+        spool.append(at(n), &bytes(b"7777"), 4).unwrap();
+    }
+    // A kill: nothing of it is dropped.
+    let state = fs::read(disk.path("state")).unwrap();
+    drop(spool);
+    fs::write(disk.path("state"), state).unwrap();
+    assert_eq!(disk.open().tally().found, 28);
+}
+
+#[test]
+fn a_count_that_is_wrong_or_missing_is_put_right_by_reading() {
+    for remembered in [None, Some(1), Some(1_000)] {
+        let disk = Disk::new();
+        left(&disk, &[3, 4, 5]);
+        let directory = Directory::open(disk.0.path().join(ID)).unwrap();
+        match remembered {
+            Some(datapoints) => State::open(&directory).0.save_on_disk(datapoints),
+            None => fs::remove_file(disk.path("state")).unwrap(),
+        }
+        let mut spool = disk.open();
+        assert_eq!((spool.tally().found, spool.tally().residual()), (remembered.unwrap_or(0), 0));
+        spool.append(at(9), &bytes(b"77"), 2).unwrap();
+        drain(&mut spool);
+        let tally = spool.tally();
+        assert_eq!((tally.found, tally.delivered, tally.on_disk, tally.residual()), (12, 14, 0, 0), "{remembered:?}");
+    }
+}
+
+#[test]
+fn what_somebody_else_removed_meanwhile_is_not_found() {
+    let disk = Disk::new();
+    left(&disk, &[3, 4]);
+    for file in fs::read_dir(disk.0.path().join(ID)).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let tally = disk.open().tally();
+    assert_eq!((tally.found, tally.on_disk, tally.batches), (0, 0, 0));
+}
+
+#[test]
+fn losses_of_an_earlier_life_are_no_losses_of_this_one() {
+    let disk = Disk::new();
+    let limits = Limits { min_free: MinFree::Bytes(0), max_bytes: Some(10), max_age: None };
+    let mut spool = disk.open_with(limits, 4);
+    for n in 1..=5 {
+        spool.append(at(n), &bytes(b"7777"), 4).unwrap();
+    }
+    assert_eq!(spool.tally().lost(), 12);
+    drop(spool);
+    let mut spool = disk.open_with(limits, 4);
+    assert_eq!((spool.tally().lost(), spool.tally().found), (0, 8));
+    spool.append(at(9), &bytes(b"7777"), 4).unwrap();
+    assert_eq!((spool.tally().lost(), spool.tally().residual()), (4, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 

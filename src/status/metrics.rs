@@ -51,6 +51,10 @@ fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
     for (fate, count) in &books.dropped {
         page.sample("readings_settled_total", &[("fate", fate)], count);
     }
+    page.family("readings_lost_total", "counter", "Readings LOST: accepted and never to be delivered, by reason.");
+    for (reason, count) in &books.lost_by_reason {
+        page.sample("readings_lost_total", &[("reason", reason)], count);
+    }
     page.family("readings", "gauge", "Readings that are here, by where.");
     for (place, count) in [("disk", books.on_disk), ("memory", books.in_memory)] {
         page.sample("readings", &[("place", place)], count);

@@ -136,7 +136,7 @@ pub struct Clock {
 pub struct Ledger {
     /// Readings taken over from devices in this life.
     pub accepted: u64,
-    /// Readings of earlier lives, counted when first read from disk.
+    /// Readings that earlier lives left on disk.
     pub found: u64,
     /// The server has them.
     pub delivered: u64,
@@ -146,8 +146,14 @@ pub struct Ledger {
     pub in_memory: u64,
     /// Set aside for people to look at.
     pub quarantined: u64,
-    /// Gone, by reason.
+    /// Gone, by reason; what is lost is among it.
     pub dropped: BTreeMap<String, u64>,
+    /// Lost: the server could have had it, and never will.
+    #[serde(default)]
+    pub lost: u64,
+    /// Of that, by reason; those of the cache by the limit.
+    #[serde(default)]
+    pub lost_by_reason: BTreeMap<String, u64>,
 }
 
 /// One device.
@@ -268,8 +274,9 @@ fn server(profile: &Profile, board: &Board) -> Server {
 /// threads put down their parts of one batch one after the other, and no reader sees it twice or not at all.
 fn ledger(books: &Books, tally: &Tally) -> Ledger {
     let direct = books.delivered_from_memory();
-    let lost = Reason::ALL.map(|reason| (reason.as_str().to_owned(), books.dropped(reason)));
-    let left = tally.stored + direct + lost.iter().map(|(_, count)| count).sum::<u64>();
+    let lost = books.lost();
+    let dropped = Reason::ALL.map(|reason| (reason.as_str().to_owned(), books.dropped(reason)));
+    let left = tally.stored + direct + dropped.iter().map(|(_, count)| count).sum::<u64>();
     let accepted = books.accepted();
     let from_disk =
         [("evicted", tally.evicted()), ("vanished", tally.vanished)].map(|(why, count)| (why.to_owned(), count));
@@ -280,7 +287,9 @@ fn ledger(books: &Books, tally: &Tally) -> Ledger {
         on_disk: tally.on_disk,
         in_memory: accepted.saturating_sub(left),
         quarantined: tally.quarantined,
-        dropped: lost.into_iter().chain(from_disk).collect(),
+        dropped: dropped.into_iter().chain(from_disk).collect(),
+        lost: lost.count(),
+        lost_by_reason: lost.by_reason().map(|(why, count)| (why.to_owned(), count)).collect(),
     }
 }
 

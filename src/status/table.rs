@@ -35,7 +35,13 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
     let dropped: Vec<_> =
         books.dropped.iter().filter(|(_, count)| **count > 0).map(|(why, count)| format!(", {why} {count}")).collect();
-    let rows = [
+    let lost: Vec<_> = books
+        .lost_by_reason
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(why, count)| format!("{why} {count}"))
+        .collect();
+    let mut rows = vec![
         ("agent", format!("{} on {}, version {}", snapshot.agent_id, snapshot.hostname, snapshot.version)),
         ("process", format!("{}, started {}", snapshot.pid, ago(snapshot.started, *now))),
         (
@@ -64,7 +70,10 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
-    rows.into()
+    if books.lost > 0 {
+        rows.push(("LOST", format!("{} readings since the start: {}", books.lost, lost.join(", "))));
+    }
+    rows
 }
 
 fn batches(number: usize) -> String {

@@ -10,17 +10,12 @@ use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode};
 use super::support::judge::judge;
 use super::support::server::Server;
+use super::support::{self, needs};
 use super::{home_with, logged};
 
-/// The library, where a distribution puts it; says so when there is none.
-fn library(test: &str) -> Option<PathBuf> {
-    let below = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let places = below("/usr/lib").chain(below("/usr/lib64")).chain(below("/usr/local/lib"));
-    let found = places.map(|place| place.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    if found.is_none() {
-        eprintln!("{test} was skipped: there is no libfaketime");
-    }
-    found
+/// The library, where a distribution puts it.
+fn library() -> Option<PathBuf> {
+    if needs(&["libfaketime"]) { support::library("faketime/libfaketimeMT.so.1") } else { None }
 }
 
 /// An agent whose wall clock is what [`Clock::set`] says.
@@ -60,7 +55,7 @@ fn everything_arrives(agent: &mut Agent, device: &Device, server: &Server) {
 
 #[test]
 fn readings_from_before_the_clock_was_set_arrive_with_their_true_dates() {
-    let Some(library) = library("readings_from_before_the_clock_was_set_arrive_with_their_true_dates") else { return };
+    let Some(library) = library() else { return };
     let (device, server) = (Device::counting(80), Server::start());
     let mut home = home_with(&server, &device);
     let clock = Clock::of(&mut home, &library);
@@ -80,7 +75,7 @@ fn readings_from_before_the_clock_was_set_arrive_with_their_true_dates() {
 
 #[test]
 fn each_change_of_the_clock_is_one_line_that_says_what_becomes_of_readings() {
-    let Some(library) = library("each_change_of_the_clock_is_one_line_that_says_what_becomes_of_readings") else {
+    let Some(library) = library() else {
         return;
     };
     let (device, server) = (Device::counting(81), Server::start());

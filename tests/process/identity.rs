@@ -3,14 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::support::agent::{Finished, Home};
 use super::support::device::Device;
 use super::support::server::Server;
-use super::support::{PATIENCE, takes_less};
+use super::support::{PATIENCE, skipped};
 use super::{home_with, logged};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -57,33 +56,25 @@ fn twenty_started_at_once_leave_exactly_one() {
 }
 
 #[test]
-fn a_second_one_is_refused_within_a_second() {
+fn a_second_one_is_refused() {
     let (home, server, _device) = world(41);
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
-    takes_less(Duration::from_secs(1), "the refusal", || {
-        let started = Instant::now();
-        assert_eq!(run_to_its_end(&home).code, Some(75));
-        started.elapsed()
-    });
+    assert_eq!(run_to_its_end(&home).code, Some(75));
     assert!(home.pid().is_some(), "the pid file is the first one's");
     agent.stop();
 }
 
 #[test]
-fn an_id_that_is_none_is_refused_at_once_and_left_as_it_is() {
+fn an_id_that_is_none_is_refused_and_left_as_it_is() {
     let contents =
         [String::new(), "\n".to_owned(), "garbage".to_owned(), format!("{ID}\n{ID}\n"), "0".repeat(10 << 20)];
     for (text, number) in contents.iter().zip(42..) {
         let (home, ..) = world(number);
         home.write_agent_id(text);
-        takes_less(Duration::from_secs(1), "the refusal", || {
-            let started = Instant::now();
-            let end = run_to_its_end(&home);
-            assert_eq!(end.code, Some(1), "{}", end.stderr);
-            assert!(end.stderr.contains(".agent_id"), "names the file: {}", end.stderr);
-            started.elapsed()
-        });
+        let end = run_to_its_end(&home);
+        assert_eq!(end.code, Some(1), "{}", end.stderr);
+        assert!(end.stderr.contains(".agent_id"), "names the file: {}", end.stderr);
         assert_eq!(&fs::read_to_string(home.agent_id_file()).unwrap(), text);
         assert!(!home.path().join("cache").exists(), "nothing was begun");
     }
@@ -148,8 +139,7 @@ fn without_its_volume_it_makes_no_new_id_when_told_so() {
 #[test]
 fn another_machine_is_warned_of() {
     if !fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
-        eprintln!("another_machine_is_warned_of was skipped: this machine has no machine id");
-        return;
+        return skipped("this machine has no machine id");
     }
     let (home, server, _device) = world(51);
     run_for_a_moment(&home, &server);

@@ -13,8 +13,8 @@ use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode as DeviceMode};
 use super::support::judge::judge;
 use super::support::server::Server;
-use super::support::{now_ms, python};
-use super::{home_with, logged, root, run_by_shell};
+use super::support::{needs, now_ms, python, skipped};
+use super::{home_with, logged, run_by_shell};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -26,7 +26,7 @@ struct Memory {
 
 impl Memory {
     /// `None`, and a word about it, where none can be made.
-    fn group(test: &str, bytes: u64) -> Option<Self> {
+    fn group(bytes: u64) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pattoo-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let versions = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
@@ -39,7 +39,7 @@ impl Memory {
                 }
             }
         }
-        eprintln!("{test} was skipped: it needs a control group for memory");
+        skipped("it needs a control group for memory");
         None
     }
 
@@ -64,7 +64,7 @@ impl Drop for Memory {
 
 #[test]
 fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
-    let Some(memory) = Memory::group("an_end_for_want_of_memory_costs_nothing_that_was_on_disk", 256 << 20) else {
+    let Some(memory) = Memory::group(256 << 20) else {
         return;
     };
     let (device, server) = (Device::counting(90), Server::start());
@@ -108,10 +108,8 @@ fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
 #[test]
 fn a_million_batches_on_disk_delay_no_start_and_need_no_memory() {
     const BATCHES: u64 = 1_000_000;
-    let test = "a_million_batches_on_disk_delay_no_start_and_need_no_memory";
-    let (Ok(disk), Some(memory)) = (tempfile::tempdir_in("/dev/shm"), Memory::group(test, 64 << 20)) else {
-        eprintln!("{test} was skipped: it needs a file system in memory");
-        return;
+    let (Ok(disk), Some(memory)) = (tempfile::tempdir_in("/dev/shm"), Memory::group(64 << 20)) else {
+        return skipped("it needs a file system in memory");
     };
     let (device, server) = (Device::counting(91), Server::start());
     server.forget_bodies();
@@ -225,8 +223,7 @@ fn with_too_few_descriptors_or_threads_it_does_not_start_and_says_what_to_raise(
     agent.until("readings to arrive, for a soft limit is raised", || server.row_count() > 0);
     agent.stop();
     let connections = device.connections();
-    if !super::support::crashpoints::is_possible() {
-        eprintln!("the half about threads was skipped: it needs strace");
+    if !needs(&["strace"]) {
         return;
     }
     for n in 1..=4 {
@@ -242,7 +239,7 @@ fn with_too_few_descriptors_or_threads_it_does_not_start_and_says_what_to_raise(
 
 #[test]
 fn nobody_of_the_same_user_reads_its_memory_and_no_other_user_stops_it() {
-    if !root("nobody_of_the_same_user_reads_its_memory_and_no_other_user_stops_it") {
+    if !needs(&["root"]) {
         return;
     }
     let (device, server) = (Device::counting(94), Server::start());

@@ -264,14 +264,12 @@ impl Agent {
         true
     }
 
-    /// How long it takes to end, which it must with `code`.
-    pub fn time_to_end(&mut self, code: i32) -> Duration {
-        let begun = Instant::now();
+    /// Waits for its end, and fails the test unless it has this exit code.
+    pub fn ends_with(&mut self, code: i32) {
         let ended = self.wait(PATIENCE);
         if ended != Some(code) {
             self.fail(&format!("exit code {ended:?} instead of {code}"));
         }
-        begun.elapsed()
     }
 
     /// Waits for its end; its exit code, or `None` when a signal ended it.

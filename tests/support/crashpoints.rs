@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -105,8 +104,7 @@ pub enum Tried {
 
 /// Whether strace can be used here.
 pub fn is_possible() -> bool {
-    let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.success())
+    super::is_here("strace")
 }
 
 /// What a scene starts from, and what must be in the database at its end whatever happens.

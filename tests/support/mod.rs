@@ -19,7 +19,10 @@ pub mod proxy;
 pub mod python;
 pub mod server;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,16 +39,59 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Fails unless `what` takes less than `limit` in one of five tries: a busy machine delays one, a fault each, unless
-/// it shows now and then only.
-///
-/// A try returns what it took.
-pub fn takes_less(limit: Duration, what: &str, mut attempt: impl FnMut() -> Duration) {
-    let mut took = Vec::new();
-    while took.last().is_none_or(|last| *last >= limit) {
-        assert!(took.len() < 5, "{what} takes {took:?}, never less than {limit:?}");
-        took.push(attempt());
+/// Whether everything is here that a test needs: programs, and the right to use them; `root`, `libfaketime`,
+/// `libmodbus`, `pymodbus`. Where something is missing the test says that it is skipped, but in CI it fails
+/// ([`skipped`]).
+pub fn needs(tools: &[&str]) -> bool {
+    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !is_here(tool)).collect();
+    if missing.is_empty() {
+        return true;
     }
+    skipped(&format!("it needs {}", missing.join(", ")));
+    false
+}
+
+/// Says that this test is skipped; in CI, where everything must be here, it fails.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let said = format!("{} is skipped: {why}", thread.name().unwrap_or("a test"));
+    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{said}");
+    // Not by a macro: the harness would hide it.
+    writeln!(std::io::stderr(), "{said}").ok();
+}
+
+fn is_here(tool: &str) -> bool {
+    match tool {
+        "root" => rustix::process::geteuid().is_root(),
+        "strace" => succeeds(Command::new("strace").args(["-f", "-o", "/dev/null", "true"])),
+        "nft" => {
+            let rule = ["nft", "add", "table", "inet", "faults"];
+            succeeds(Command::new("unshare").args(["--net", "--map-root-user"]).args(rule))
+        }
+        "libfaketime" => library("faketime/libfaketimeMT.so.1").is_some(),
+        "libmodbus" => library("libmodbus.so.5").is_some(),
+        "pymodbus" => succeeds(Command::new(python()).args(["-c", "import pymodbus"])),
+        program => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+            std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+        }
+    }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The Python that has the other Modbus devices.
+pub fn python() -> std::ffi::OsString {
+    std::env::var_os("PATTOO_TEST_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
+/// A shared library of this machine, by the end of its path.
+pub fn library(name: &str) -> Option<PathBuf> {
+    let directories = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    directories.chain(["/usr/lib".into(), "/usr/lib64".into()]).map(|path| path.join(name)).find(|path| path.is_file())
 }
 
 /// Wall-clock time in the server's unit.

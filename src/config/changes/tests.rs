@@ -150,7 +150,7 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
     let at_once = [
         ("ip_address: one", "ip_address: two", "pattoo_agent_api"),
         ("20201", "20202", "pattoo_agent_api"),
-        ("pattoo: {", "pattoo: {log_level: debug, ", "log_level"),
+        ("pattoo: {", "pattoo: {log_level: info, ", "log_level"),
     ];
     let restart = [
         ("/l", "/l2", "log_directory"),

@@ -6,7 +6,7 @@
 mod steps;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -176,9 +176,10 @@ impl Chaos {
         }
         self.stop_times.push(told.elapsed());
         let code = self.agent.wait(STOP_PATIENCE);
-        if code != Some(0) {
-            let log = self.agent.log();
-            let last = log.lines().last().unwrap_or_default();
+        let log = self.agent.log();
+        let last = log.lines().last().unwrap_or_default();
+        // What gave way on a full disk is lost, and the code says so.
+        if code != Some(i32::from(last.contains("stopped; LOST"))) {
             self.violations.push(format!("exit code {code:?} after SIGTERM: {last}"));
         }
         self.collect();
@@ -313,6 +314,7 @@ impl Chaos {
             server: &self.server,
             fleet: &self.fleet,
             quarantine: self.home.spool().join("quarantine"),
+            evicted: evicted(&self.home.spool().join("state")),
             ledger: &self.ledger,
             watch: &self.watch,
             steady,
@@ -361,4 +363,14 @@ impl Chaos {
             }
         }
     }
+}
+
+/// How many readings gave way in all lives, as the newest line of the spool's `state` says: killed ones tell nobody.
+fn evicted(state: &Path) -> usize {
+    let text = fs::read_to_string(state).unwrap_or_default();
+    let numbers = |line: &str| -> Option<Vec<u64>> {
+        line.strip_prefix("pattoo-spool-1 ")?.split_whitespace().take(9).map(|word| word.parse().ok()).collect()
+    };
+    let newest = text.lines().filter_map(numbers).max().unwrap_or_default();
+    newest.get(5..8).map_or(0, |counts| counts.iter().sum::<u64>()).try_into().unwrap_or(usize::MAX)
 }

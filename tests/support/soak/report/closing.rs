@@ -184,7 +184,7 @@ impl<'a> Closing<'a> {
         self.say("in database", format!("{arrived}, {set_aside}"));
         self.say("LOST", format!("{}  must be 0", lost.len()));
         self.say("lost in ram", format!("{in_ram} of {at_risk} that were not yet durable when the process ended"));
-        let evicted = self.evicted();
+        let evicted = self.evidence.evicted;
         self.say("gave way", format!("{gave_way} on a full disk  bound: evicted by its own count = {evicted}"));
         self.demand(*gave_way <= evicted, || format!("{gave_way} readings gave way, {evicted} were counted"));
         self.say("too late, halted", format!("{doubtful} answers waited for a halted process"));
@@ -235,19 +235,15 @@ impl<'a> Closing<'a> {
         self.demand(at_once <= 1 + orphan, || format!("{at_once} posts in flight at one time"));
     }
 
-    /// How many readings the agent says it has evicted, in all of its lives.
-    fn evicted(&self) -> usize {
-        let last = self.evidence.log.lines().rfind(|line| line.contains("(1071"));
-        last.and_then(|line| number_after(line, "evicted")).and_then(|count| count.try_into().ok()).unwrap_or_default()
-    }
-
     /// The books that the agent writes into its log when it stops in order.
     fn books(&mut self) {
         let closings: Vec<&str> = self.evidence.log.lines().filter(|line| line.contains("(1071")).collect();
         let residuals: Vec<String> = closings
             .iter()
             .filter_map(|line| {
-                let number = |name: &str| number_after(line, name);
+                // Before them it says what of it is lost.
+                let books = line.find("readings accepted").map_or(*line, |place| &line[place..]);
+                let number = |name: &str| number_after(books, name);
                 let came = number("readings accepted")? + number("found on disk")?;
                 let went = ["; delivered", ", on disk", "in memory", "quarantined", "evicted", "vanished"];
                 let dropped = ["not_sendable", "memory_full"];

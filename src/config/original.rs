@@ -1,0 +1,58 @@
+//! What the Python agent knows of its configuration file, and whether a file was written for it.
+//!
+//! A file without any key of ours is taken as the Python agent took it, so that an upgrade ends no polling: what
+//! it ignored or took for something else is a warning. One key of ours, and the file was written for this agent:
+//! then what is not understood is an error, because it may be what somebody has just typed. Pure.
+
+use super::node::Node;
+
+/// The keys of the Python agent, at the top.
+pub const KEYS: [&str; 2] = ["polling_interval", "polling_groups"];
+
+/// In a polling group.
+pub const GROUP_KEYS: [&str; 6] =
+    ["group_name", "ip_devices", "ip_targets", "unit", "input_registers", "holding_registers"];
+
+/// In a register.
+pub const REGISTER_KEYS: [&str; 2] = ["address", "multiplier"];
+
+/// All keys at the top, in a group, in a register.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'k> {
+    pub top: &'k [&'k str],
+    pub group: &'k [&'k str],
+    pub register: &'k [&'k str],
+}
+
+/// Whether a file has none of the keys that are `known` here and not to the Python agent.
+pub fn is_for_it(root: &Node, known: &Known<'_>) -> bool {
+    let ours = |known: &[&str], its: &[&str], key: &str| known.contains(&key) && !its.contains(&key);
+    entries(root).all(|(key, _)| !ours(known.top, &KEYS, key))
+        && values(root, "polling_groups").flat_map(items).all(|group| {
+            entries(group).all(|(key, _)| !ours(known.group, &GROUP_KEYS, key))
+                && ["input_registers", "holding_registers"].into_iter().all(|table| {
+                    let registers = values(group, table).flat_map(items);
+                    let mut keys = registers.flat_map(entries).map(|(key, _)| key);
+                    keys.all(|key| !ours(known.register, &REGISTER_KEYS, key))
+                })
+        })
+}
+
+/// The entries of a mapping with words as keys, those of merged mappings too.
+fn entries(node: &Node) -> Box<dyn Iterator<Item = (&str, &Node)> + '_> {
+    let Node::Mapping(entries) = node else { return Box::new(std::iter::empty()) };
+    Box::new(entries.iter().flat_map(|(key, value)| match key {
+        Node::Text(key) if key == "<<" => self::entries(value),
+        Node::Text(key) => Box::new(std::iter::once((key.as_str(), value))),
+        _ => Box::new(std::iter::empty()),
+    }))
+}
+
+fn values<'n>(node: &'n Node, key: &'n str) -> impl Iterator<Item = &'n Node> {
+    entries(node).filter(move |(name, _)| *name == key).map(|(_, value)| value)
+}
+
+fn items(node: &Node) -> impl Iterator<Item = &Node> {
+    let items: &[Node] = if let Node::List(items) = node { items } else { &[] };
+    items.iter()
+}
