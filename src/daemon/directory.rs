@@ -8,15 +8,15 @@
 //! and second agents were made for; that is warned of.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, open, statfs};
 use rustix::process::geteuid;
 use thiserror::Error;
+
+use crate::files::lock::WriteLock;
+use crate::pattoo::identity::PROGRAM;
 
 /// Why a directory is not to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -125,20 +125,13 @@ pub fn medium_warning(cache_directory: &Path) -> Option<String> {
 }
 
 /// Has a directory to oneself for as long as the result lives, among those who ask for that; nobody waits for it
-/// longer than a few seconds, for it serves only to settle who is first.
+/// longer than a few seconds, for it serves only to settle who is first. What is locked is a file within it, because
+/// the directory itself can be locked by whoever may look into it.
 #[must_use]
-pub fn hold(path: &Path) -> Option<OwnedFd> {
-    const TRIES: usize = 100;
+pub fn hold(path: &Path) -> Option<WriteLock> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let directory = open(path, flags, Mode::empty()).ok()?;
-    for _ in 0..TRIES {
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Some(directory),
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => break,
-        }
-    }
-    None
+    WriteLock::wait(&directory, Path::new(&format!("{PROGRAM}.lock")))
 }
 
 #[cfg(test)]

@@ -1,21 +1,23 @@
 //! One agent for each set of directories: a lock that the kernel holds, and a pid file for people.
 //!
-//! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.lock`: free the moment its
-//! owner dies, so that a file left behind hinders nobody, and seen across containers. The same file is also
-//! locked by `fcntl`, because of that lock the kernel tells [`holder`] which process it is. The pid file says
-//! the same to people; nothing is decided by it. Either must be a plain file with one name in a directory that nobody else can write to:
-//! a link, a FIFO, a device is neither followed nor waited for nor written to.
+//! The lock is a [`WriteLock`] on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.lock`: free the moment its
+//! owner dies, so that a file left behind hinders nobody, seen across containers, and not to be had by whoever may only
+//! read the file. The kernel tells [`holder`] which process has it. Earlier releases take the same lock, and `flock` before
+//! it, so that old and new exclude each other. The pid file says the same to people; nothing is decided by it. Either
+//! must be a plain file with one name in a directory that nobody else can write to: a link, a FIFO, a device is neither
+//! followed nor waited for nor written to.
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+use rustix::process::Pid;
 use thiserror::Error;
 
 use super::directory::{self, DirectoryError};
+use crate::files::lock::{self, TakeError, WriteLock};
 use crate::pattoo::identity::PROGRAM;
 
 /// Why the lock is not ours.
@@ -26,6 +28,14 @@ pub enum LockError {
     Held {
         /// The lock file.
         path: PathBuf,
+    },
+    /// A process that is no agent is in the way.
+    #[error("the lock file {} is not to be had", path.display())]
+    InTheWay {
+        /// The lock file.
+        path: PathBuf,
+        /// Which process.
+        source: TakeError,
     },
     /// The directory is missing or somebody else's.
     #[error("no place for the lock")]
@@ -48,7 +58,7 @@ pub enum LockError {
 /// The right to run on one set of directories, given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _lock: OwnedFd,
+    _lock: WriteLock,
     pid_file: PathBuf,
 }
 
@@ -59,18 +69,7 @@ impl Lock {
     /// When another process has it, or the files cannot be made.
     pub fn acquire(system_daemon_directory: &Path) -> Result<Self, LockError> {
         let path = file(system_daemon_directory, "lock")?;
-        let lock = open(&path)?;
-        match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { path }),
-            Err(errno) => return Err(failed("lock", &path, errno.into())),
-        }
-        // Gone as soon as this process closes any descriptor of the file: it opens it nowhere else.
-        match fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Err(LockError::Held { path }),
-            Err(errno) => return Err(failed("lock", &path, errno.into())),
-        }
+        let lock = WriteLock::take(fs::CWD, &path).map_err(|error| not_taken(error, &path))?;
         let pid_file = file(system_daemon_directory, "pid")?;
         let mut pid = std::fs::File::from(open(&pid_file)?);
         pid.set_len(0)
@@ -102,9 +101,9 @@ pub fn holder(system_daemon_directory: &Path) -> Result<Option<Holder>, LockErro
         Err(Errno::LOOP) => return Err(LockError::NotAFile(path)),
         Err(errno) => return Err(failed("open", &path, errno.into())),
     };
-    match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
+    match lock::writer(&file) {
         Ok(None) => Ok(None),
-        Ok(Some(lock)) => Ok(Some(lock.pid.map_or(Holder::Elsewhere, Holder::Process))),
+        Ok(Some(pid)) => Ok(Some(pid.map_or(Holder::Elsewhere, Holder::Process))),
         Err(errno) => Err(failed("inspect", &path, errno.into())),
     }
 }
@@ -147,6 +146,16 @@ fn open(path: &Path) -> Result<OwnedFd, LockError> {
     // One that was made with another mode; a file of another owner is left as it is.
     fs::fchmod(&file, mode).ok();
     Ok(file)
+}
+
+fn not_taken(error: TakeError, path: &Path) -> LockError {
+    let path = path.to_owned();
+    match error {
+        TakeError::Held => LockError::Held { path },
+        TakeError::Reader(_) => LockError::InTheWay { path, source: error },
+        TakeError::NotAFile => LockError::NotAFile(path),
+        TakeError::Io(action, errno) => failed(action, &path, errno.into()),
+    }
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> LockError {

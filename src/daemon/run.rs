@@ -302,7 +302,10 @@ impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         let exit = match error {
             LockError::Held { .. } => Exit::Held,
-            LockError::Directory(_) | LockError::NotAFile(_) | LockError::Io { .. } => Exit::Failure,
+            // Worth another start: whoever is in the way goes away.
+            LockError::InTheWay { .. } | LockError::Directory(_) | LockError::NotAFile(_) | LockError::Io { .. } => {
+                Exit::Failure
+            }
         };
         Self::new(exit, &error)
     }
