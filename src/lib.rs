@@ -16,7 +16,7 @@
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
 //! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`files`] opens, writes and locks what others may
-//! have prepared for us. [`clock`] reads the clocks that they
+//! have prepared for us; [`terminal`] makes harmless what is shown. [`clock`] reads the clocks that they
 //! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
 //! cannot be broken from outside.
 //!
@@ -53,4 +53,5 @@ pub mod shard;
 pub mod spool;
 pub mod status;
 pub mod tally;
+pub mod terminal;
 pub mod timeline;

@@ -39,6 +39,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
 use self::outlet::Outlet;
+use crate::terminal::printable;
 
 /// Longer lines are cut.
 pub const MAX_LINE: usize = 2_000;
@@ -240,35 +241,15 @@ impl Visit for Parts {
     }
 }
 
-/// `text` on one line: control characters escaped, cut to `limit` bytes.
-#[must_use]
-pub fn printable(text: &str, limit: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(limit));
-    for character in text.chars() {
-        if out.len() >= limit {
-            out.push('…');
-            break;
-        }
-        if character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nothing_that_a_device_sends_can_forge_a_line_or_fill_the_disk() {
-        assert_eq!(printable("a\nb\x1b[31m\r\0", 100), "a\\nb\\u{1b}[31m\\r\\u{0}");
-        assert_eq!(printable("grüße 漢字", 100), "grüße 漢字");
-        assert!(printable(&"x".repeat(1_000_000), MAX_LINE).len() < MAX_LINE + 8);
+        let line = logged(|| tracing::warn!(device = %"m\u{202e}", cause = %"x\n".repeat(100_000), "a\nb\x1b[31m"));
+        assert!(line.contains("a\\nb\\u{1b}[31m cause=x\\nx") && line.matches('\n').count() == 1, "{line}");
+        assert!(line.len() < MAX_LINE + 100, "{}", line.len());
     }
 
     /// What an event of this kind looks like in the file.

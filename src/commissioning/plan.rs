@@ -3,7 +3,7 @@
 //! How long a device takes for a request is assumed, unless it is measured by a poll. At worst each unit costs one
 //! timeout: more does not happen in a poll, because a unit that has not answered is left alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -15,9 +15,11 @@ use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::layout::Sheet;
+use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::Block;
 use crate::modbus::session::{EndpointDial, Session};
 use crate::phrase::{count, seconds, some_of};
+use crate::terminal::{self, escaped};
 
 /// How long a device is assumed to take for a request.
 pub const ASSUMED: Duration = Duration::from_millis(50);
@@ -85,6 +87,7 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
         }
     };
     let devices = assemble::devices(&config);
+    let groups = groups(&config);
     let requests: Vec<Request> = devices.iter().flat_map(|device| requests(device)).collect();
     let timings: Vec<Timing> = devices
         .iter()
@@ -93,12 +96,12 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
             if wish.measure && measured.is_none() {
                 complain(&format!("{}: does not answer, so that its time is assumed", device.name));
             }
-            timing(&config, device, wish.response.unwrap_or(ASSUMED), measured)
+            timing(&groups, device, wish.response.unwrap_or(ASSUMED), measured)
         })
         .collect();
     if wish.json {
         let both = serde_json::json!({"requests": requests, "devices": timings});
-        say(&(serde_json::to_string_pretty(&both).unwrap_or_default() + "\n"));
+        say(&(terminal::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
     let mut sheet = Sheet::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);
@@ -118,7 +121,21 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
 /// How each device of `config` fits into its interval when a request takes as long as is assumed.
 #[must_use]
 pub fn timings(config: &Config) -> Vec<Timing> {
-    assemble::devices(config).iter().map(|device| timing(config, device, ASSUMED, None)).collect()
+    let groups = groups(config);
+    assemble::devices(config).iter().map(|device| timing(&groups, device, ASSUMED, None)).collect()
+}
+
+/// The polling groups that read each device.
+type Groups<'c> = HashMap<&'c Endpoint, BTreeSet<&'c str>>;
+
+fn groups(config: &Config) -> Groups<'_> {
+    let mut groups = Groups::new();
+    for point in &config.points {
+        if let Some(device) = config.devices.get(point.device) {
+            groups.entry(&device.endpoint).or_default().insert(&point.group);
+        }
+    }
+    groups
 }
 
 /// One sentence: how long a device takes, and what to do if that is too long.
@@ -128,6 +145,7 @@ pub fn verdict(timing: &Timing) -> String {
     let span = |seconds_: f64| seconds(Duration::try_from_secs_f64(seconds_).unwrap_or_default()).to_string();
     let how = if *measured { "measured" } else { "assumed" };
     let (requests, interval) = (count(*requests, "request"), span(*interval));
+    let device = escaped(device);
     let takes = format!("{device}: {requests}, {how} {}, at worst {}, each {interval}", span(*expected), span(*worst));
     if !timing.fits() {
         let groups = some_of(groups.iter());
@@ -161,7 +179,7 @@ fn unused(block: &Block) -> u16 {
     block.quantity.saturating_sub(u16::try_from(used.len()).unwrap_or(u16::MAX))
 }
 
-fn timing(config: &Config, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
+fn timing(groups: &Groups<'_>, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
     let blocks: Vec<&Block> = device.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let units: BTreeSet<u8> = blocks.iter().map(|block| block.unit.0).collect();
     let settings = &device.settings;
@@ -170,13 +188,10 @@ fn timing(config: &Config, device: &DeviceSettings, response: Duration, measured
     let requests = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
     let expected = measured.unwrap_or(connecting + each * requests);
     let timeouts = settings.response_timeout * u32::try_from(units.len()).unwrap_or(u32::MAX);
-    let place = config.devices.iter().position(|known| known.endpoint == device.endpoint);
-    let groups: BTreeSet<_> =
-        config.points.iter().filter(|point| Some(point.device) == place).map(|point| &*point.group).collect();
     let interval = device.cycles.iter().map(|cycle| cycle.interval).min().unwrap_or_default();
     Timing {
         device: device.name.clone(),
-        groups: groups.into_iter().map(str::to_owned).collect(),
+        groups: groups.get(&device.endpoint).into_iter().flatten().map(|&group| group.to_owned()).collect(),
         requests: blocks.len(),
         expected: expected.as_secs_f64(),
         worst: (expected + timeouts).as_secs_f64(),
