@@ -6,7 +6,7 @@
 
 use std::env;
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io;
 use std::iter::successors;
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use actix::prelude::*;
 
 use super::assemble;
-use super::directory::{self, DirectoryError, Untrusted};
+use super::directory::{self, DirectoryError};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::memory;
@@ -34,6 +34,7 @@ use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
 use crate::config::{Config, Instance};
+use crate::files::trust::Untrusted;
 use crate::logging;
 use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
@@ -44,6 +45,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
 use crate::status::{page, socket};
+use crate::terminal::complain;
 use crate::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
@@ -58,22 +60,22 @@ pub fn run(instance: &Instance) -> Exit {
     surroundings::settle();
     ready::detach();
     if let Err(error) = room::check() {
-        // There is no log yet, and a stderr that nobody reads changes nothing.
-        writeln!(io::stderr(), "{}", Chain(&error)).ok();
+        // There is no log yet.
+        complain(&Chain(&error).to_string());
         return Exit::Failure;
     }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
     let wishes = match signals::serve() {
         Ok(wishes) => wishes,
         Err(error) => {
-            writeln!(io::stderr(), "cannot handle signals: {error}").ok();
+            complain(&format!("cannot handle signals: {error}"));
             return Exit::Failure;
         }
     };
     let loaded = match instance.load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            writeln!(io::stderr(), "{error}").ok();
+            complain(&error.to_string());
             return Exit::BadConfiguration;
         }
     };
