@@ -185,7 +185,7 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
     for entry in &entries {
         let value = &entry.value;
         match entry.key.as_str() {
-            "group_name" => group.name = name(value),
+            "group_name" => group.name = name(value, report),
             "ip_devices" | "ip_targets" => {
                 named = true;
                 devices(value, &mut group.devices, report);
@@ -246,8 +246,13 @@ pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
     Some(of_table().map(ends).max()?.saturating_sub(u32::from(first)))
 }
 
-fn name(value: &View<'_>) -> String {
+/// It stands in many messages, so that it must not be a book.
+fn name(value: &View<'_>, report: &mut Report) -> String {
     match &*value.node {
+        Node::Text(text) if text.len() > MAX_TEXT_BYTES => {
+            report.faults.push(value.unfit("a name of at most 512 bytes"));
+            String::new()
+        }
         Node::Text(text) => text.trim().to_owned(),
         other => other.shown(),
     }
@@ -277,6 +282,10 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
             report.warnings.push(item.fault(message));
             continue;
         };
+        if text.len() > MAX_TEXT_BYTES {
+            report.faults.push(item.unfit("name, address, host:port, of at most 512 bytes"));
+            continue;
+        }
         let text = text.trim().to_owned();
         match text.parse() {
             Ok(address) => devices.push((text, address, item)),
