@@ -29,7 +29,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -38,6 +38,7 @@ const KEYS: [&str; 13] = [
     "split_refused_after",
     "trust_local_clock",
     "status_listen",
+    "status_hosts",
     "agent_hostname",
     "log_format",
     "device_defaults",
@@ -72,6 +73,7 @@ pub struct Agent<'a> {
     pub split_refused_after: Duration,
     pub trust_local_clock: bool,
     pub status_listen: Option<SocketAddr>,
+    pub status_hosts: Vec<String>,
     pub hostname: Option<String>,
     pub log_format: Format,
     pub sections: Sections<'a>,
@@ -105,6 +107,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         split_refused_after: SPLIT_REFUSED_AFTER,
         trust_local_clock: false,
         status_listen: None,
+        status_hosts: Vec::new(),
         hostname: None,
         log_format: Format::Text,
         sections: Sections::default(),
@@ -138,6 +141,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                         .push(value.unfit("an address with a port, such as 127.0.0.1:20204 or \"[::1]:20204\""));
                 }
             }
+            "status_hosts" => agent.status_hosts = hosts(value, report),
             "log_format" => match &*value.node {
                 Node::Text(text) if text == "text" => agent.log_format = Format::Text,
                 Node::Text(text) if text == "json" => agent.log_format = Format::Json,
@@ -334,6 +338,29 @@ fn flush_interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
         report.faults.push(value.unfit("a duration such as 1s, from 10ms to 60s"));
     }
     duration
+}
+
+/// Names as a browser sends them, without scheme and port.
+fn hosts(value: &View<'_>, report: &mut Report) -> Vec<String> {
+    const ALLOWED: &str = "a host name such as status.example.net, without http:// and without a port";
+    let Some(items) = value.items() else {
+        report.faults.push(value.unfit("a list of host names"));
+        return Vec::new();
+    };
+    let mut hosts = Vec::new();
+    for item in items {
+        let label = |label: &str| {
+            let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            (1..=63).contains(&label.len()) && label.bytes().all(fit)
+        };
+        match &*item.node {
+            Node::Text(text) if text.len() <= 253 && text.trim_end_matches('.').split('.').all(label) => {
+                hosts.push(text.clone());
+            }
+            _ => report.faults.push(item.unfit(ALLOWED)),
+        }
+    }
+    hosts
 }
 
 fn hostname(value: &View<'_>, report: &mut Report) -> Option<String> {

@@ -96,6 +96,8 @@ pub struct Config {
     pub trust_local_clock: bool,
     /// Where the status page is served; `None`: nowhere.
     pub status_listen: Option<SocketAddr>,
+    /// The names under which it may be asked for, besides addresses and the agent's own.
+    pub status_hosts: Vec<String>,
     /// The hostname that identifies every series; `None`: what the system says, remembered once used.
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.
@@ -253,6 +255,7 @@ pub fn load_as_proposed(
                     split_refused_after: agent.split_refused_after,
                     trust_local_clock: agent.trust_local_clock,
                     status_listen: agent.status_listen,
+                    status_hosts: agent.status_hosts,
                     agent_hostname: agent.hostname,
                     devices,
                     settings,

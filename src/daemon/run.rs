@@ -42,9 +42,10 @@ use crate::pattoo::post::Poster;
 use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
+use crate::status::page::{self, Hosts};
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
-use crate::status::{page, socket};
+use crate::status::socket;
 use crate::terminal::complain;
 use crate::timeline::{BUILT, Timeline};
 
@@ -159,7 +160,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let clock = timekeeper.clone();
     let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
-    let _status = serve_status(config, &reporter);
+    let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts {
         devices,
         catalogue: Arc::new(catalogue),
@@ -177,10 +178,10 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
 }
 
 /// The socket that says how the agent is; without it the agent works all the same.
-fn serve_status(config: &Config, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
+fn serve_status(config: &Config, hostname: &str, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
     let path = socket::path(&config.system_daemon_directory);
     if let Some(address) = config.status_listen {
-        match page::serve(address, Arc::clone(reporter)) {
+        match page::serve(address, Hosts::new(hostname, &config.status_hosts), Arc::clone(reporter)) {
             Ok(address) => tracing::info!("the status page is on http://{address}/"),
             Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
         }
