@@ -457,3 +457,29 @@ fn files_and_directories_that_others_may_change_are_warned_of() {
         assert!(stderr.contains(found) && stderr.contains(advice), "{stderr}");
     }
 }
+
+/// C9: a private key that others may read is told with its mode and what to do; one that is the agent's alone is not.
+#[test]
+fn a_private_key_that_everybody_can_read_is_warned_of() {
+    let home = home();
+    let directory = home.config_dir();
+    for (certificate, key) in [("ca.pem", "ca.key"), ("me.pem", "me.key")] {
+        let made = rcgen::generate_simple_self_signed([certificate.to_owned()]).unwrap();
+        fs::write(directory.join(certificate), made.cert.pem()).unwrap();
+        fs::write(directory.join(key), made.signing_key.serialize_pem()).unwrap();
+    }
+    home.write_config(
+        "device_defaults: {transport: tls, tls: {ca: ca.pem, certificate: me.pem, key: me.key}}\n\
+         polling_groups:\n  - {ip_devices: [192.0.2.2], unit: 1, coils: [1]}\n",
+    );
+    let key = directory.join("me.key");
+    for (bits, warned) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true), (0o601, true)] {
+        mode(&key, bits);
+        let Finished { code, stderr, .. } = home.output(&["check", "--config_dir", directory.to_str().unwrap()]);
+        assert_eq!((code, stderr.is_empty()), (Some(0), !warned), "{bits:o}: {stderr}");
+        if warned {
+            let told = [key.to_str().unwrap(), &format!("(mode {bits:04o})"), "chmod o-rwx"];
+            assert!(told.iter().all(|told| stderr.contains(told)), "{stderr}");
+        }
+    }
+}

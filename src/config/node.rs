@@ -63,7 +63,7 @@ impl Node {
     }
 }
 
-/// Where the password is in a text like `http://user:password@host`; what is put on a log stays there.
+/// Where the password is in a text like `http://user:password@example.net`; what is put on a log stays there.
 fn password(text: &str) -> Option<Range<usize>> {
     let end = text.rfind('@')?;
     let start = text.find("://").map_or(0, |scheme| scheme + 3);
