@@ -7,6 +7,7 @@
 //! terminal, do the same once more for everything but the newlines that are ours.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 /// Whether a character may be shown as it is.
@@ -48,7 +49,8 @@ pub fn json(text: &str) -> String {
             out.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
             }
         }
     }

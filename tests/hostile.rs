@@ -152,10 +152,10 @@ fn install(home: &Home, image: &Path) -> Finished {
 /// C4: an image is not the machine, and what the service's user has planted gives it nothing of root's.
 #[test]
 fn install_is_led_nowhere_else() {
+    type Plant = fn(&Path, &Path);
     if !root("install_is_led_nowhere_else") {
         return;
     }
-    type Plant = fn(&Path, &Path);
     let plants: [Plant; 4] = [
         |image, outside| {
             fs::create_dir_all(image.join("etc/systemd")).unwrap();
@@ -249,7 +249,9 @@ fn a_path_with_a_control_character_is_refused_wherever_it_comes_from() {
 fn no_configuration_keeps_the_processor_busy() {
     const BYTES: usize = 1_000_000;
     let fill = |piece: &str| piece.repeat(BYTES / piece.len());
-    let list = |number: usize, item: &dyn Fn(usize) -> String| (0..number).map(item).collect::<Vec<_>>().join(", ");
+    let items = |number: usize, item: &dyn Fn(usize) -> String| (0..number).map(item).collect::<Vec<_>>();
+    let list = |number: usize, item: &dyn Fn(usize) -> String| items(number, item).join(", ");
+    let lines = |number: usize, item: &dyn Fn(usize) -> String| items(number, item).concat();
     let group = |devices: &str, rest: &str| format!("polling_groups:\n  - ip_devices: [{devices}]\n{rest}");
     let spelled = |number: usize| -> String {
         "abcdefghijklmnop"
@@ -266,14 +268,14 @@ fn no_configuration_keeps_the_processor_busy() {
         ("brackets", fill("["), Some(78)),
         ("braces behind quotes", fill("{\"}\": "), Some(78)),
         ("lists in lists", fill("- "), Some(78)),
-        ("directives", (0..40_000).map(|number| format!("%TAG !a{number}! tag:x\n")).collect(), Some(78)),
+        ("directives", lines(40_000, &|number| format!("%TAG !a{number}! tag:x\n")), Some(78)),
         ("a billion laughs", laughs, Some(78)),
         (
             "a long text often",
             format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(400_000), list(100_000, &|_| "*a".to_owned())),
             Some(78),
         ),
-        ("keys", (0..80_000).map(|number| format!("k{number}: 1\n")).collect(), Some(78)),
+        ("keys", lines(80_000, &|number| format!("k{number}: 1\n")), Some(78)),
         (
             "a long key",
             format!("? {}\n: {{{}}}\n", "k".repeat(400_000), list(50_000, &|it| format!("a{it}: 1"))),
@@ -294,9 +296,9 @@ fn no_configuration_keeps_the_processor_busy() {
         (
             "intervals",
             "polling_groups:\n".to_owned()
-                + &(0..10_000)
-                    .map(|it| format!("  - {{ip_devices: [a], polling_interval: {}, coils: [{}]}}\n", it + 1, it + 1))
-                    .collect::<String>(),
+                + &lines(10_000, &|it| {
+                    format!("  - {{ip_devices: [a], polling_interval: {}, coils: [{}]}}\n", it + 1, it + 1)
+                }),
             Some(0),
         ),
         (
@@ -326,7 +328,7 @@ fn no_configuration_keeps_the_processor_busy() {
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&checked.stderr);
-        assert_eq!(checked.status.code(), expected, "{name}: {:.300}", told);
+        assert_eq!(checked.status.code(), expected, "{name}: {told:.300}");
         assert!(told.len() < 60_000 || expected == Some(0), "{name}: {} bytes", told.len());
     }
 }
@@ -357,7 +359,7 @@ fn names_that_a_terminal_would_obey_are_shown_and_not_done() {
         device.target()
     );
     home.write_config(&valid);
-    let group = format!("{}", "\u{1b}[31mred\nforged: line\r\u{202e}\u{200b}\u{7}");
+    let group = "\u{1b}[31mred\nforged: line\r\u{202e}\u{200b}\u{7}";
     for arguments in [
         ["check"].as_slice(),
         &["check", "--settings"],
@@ -368,7 +370,7 @@ fn names_that_a_terminal_would_obey_are_shown_and_not_done() {
         &["once"],
         &["once", "--format", "json"],
         &["once", "--format", "csv"],
-        &["once", "--group", &group],
+        &["once", "--group", group],
         &["once", "--group", "\x1b[31m"],
         &["once", "--device", "\x1b[31m\nx"],
         &["probe", "\x1b[31m\nx", "30001"],

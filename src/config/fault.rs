@@ -22,14 +22,17 @@ pub struct Fault {
     pub position: Option<(usize, usize)>,
     /// The way to the value, `polling_groups[0].unit`; empty when it is about the file.
     pub path: String,
-    /// What was found, and what is allowed.
+    /// What was found, and what is allowed; shown on one line.
     pub message: String,
+    /// What to write instead, when that takes lines of its own; shown below.
+    pub instead: Vec<String>,
 }
 
 impl Fault {
     /// A fault of the file as a whole.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), position: None, path: String::new(), message: message.into() }
+        let message = message.into();
+        Self { file: file.to_owned(), position: None, path: String::new(), message, instead: Vec::new() }
     }
 }
 
@@ -42,7 +45,8 @@ impl fmt::Display for Fault {
         if !self.path.is_empty() {
             write!(f, " {}:", escaped(&self.path))?;
         }
-        write!(f, " {}", escaped(&self.message))
+        write!(f, " {}", escaped(&self.message))?;
+        self.instead.iter().try_for_each(|line| write!(f, "\n{}", escaped(line)))
     }
 }
 
@@ -92,6 +96,7 @@ mod tests {
             position: Some((7, 11)),
             path: "polling_groups[0].unit".into(),
             message: "found \"1\"; allowed is a number".into(),
+            instead: Vec::new(),
         };
         assert_eq!(
             fault.to_string(),

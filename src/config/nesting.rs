@@ -125,7 +125,7 @@ impl Scanner {
 
     /// One token; `None` at the end, or where the parser gives up.
     fn token(&mut self) -> Option<()> {
-        self.to_next_token();
+        self.skip_to_token();
         self.unroll(self.column());
         let first = self.peek(0)?;
         match first {
@@ -211,7 +211,7 @@ impl Scanner {
         Some(())
     }
 
-    fn to_next_token(&mut self) {
+    fn skip_to_token(&mut self) {
         if self.at == 0 && self.peek(0) == Some('\u{feff}') {
             self.at += 1;
         }
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_directives_is_found() {
-        let flood: String = (0..100).map(|number| format!("%TAG !a{number}! tag:x\n")).collect();
+        let flood = (0..100).map(|number| format!("%TAG !a{number}! tag:x\n")).collect::<Vec<_>>().concat();
         assert_eq!(excess(&flood), Some(Excess::Directives(9)));
         assert_eq!(excess("%YAML 1.1\n---\na: b\n"), None);
     }

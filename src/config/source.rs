@@ -72,7 +72,7 @@ impl Source {
     /// [`MAX_WALKED`] the path must do.
     pub fn fault(&self, route: &Route, path: &str, message: impl Into<String>) -> Fault {
         let position = self.may_walk(&self.walked_for_faults).then(|| locate(&self.text, route)).flatten();
-        Fault { file: self.file.clone(), position, path: path.to_owned(), message: message.into() }
+        Fault { position, path: path.to_owned(), ..Fault::of_file(&self.file, message) }
     }
 
     /// Whether the scalar at `route` stands in the file without quotes.
@@ -157,10 +157,16 @@ pub(super) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Fault> {
 fn too_much(path: &Path, excess: Excess) -> Fault {
     let (position, message) = match excess {
         Excess::Brackets(line, column) => {
-            let message = format!("found brackets within brackets, more than {0} deep; allowed are {0}", nesting::MOST);
+            let message = format!(
+                "this is not YAML of a configuration: found brackets within brackets, more than {0} deep; allowed are {0}",
+                nesting::MOST
+            );
             ((line, column), message)
         }
-        Excess::Directives(line) => ((line, 1), "found many lines that begin with %; allowed is one, %YAML".to_owned()),
+        Excess::Directives(line) => (
+            (line, 1),
+            "this is not YAML of a configuration: found many lines that begin with %; allowed is one, %YAML".to_owned(),
+        ),
     };
     Fault { position: Some(position), ..Fault::of_file(path, message) }
 }
@@ -187,11 +193,12 @@ fn documented_slip(path: &Path, text: &str) -> Option<Fault> {
     })?;
     let number = lines[place].trim().trim_start_matches('-').trim();
     let multiplier = lines[place + 1].trim();
-    let message = format!(
-        "this is not YAML: a bare register number cannot have a multiplier below it (the sample in the documentation \
-         of the original agent is wrong here); write `- {number}`, or `- {{address: {number}, {multiplier}}}`"
-    );
-    Some(Fault { position: Some((place + 2, indent(lines[place + 1]) + 1)), ..Fault::of_file(path, message) })
+    let message = "this is not YAML: a bare register number cannot have a multiplier below it (the sample in the \
+                   documentation of the original agent is wrong here); write either";
+    let instead =
+        [format!("    - {number}"), "or".to_owned(), format!("    - address: {number}"), format!("      {multiplier}")];
+    let position = Some((place + 2, indent(lines[place + 1]) + 1));
+    Some(Fault { position, instead: instead.into(), ..Fault::of_file(path, message) })
 }
 
 #[cfg(test)]
@@ -221,7 +228,7 @@ mod tests {
     /// C7: for many faults nobody looks for positions and for words that were meant.
     #[test]
     fn many_faults_cost_no_more_than_some() {
-        let text: String = (0..5_000).map(|number| format!("key{number}: 1\n")).collect();
+        let text = (0..5_000).map(|number| format!("key{number}: 1\n")).collect::<Vec<_>>().concat();
         let source = Source::of_text(Path::new("x"), text).unwrap();
         let known: Vec<&str> = vec!["kei"; 100];
         let meant = (0..1_000).filter(|_| source.meant("key", &known).is_some()).count();

@@ -59,7 +59,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), WriteErr
 /// The same where `directory`, the one of `path`, is open already.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_in(directory: &OwnedFd, path: &Path, content: &[u8], access: Access) -> Result<(), WriteError> {
     let Some(name) = path.file_name() else { return Err(failed("write", path)(Errno::INVAL)) };
     let mut temporary = name.to_owned();

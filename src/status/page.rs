@@ -2,8 +2,8 @@
 //!
 //! It has a thread of its own and reads nothing but the status, so whatever is asked of it costs polling nothing.
 //! There are no secrets on it and nothing can be changed by it; who may see it is decided by the address, and by the name
-//! that it is asked for ([`Hosts`]). One connection has one answer and a short life ([`connections`]), and within
-//! [`FRESH`] everybody gets the same one, of which nobody holds a copy: clients that read nothing cost neither time nor
+//! that it is asked for ([`Hosts`]). One connection has one answer and a short life (`connections`), and within
+//! `FRESH` everybody gets the same one, of which nobody holds a copy: clients that read nothing cost neither time nor
 //! memory. What the server has to say of its clients is not logged: each of them could fill the disk with it.
 
 use std::collections::HashMap;
