@@ -64,6 +64,9 @@ const GROUP_KEYS: [&str; 13] = [
 /// No longer text is stored by the server.
 const MAX_TEXT_BYTES: usize = 512;
 
+/// The name of a group goes to no server, and the original takes any.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// The file as it is meant.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -253,8 +256,8 @@ pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
 /// It stands in many messages, so that it must not be a book.
 fn name(value: &View<'_>, report: &mut Report) -> String {
     match &*value.node {
-        Node::Text(text) if text.len() > MAX_TEXT_BYTES => {
-            report.faults.push(value.unfit("a name of at most 512 bytes"));
+        Node::Text(text) if text.len() > MAX_NAME_BYTES => {
+            report.faults.push(value.unfit("a name of at most 4096 bytes"));
             String::new()
         }
         Node::Text(text) => text.trim().to_owned(),

@@ -408,7 +408,7 @@ impl Seen<'_> {
         if self.group == group.name && same {
             return;
         }
-        let (place, other) = (self.register.view.place(), self.group);
+        let (place, other) = (self.register.view.place(), view::cut(self.group));
         let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
         if originals || same {
             report.warnings.push(register.view.fault(format!(

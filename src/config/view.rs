@@ -167,8 +167,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// A key in the way to a value: its beginning says enough.
-fn cut(name: &str) -> &str {
+/// A name in a message, or in the way to a value: its beginning says enough.
+pub fn cut(name: &str) -> &str {
     const LONGEST: usize = 80;
     name.char_indices().nth(LONGEST).map_or(name, |(end, _)| &name[..end])
 }
