@@ -152,9 +152,12 @@ fn locked() -> MutexGuard<'static, BTreeSet<Identity>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout, reason = "one process tells another")]
 mod tests {
     use std::fs::File;
+    use std::io::{BufRead as _, BufReader};
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::process::{Child, Command, Stdio};
 
     use rustix::fs::CWD;
 
@@ -175,19 +178,72 @@ mod tests {
         drop(take(&path).unwrap());
     }
 
+    /// What another process is to do, and with which file.
+    const ROLE: &str = "PATTOO_TEST_LOCK_ROLE";
+    const FILE: &str = "PATTOO_TEST_LOCK_FILE";
+
+    /// Does nothing but as the process that [`another`] starts.
+    #[test]
+    fn as_another_process() {
+        let (Ok(role), Ok(file)) = (std::env::var(ROLE), std::env::var(FILE)) else { return };
+        let file = Path::new(&file);
+        let reader = File::open(file).unwrap();
+        match role.as_str() {
+            "take" => println!("taken: {}", take(file).is_ok()),
+            "who" => println!("taken: {}", writer(&reader).unwrap().is_none()),
+            _ => {
+                fs::fcntl_lock(&reader, FlockOperation::NonBlockingLockShared).unwrap();
+                println!("taken: true");
+                std::io::stdin().read_line(&mut String::new()).unwrap();
+            }
+        }
+    }
+
+    /// Another process in this role, and whether it could do what it was to.
+    fn another(role: &str, file: &Path) -> (Child, bool) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "files::lock::tests::as_another_process", "--nocapture"]);
+        command.env(ROLE, role).env(FILE, file).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // The harness says the test's name on the same line.
+        let taken = lines.find_map(|line| line.split("taken: ").nth(1).map(|taken| taken == "true")).unwrap();
+        (child, taken)
+    }
+
     /// A second look by the same process must not end its lock: the kernel would let another process have it.
     #[test]
     fn a_failed_attempt_of_the_same_process_leaves_the_lock_in_force() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let _lock = take(&path).unwrap();
+        let lock = take(&path).unwrap();
         take(&path).unwrap_err();
-        let script = "import fcntl,sys\ntry: fcntl.lockf(open(sys.argv[1],'r+'), fcntl.LOCK_EX|fcntl.LOCK_NB)\n\
-                      except OSError: sys.exit(7)";
-        let Ok(status) = std::process::Command::new("python3").args(["-c", script]).arg(&path).status() else {
-            return;
-        };
-        assert_eq!(status.code(), Some(7), "another process is refused");
+        for (role, free) in [("take", false), ("who", false)] {
+            let (mut child, taken) = another(role, &path);
+            assert_eq!(taken, free, "{role}");
+            child.wait().unwrap();
+        }
+        drop(lock);
+        let (mut child, taken) = another("take", &path);
+        assert!(taken, "given back");
+        child.wait().unwrap();
+    }
+
+    /// A read lock is in the way, but whoever has it is no agent: that is said, and `--status` is not misled.
+    #[test]
+    fn a_reader_with_a_read_lock_is_told_apart_from_an_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        std::fs::write(&path, "").unwrap();
+        let (mut child, taken) = another("read", &path);
+        assert!(taken);
+        let id = Pid::from_child(&child);
+        assert_eq!(take(&path).unwrap_err(), TakeError::Reader(Some(id)));
+        assert_eq!(writer(File::open(&path).unwrap()), Ok(None));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "nobody follows it");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        take(&path).unwrap();
     }
 
     #[test]
