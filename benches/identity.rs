@@ -15,7 +15,7 @@ fn identity(c: &mut Criterion) {
     let series: Vec<_> = (0..POINTS)
         .map(|point| {
             let (target, key) =
-                (format!("192.168.1.{}", point / 100), format!("input_register_{}", 30_001 + point % 100));
+                (format!("192.0.2.{}", point / 100), format!("input_register_{}", 30_001 + point % 100));
             Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10)).expect("short names")
         })
         .collect();

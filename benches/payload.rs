@@ -25,7 +25,7 @@ fn agent() -> Agent {
 fn series() -> Vec<Series> {
     (0..POINTS)
         .map(|point| {
-            let target = format!("192.168.1.{}", point / 100);
+            let target = format!("192.0.2.{}", point / 100);
             let key = format!("input_register_{}", 30_001 + point % 100);
             Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10)).expect("short names")
         })

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::shard::Shard;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::shard::Shard;
+use crate::terminal::is_harmless;
 
 /// Polls Modbus TCP devices and delivers every reading to a pattoo server.
 #[derive(Debug, Parser)]
@@ -19,6 +22,7 @@ pub struct Cli {
         value_name = "DIR",
         env = "PATTOO_CONFIGDIR",
         default_value = "/etc/pattoo",
+        value_parser = path(),
         global = true
     )]
     pub config_dir: PathBuf,
@@ -117,7 +121,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct Check {
     /// Print instead what changes when the configuration in DIR is replaced by this one: devices, charts, settings
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub against: Option<PathBuf>,
     /// Print instead every setting of the devices, its value and where it comes from
     #[arg(long, conflicts_with = "against")]
@@ -217,10 +221,10 @@ pub struct Configure {
 #[derive(Debug, Clone, Args)]
 pub struct Install {
     /// User who runs the agent
-    #[arg(short, long, visible_alias = "user")]
+    #[arg(short, long, visible_alias = "user", value_parser = account_name)]
     pub username: String,
     /// Group of that user
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = account_name)]
     pub group: String,
     /// Install a template for agents that share the configuration: pattoo_agent_modbustcpd@0-4 is shard 0/4
     #[arg(long)]
@@ -237,8 +241,28 @@ pub struct Place {
     #[arg(long)]
     pub dry_run: bool,
     /// Install into the image below DIR, running no command
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub root: Option<PathBuf>,
+}
+
+/// A path without characters that mean something to a terminal, or to the unit that root installs.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let harmless = path.to_str().is_some_and(|path| path.chars().all(is_harmless));
+        if harmless { Ok(path) } else { Err("it holds a control character, or is not UTF-8") }
+    })
+}
+
+/// The name of a user or a group, as `useradd` allows them and with what directories add.
+fn account_name(name: &str) -> Result<String, &'static str> {
+    let fit = |character: char| character.is_alphanumeric() || "_.-@".contains(character);
+    let first = |character: char| character.is_alphanumeric() || character == '_';
+    let bare = name.strip_suffix('$').unwrap_or(name);
+    if bare.starts_with(first) && bare.chars().all(fit) {
+        Ok(name.to_owned())
+    } else {
+        Err("allowed are letters, digits and _.-@, the first one a letter, a digit or _")
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -253,5 +277,22 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_name_or_a_path_that_would_write_more_into_the_unit_is_refused() {
+        let install = |config_dir: &str, username: &str, root: &str| {
+            let arguments = ["x", "install", "-f", config_dir, "--root", root, "--username", username, "--group", "g"];
+            Cli::try_parse_from(arguments).map(drop)
+        };
+        install("/etc/pat too", "plant.7-a_b@example.net", "/image").unwrap();
+        install("/etc/pattoo", "machine$", "/image").unwrap();
+        for bad in ["/x\nExecStartPre=/bin/sh", "/x\r", "/x\u{1b}[31m", "/x\u{2028}y", "/x\u{202e}y"] {
+            install(bad, "plant", "/image").unwrap_err();
+            install("/etc/pattoo", "plant", bad).unwrap_err();
+        }
+        for bad in ["", "a b", "a\nUser=root", "%i", "-x", "a:b", "a/b", "a\"b", "a\\b", "a$b", "#x", ";"] {
+            install("/etc/pattoo", bad, "/image").unwrap_err();
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Rows of words as people and programs read them: aligned in columns, or with commas. Pure.
 
+use crate::terminal::escaped;
+
 /// A table: what its columns are called, and its rows.
 #[derive(Debug, Clone, Default)]
 pub struct Sheet {
@@ -13,9 +15,9 @@ impl Sheet {
         Self { rows: vec![heads.iter().map(|&head| head.to_owned()).collect()] }
     }
 
-    /// One more row, with a cell for each column.
+    /// One more row, with a cell for each column; what is in a cell stays in it.
     pub fn push(&mut self, row: impl IntoIterator<Item = String>) {
-        self.rows.push(row.into_iter().collect());
+        self.rows.push(row.into_iter().map(|cell| escaped(&cell).into_owned()).collect());
     }
 
     /// Whether it has no row.

@@ -15,7 +15,8 @@
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`clock`] reads the clocks that they
+//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`files`] opens, writes and locks what others may
+//! have prepared for us; [`terminal`] makes harmless what is shown. [`clock`] reads the clocks that they
 //! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
 //! cannot be broken from outside.
 //!
@@ -37,6 +38,7 @@ pub mod config;
 pub mod daemon;
 pub mod digest;
 pub mod failpoint;
+pub mod files;
 pub mod health;
 pub mod layout;
 pub mod logging;
@@ -51,4 +53,5 @@ pub mod shard;
 pub mod spool;
 pub mod status;
 pub mod tally;
+pub mod terminal;
 pub mod timeline;

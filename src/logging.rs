@@ -20,14 +20,14 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime as _};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -39,6 +39,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
 use self::outlet::Outlet;
+use crate::terminal::printable;
 
 /// Longer lines are cut.
 pub const MAX_LINE: usize = 2_000;
@@ -52,6 +53,9 @@ pub enum Format {
     /// A JSON object.
     Json,
 }
+
+/// The least time between two lines of the status page's server.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Whether lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -81,7 +85,7 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
         .with(level)
-        .with(filter_fn(concerns))
+        .with(dynamic_filter_fn(|event, _| concerns(event)))
         .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console")))
         .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file")))
         .try_init();
@@ -96,9 +100,40 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     file.and(stderr)
 }
 
-/// Whether an event is for whoever runs the agent: how the status page's workers are doing is not.
+/// Whether an event is for whoever runs the agent. What the status page's libraries say of requests is not: any client can
+/// make them say it without end. What they say of the server itself is, once a minute, with the number of what was not
+/// written in between.
 fn concerns(event: &Metadata<'_>) -> bool {
-    *event.level() <= Level::WARN || !event.target().starts_with("actix_server")
+    let target = event.target();
+    let of = |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    if of("actix_http") || of("actix_web") {
+        return false;
+    }
+    !of("actix_server") || (*event.level() <= Level::WARN && PAGE_SERVER.may_tell(Instant::now()))
+}
+
+/// The throttle of what the status page's server says.
+static PAGE_SERVER: Throttle = Throttle { state: Mutex::new((None, 0)), told: AtomicU64::new(0) };
+
+/// One line a minute, and how many there would have been.
+struct Throttle {
+    /// When the last one was written, and how many came since.
+    state: Mutex<(Option<Instant>, u64)>,
+    /// How many were not written before the last one.
+    told: AtomicU64,
+}
+
+impl Throttle {
+    fn may_tell(&self, now: Instant) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0.is_some_and(|at| now.saturating_duration_since(at) < QUIET) {
+            state.1 += 1;
+            return false;
+        }
+        self.told.store(std::mem::take(&mut state.1), Ordering::Relaxed);
+        state.0 = Some(now);
+        true
+    }
 }
 
 /// From now on, events of `level` and above count.
@@ -166,6 +201,12 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut parts = Parts::default();
         event.record(&mut parts);
+        if event.metadata().target().starts_with("actix_server") {
+            let more = PAGE_SERVER.told.load(Ordering::Relaxed);
+            if more > 0 {
+                parts.fields.push(("suppressed", more.to_string()));
+            }
+        }
         let (level, mark) = match *event.metadata().level() {
             Level::ERROR => ("ERROR", 'E'),
             Level::WARN => ("WARNING", 'S'),
@@ -240,35 +281,25 @@ impl Visit for Parts {
     }
 }
 
-/// `text` on one line: control characters escaped, cut to `limit` bytes.
-#[must_use]
-pub fn printable(text: &str, limit: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(limit));
-    for character in text.chars() {
-        if out.len() >= limit {
-            out.push('…');
-            break;
-        }
-        if character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nothing_that_a_device_sends_can_forge_a_line_or_fill_the_disk() {
-        assert_eq!(printable("a\nb\x1b[31m\r\0", 100), "a\\nb\\u{1b}[31m\\r\\u{0}");
-        assert_eq!(printable("grüße 漢字", 100), "grüße 漢字");
-        assert!(printable(&"x".repeat(1_000_000), MAX_LINE).len() < MAX_LINE + 8);
+        let line = logged(|| tracing::warn!(device = %"m\u{202e}", cause = %"x\n".repeat(100_000), "a\nb\x1b[31m"));
+        assert!(line.contains("a\\nb\\u{1b}[31m cause=x\\nx") && line.matches('\n').count() == 1, "{line}");
+        assert!(line.len() < MAX_LINE + 100, "{}", line.len());
+    }
+
+    #[test]
+    fn what_clients_make_the_page_say_is_one_line_a_minute_at_most() {
+        let throttle = Throttle { state: Mutex::new((None, 0)), told: AtomicU64::new(0) };
+        let start = Instant::now();
+        let told = (0..600).filter(|tenth| throttle.may_tell(start + Duration::from_millis(100 * tenth))).count();
+        assert_eq!(told, 1);
+        assert!(throttle.may_tell(start + QUIET));
+        assert_eq!(throttle.told.load(Ordering::Relaxed), 599);
     }
 
     /// What an event of this kind looks like in the file.

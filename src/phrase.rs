@@ -5,16 +5,17 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::reading::millis;
+use crate::terminal::escaped;
 
 /// An error and all its sources on one line, outermost first.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        f.write_str(&escaped(&self.0.to_string()))?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            write!(f, ": {}", escaped(&error.to_string()))?;
             source = error.source();
         }
         Ok(())
@@ -53,7 +54,7 @@ pub fn size(bytes: u64) -> String {
 pub fn some_of(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
     const FEW: usize = 8;
     let more = names.len().saturating_sub(FEW);
-    let few: Vec<String> = names.take(FEW).map(|name| name.to_string()).collect();
+    let few: Vec<String> = names.take(FEW).map(|name| escaped(&name.to_string()).into_owned()).collect();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     few.join(", ") + &more
 }

@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn phases_are_fixed_slots_within_the_interval_and_ten_seconds() {
         for interval in [20, 50, 200, 1_000, 10_000, 300_000] {
-            for name in ["a", "192.168.1.20:1502", "meter.example.net"] {
+            for name in ["a", "192.0.2.20:1502", "meter.example.net"] {
                 let grid = Grid::new(Duration::from_millis(interval), name);
                 assert_eq!(grid, Grid::new(Duration::from_millis(interval), name));
                 assert_eq!(grid.phase % 50, 0);

@@ -12,7 +12,7 @@ use support::server::Server;
 fn assert_shown(command: &str, printed: &str, target: &str) {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let shown = readme.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
-    let shown = shown.split("```").next().unwrap().replace("192.168.1.20:1502", "DEVICE");
+    let shown = shown.split("```").next().unwrap().replace("192.0.2.20:1502", "DEVICE");
     // Columns are as wide as what is in them.
     let plain = |text: &str| -> Vec<String> {
         let is_time = |word: &str| word.len() == 24 && word.ends_with('Z');
@@ -42,7 +42,7 @@ fn what_the_readme_shows_is_what_is_printed() {
     ));
     assert_shown("once --config_dir /etc/pattoo", &asked(&home, &["once"]).stdout, &target);
     let probe = home.output(&["probe", &target, "40001", "4"]).stdout;
-    assert_shown("probe 192.168.1.20:1502 40001 4", &probe, &target);
+    assert_shown("probe 192.0.2.20:1502 40001 4", &probe, &target);
 }
 
 /// A home whose one group reads `lines` of `device`.

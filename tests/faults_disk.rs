@@ -321,7 +321,8 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     }
     let (device, server) = (Device::counting(7), Server::start());
     let home = home_with(&server, &device);
-    let mut agent = run_injected(&home, &["flock:error=ENOLCK"], &[]);
+    home.write_agent_id(&"4c".repeat(32));
+    let mut agent = run_injected(&home, &["fcntl:error=ENOLCK"], &[&home.spool().join("lock")]);
     assert_eq!(agent.wait(PATIENCE), Some(1), "{}", agent.log());
     assert!(agent.log().contains("cannot lock"), "{}", agent.log());
     assert_eq!(device.connections(), 0);

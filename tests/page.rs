@@ -5,12 +5,13 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
 use support::server::Server;
-use support::until;
+use support::{PATIENCE, until};
 
 /// An agent with a page, and one device more that nobody answers for.
 fn agent(home: &Home, device: &Device) -> (Agent, SocketAddr) {
@@ -33,11 +34,25 @@ fn agent_log(home: &Home) -> String {
 /// Status line and head, and body.
 fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.to_owned(), body.to_owned())
+}
+
+/// What is answered to these bytes, up to the end of the connection; it may be reset.
+fn send(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> Option<u16> {
+    answer.strip_prefix("HTTP/1.1 ").or(answer.strip_prefix("HTTP/1.0 "))?.get(..3)?.parse().ok()
 }
 
 fn metric(text: &str, name: &str) -> f64 {
@@ -105,4 +120,191 @@ fn a_taken_address_costs_the_page_and_nothing_else() {
     agent.until("readings to arrive", || server.row_count() > 2);
     assert!(agent.log().contains("no status page: "), "{}", agent.log());
     agent.stop();
+}
+
+/// An agent whose page, with this many devices, is being served.
+fn page_of(home: &Home, device: &Device, more: &str) -> (Agent, SocketAddr) {
+    home.write_config(&format!(
+        "status_listen: 127.0.0.1:0\nstatus_hosts: [status.example.com]\nagent_hostname: gateway7.example.net\n\
+         polling_interval: 1h\npolling_groups:\n  - ip_devices: ['{}']\n    input_registers: [30001]\n{more}",
+        device.target()
+    ));
+    let mut agent = home.run();
+    agent.until("the page", || agent_log(home).contains("the status page is on http://"));
+    let log = agent_log(home);
+    let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap();
+    (agent, address.parse().unwrap())
+}
+
+/// C3: a web page of somebody else, whose name points here, reads nothing; whoever asks by address does.
+#[test]
+fn only_known_names_are_answered_only_reading_is_allowed_and_browsers_are_told_what_they_may() {
+    let (device, server) = (Device::counting(3), Server::start());
+    let home = Home::new(server.address());
+    let (mut agent, address) = page_of(&home, &device, "");
+    let ask = |method: &str, path: &str, host: &str| {
+        send(address, format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+    };
+    let paths = ["/", "/status.json", "/metrics", "/-/healthy", "/-/ready", "/nothing"];
+    let own = address.to_string();
+    for path in paths {
+        for host in
+            [&own, "localhost:20204", "[::1]:20204", "gateway7.example.net", "GATEWAY7:80", "status.example.com"]
+        {
+            let expected: &[Option<u16>] = if path == "/nothing" { &[Some(404)] } else { &[Some(200), Some(503)] };
+            let answer = ask("GET", path, host);
+            assert!(expected.contains(&status(&answer)), "{host} {path}: {answer}");
+        }
+        for host in
+            ["rebind.example.org", "rebind.example.org:20204", "", "localhost.example.org", "gateway7.example.org"]
+        {
+            let answer = ask("GET", path, host);
+            assert!([Some(421), Some(400)].contains(&status(&answer)), "{host:?} {path}: {answer}");
+            assert!(!answer.contains("agent_id") && !answer.contains("<html"), "{answer}");
+        }
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
+            let answer = ask(method, path, &own);
+            assert_eq!(status(&answer), Some(405), "{method} {path}: {answer}");
+            assert!(answer.to_lowercase().contains("allow: get, head"), "{answer}");
+        }
+        // The same head, and nothing behind it.
+        let [get, head] = ["GET", "HEAD"].map(|method| ask(method, path, &own));
+        let shape = |answer: &str| {
+            let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
+            let mut lines: Vec<String> =
+                head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect();
+            // The status says what time it is.
+            lines.iter_mut().filter(|line| line.starts_with("content-length")).for_each(|line| line.truncate(15));
+            lines.sort();
+            lines
+        };
+        assert_eq!(shape(&get), shape(&head), "{path}");
+        assert!(head.ends_with("\r\n\r\n") && get.len() > head.len(), "{path}: {head}");
+        for line in [
+            "x-content-type-options: nosniff",
+            "x-frame-options: deny",
+            "referrer-policy: no-referrer",
+            "cache-control: no-store",
+            "cross-origin-resource-policy: same-origin",
+        ] {
+            assert!(shape(&get).iter().any(|found| found == line), "{line}: {get:.900}");
+        }
+        let policy = shape(&get).into_iter().find(|line| line.starts_with("content-security-policy:")).unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n".to_owned(),
+        format!("GET / HTTP/1.1\r\nHost: {own}\r\nHost: rebind.example.org\r\n\r\n"),
+        format!("GET http://rebind.example.org/ HTTP/1.1\r\nHost: {own}\r\n\r\n"),
+        "GET / HTTP/1.0\r\nHost: rebind.example.org\r\n\r\n".to_owned(),
+    ] {
+        let answer = send(address, request.as_bytes());
+        assert!([Some(421), Some(400)].contains(&status(&answer)), "{request}: {answer}");
+    }
+    assert_eq!(status(&send(address, b"GET /-/healthy HTTP/1.0\r\n\r\n")), Some(200), "an old probe");
+    agent.stop();
+}
+
+/// C1: whatever clients send, the log says nothing of it, and what is asked rightly is answered as before.
+#[test]
+fn malformed_requests_cost_no_line_of_the_log() {
+    let (device, server) = (Device::counting(4), Server::start());
+    let home = Home::new(server.address());
+    let (mut agent, address) = page_of(&home, &device, "");
+    agent.until("the first poll", || get(address, "/-/ready").0.starts_with("HTTP/1.1 200"));
+    let before = agent_log(&home).lines().count();
+    let id = agent.id();
+    let open = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    let descriptors = open();
+    let long = format!("GET /{} HTTP/1.1\r\nHost: {address}\r\n\r\n", "x".repeat(200_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: {address}\r\n{}\r\n", "x: y\r\n".repeat(5_000));
+    let pipelined = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(2_000);
+    let host = format!("Host: {address}\r\n");
+    let malformed: Vec<Vec<u8>> = [
+        "\0\0\0\0\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "\x16\x03\x01\x02\0\x01\0\x01",
+        "\r\n\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost\r\n\r\n",
+        "GET / HTTP/1.1\r\n: x\r\n\r\n",
+        &long,
+        &many,
+        &pipelined,
+        &format!("POST / HTTP/1.1\r\n{host}Content-Length: -1\r\n\r\n"),
+        &format!("POST / HTTP/1.1\r\n{host}Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
+        &format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        &format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\nx"),
+        &format!("GET / HTTP/1.1\r\n{host}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n\x01\x02"),
+        &format!("GET / HTTP/1.1\r\n{host}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n"),
+        &format!("GET /%zz/../../etc/passwd HTTP/1.1\r\n{host}\r\n"),
+        &format!("POST / HTTP/1.1\r\n{host}Content-Length: 100000\r\n\r\nx"),
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .chain([vec![0xff; 100_000], b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n".to_vec()])
+    .collect();
+    for request in &malformed {
+        for whole in [true, false] {
+            for _ in 0..5 {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(request).ok();
+                if whole {
+                    stream.shutdown(std::net::Shutdown::Write).ok();
+                    stream.read_to_end(&mut Vec::new()).ok();
+                }
+                // Else it is gone before the answer.
+            }
+        }
+    }
+    assert_eq!(get(address, "/-/healthy").1, "healthy\n");
+    agent.until("the descriptors to be given back", || open() <= descriptors);
+    agent.stop();
+    let told = agent_log(&home);
+    let more: Vec<&str> = told.lines().skip(before).filter(|line| !line.contains("pattoo_agent_modbustcpd")).collect();
+    assert!(more.iter().all(|line| !line.contains("actix") && !line.contains("- ERROR -")), "{more:#?}");
+    assert!(more.len() < 20, "{} lines for {} requests: {more:#?}", more.len(), 10 * malformed.len());
+}
+
+/// C2: clients that read nothing, send nothing, or half of something, keep no probe waiting, and none stays.
+#[test]
+fn a_probe_gets_through_however_many_hold_a_connection_and_none_holds_it_for_long() {
+    let (device, server) = (Device::counting(5), Server::start());
+    let home = Home::new(server.address());
+    // So many devices that an answer fills what the system buffers.
+    let names: Vec<String> =
+        (0..20_000).map(|number| format!("127.9.{}.{}:1", number / 250, number % 250 + 1)).collect();
+    let more =
+        format!("  - ip_devices: [{}]\n    unit: 1\n    polling_interval: 49days\n    coils: [1]\n", names.join(", "));
+    let (mut agent, address) = page_of(&home, &device, &more);
+    let pipelined = format!("GET /status.json HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(500);
+    let half = format!("GET /status.json HTTP/1.1\r\nHost: {address}\r\nX-Slow: ");
+    let body = format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000000\r\n\r\nx");
+    let mut held = Vec::new();
+    for kind in [&*pipelined, &half, "", &body] {
+        for _ in 0..64 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            stream.write_all(kind.as_bytes()).ok();
+            held.push(stream);
+        }
+        // The client's own patience: a probe's is seldom longer.
+        let mut probe = TcpStream::connect(address).unwrap();
+        probe.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        write!(probe, "GET /-/healthy HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("healthy\n"), "{answer}");
+    }
+    // Each of them finds its end, which none of them asked for; what the system had buffered comes before.
+    for mut stream in held {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "one was held for ever");
+    }
+    // So many devices take an unoptimized build longer to stop than it has; that is not what is asked here.
+    assert!(agent.is_running());
+    agent.sigkill();
 }

@@ -12,13 +12,4 @@ pub mod probe;
 pub mod reach;
 pub mod sunspec;
 
-use std::io::{self, Write as _};
-
-/// A reader that has gone away has read enough.
-fn say(text: &str) {
-    io::stdout().write_all(text.as_bytes()).ok();
-}
-
-fn complain(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
-}
+use crate::terminal::{complain, say};

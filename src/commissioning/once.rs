@@ -24,6 +24,7 @@ use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::phrase::count;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
+use crate::terminal;
 
 /// So many devices are polled at the same time.
 const AT_ONCE: usize = 64;
@@ -92,7 +93,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
     let lines = poll(&config);
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
     match wish.form {
-        Form::Json => say(&(serde_json::to_string_pretty(&lines).unwrap_or_default() + "\n")),
+        Form::Json => say(&(terminal::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
         Form::Csv => say(&sheet(&lines).csv()),
         Form::Table => {
             say(&sheet(&lines).columns());

@@ -5,7 +5,7 @@
 //! How long a device takes for a request is assumed, unless it is measured by a poll. At worst each unit costs one
 //! timeout: more does not happen in a poll, because a unit that has not answered is left alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -17,9 +17,11 @@ use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::layout::Sheet;
+use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{EndpointDial, Session};
 use crate::phrase::{count, seconds, some_of};
+use crate::terminal::{self, escaped};
 
 /// How long a device is assumed to take for a request.
 pub const ASSUMED: Duration = Duration::from_millis(50);
@@ -89,11 +91,11 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
         }
     };
     let devices = assemble::devices(&config);
+    let groups = groups(&config);
     let requests: Vec<Request> = devices.iter().flat_map(|device| requests(device)).collect();
     let timings: Vec<Timing> = devices
         .iter()
-        .zip(groups(&config))
-        .map(|(device, groups)| {
+        .map(|device| {
             let measured = if wish.measure { measure(device) } else { None };
             if wish.measure && measured.is_none() {
                 complain(&format!("{}: does not answer, so that its time is assumed", device.name));
@@ -103,7 +105,7 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
         .collect();
     if wish.json {
         let both = serde_json::json!({"requests": requests, "devices": timings});
-        say(&(serde_json::to_string_pretty(&both).unwrap_or_default() + "\n"));
+        say(&(terminal::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
     let mut sheet = Sheet::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);
@@ -124,16 +126,18 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
 /// How each device of `config` fits into its interval when a request takes as long as is assumed.
 #[must_use]
 pub fn timings(config: &Config) -> Vec<Timing> {
-    let devices = assemble::devices(config);
-    devices.iter().zip(groups(config)).map(|(device, groups)| timing(&groups, device, ASSUMED, None)).collect()
+    let groups = groups(config);
+    assemble::devices(config).iter().map(|device| timing(&groups, device, ASSUMED, None)).collect()
 }
 
-/// The polling groups of each device, in the order of the devices.
-fn groups(config: &Config) -> Vec<BTreeSet<&str>> {
-    let mut groups = vec![BTreeSet::new(); config.devices.len()];
+/// The polling groups that read each device.
+type Groups<'c> = HashMap<&'c Endpoint, BTreeSet<&'c str>>;
+
+fn groups(config: &Config) -> Groups<'_> {
+    let mut groups = Groups::new();
     for point in &config.points {
-        if let Some(groups) = groups.get_mut(point.device) {
-            groups.insert(&*point.group);
+        if let Some(device) = config.devices.get(point.device) {
+            groups.entry(&device.endpoint).or_default().insert(&point.group);
         }
     }
     groups
@@ -146,6 +150,7 @@ pub fn verdict(timing: &Timing) -> String {
     let span = |seconds_: f64| seconds(Duration::try_from_secs_f64(seconds_).unwrap_or_default()).to_string();
     let how = if *measured { "measured" } else { "assumed" };
     let (requests, interval) = (count(*requests, "request"), span(*interval));
+    let device = escaped(device);
     let takes = format!("{device}: {requests}, {how} {}, at worst {}, each {interval}", span(*expected), span(*worst));
     if !timing.fits() {
         let groups = some_of(groups.iter());
@@ -182,7 +187,7 @@ fn unused(block: &Block) -> u16 {
     block.quantity.saturating_sub(u16::try_from(used.len()).unwrap_or(u16::MAX))
 }
 
-fn timing(groups: &BTreeSet<&str>, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
+fn timing(groups: &Groups<'_>, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
     let blocks: Vec<&Block> = device.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let asked = blocks.len() + rechecks(blocks.iter().copied()).len();
     let units: BTreeSet<u8> = blocks.iter().map(|block| block.unit.0).collect();
@@ -195,7 +200,7 @@ fn timing(groups: &BTreeSet<&str>, device: &DeviceSettings, response: Duration, 
     let interval = device.cycles.iter().map(|cycle| cycle.interval).min().unwrap_or_default();
     Timing {
         device: device.name.clone(),
-        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        groups: groups.get(&device.endpoint).into_iter().flatten().map(|&group| group.to_owned()).collect(),
         requests: asked,
         expected: expected.as_secs_f64(),
         worst: (expected + timeouts).as_secs_f64(),

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::Poster;
 use crate::phrase::{Chain, count};
+use crate::terminal::escaped;
 
 /// What the pattoo server answers to the question for its time.
 #[must_use]
@@ -36,8 +37,8 @@ pub fn devices(config: &Config) -> Vec<String> {
         let failed: Vec<&str> = of_device().filter_map(|(_, line)| line.why.as_deref()).collect();
         let read = format!("{} of {} read", total - failed.len(), count(total, "point"));
         told.push(match failed.first() {
-            Some(why) => format!("device {}: {read}; {why}", device.name()),
-            None => format!("device {}: {read}", device.name()),
+            Some(why) => format!("device {}: {read}; {why}", escaped(device.name())),
+            None => format!("device {}: {read}", escaped(device.name())),
         });
     }
     told

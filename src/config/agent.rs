@@ -32,7 +32,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -41,6 +41,7 @@ const KEYS: [&str; 13] = [
     "split_refused_after",
     "trust_local_clock",
     "status_listen",
+    "status_hosts",
     "agent_hostname",
     "log_format",
     "device_defaults",
@@ -74,6 +75,9 @@ const INTERVALS: &str = "seconds as a whole number, or a duration such as 10s or
 /// No longer text is stored by the server.
 const MAX_TEXT_BYTES: usize = 512;
 
+/// The name of a group goes to no server, and the original takes any.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// The file as it is meant.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -83,6 +87,7 @@ pub struct Agent<'a> {
     pub split_refused_after: Duration,
     pub trust_local_clock: bool,
     pub status_listen: Option<SocketAddr>,
+    pub status_hosts: Vec<String>,
     pub hostname: Option<String>,
     pub log_format: Format,
     pub sections: Sections<'a>,
@@ -118,6 +123,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         split_refused_after: SPLIT_REFUSED_AFTER,
         trust_local_clock: false,
         status_listen: None,
+        status_hosts: Vec::new(),
         hostname: None,
         log_format: Format::Text,
         sections: Sections::default(),
@@ -154,6 +160,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                         .push(value.unfit("an address with a port, such as 127.0.0.1:20204 or \"[::1]:20204\""));
                 }
             }
+            "status_hosts" => agent.status_hosts = hosts(value, report),
             "log_format" => match &*value.node {
                 Node::Text(text) if text == "text" => agent.log_format = Format::Text,
                 Node::Text(text) if text == "json" => agent.log_format = Format::Json,
@@ -206,7 +213,7 @@ fn group<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group
     for entry in &entries {
         let value = &entry.value;
         match entry.key.as_str() {
-            "group_name" => group.name = name(value),
+            "group_name" => group.name = name(value, report),
             "ip_devices" | "ip_targets" => {
                 named = true;
                 devices(value, &mut group.devices, report);
@@ -275,8 +282,13 @@ pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
     Some(of_table().map(ends).max()?.saturating_sub(u32::from(first)))
 }
 
-fn name(value: &View<'_>) -> String {
+/// It stands in many messages, so that it must not be a book.
+fn name(value: &View<'_>, report: &mut Report) -> String {
     match &*value.node {
+        Node::Text(text) if text.len() > MAX_NAME_BYTES => {
+            report.faults.push(value.unfit("a name of at most 4096 bytes"));
+            String::new()
+        }
         Node::Text(text) => text.trim().to_owned(),
         other => other.shown(),
     }
@@ -311,6 +323,10 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
             report.warnings.push(item.fault(message));
             continue;
         };
+        if text.len() > MAX_TEXT_BYTES {
+            report.faults.push(item.unfit("name, address, host:port, of at most 512 bytes"));
+            continue;
+        }
         let text = text.trim().to_owned();
         match text.parse() {
             Ok(address) => devices.push((text, address, item)),
@@ -382,6 +398,29 @@ fn flush_interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
         report.faults.push(value.unfit("a duration such as 1s, from 10ms to 60s"));
     }
     duration
+}
+
+/// Names as a browser sends them, without scheme and port.
+fn hosts(value: &View<'_>, report: &mut Report) -> Vec<String> {
+    const ALLOWED: &str = "a host name such as status.example.net, without http:// and without a port";
+    let Some(items) = value.items() else {
+        report.faults.push(value.unfit("a list of host names"));
+        return Vec::new();
+    };
+    let mut hosts = Vec::new();
+    for item in items {
+        let label = |label: &str| {
+            let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            (1..=63).contains(&label.len()) && label.bytes().all(fit)
+        };
+        match &*item.node {
+            Node::Text(text) if text.len() <= 253 && text.trim_end_matches('.').split('.').all(label) => {
+                hosts.push(text.clone());
+            }
+            _ => report.faults.push(item.unfit(ALLOWED)),
+        }
+    }
+    hosts
 }
 
 fn hostname(value: &View<'_>, report: &mut Report) -> Option<String> {

@@ -165,6 +165,7 @@ impl<'a> Changes<'a> {
             ("daemon_directory", old.daemon_directory != new.daemon_directory),
             ("system_daemon_directory", old.system_daemon_directory != new.system_daemon_directory),
             ("status_listen", old.status_listen != new.status_listen),
+            ("status_hosts", old.status_hosts != new.status_hosts),
             ("agent_hostname", old.agent_hostname != new.agent_hostname),
         ];
         let differing =
@@ -248,6 +249,7 @@ impl Config {
             daemon_directory: self.daemon_directory.clone(),
             system_daemon_directory: self.system_daemon_directory.clone(),
             status_listen: self.status_listen,
+            status_hosts: self.status_hosts.clone(),
             agent_hostname: self.agent_hostname.clone(),
             ..new
         }

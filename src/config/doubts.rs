@@ -2,14 +2,27 @@
 //! registers, values too far from the register that scales them. Nothing of it hinders a start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use super::agent::{Group, span};
 use super::registers::Register;
 use super::view::Report;
-use super::{Device, Point};
+use super::{AGENT_FILE, Device, Fault, Point, SHARED_AGENT_FILE, SHARED_FILE};
+use crate::files::trust;
 use crate::modbus::register::{Table, UnitId};
 use crate::phrase::{count, some_of};
+
+/// Whoever may write to the files, or put others in their place, decides what is polled and where it goes.
+pub fn of_owners(directory: &Path) -> Vec<Fault> {
+    let files = [SHARED_FILE, SHARED_AGENT_FILE, AGENT_FILE].map(|name| directory.join(name));
+    let doubt = |path: &Path| {
+        let doubt = std::fs::metadata(path).ok().as_ref().and_then(trust::doubt)?;
+        Some(Fault::of_file(path, doubt))
+    };
+    iter::once(directory).chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
+}
 
 /// A device that is spelled in two ways is one connection, but its charts are those of two devices.
 pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {

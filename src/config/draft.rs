@@ -1,16 +1,23 @@
 //! A configuration file about to be written: what stands in it already stays, keys are set in its sections.
 //! Comments of the old file do not survive; whoever writes keeps the old file beside the new one.
 
+use std::path::Path;
+
 use serde_yaml::{Mapping, Value};
+
+use super::Fault;
+use super::source::{self, Source};
 
 /// Sections of keys and values, all else carried along.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Draft(Mapping);
 
 impl Draft {
-    /// What stands in a file; nothing when it is no mapping.
+    /// What stands in a file; nothing when it is no mapping, or none that the agent would read.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        // Whatever would keep the parser busy for minutes is refused by the one that knows how.
+        Source::of_text(Path::new(""), text.to_owned()).ok()?;
         serde_yaml::from_str(text).ok().map(Self)
     }
 
@@ -41,6 +48,14 @@ impl Draft {
     pub fn render(&self) -> String {
         serde_yaml::to_string(&self.0).unwrap_or_default()
     }
+}
+
+/// The text of a configuration file that is safe to read, or `None` when there is none.
+///
+/// # Errors
+/// When something is there that cannot be read as such.
+pub fn read(path: &Path) -> Result<Option<String>, Fault> {
+    source::read(path)?.map(|bytes| source::text(path, bytes)).transpose()
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::terminal::escaped;
+
+/// No longer text is a known word with a slip in it.
+const LONGEST_WORD: usize = 256;
+
 /// Faults beyond this many are counted only.
 const MAX_TOLD: usize = 100;
 
@@ -17,27 +22,31 @@ pub struct Fault {
     pub position: Option<(usize, usize)>,
     /// The way to the value, `polling_groups[0].unit`; empty when it is about the file.
     pub path: String,
-    /// What was found, and what is allowed.
+    /// What was found, and what is allowed; shown on one line.
     pub message: String,
+    /// What to write instead, when that takes lines of its own; shown below.
+    pub instead: Vec<String>,
 }
 
 impl Fault {
     /// A fault of the file as a whole.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), position: None, path: String::new(), message: message.into() }
+        let message = message.into();
+        Self { file: file.to_owned(), position: None, path: String::new(), message, instead: Vec::new() }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        write!(f, "{}:", escaped(&self.file.display().to_string()))?;
         if let Some((line, column)) = self.position {
             write!(f, "{line}:{column}:")?;
         }
         if !self.path.is_empty() {
-            write!(f, " {}:", self.path)?;
+            write!(f, " {}:", escaped(&self.path))?;
         }
-        write!(f, " {}", self.message)
+        write!(f, " {}", escaped(&self.message))?;
+        self.instead.iter().try_for_each(|line| write!(f, "\n{}", escaped(line)))
     }
 }
 
@@ -75,6 +84,10 @@ impl std::error::Error for ConfigError {}
 
 /// The known word nearest to `found`, if it is near enough to have been meant.
 pub fn did_you_mean<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Nobody slips so far, and to compare costs as much as both are long.
+    if found.len() > LONGEST_WORD {
+        return None;
+    }
     let lower = found.to_lowercase();
     let near = known.iter().map(|word| (strsim::jaro_winkler(&lower, word), *word));
     near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
@@ -91,6 +104,7 @@ mod tests {
             position: Some((7, 11)),
             path: "polling_groups[0].unit".into(),
             message: "found \"1\"; allowed is a number".into(),
+            instead: Vec::new(),
         };
         assert_eq!(
             fault.to_string(),

@@ -10,7 +10,7 @@
 //! file, line, column, what was found and what is allowed. [`settings`] is how devices are treated. [`render`] tells people what will be polled, [`changes`]
 //! what an edit changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,7 @@ pub mod draft;
 mod fault;
 mod fit;
 mod instance;
+mod nesting;
 mod node;
 mod original;
 mod path;
@@ -97,6 +98,8 @@ pub struct Config {
     pub trust_local_clock: bool,
     /// Where the status page is served; `None`: nowhere.
     pub status_listen: Option<SocketAddr>,
+    /// The names under which it may be asked for, besides addresses and the agent's own.
+    pub status_hosts: Vec<String>,
     /// The hostname that identifies every series; `None`: what the system says, remembered once used.
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.
@@ -194,12 +197,24 @@ pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// With every fault of every file.
 pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, ConfigError> {
-    let mut report = Report { home, ..Report::default() };
+    load_as_proposed(directory, home, Vec::new())
+}
+
+/// Reads the configuration files in `directory` as if some of them, by their paths, had these texts.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load_as_proposed(
+    directory: &Path,
+    home: Option<OsString>,
+    proposed: Vec<(PathBuf, String)>,
+) -> Result<Loaded, ConfigError> {
     // The shared files have no keys but the original's.
-    report.lenient = true;
+    let mut report = Report { home, proposed, lenient: true, ..Report::default() };
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
+    report.warnings.extend(doubts::of_owners(directory));
     let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
     let sources = [&shared_file, &shared_agent_file, &agent_file];
@@ -243,6 +258,7 @@ pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, Conf
                     split_refused_after: agent.split_refused_after,
                     trust_local_clock: agent.trust_local_clock,
                     status_listen: agent.status_listen,
+                    status_hosts: agent.status_hosts,
                     agent_hostname: agent.hostname,
                     devices,
                     settings,
@@ -280,7 +296,12 @@ fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source>
 }
 
 fn open(path: &Path, report: &mut Report) -> Option<Source> {
-    Source::read(path).unwrap_or_else(|fault| {
+    let proposed = report.proposed.iter().find(|(of, _)| of == path).map(|(_, text)| text.clone());
+    let source = match proposed {
+        Some(text) => Source::of_text(path, text).map(Some),
+        None => Source::read(path),
+    };
+    source.unwrap_or_else(|fault| {
         report.faults.push(fault);
         None
     })
@@ -304,6 +325,8 @@ fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origin
     let mut known: HashMap<Identity<'g>, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
     let mut registers_of_points = Vec::new();
+    // A host can be spelled in thousands of ways.
+    let mut named: HashSet<(usize, &str)> = HashSet::new();
     for (number, group) in (0..).zip(&agent.groups) {
         if group.registers.is_empty() {
             continue;
@@ -326,9 +349,8 @@ fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origin
                     });
                     devices.len() - 1
                 });
-                let names = &mut devices[device].names;
-                if !names.contains(target) {
-                    names.push(target.clone());
+                if named.insert((device, target.as_str())) {
+                    devices[device].names.push(target.clone());
                 }
                 for register in &registers {
                     let (format, data_type) = (&register.format, register.data_type);
@@ -390,7 +412,7 @@ impl Seen<'_> {
         if self.group == group.name && same {
             return;
         }
-        let (place, other) = (self.register.view.place(), self.group);
+        let (place, other) = (self.register.view.place(), view::cut(self.group));
         let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
         if originals || same {
             report.warnings.push(register.view.fault(format!(

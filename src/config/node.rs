@@ -7,7 +7,16 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// More values than a file of the size that is allowed has, unless aliases repeat them.
+pub const MAX_NODES: usize = 1_000_000;
+
+/// The same for the bytes of its texts.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+
+/// A few bytes of aliases can stand for more than a machine can hold.
+const TOO_MUCH: &str = "aliases (*) repeat more than can be read; write what is meant, or less of it";
 
 /// One YAML value.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +63,7 @@ impl Node {
     }
 }
 
-/// Where the password is in a text like `http://user:password@host`; what is put on a log stays there.
+/// Where the password is in a text like `http://user:password@example.net`; what is put on a log stays there.
 fn password(text: &str) -> Option<Range<usize>> {
     let end = text.rfind('@')?;
     let start = text.find("://").map_or(0, |scheme| scheme + 3);
@@ -62,15 +71,52 @@ fn password(text: &str) -> Option<Range<usize>> {
     Some(colon + 1..end).filter(|password| &text[password.clone()] != "…")
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Build)
+/// How many values and bytes of text a document may still have.
+#[derive(Debug)]
+pub struct Budget {
+    nodes: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { nodes: Cell::new(MAX_NODES), bytes: Cell::new(MAX_TEXT_BYTES) }
     }
 }
 
-struct Build;
+impl Budget {
+    /// How many values were made of a document.
+    #[cfg(test)]
+    pub fn nodes(&self) -> usize {
+        MAX_NODES - self.nodes.get()
+    }
 
-impl<'de> Visitor<'de> for Build {
+    fn take<E: serde::de::Error>(&self, nodes: usize, bytes: usize) -> Result<(), E> {
+        match (self.nodes.get().checked_sub(nodes), self.bytes.get().checked_sub(bytes)) {
+            (Some(nodes), Some(bytes)) => {
+                self.nodes.set(nodes);
+                self.bytes.set(bytes);
+                Ok(())
+            }
+            _ => Err(E::custom(TOO_MUCH)),
+        }
+    }
+}
+
+/// Builds the tree of a document as long as its budget lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Build<'b>(pub &'b Budget);
+
+impl<'de> DeserializeSeed<'de> for Build<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.0.take(1, 0)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Build<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,13 +156,14 @@ impl<'de> Visitor<'de> for Build {
         Ok(Node::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
+        self.0.take(0, value.len())?;
         Ok(Node::Text(value.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Node::List(items))
@@ -124,7 +171,7 @@ impl<'de> Visitor<'de> for Build {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
+        while let Some(entry) = map.next_entry_seed(self, self)? {
             entries.push(entry);
         }
         Ok(Node::Mapping(entries))

@@ -1,14 +1,25 @@
 //! A path as people write it: `~` stands for the home directory of the user that the agent runs as.
+//!
+//! A control character is refused: a path ends up in messages, and in the unit that root installs, where a newline
+//! begins a line of its own.
 
 use std::path::PathBuf;
 
 use super::node::Node;
 use super::view::{Report, View};
+use crate::terminal::is_harmless;
 
 /// The path in `value`, which should be `what`; relative when it is written so. What is wrong is in the report.
 pub fn path(value: &View<'_>, what: &str, report: &mut Report) -> Option<PathBuf> {
     let text = match &*value.node {
-        Node::Text(text) if !text.is_empty() && !text.contains('\0') => text,
+        Node::Text(text) if !text.is_empty() && text.chars().all(is_harmless) => text,
+        Node::Text(text) if !text.is_empty() => {
+            let found = value.node.shown();
+            report.faults.push(value.fault(format!(
+                "found {found}, in which a character is invisible or controls a terminal; allowed is {what} without such"
+            )));
+            return None;
+        }
         _ => {
             report.faults.push(value.unfit(what));
             return None;
@@ -21,5 +32,10 @@ pub fn path(value: &View<'_>, what: &str, report: &mut Report) -> Option<PathBuf
         report.faults.push(value.fault(format!("found \"{text}\", but HOME is not set; write the whole path")));
         return None;
     };
+    if !home.to_str().is_some_and(|home| home.chars().all(is_harmless)) {
+        let message = format!("found \"{text}\", but HOME holds what no path should; write the whole path");
+        report.faults.push(value.fault(message));
+        return None;
+    }
     Some(PathBuf::from(home).join(rest.trim_start_matches('/')))
 }

@@ -4,10 +4,10 @@
 //! its oddities included. Every other key makes a point that the original does not know; nothing about such a
 //! one is guessed or left out in silence.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::MAX_POINTS;
-use super::fault::did_you_mean;
 use super::node::Node;
 use super::view::{Entry, Report, View};
 use super::yaml11::python_float;
@@ -69,7 +69,7 @@ pub struct Register<'a> {
     /// The multiplier as configured: the original sorts by it.
     pub sorted_by: f64,
     /// Where it is configured.
-    pub view: View<'a>,
+    pub view: Rc<View<'a>>,
 }
 
 /// What a group says for all of its registers.
@@ -126,7 +126,9 @@ pub fn read<'a>(
             }
         }
         let Some(run) = run else { continue };
-        if registers.len().saturating_add(run.count as usize) > MAX_POINTS {
+        // Of the whole file: a range of a few bytes is tens of thousands of registers.
+        report.registers = report.registers.saturating_add(run.count as usize);
+        if report.registers > MAX_POINTS {
             report.faults.push(item.fault(format!("found more points than the {MAX_POINTS} that are allowed")));
             return;
         }
@@ -154,7 +156,7 @@ pub fn kind(value: &View<'_>, report: &mut Report) -> Option<Kind> {
         if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
             return Some(*kind);
         }
-        if let Some(word) = did_you_mean(&text, &names) {
+        if let Some(word) = value.meant(&text, &names) {
             report.faults.push(value.fault(format!("found \"{text}\", which is no type; did you mean \"{word}\"?")));
             return None;
         }
@@ -270,7 +272,10 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
         return None;
     }
     let sorted_by = multiplier.number.unwrap_or(1.0);
-    Some(Run { first: Register { reference: first, format, data_type, sorted_by, view: address.clone() }, count })
+    Some(Run {
+        first: Register { reference: first, format, data_type, sorted_by, view: Rc::new(address.clone()) },
+        count,
+    })
 }
 
 fn unknown(entry: &Entry<'_>, table: Table) -> super::Fault {

@@ -6,6 +6,7 @@ use super::changes::{self, Changes};
 use super::{Config, Device, Point};
 use crate::layout::Sheet;
 use crate::phrase::{count, seconds};
+use crate::terminal::escaped;
 
 /// The directories, the server and every run of registers.
 #[must_use]
@@ -19,7 +20,7 @@ pub fn summary(config: &Config) -> String {
     ];
     for (what, value) in directories {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{what:<9} {value}");
+        let _ = writeln!(text, "{what:<9} {}", escaped(&value));
     }
     text.push('\n');
     text.push_str(&runs(&config.points).columns());
@@ -44,7 +45,7 @@ pub fn changes(changes: &Changes<'_>) -> String {
     rows.extend(changes.needs_restart.iter().map(|it| ("with a restart", key(it))));
     let mut text = String::new();
     for (what, (name, more)) in rows {
-        let line = format!("{what:<15}  {name}  {more}");
+        let line = format!("{what:<15}  {}  {}", escaped(&name), escaped(&more));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     if changes.is_empty() {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use self::credentials::{Vault, Wish};
 use super::Device;
 use super::agent::Group;
-use super::fault::did_you_mean;
 use super::node::Node;
 use super::view::{Entry, Report, View};
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
@@ -100,7 +99,7 @@ pub fn read<'a>(
     known.dedup();
     for (name, own) in &sections.own {
         if known.binary_search(&&**name).is_err() {
-            let hint = match did_you_mean(name, &known) {
+            let hint = match own.key.meant(name, &known) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "allowed are those of ip_devices, spelled alike".to_owned(),
             };

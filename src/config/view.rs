@@ -1,10 +1,11 @@
 //! A node together with the way to it, and the report that its faults go into.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, did_you_mean};
+use super::fault::Fault;
 use super::node::{Node, Route, Step};
 use super::source::Source;
 use super::yaml11;
@@ -20,6 +21,10 @@ pub struct Report {
     pub home: Option<OsString>,
     /// Whether the file at hand is taken as the Python agent took it ([`super::original`]).
     pub lenient: bool,
+    /// Files as they are to be instead of as they are.
+    pub proposed: Vec<(PathBuf, String)>,
+    /// How many registers all groups have so far, each number of a range counted.
+    pub registers: usize,
 }
 
 impl Report {
@@ -105,10 +110,13 @@ impl<'a> View<'a> {
     pub fn entries(&self, report: &mut Report) -> Option<Vec<Entry<'a>>> {
         let Some(Node::Mapping(entries)) = self.borrowed() else { return None };
         let mut found: Vec<Entry<'a>> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         let mut merged: Vec<Entry<'a>> = Vec::new();
         for (place, (key, value)) in entries.iter().enumerate() {
-            let path =
-                |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+            let path = |name: &str| {
+                let name = cut(name);
+                if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+            };
             let key_view = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
             let Node::Text(name) = key else {
                 let fault = key_view.fault(format!("found the key {}; allowed are words", key.shown()));
@@ -119,15 +127,20 @@ impl<'a> View<'a> {
             if name == "<<" {
                 let sources = value.items().unwrap_or_else(|| vec![value]);
                 merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
-            } else if let Some(first) = found.iter_mut().find(|entry| entry.key == *name) {
+            } else if !known.insert(name) {
                 report.unless_lenient(key_view.fault("found this key twice; allowed is once"), "the last one counts");
-                *first = Entry { key: name.clone(), key_view, value };
+                if report.lenient
+                    && let Some(first) = found.iter_mut().find(|entry| entry.key == *name)
+                {
+                    *first = Entry { key: name.clone(), key_view, value };
+                }
             } else {
                 found.push(Entry { key: name.clone(), key_view, value });
             }
         }
+        let mut known: HashSet<String> = known.into_iter().map(str::to_owned).collect();
         for entry in merged {
-            if found.iter().all(|known| known.key != entry.key) {
+            if known.insert(entry.key.clone()) {
                 found.push(entry);
             }
         }
@@ -142,6 +155,11 @@ impl<'a> View<'a> {
     /// A fault that says what was found here and what is allowed.
     pub fn unfit(&self, allowed: &str) -> Fault {
         self.fault(format!("found {}; allowed is {allowed}", self.node.shown()))
+    }
+
+    /// The known word that was probably meant by `found`.
+    pub fn meant<'k>(&self, found: &str, known: &[&'k str]) -> Option<&'k str> {
+        self.source.meant(found, known)
     }
 
     /// Where the file is that this node stands in.
@@ -170,6 +188,12 @@ impl<'a> View<'a> {
     }
 }
 
+/// A name in a message, or in the way to a value: its beginning says enough.
+pub fn cut(name: &str) -> &str {
+    const LONGEST: usize = 80;
+    name.char_indices().nth(LONGEST).map_or(name, |(end, _)| &name[..end])
+}
+
 impl Entry<'_> {
     /// Reports a key that nobody knows.
     pub fn report_unknown(&self, known: &[&str], report: &mut Report) {
@@ -178,7 +202,7 @@ impl Entry<'_> {
 
     /// A fault for a key that nobody knows.
     pub fn unknown(&self, known: &[&str]) -> Fault {
-        let hint = match did_you_mean(&self.key, known) {
+        let hint = match self.key_view.meant(&self.key, known) {
             Some(word) => format!("did you mean \"{word}\"?"),
             None => format!("allowed are {}", known.join(", ")),
         };

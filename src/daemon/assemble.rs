@@ -1,6 +1,7 @@
 //! One configuration → what each room needs of it, computed once: the plan of every device and the
 //! catalogue of every series. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,17 +66,15 @@ pub fn level(level: LogLevel) -> LevelFilter {
 }
 
 fn settings(device: &Device, points: &[(Duration, register::Point)]) -> DeviceSettings {
-    let mut intervals: Vec<Duration> = points.iter().map(|(interval, _)| *interval).collect();
-    intervals.sort_unstable();
-    intervals.dedup();
-    let cycle = |interval| {
-        let points: Vec<_> = points.iter().filter(|(of, _)| *of == interval).map(|(_, point)| point.clone()).collect();
-        Cycle { interval, blocks: plan(&points, device.settings.limits()) }
-    };
+    let mut cycles: BTreeMap<Duration, Vec<register::Point>> = BTreeMap::new();
+    for (interval, point) in points {
+        cycles.entry(*interval).or_default().push(point.clone());
+    }
+    let cycle = |(interval, points): (_, Vec<_>)| Cycle { interval, blocks: plan(&points, device.settings.limits()) };
     DeviceSettings {
         name: device.name().to_owned(),
         endpoint: device.endpoint.clone(),
         settings: device.settings.clone(),
-        cycles: intervals.into_iter().map(cycle).collect(),
+        cycles: cycles.into_iter().map(cycle).collect(),
     }
 }

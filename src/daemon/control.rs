@@ -8,7 +8,7 @@
 //! stopped by the same words.
 
 use std::env;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -29,6 +29,7 @@ use crate::config::{Instance, Places};
 use crate::pattoo::identity::PROGRAM;
 use crate::phrase::{Chain, seconds};
 use crate::status::{socket, table};
+use crate::terminal::{self, complain};
 
 /// How long an agent may take to start; the first start may wait a minute for its own name from DNS.
 const START: Duration = Duration::from_secs(90);
@@ -151,7 +152,7 @@ pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
         (Ok(None), None) => {
             match format {
                 Format::Table => say("is stopped"),
-                Format::Json => print(&format!("{{\"program\":\"{PROGRAM}\",\"running\":false}}\n")),
+                Format::Json => terminal::say(&format!("{{\"program\":\"{PROGRAM}\",\"running\":false}}\n")),
             }
             return Exit::NotRunning;
         }
@@ -163,9 +164,9 @@ pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
     }
     match snapshot {
         Ok(snapshot) => {
-            print(&match format {
+            terminal::say(&match format {
                 Format::Table => format!("\n{}", table::render(&snapshot, all)),
-                Format::Json => serde_json::to_string_pretty(&snapshot).unwrap_or_default() + "\n",
+                Format::Json => terminal::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
             });
             Exit::Done
         }
@@ -181,11 +182,11 @@ fn status_of(python: &PythonAgent, format: Format) -> Exit {
     match format {
         Format::Table => {
             say("is running");
-            print(&format!(
+            say(&format!(
                 "\n{python}; this agent does not run.\n{PROGRAM} --stop ends it, --restart puts this agent in its place.\n"
             ));
         }
-        Format::Json => print(&format!(
+        Format::Json => say(&format!(
             "{{\"program\":\"{PROGRAM}\",\"running\":false,\"python_agent\":{{\"pid\":{}}}}}\n",
             Pid::as_raw(Some(python.pid))
         )),
@@ -195,16 +196,7 @@ fn status_of(python: &PythonAgent, format: Format) -> Exit {
 
 /// The original's line: `Daemon is running - pattoo_agent_modbustcpd`.
 fn say(what: &str) {
-    print(&format!("Daemon {what} - {PROGRAM}\n"));
-}
-
-fn print(text: &str) {
-    // A reader that has gone away has read enough.
-    io::stdout().write_all(text.as_bytes()).ok();
-}
-
-fn complain(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
+    terminal::say(&format!("Daemon {what} - {PROGRAM}\n"));
 }
 
 fn cannot_tell(error: &LockError) -> Exit {

@@ -8,36 +8,16 @@
 //! and second agents were made for; that is warned of.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, open, statfs};
 use rustix::process::geteuid;
 use thiserror::Error;
 
-/// Why a directory is not to be trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Untrusted {
-    /// It is somebody else's, who could replace everything in it.
-    #[error("{} belongs to user {owner}, not to user {us} who runs the agent; run chown on it", path.display())]
-    Owner {
-        /// The directory.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who we are.
-        us: u32,
-    },
-    /// Everybody may replace everything in it.
-    #[error("{} can be written by every user of this machine; run chmod o-w on it", .0.display())]
-    Everybody(PathBuf),
-    /// The group may replace everything in it.
-    #[error("{} can be written by its group; if that is not meant, run chmod g-w on it", .0.display())]
-    Group(PathBuf),
-}
+use crate::files::lock::WriteLock;
+use crate::files::trust::{self, Untrusted};
+use crate::pattoo::identity::PROGRAM;
 
 /// Why a directory is of no use.
 #[derive(Debug, Error)]
@@ -84,22 +64,7 @@ pub fn make_trusted(path: &Path) -> Result<(), DirectoryError> {
 pub fn make(path: &Path) -> io::Result<Option<Untrusted>> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)?;
     let metadata = std::fs::metadata(path)?;
-    Ok(judge(path, metadata.uid(), metadata.mode(), geteuid().as_raw()))
-}
-
-fn judge(path: &Path, owner: u32, mode: u32, us: u32) -> Option<Untrusted> {
-    const STICKY: u32 = 0o1000;
-    let path = path.to_owned();
-    if mode & STICKY != 0 && owner == 0 {
-        return None;
-    }
-    if owner != us && owner != 0 {
-        return Some(Untrusted::Owner { path, owner, us });
-    }
-    if mode & 0o002 != 0 {
-        return Some(Untrusted::Everybody(path));
-    }
-    (mode & 0o020 != 0).then_some(Untrusted::Group(path))
+    Ok(trust::judge(path, metadata.uid(), metadata.mode(), geteuid().as_raw()))
 }
 
 /// What a person should know of the file system below `cache_directory`.
@@ -125,44 +90,18 @@ pub fn medium_warning(cache_directory: &Path) -> Option<String> {
 }
 
 /// Has a directory to oneself for as long as the result lives, among those who ask for that; nobody waits for it
-/// longer than a few seconds, for it serves only to settle who is first.
+/// longer than a few seconds, for it serves only to settle who is first. What is locked is a file within it, because
+/// the directory itself can be locked by whoever may look into it.
 #[must_use]
-pub fn hold(path: &Path) -> Option<OwnedFd> {
-    const TRIES: usize = 100;
+pub fn hold(path: &Path) -> Option<WriteLock> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let directory = open(path, flags, Mode::empty()).ok()?;
-    for _ in 0..TRIES {
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Some(directory),
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => break,
-        }
-    }
-    None
+    WriteLock::wait(&directory, Path::new(&format!("{PROGRAM}.lock")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_others_may_replace_is_not_trusted() {
-        let path = Path::new("/x");
-        let owner = |owner| Some(Untrusted::Owner { path: path.to_owned(), owner, us: 7 });
-        let cases = [
-            (7, 0o40_750, None),
-            (0, 0o40_755, None),
-            (0, 0o41_777, None),
-            (7, 0o40_775, Some(Untrusted::Group(path.to_owned()))),
-            (7, 0o40_777, Some(Untrusted::Everybody(path.to_owned()))),
-            (0, 0o40_777, Some(Untrusted::Everybody(path.to_owned()))),
-            (8, 0o40_700, owner(8)),
-            (8, 0o41_777, owner(8)),
-        ];
-        for (owner, mode, expected) in cases {
-            assert_eq!(judge(path, owner, mode, 7), expected, "{owner} {mode:o}");
-        }
-    }
 
     #[test]
     fn a_cache_in_memory_is_warned_of() {

@@ -1,9 +1,9 @@
 //! One agent for each set of directories: a lock that the kernel holds, and a pid file for people.
 //!
-//! The lock is flock on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.flock`: free the moment its
-//! owner dies, so that a file left behind hinders nobody, and seen across containers. The same file is also
-//! locked by `fcntl`, because of that lock the kernel tells [`holder`] which process it is. The pid file says
-//! the same to people; nothing is decided by it.
+//! The lock is a [`WriteLock`] on `<system_daemon_directory>/lock/pattoo_agent_modbustcpd.flock`: free the moment its
+//! owner dies, so that a file left behind hinders nobody, seen across containers, and not to be had by whoever may only
+//! read the file. The kernel tells [`holder`] which process has it. The pid file says the same to people; nothing is
+//! decided by it.
 //!
 //! The file is not named `….lock`: to the `--stop` of the Python agent a file of that name means "busy, wait",
 //! for ever. Earlier releases of this agent lock that one. So it is looked at as well, and removed when nobody
@@ -18,10 +18,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+use rustix::process::Pid;
 use thiserror::Error;
 
 use super::directory::{self, DirectoryError};
+use crate::files::lock::{self, TakeError, WriteLock};
 use crate::pattoo::identity::PROGRAM;
 
 /// How the name of the lock file ends.
@@ -38,6 +39,14 @@ pub enum LockError {
     Held {
         /// The lock file.
         path: PathBuf,
+    },
+    /// A process that is no agent is in the way.
+    #[error("the lock file {} is not to be had", path.display())]
+    InTheWay {
+        /// The lock file.
+        path: PathBuf,
+        /// Which process.
+        source: TakeError,
     },
     /// The directory is missing or somebody else's.
     #[error("no place for the lock")]
@@ -60,7 +69,7 @@ pub enum LockError {
 /// The right to run on one set of directories, given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _lock: OwnedFd,
+    _lock: WriteLock,
     pid_file: PathBuf,
 }
 
@@ -71,18 +80,7 @@ impl Lock {
     /// When another process has it, or the files cannot be made.
     pub fn acquire(system_daemon_directory: &Path) -> Result<Self, LockError> {
         let path = file(system_daemon_directory, "lock", SUFFIX)?;
-        let lock = open(&path)?;
-        match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { path }),
-            Err(errno) => return Err(failed("lock", &path, errno.into())),
-        }
-        // Gone as soon as this process closes any descriptor of the file: it opens it nowhere else.
-        match fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Err(LockError::Held { path }),
-            Err(errno) => return Err(failed("lock", &path, errno.into())),
-        }
+        let lock = WriteLock::take(fs::CWD, &path).map_err(|error| not_taken(error, &path))?;
         // Nobody but the holder of the lock looks after the former file.
         if !remove_former(system_daemon_directory) {
             return Err(LockError::Held { path: named(system_daemon_directory, FORMER_SUFFIX) });
@@ -133,10 +131,12 @@ pub fn remove_former(system_daemon_directory: &Path) -> bool {
     if !ours {
         return true;
     }
-    if fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+    // Earlier releases take this lock besides `flock`, which any reader of the file can take.
+    if !matches!(lock::writer(&file), Ok(None)) {
         return false;
     }
-    // While it is locked: an earlier release that has it open already finds it held and ends.
+    // While it is locked, if it can be: an earlier release that has it open already finds it held and ends.
+    fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
     std::fs::remove_file(&path).ok();
     true
 }
@@ -149,9 +149,9 @@ fn holder_of(path: PathBuf) -> Result<Option<Holder>, LockError> {
         Err(Errno::LOOP) => return Err(LockError::NotAFile(path)),
         Err(errno) => return Err(failed("open", &path, errno.into())),
     };
-    match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
+    match lock::writer(&file) {
         Ok(None) => Ok(None),
-        Ok(Some(lock)) => Ok(Some(lock.pid.map_or(Holder::Elsewhere, Holder::Process))),
+        Ok(Some(pid)) => Ok(Some(pid.map_or(Holder::Elsewhere, Holder::Process))),
         Err(errno) => Err(failed("inspect", &path, errno.into())),
     }
 }
@@ -201,6 +201,16 @@ fn open(path: &Path) -> Result<OwnedFd, LockError> {
     Ok(file)
 }
 
+fn not_taken(error: TakeError, path: &Path) -> LockError {
+    let path = path.to_owned();
+    match error {
+        TakeError::Held => LockError::Held { path },
+        TakeError::Reader(_) => LockError::InTheWay { path, source: error },
+        TakeError::NotAFile => LockError::NotAFile(path),
+        TakeError::Io(action, errno) => failed(action, &path, errno.into()),
+    }
+}
+
 fn failed(action: &'static str, path: &Path, source: io::Error) -> LockError {
     LockError::Io { action, path: path.to_owned(), source }
 }
@@ -220,31 +230,47 @@ mod tests {
         drop(Lock::acquire(directory.path()).unwrap());
     }
 
-    /// The former lock file, locked as an earlier release does; this process stands for it.
-    fn former(directory: &Path) -> (PathBuf, OwnedFd) {
+    /// A process that locks a file until it is dropped.
+    struct Other(std::process::Child);
+
+    impl Drop for Other {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    /// The former lock file, and another process that has locked it as `how` says.
+    fn former(directory: &Path, how: &str) -> (PathBuf, Other) {
         std::fs::create_dir_all(directory.join("lock")).unwrap();
         let path = directory.join("lock/pattoo_agent_modbustcpd.lock");
-        let lock = open(&path).unwrap();
-        fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-        (path, lock)
+        let script = format!(
+            "import fcntl, sys, time\nf = open(sys.argv[1], 'w+')\n{how}\nprint('locked', flush=True)\ntime.sleep(600)"
+        );
+        let mut command = std::process::Command::new("python3");
+        let mut child = command.args(["-c", &script]).arg(&path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+        assert_eq!(line, "locked\n");
+        (path, Other(child))
     }
 
     #[test]
     fn an_earlier_release_that_runs_is_noticed_and_its_file_stays() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, lock) = former(directory.path());
+        let (path, other) = former(directory.path(), "fcntl.flock(f, fcntl.LOCK_EX)\nfcntl.lockf(f, fcntl.LOCK_EX)");
         assert!(matches!(Lock::acquire(directory.path()), Err(LockError::Held { path: held }) if held == path));
         assert!(path.exists() && !remove_former(directory.path()));
         assert!(!directory.path().join("pid").exists(), "its pid file is its own");
-        drop(lock);
+        drop(other);
         drop(Lock::acquire(directory.path()).unwrap());
     }
 
     #[test]
-    fn no_file_for_which_the_python_agent_would_wait_is_there_or_left() {
+    fn no_file_for_which_the_python_agent_would_wait_is_there_or_left_whoever_has_flocked_it() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, lock) = former(directory.path());
-        drop(lock);
+        let (path, _reader) = former(directory.path(), "fcntl.flock(f, fcntl.LOCK_EX)");
         let ours = Lock::acquire(directory.path()).unwrap();
         assert!(!path.exists(), "removed");
         drop(ours);

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io;
 use std::iter::successors;
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use actix::prelude::*;
 
 use super::assemble;
-use super::directory::{self, DirectoryError, Untrusted};
+use super::directory::{self, DirectoryError};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::memory;
@@ -35,6 +35,7 @@ use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::clock;
 use crate::config::{Config, Instance};
+use crate::files::trust::Untrusted;
 use crate::logging;
 use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
@@ -42,9 +43,11 @@ use crate::pattoo::post::Poster;
 use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
+use crate::status::page::{self, Hosts};
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
-use crate::status::{page, socket};
+use crate::status::socket;
+use crate::terminal::complain;
 use crate::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
@@ -59,22 +62,22 @@ pub fn run(instance: &Instance) -> Exit {
     surroundings::settle();
     ready::detach();
     if let Err(error) = room::check() {
-        // There is no log yet, and a stderr that nobody reads changes nothing.
-        writeln!(io::stderr(), "{}", Chain(&error)).ok();
+        // There is no log yet.
+        complain(&Chain(&error).to_string());
         return Exit::Failure;
     }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
     let wishes = match signals::serve() {
         Ok(wishes) => wishes,
         Err(error) => {
-            writeln!(io::stderr(), "cannot handle signals: {error}").ok();
+            complain(&format!("cannot handle signals: {error}"));
             return Exit::Failure;
         }
     };
     let loaded = match instance.load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            writeln!(io::stderr(), "{error}").ok();
+            complain(&error.to_string());
             return Exit::BadConfiguration;
         }
     };
@@ -162,7 +165,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let clock = timekeeper.clone();
     let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
-    let _status = serve_status(config, &reporter);
+    let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts {
         devices,
         catalogue: Arc::new(catalogue),
@@ -189,10 +192,10 @@ pub fn refuse_beside(other: &PythonAgent) -> String {
 }
 
 /// The socket that says how the agent is; without it the agent works all the same.
-fn serve_status(config: &Config, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
+fn serve_status(config: &Config, hostname: &str, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
     let path = socket::path(&config.system_daemon_directory);
     if let Some(address) = config.status_listen {
-        match page::serve(address, Arc::clone(reporter)) {
+        match page::serve(address, Hosts::new(hostname, &config.status_hosts), Arc::clone(reporter)) {
             Ok(address) => tracing::info!("the status page is on http://{address}/"),
             Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
         }
@@ -316,7 +319,10 @@ impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         let exit = match error {
             LockError::Held { .. } => Exit::Held,
-            LockError::Directory(_) | LockError::NotAFile(_) | LockError::Io { .. } => Exit::Failure,
+            // Worth another start: whoever is in the way goes away.
+            LockError::InTheWay { .. } | LockError::Directory(_) | LockError::NotAFile(_) | LockError::Io { .. } => {
+                Exit::Failure
+            }
         };
         Self::new(exit, &error)
     }

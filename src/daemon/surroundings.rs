@@ -19,6 +19,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 
 use super::exit::Exit;
 use crate::logging;
+use crate::terminal::printable;
 
 /// The threads that live as long as the process and report to nobody.
 const UNSUPERVISED: [&str; 3] = ["log", "signals", "spool"];
@@ -48,7 +49,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     if tracing::dispatcher::has_been_set() {
         tracing::error!("this is a bug, please report it: panic at {place}: {payload}");
     } else {
-        let line = logging::printable(&format!("panic at {place}: {payload}"), logging::MAX_LINE);
+        let line = printable(&format!("panic at {place}: {payload}"), logging::MAX_LINE);
         // A stderr that nobody reads changes nothing.
         writeln!(io::stderr(), "{line}").ok();
     }

@@ -168,7 +168,7 @@ mod tests {
         let cases = [
             ("test1.modbus.tcp.device.net", Ok(("test1.modbus.tcp.device.net", 502))),
             ("LocalHost", Ok(("localhost", 502))),
-            (" 192.168.1.20:1502 ", Ok(("192.168.1.20", 1502))),
+            (" 192.0.2.20:1502 ", Ok(("192.0.2.20", 1502))),
             ("2001:db8::7", Ok(("2001:db8::7", 502))),
             ("[2001:DB8::7]:1502", Ok(("2001:db8::7", 1502))),
             ("[2001:db8::7]", Ok(("2001:db8::7", 502))),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_reads_back_what_it_shows() {
-        for text in ["a:502", "[2001:db8::7]:502", "192.168.1.20:1502", "serial:/dev/ttyS0"] {
+        for text in ["a:502", "[2001:db8::7]:502", "192.0.2.20:1502", "serial:/dev/ttyS0"] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
     }

@@ -1,18 +1,20 @@
 //! One line of text on disk that must outlive the process: the agent id, the remembered host name.
 //!
 //! Reads with suspicion: a symlink, a FIFO, a device or a file over [`MAX_BYTES`] is an error, never
-//! followed, waited for or read into memory. Writes whole or not at all: a temporary file beside the target,
-//! fsync, rename, fsync of the directory, so that a power cut leaves the old content or the new. Files are
+//! followed, waited for or read into memory. Writes whole or not at all ([`atomic`]), so that a power cut leaves the
+//! old content or the new. Files are
 //! for their owner alone (0600), missing directories are made with mode 0750.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
+
+use crate::files::atomic::{self, Access, WriteError};
 
 /// More than any such file holds.
 pub const MAX_BYTES: u64 = 4096;
@@ -90,22 +92,8 @@ pub fn write(path: &Path, text: &str) -> Result<(), SmallFileError> {
         .create(directory)
         .map_err(|error| failed("make the directory", directory, error))?;
 
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let io = |source| failed("write", &temporary, source);
-    // What a crash left behind; `create_new` below then follows no link that was put in its place.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io)?;
-    file.write_all(text.as_bytes()).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&temporary, path).map_err(|error| failed("replace", path, error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| failed("sync the directory", directory, error))
+    atomic::write(path, text.as_bytes(), Access::mode(0o600))
+        .map_err(|WriteError { action, path, source }| SmallFileError::Io { action, path, source })
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> SmallFileError {
@@ -114,6 +102,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> SmallFileErro
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;

@@ -3,31 +3,46 @@
 //! `pattoo.yaml` is shared: sections and keys that are not asked for stay as they are. A file of what to poll
 //! that exists is never touched, its first group is asked for only when there is none. The new files are
 //! checked as the agent will check them and shown before they are written, and whoever wants to can see first
-//! whether server and devices answer; what they replace is kept beside them as `.bak`. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
+//! whether server and devices answer; what they replace is kept beside them as `.bak`. A directory that somebody else
+//! could replace is refused, and nothing is written through a link. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
 //! `--yes` asks nothing.
 //!
 //! Offered is what the Python agent's installation offers, but where a service keeps its data (`DIFFERS`); what
 //! that installation has made on this machine is offered before anything else, because the agent id is there.
 
+use std::env;
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use dialoguer::Input;
+use rustix::fs::{Gid, Uid};
 use rustix::process::geteuid;
 use thiserror::Error;
 
 use crate::commissioning::reach;
-use crate::config::draft::Draft;
-use crate::config::{self, AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
+use crate::config::draft::{self, Draft};
+use crate::config::{self, AGENT_FILE, Config, Fault, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;
+use crate::files::atomic::{self, Access, WriteError};
+use crate::files::trust::{self, NewDirectory};
 use crate::phrase::Chain;
+use crate::terminal::{complain, say};
 
 /// Why nothing was written.
 #[derive(Debug, Error)]
 enum ConfigureError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Unreadable(Fault),
+    #[error("{} is a link or no file; remove it, or configure the directory that it leads to", .0.display())]
+    NotAFile(PathBuf),
+    #[error("nothing is written to {}, because others could replace what is in it", path.display())]
+    Untrusted { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     #[error("{} is no mapping of sections; correct it or move it away", .0.display())]
     NotYaml(PathBuf),
     #[error("the answers ended before the questions; --yes takes all that is offered")]
@@ -39,9 +54,15 @@ enum ConfigureError {
 impl ConfigureError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Wrong(_) | Self::NotYaml(_) => Exit::BadConfiguration,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permissions,
-            Self::Io { .. } | Self::NoAnswer(_) => Exit::Failure,
+            Self::Wrong(_) | Self::NotYaml(_) | Self::Unreadable(_) => Exit::BadConfiguration,
+            Self::Io { source, .. } | Self::Untrusted { source, .. } | Self::Write(WriteError { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Permissions
+            }
+            Self::Io { .. } | Self::Untrusted { .. } | Self::Write(_) | Self::NoAnswer(_) | Self::NotAFile(_) => {
+                Exit::Failure
+            }
         }
     }
 }
@@ -128,17 +149,18 @@ pub fn configure(config_dir: &Path, yes: bool) -> Exit {
                 ConfigureError::Wrong(_) => error.to_string(),
                 other => Chain(other).to_string(),
             };
-            writeln!(io::stderr(), "{told}").ok();
+            complain(&told);
             error.exit()
         }
     }
 }
 
 fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
+    trust::check_way(config_dir).map_err(|source| ConfigureError::Untrusted { path: config_dir.to_owned(), source })?;
     let shared = config_dir.join(SHARED_FILE);
-    let (mut draft, is_new) = draft(&shared)?;
+    let (mut draft, is_new) = draft_of(&shared)?;
     // Where this one has the section, it wins: an answer in the other one would be without effect.
-    let (mut newer, _) = self::draft(&config_dir.join(SHARED_AGENT_FILE))?;
+    let (mut newer, _) = draft_of(&config_dir.join(SHARED_AGENT_FILE))?;
     let has_server = SERVER_KEYS.iter().any(|key| newer.get(SERVER, key).is_some());
     let before = (draft.clone(), newer.clone());
     say(&format!("Configuring {}.\n", shared.display()));
@@ -201,57 +223,47 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
 }
 
 /// The file as it is, and whether there is none.
-fn draft(file: &Path) -> Result<(Draft, bool), ConfigureError> {
+fn draft_of(file: &Path) -> Result<(Draft, bool), ConfigureError> {
     let Some(text) = existing(file)? else { return Ok((Draft::default(), true)) };
     Ok((Draft::parse(&text).ok_or_else(|| ConfigureError::NotYaml(file.to_owned()))?, false))
 }
 
-/// As the agent will, from a directory where nobody looks for them.
+/// As the agent will, though nothing is written yet.
 fn check(config_dir: &Path, files: &[(&str, String)]) -> Result<Config, ConfigureError> {
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| ConfigureError::Io { action, path, source }
-    };
-    let trial = config_dir.join(format!(".configure-{}", std::process::id()));
-    fs::create_dir_all(&trial).map_err(io("make", &trial))?;
-    let put = |name: &str| match files.iter().find(|(of, _)| *of == name) {
-        Some((_, text)) => fs::write(trial.join(name), text),
-        None if config_dir.join(name).exists() => fs::copy(config_dir.join(name), trial.join(name)).map(drop),
-        None => Ok(()),
-    };
-    let put = [SHARED_FILE, SHARED_AGENT_FILE, AGENT_FILE].into_iter().try_for_each(put);
-    let loaded = config::load(&trial);
-    // Whatever came of it, nothing of the trial stays.
-    fs::remove_dir_all(&trial).ok();
-    put.map_err(io("write to", &trial))?;
-    // The places in its messages are those where the files will be.
-    let placed = |text: String| text.replace(&*trial.to_string_lossy(), &config_dir.to_string_lossy());
-    let loaded = loaded.map_err(|error| ConfigureError::Wrong(placed(error.to_string())))?;
+    let proposed = files.iter().map(|(name, text)| (config_dir.join(name), text.clone())).collect();
+    let loaded = config::load_as_proposed(config_dir, env::var_os("HOME"), proposed);
+    let loaded = loaded.map_err(|error| ConfigureError::Wrong(error.to_string()))?;
     for warning in &loaded.warnings {
-        say(&format!("warning: {}\n", placed(warning.to_string())));
+        say(&format!("warning: {warning}\n"));
     }
     Ok(loaded.config)
 }
 
 fn existing(path: &Path) -> Result<Option<String>, ConfigureError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigureError::Io { action: "read", path: path.to_owned(), source }),
+    // What it leads to is not ours to replace, and a link is not what people expect to be replaced.
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(ConfigureError::NotAFile(path.to_owned())),
+        _ => draft::read(path).map_err(ConfigureError::Unreadable),
     }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ConfigureError> {
-    let new = path.with_extension("yaml.new");
-    let written = || {
-        fs::write(&new, text)?;
-        if path.exists() {
-            fs::set_permissions(&new, fs::metadata(path)?.permissions())?;
-            fs::copy(path, path.with_extension("yaml.bak"))?;
+    let io = |action| move |source| ConfigureError::Io { action, path: path.to_owned(), source };
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let new = NewDirectory { mode: 0o755, owner: None };
+    let directory = trust::open_or_make(directory, new, None).map_err(io("make the directory of"))?;
+    let access = match fs::symlink_metadata(path) {
+        // Whoever could read it still can, and nobody else.
+        Ok(old) => {
+            let owner = Some((Uid::from_raw(old.uid()), Gid::from_raw(old.gid())));
+            Access { owner, ..Access::mode(old.mode() & 0o777) }
         }
-        fs::rename(&new, path)
+        Err(_) => Access::mode(0o644),
     };
-    written().map_err(|source| ConfigureError::Io { action: "write", path: path.to_owned(), source })
+    if let Some(old) = existing(path)? {
+        atomic::write_in(&directory, &path.with_extension("yaml.bak"), old.as_bytes(), access)?;
+    }
+    Ok(atomic::write_in(&directory, path, text.as_bytes(), access)?)
 }
 
 fn ask(what: &str, offered: &str, yes: bool) -> Result<String, ConfigureError> {
@@ -270,11 +282,6 @@ fn ask(what: &str, offered: &str, yes: bool) -> Result<String, ConfigureError> {
         Ok(_) => Ok(line.trim().to_owned()),
         Err(error) => Err(ConfigureError::NoAnswer(error)),
     }
-}
-
-fn say(text: &str) {
-    let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
 }
 
 #[cfg(test)]

@@ -2,17 +2,21 @@
 //! printed.
 //!
 //! What is checked first: that we are root on a systemd system, that user and group exist, that the
-//! configuration has no fault and can be read by that user, and that directories which exist are that user's.
+//! configuration has no fault and can be read by that user, and that directories which exist are that user's. What root
+//! writes goes to directories that nobody else can replace, through no link that leads out of an image; what the user
+//! gets is made by descriptor, so that nothing that is there already changes hands.
 //! `--root` installs into an image (nothing is run there), `--dry-run` prints the steps; neither needs
 //! systemd. A step that fails ends it; all steps may be performed again.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::AtFlags;
 use rustix::process::geteuid;
 use thiserror::Error;
 
@@ -21,8 +25,11 @@ use super::unit::{self, Service};
 use crate::cli::{Install, Place};
 use crate::config::{self, ConfigError};
 use crate::daemon::exit::Exit;
+use crate::files::atomic::{self, Access};
+use crate::files::trust::{self, NewDirectory};
 use crate::pattoo::identity::PROGRAM;
 use crate::phrase::Chain;
+use crate::terminal::{complain, say};
 
 /// Why nothing, or not all, was done.
 #[derive(Debug, Error)]
@@ -81,14 +88,21 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory { path, account: Account { uid, gid, .. } } => {
-                write!(f, "install -d -m 0750 -o {uid} -g {gid} {}", path.display())
+                write!(f, "install -d -m 0750 -o {uid} -g {gid} {}", shell(path))
             }
-            Self::Program { from, to } => write!(f, "install -m 0755 {} {}", from.display(), to.display()),
-            Self::File { path, text } => write!(f, "cat > {} <<'END'\n{text}END", path.display()),
-            Self::Remove(path) => write!(f, "rm -f {}", path.display()),
+            Self::Program { from, to } => write!(f, "install -m 0755 {} {}", shell(from), shell(to)),
+            Self::File { path, text } => write!(f, "cat > {} <<'END'\n{text}END", shell(path)),
+            Self::Remove(path) => write!(f, "rm -f {}", shell(path)),
             Self::Run(words) => f.write_str(&words.join(" ")),
         }
     }
+}
+
+/// A path as a shell reads it back: whoever pastes a step into one must not run a part of a name.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-+:@%,=".contains(character);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Puts the agent under systemd.
@@ -124,7 +138,7 @@ pub fn uninstall(place: &Place) -> Exit {
         }
     }
     if steps.is_empty() {
-        writeln!(io::stdout(), "Not installed: there is no {}.", unit_file(root, false).display()).ok();
+        say(&format!("Not installed: there is no {}.\n", unit_file(root, false).display()));
         return Exit::Done;
     }
     if root.is_none() {
@@ -142,7 +156,7 @@ pub fn uninstall(place: &Place) -> Exit {
 fn tell(done: Result<(), SetupError>, success: impl FnOnce() -> String) -> Exit {
     match done {
         Ok(()) => {
-            io::stdout().write_all(success().as_bytes()).ok();
+            say(&success());
             Exit::Done
         }
         Err(error) => {
@@ -151,7 +165,7 @@ fn tell(done: Result<(), SetupError>, success: impl FnOnce() -> String) -> Exit 
                 SetupError::Configuration(faults) => faults.to_string(),
                 other => Chain(other).to_string(),
             };
-            writeln!(io::stderr(), "{told}").ok();
+            complain(&told);
             error.exit()
         }
     }
@@ -183,6 +197,9 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
     let config_dir = std::path::absolute(config_dir).map_err(io("find the configuration directory"))?;
     let loaded = config::load_for(&below(root, &config_dir), Some(account.home.clone().into_os_string()))
         .map_err(SetupError::Configuration)?;
+    for warning in &loaded.warnings {
+        complain(&format!("warning: {warning}"));
+    }
     for name in [config::SHARED_FILE, config::AGENT_FILE] {
         let path = below(root, &config_dir.join(name));
         if !fs::metadata(&path).is_ok_and(|file| readable(file.uid(), file.gid(), file.mode(), &account)) {
@@ -248,26 +265,22 @@ fn readable(owner: u32, group: u32, mode: u32, by: &Account) -> bool {
 fn carry_out(steps: &[Step], place: &Place) -> Result<(), SetupError> {
     for step in steps {
         if place.dry_run {
-            writeln!(io::stdout(), "{step}").ok();
+            say(&format!("{step}\n"));
             continue;
         }
-        perform(step)?;
+        perform(step, place.root.as_deref())?;
     }
     Ok(())
 }
 
-fn perform(step: &Step) -> Result<(), SetupError> {
+fn perform(step: &Step, root: Option<&Path>) -> Result<(), SetupError> {
     let did = match step {
-        Step::Directory { path, account } => {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-            made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o750)))
-                .and_then(|()| chown(path, Some(account.uid), Some(account.gid)))
-        }
+        Step::Directory { path, account } => directory_of(path, account, root),
         Step::Program { from, to } => {
-            fs::read(from).and_then(|program| if from == to { Ok(()) } else { replace(to, &program, 0o755) })
+            fs::read(from).and_then(|program| if from == to { Ok(()) } else { replace(to, &program, 0o755, root) })
         }
-        Step::File { path, text } => replace(path, text.as_bytes(), 0o644),
-        Step::Remove(path) => fs::remove_file(path),
+        Step::File { path, text } => replace(path, text.as_bytes(), 0o644, root),
+        Step::Remove(path) => remove(path, root),
         Step::Run(words) => {
             return match Command::new(words[0]).args(&words[1..]).status() {
                 Ok(status) if status.success() => Ok(()),
@@ -282,16 +295,33 @@ fn perform(step: &Step) -> Result<(), SetupError> {
     })
 }
 
-/// Whole or not at all; a program that runs from there goes on with the old one.
-fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+/// A directory that is made for the account; one that came into being meanwhile must be its own already.
+fn directory_of(path: &Path, account: &Account, root: Option<&Path>) -> io::Result<()> {
+    let new = NewDirectory { mode: 0o750, owner: Some((account.uid, account.gid)) };
+    let made = fs::File::from(trust::open_or_make(path, new, root)?);
+    if made.metadata()?.uid() == account.uid {
+        return Ok(());
     }
-    let new = path.with_extension("new");
-    fs::write(&new, content)?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
-    fs::File::open(&new)?.sync_all()?;
-    fs::rename(&new, path)
+    let what = format!("{} was made by somebody else meanwhile", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+}
+
+/// Whole or not at all; a program that runs from there goes on with the old one.
+fn replace(path: &Path, content: &[u8], mode: u32, root: Option<&Path>) -> io::Result<()> {
+    let directory = of_roots(path, root)?;
+    atomic::write_in(&directory, path, content, Access::mode(mode)).map_err(|error| error.source)
+}
+
+fn remove(path: &Path, root: Option<&Path>) -> io::Result<()> {
+    let (directory, name) = (of_roots(path, root)?, path.file_name().unwrap_or_default());
+    Ok(rustix::fs::unlinkat(&directory, name, AtFlags::empty())?)
+}
+
+/// The directory of `path`, made when missing, in which nobody but root can put anything.
+fn of_roots(path: &Path, root: Option<&Path>) -> io::Result<OwnedFd> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    trust::check_way(directory)?;
+    trust::open_or_make(directory, NewDirectory { mode: 0o755, owner: None }, root)
 }
 
 #[cfg(test)]
@@ -312,6 +342,13 @@ mod tests {
         for (owner, group, mode, expected) in cases {
             assert_eq!(readable(owner, group, mode, &by), expected, "{owner} {group} {mode:o}");
         }
+    }
+
+    #[test]
+    fn a_step_that_is_pasted_into_a_shell_does_what_it_says() {
+        let remove = |path: &str| Step::Remove(PathBuf::from(path)).to_string();
+        assert_eq!(remove("/etc/systemd/system/x@.service"), "rm -f /etc/systemd/system/x@.service");
+        assert_eq!(remove("/a b/$(reboot)'; x"), r"rm -f '/a b/$(reboot)'\''; x'");
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! The template holds everything that is the same for all; filled in are the program, the configuration, who
 //! runs it, and the directories that it may write to. All else is read-only for it, and home directories are
 //! hidden but for those of its directories that lie in one.
+//!
+//! What is filled in is one word for systemd, whatever characters it has: quoted where a space, a quote or a comment sign
+//! would end it, `%`, `\` and (in commands) `$` doubled. No text can hold a newline: the command line and the
+//! configuration refuse control characters.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +66,13 @@ pub fn render(service: &Service<'_>) -> String {
 #[must_use]
 pub fn runtime_name(directory: &Path) -> Option<&str> {
     let name = directory.strip_prefix("/run").or_else(|_| directory.strip_prefix("/var/run")).ok()?.to_str()?;
-    (!name.is_empty() && !name.starts_with("user/") && !name.contains(char::is_whitespace)).then_some(name)
+    // What systemd would read as several names, as a link (`a:b`) or as a way out of /run is no such name.
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|it| it.is_ascii_alphanumeric() || "_.-".contains(it))
+    };
+    (!name.starts_with("user/") && name.split('/').all(plain)).then_some(name)
 }
 
 /// Whether a service without home directories does not see it.
@@ -74,7 +84,8 @@ pub fn is_hidden(path: &Path) -> bool {
 /// As systemd reads it back: one word, no specifiers.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-    if text.contains(|c: char| c.is_whitespace() || "\\\"';#".contains(c)) { format!("\"{text}\"") } else { text }
+    let plain = |character: char| character.is_alphanumeric() || "/._-%:@+,=~$".contains(character);
+    if text.chars().all(plain) { text } else { format!("\"{text}\"") }
 }
 
 #[cfg(test)]
@@ -113,6 +124,41 @@ mod tests {
         let unit = unit("/home/me/100% pattoo", &[]);
         assert!(unit.contains("BindReadOnlyPaths=\"/home/me/100%% pattoo\""), "{unit}");
         assert!(unit.contains("Environment=\"PATTOO_CONFIGDIR=/home/me/100%% pattoo\""), "{unit}");
+    }
+
+    /// C5: whatever a path holds, it is one word of the line that it is meant for.
+    #[test]
+    fn no_character_of_a_path_gets_out_of_its_word() {
+        let cases = [
+            (r"/a b", r#""/a b""#),
+            (r#"/a"b"#, r#""/a\"b""#),
+            (r"/a\b", r#""/a\\b""#),
+            (r"/a%nb", r"/a%%nb"),
+            (r"/a;b#c'd", r#""/a;b#c'd""#),
+            (r"/a-b_c.d", r"/a-b_c.d"),
+        ];
+        for (path, word) in cases {
+            let unit = unit("/etc/pattoo", &[path]);
+            let line = format!("ReadWritePaths={word}");
+            assert!(unit.lines().any(|found| found == line), "{line} in {unit}");
+            let directories = [PathBuf::from("/x")];
+            let binary = Path::new("/opt/$HOME/agent");
+            let service = Service {
+                binary,
+                config_dir: Path::new(path),
+                username: "pattoo",
+                group: "pattoo",
+                directories: &directories,
+                of_shards: false,
+            };
+            let unit = render(&service);
+            assert!(unit.lines().any(|found| found == "ExecStart=/opt/$$HOME/agent run"), "{unit}");
+            assert_eq!(unit.lines().filter(|line| line.contains("PATTOO_CONFIGDIR=")).count(), 1);
+        }
+        for path in ["/run/a:b", "/run/../etc", "/run/a b", "/run/.", "/run/a//b", "/run/user/7", "/run/a%n"] {
+            let found = runtime_name(Path::new(path));
+            assert!(found.is_none_or(|name| name == "a/b"), "{path}: {found:?}");
+        }
     }
 
     #[test]

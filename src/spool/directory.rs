@@ -15,9 +15,13 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::SpoolError;
+use crate::files::lock::{TakeError, WriteLock};
 
 /// What ends the name of a file that is being written.
 pub(super) const TEMPORARY: &str = ".tmp";
+
+/// The file whose lock is that of the directory.
+const LOCK: &str = "lock";
 
 /// No batch is larger, in bytes; the Python agent's may be larger than ours.
 pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -60,12 +64,26 @@ impl Directory {
         }
     }
 
-    /// Takes it for this process alone.
-    pub(super) fn lock(&self) -> Result<(), SpoolError> {
-        match fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(()),
-            Err(Errno::WOULDBLOCK) => Err(SpoolError::InUse { path: self.path.clone() }),
-            Err(errno) => Err(failed("lock", &self.path)(errno)),
+    /// Takes it for this process alone, for as long as the result lives.
+    ///
+    /// What decides is the write lock of a file within it. `flock` on the directory itself could be taken by whoever may
+    /// look into it; it is taken as well, so that an earlier release, which asks for nothing else, stays out, and it is
+    /// all there is on a disk that takes no file.
+    pub(super) fn lock(&self) -> Result<Option<WriteLock>, SpoolError> {
+        let flocked = fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive);
+        let path = || self.path.join(LOCK);
+        match WriteLock::take(&self.fd, Path::new(LOCK)) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(TakeError::Io(_, Errno::ROFS | Errno::NOSPC | Errno::DQUOT)) => match flocked {
+                Ok(()) => Ok(None),
+                Err(Errno::WOULDBLOCK) => Err(SpoolError::InUse { path: self.path.clone() }),
+                Err(errno) => Err(failed("lock", &self.path)(errno)),
+            },
+            Err(TakeError::Held) => Err(SpoolError::InUse { path: self.path.clone() }),
+            Err(TakeError::Io(action, errno)) => Err(failed(action, &path())(errno)),
+            Err(source @ (TakeError::Reader(_) | TakeError::NotAFile)) => {
+                Err(SpoolError::NoLock { path: path(), source })
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::files::lock::TakeError;
+
 /// Why the spool did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum SpoolError {
@@ -24,6 +26,14 @@ pub enum SpoolError {
     InUse {
         /// The directory.
         path: PathBuf,
+    },
+    /// Its lock file cannot be locked.
+    #[error("the lock file {} is not to be had", path.display())]
+    NoLock {
+        /// The lock file.
+        path: PathBuf,
+        /// What is in the way.
+        source: TakeError,
     },
     /// Something else was put where a directory of ours is to be.
     #[error(

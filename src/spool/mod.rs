@@ -26,7 +26,7 @@
 //! - Every datapoint is in the [`Tally`] once.
 //! - Memory does not grow with the queue: the oldest [`WINDOW`] names are held, and the directory is read
 //!   again when they are used up.
-//! - One process at a time: the directory is held with flock for life.
+//! - One process at a time: the write lock of the file `lock` in the directory is held for life.
 //!
 //! Everything here blocks on the disk; it belongs on a thread of its own.
 
@@ -47,6 +47,7 @@ use self::state::{Remembered, State};
 use self::tally::Evicted;
 pub use self::tally::Tally;
 use self::window::{Entry, Window};
+use crate::files::lock::WriteLock;
 use crate::reading::Timestamp;
 
 mod adopt;
@@ -126,6 +127,9 @@ pub struct Findings {
 #[derive(Debug)]
 pub struct Spool {
     directory: Directory,
+    /// Held for as long as the spool is there; `None` on a disk that takes no file.
+    #[allow(dead_code, reason = "held, never looked at")]
+    lock: Option<WriteLock>,
     agent_id: String,
     check: Check,
     limits: Limits,
@@ -175,10 +179,11 @@ impl Spool {
         window: usize,
     ) -> Result<Self, SpoolError> {
         let directory = Directory::open(cache_directory.join(agent_id))?;
-        directory.lock()?;
+        let lock = directory.lock()?;
         let (state, Remembered { newest, posted, tally, on_disk }) = State::open(&directory);
         let mut spool = Self {
             directory,
+            lock,
             agent_id: agent_id.to_owned(),
             check,
             limits,
@@ -296,7 +301,7 @@ impl Spool {
     fn write(&mut self, file_name: &str, content: &[u8]) -> Result<(), SpoolError> {
         let Err(error) = self.directory.write(file_name, content) else { return Ok(()) };
         let Some(anew) = self.directory.anew()? else { return Err(error) };
-        anew.lock()?;
+        self.lock = anew.lock()?;
         self.state = State::open(&anew).0;
         self.directory = anew;
         self.directory.write(file_name, content)

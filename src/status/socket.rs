@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Builder;
@@ -105,13 +106,24 @@ pub fn serve(path: &Path, reporter: Arc<Mutex<Reporter>>) -> io::Result<Served> 
     // The file mode mask keeps all but the owner from connecting until the mode is set.
     let listener = UnixListener::bind(Address::of(path)?.path)?;
     let served = Served { path: path.to_owned() };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    for_the_owner_alone(path)?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     thread::Builder::new()
         .name("status".to_owned())
         .spawn(move || runtime.block_on(answer_all(listener, &reporter)))?;
     Ok(served)
+}
+
+/// Sets the mode of the socket itself: a link that somebody has put in its place meanwhile is not followed.
+fn for_the_owner_alone(path: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !socket.metadata()?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else was put in its place"));
+    }
+    let itself = Path::new("/proc/self/fd").join(socket.as_raw_fd().to_string());
+    fs::set_permissions(itself, fs::Permissions::from_mode(0o600))
 }
 
 async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
@@ -211,6 +223,18 @@ mod tests {
         };
         let clock = || Clock { good: true, state: "good".to_owned() };
         Arc::new(Mutex::new(Reporter::new(profile, board, Arc::default(), clock)))
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_socket_keeps_its_target_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (victim, path) = (directory.path().join("victim"), directory.path().join("x.sock"));
+        fs::write(&victim, "").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        for_the_owner_alone(&path).unwrap_err();
+        serve(&path, reporter(Arc::default())).unwrap_err();
+        assert_eq!(fs::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::snapshot::{Device, Snapshot, Time};
 use crate::layout::Sheet;
 use crate::phrase::{count, seconds};
 use crate::reading::Timestamp;
+use crate::terminal::escaped;
 
 /// How many devices are shown unless all are asked for.
 const MOST_DEVICES: usize = 20;
@@ -18,7 +19,7 @@ pub fn render(snapshot: &Snapshot, all: bool) -> String {
     let mut text = String::new();
     for (name, said) in summary(snapshot) {
         // Memory is the only thing that writing to a string can lack.
-        writeln!(text, "{name:<9}{said}").ok();
+        writeln!(text, "{name:<9}{}", escaped(&said)).ok();
     }
     text.push('\n');
     text + &devices(snapshot, all)

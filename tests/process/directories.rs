@@ -1,8 +1,10 @@
 //! Modes, owners, and what others may have planted.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Signal, kill_process};
@@ -40,7 +42,8 @@ fn modes_are_the_same_whatever_the_umask() {
         {
             let Ok(metadata) = fs::metadata(&path) else { continue };
             let socket = path.extension().is_some_and(|extension| extension == "sock");
-            let secret = socket || path.parent().unwrap().ends_with("agent_id");
+            let lock = path.file_name().is_some_and(|name| name.to_string_lossy().contains("lock"));
+            let secret = socket || lock || path.parent().unwrap().ends_with("agent_id");
             let expected = if metadata.is_dir() {
                 0o750
             } else if secret {
@@ -154,6 +157,72 @@ fn a_directory_that_others_can_write_to_is_refused_with_77_and_for_the_log_warne
                 assert!(logged(&home).contains("run ch"), "{}", logged(&home));
             }
         }
+    }
+}
+
+/// Somebody who may read what the agent has left, and locks it in every way that takes no more than that.
+struct Reader(Child);
+
+impl Reader {
+    fn locks(files: &[&Path]) -> Self {
+        let mut reader = Command::new("setpriv");
+        reader.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        for file in files {
+            reader.arg("flock").arg(file);
+        }
+        reader.args(["sh", "-c", "echo held; exec cat"]);
+        let mut reader = reader.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n", "the reader holds {files:?}");
+        Self(reader)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// C6: an agent is kept out by an agent, never by somebody who may only read its files.
+#[test]
+fn a_reader_who_locks_what_the_agent_has_left_keeps_it_from_nothing() {
+    if !needs(&["root", "setpriv"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(66), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    agent.stop();
+    // As an earlier release and a careless hand leave it: everybody may look, nobody else may write.
+    let cache = home.spool();
+    let directories = ["run/lock", "run", "daemon/agent_id", "daemon", "cache", ""].map(|name| home.path().join(name));
+    for directory in directories.iter().chain([&cache]) {
+        fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let files: Vec<PathBuf> = everything_below(home.path())
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "lock") || path.ends_with("lock"))
+        .filter(|path| path.is_file())
+        .collect();
+    assert!(files.len() >= 3, "{files:?}, of the agent, of its cache, of its id");
+    for file in &files {
+        fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    let all: Vec<&Path> = files.iter().chain(&directories).chain([&cache]).map(PathBuf::as_path).collect();
+    let reader = Reader::locks(&all);
+    let arrived = server.row_count();
+    let mut agent = home.run();
+    agent.until("readings to arrive beside the reader", || server.row_count() > arrived);
+    let second = home.output(&["run", "--config_dir", home.config_dir().to_str().unwrap()]);
+    assert_eq!(second.code, Some(75), "an agent is kept out: {}", second.stderr);
+    drop(reader);
+    agent.stop();
+    for file in &files {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::node::Node;
 use crate::config::path::path;
 use crate::config::source;
 use crate::config::view::{Report, View};
+use crate::files::trust;
 use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
 use crate::phrase::Chain;
 
@@ -164,10 +165,11 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
 fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     let (path, view) = named;
     let contents = contents(named, report)?;
-    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode());
+    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
     if mode & 0o007 != 0 {
         let message = format!(
-            "found {}, a private key that every user of this machine can get at; run chmod o-rwx on it",
+            "found {}, a private key that every user of this machine can get at (mode {mode:04o}); run chmod o-rwx on it, \
+             and have the device's authority sign another one if somebody may have",
             path.display()
         );
         report.warnings.push(view.fault(message));
@@ -177,7 +179,15 @@ fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
 
 fn contents((path, view): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     match source::read(path) {
-        Ok(Some(contents)) => return Some(contents),
+        Ok(Some(contents)) => {
+            let directory = path.parent().unwrap_or(path);
+            for place in [path.as_path(), directory].into_iter().filter(|place| *place != view.directory()) {
+                if let Some(doubt) = std::fs::metadata(place).ok().as_ref().and_then(trust::doubt) {
+                    report.warnings.push(view.fault(format!("found {}; {doubt}", place.display())));
+                }
+            }
+            return Some(contents);
+        }
         Ok(None) => report.faults.push(view.fault(format!("found {}; there is no such file", path.display()))),
         // It says why, and of which file.
         Err(fault) => report.faults.push(view.fault(format!("found {}, which {}", path.display(), fault.message))),

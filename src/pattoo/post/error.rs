@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::terminal::escaped;
+
 /// How much of an answer a message quotes.
 const EXCERPT_CHARS: usize = 200;
 
@@ -142,7 +144,8 @@ pub(super) fn printable(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let words: Vec<_> = text.split_whitespace().collect();
     let line = words.join(" ");
-    let mut excerpt: String = line.chars().take(EXCERPT_CHARS).flat_map(char::escape_debug).collect();
+    let excerpt: String = line.chars().take(EXCERPT_CHARS).collect();
+    let mut excerpt = escaped(&excerpt).into_owned();
     if line.chars().nth(EXCERPT_CHARS).is_some() {
         excerpt.push('…');
     }
@@ -160,7 +163,7 @@ mod tests {
         let cases: [(&[u8], &str); 6] = [
             (b"", ""),
             (b" <html>\r\n\t<p>Sign  in</p>\n", "<html> <p>Sign in</p>"),
-            (b"\x1b[31mred\x07\0", "\\u{1b}[31mred\\u{7}\\0"),
+            (b"\x1b[31mred\x07\0", "\\u{1b}[31mred\\u{7}\\u{0}"),
             (b"\xff\xfe", "\u{fffd}\u{fffd}"),
             ("\u{202e}\u{200b}x".as_bytes(), "\\u{202e}\\u{200b}x"),
             (long.as_bytes(), &cut),
