@@ -331,8 +331,10 @@ impl<'a> World<'a> {
                 Step::End => {
                     let (outcome, skipped) = actor.polling.end(moment, Anchor::new(moment));
                     if actor.polling.core().plan().settings.close_after_poll {
-                        device.hang_up();
                         actor.polling.core_mut().hung_up();
+                    }
+                    if !actor.polling.core().is_linked() {
+                        device.hang_up();
                     }
                     if outcome.learned {
                         actor.note(&self.store);
@@ -477,7 +479,9 @@ impl Actor {
         if device.faults.iter().all(harmless) && !(learned.limits.is_empty() && learned.pause_after_connect.is_zero()) {
             return Err(format!("learned {:?} of a device that takes all requests", learned.sentences()));
         }
-        let refusing = |fault: &Fault| matches!(fault.ailment, Ailment::Registers(..) | Ailment::Hiccup(_, 2 | 3));
+        let refusing = |fault: &Fault| {
+            matches!(fault.ailment, Ailment::Registers(..) | Ailment::Hiccup(_, 2 | 3) | Ailment::Exception(2 | 3))
+        };
         // A request that is too long and has gaps is taken for one that is refused for its gaps.
         let gaps = device.faults.iter().any(|fault| matches!(fault.ailment, Ailment::Longer(_)));
         if !device.faults.iter().any(refusing) && !(learned.refused.is_empty() && (gaps || learned.gaps.is_empty())) {

@@ -639,10 +639,10 @@ impl Core {
     /// The unit has said something.
     fn answered(&mut self, unit: UnitId, now: Moment) {
         self.poll.outcome.answered = true;
-        if std::mem::take(&mut self.fresh) {
-            let found = self.pause.found();
-            self.pause.answered(now.boot);
-            self.poll.outcome.learned |= self.pause.found() != found;
+        if std::mem::take(&mut self.fresh)
+            && let Some(needed) = self.pause.answered(now.boot)
+        {
+            self.poll.outcome.discoveries.push(Discovery::NeedsPause(needed));
         }
         self.lasting |= self.connected_in < self.polls;
         if self.device.has_failed() {
@@ -708,11 +708,10 @@ impl Core {
         let timeout = matches!(cause, ReadError::ResponseTimeout(_));
         self.poll.outcome.answered |= !cause.link_is_dead();
         self.poll.outcome.failures.push(cause.kind());
-        if std::mem::take(&mut self.fresh)
-            && timeout
-            && let Some(needed) = self.pause.silent(now.boot)
-        {
-            self.poll.outcome.discoveries.push(Discovery::NeedsPause(needed));
+        if std::mem::take(&mut self.fresh) && timeout {
+            let found = self.pause.found();
+            self.pause.silent();
+            self.poll.outcome.learned |= self.pause.found() != found;
         }
         let narrowing = timeout && self.refusals.is_longer_than_works(unit, table, quantity);
         match asking.purpose {
@@ -779,6 +778,8 @@ impl Core {
             self.close(place, now);
         }
         let mut outcome = std::mem::take(&mut self.poll.outcome);
+        // The device answers: a moment to see whether it needs the pause that it was given.
+        self.linked &= !self.pause.wants_trial() || self.fresh;
         outcome.learned |= outcome.discoveries.iter().any(|it| !matches!(it, Discovery::Remark(_)));
         let queue = std::mem::take(&mut self.poll.queue);
         self.poll = Poll { due, queue, ..Poll::default() };
@@ -866,11 +867,12 @@ impl Core {
         }
         while let Some(&request) = self.poll.queue.front() {
             let unit = self.block_of(&self.requests[request]).unit;
-            if self.poll.unit.replace(unit).is_some_and(|before| before != unit)
+            if self.poll.unit.is_some_and(|before| before != unit)
                 && let Some(asking) = self.next_recheck()
             {
                 return Some(asking);
             }
+            self.poll.unit = Some(unit);
             self.poll.queue.pop_front();
             if let Some(small) = self.small(request) {
                 return Some(Asking::new(Purpose::Small, Some(request), Asked::Own(Box::new(small))));

@@ -2,11 +2,13 @@
 //!
 //! Some devices swallow what they are asked in the first seconds of a connection. When the first requests of
 //! [`FAILURES`] connections in a row were not answered, the next connections are given a pause of 1, 2, 4 and 8 seconds,
-//! then none again. A device that answers after a pause may have been away only, so the next connections try half of
-//! it, until one is not answered: then the pause before that is what the device needs. It is told, kept for the next
-//! process, and half of it is tried again after an hour.
+//! then none again. A device that answers after a pause may have been away only. So while it answers, the connection is
+//! made anew with half of the pause, and half of that ([`ConnectPause::wants_trial`]), until one is not answered; when the
+//! next one with the pause before that is, then this is what the device needs. It is told, kept for the next process, and
+//! tried anew after an hour.
 //!
-//! Bound: no pause is longer than [`LONGEST`], and a wrong guess costs one request that is not answered.
+//! Bound: no pause is longer than [`LONGEST`]; a device that was only away costs at most five connections, one that needs
+//! a pause one request that is not answered more.
 
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ enum State {
     Searching(Duration),
     /// Twice as long was enough; so long is tried now.
     Halving(Duration),
+    /// Half as long was not enough a moment ago; so long was before, and is tried now.
+    Verifying(Duration),
     /// So long is needed; believed until then.
     Found(Duration, Duration),
 }
@@ -63,8 +67,14 @@ impl ConnectPause {
     #[must_use]
     pub fn now(&self) -> Duration {
         match self.state {
-            State::Searching(pause) | State::Halving(pause) | State::Found(pause, _) => pause,
+            State::Searching(pause) | State::Halving(pause) | State::Verifying(pause) | State::Found(pause, _) => pause,
         }
+    }
+
+    /// Whether a connection that answers is to be made anew, because a shorter pause is to be tried.
+    #[must_use]
+    pub fn wants_trial(&self) -> bool {
+        matches!(self.state, State::Halving(_))
     }
 
     /// The pause that was found; zero for none.
@@ -72,30 +82,33 @@ impl ConnectPause {
     pub fn found(&self) -> Duration {
         match self.state {
             State::Found(pause, _) => pause,
-            State::Searching(_) | State::Halving(_) => Duration::ZERO,
+            State::Searching(_) | State::Halving(_) | State::Verifying(_) => Duration::ZERO,
         }
     }
 
-    /// The first request of a connection was answered.
-    pub fn answered(&mut self, now: Duration) {
+    /// The first request of a connection was answered; `Some` when that shows how long a pause is needed.
+    pub fn answered(&mut self, now: Duration) -> Option<Duration> {
         self.failures = 0;
         self.state = match self.state {
             State::Searching(pause) | State::Halving(pause) if pause.is_zero() => State::Searching(pause),
             State::Searching(pause) | State::Halving(pause) => State::Halving(halved(pause)),
+            State::Verifying(pause) => {
+                self.state = State::Found(pause, now + BELIEVED);
+                return Some(pause);
+            }
             State::Found(pause, until) if until <= now => State::Halving(halved(pause)),
             found @ State::Found(..) => found,
         };
+        None
     }
 
-    /// The first request of a connection was not answered; `Some` when that shows how long a pause is needed.
-    pub fn silent(&mut self, now: Duration) -> Option<Duration> {
+    /// The first request of a connection was not answered.
+    pub fn silent(&mut self) {
         self.failures += 1;
         match self.state {
-            State::Halving(pause) => {
-                let needed = (pause * 2).max(SHORTEST);
-                *self = Self { state: State::Found(needed, now + BELIEVED), failures: 0 };
-                return Some(needed);
-            }
+            State::Halving(pause) => self.state = State::Verifying((pause * 2).max(SHORTEST)),
+            // It is away, and that says nothing of pauses.
+            State::Verifying(_) => *self = Self::default(),
             State::Searching(pause) if pause.is_zero() => {
                 if self.failures >= FAILURES {
                     self.state = State::Searching(FIRST);
@@ -110,7 +123,6 @@ impl ConnectPause {
                 }
             }
         }
-        None
     }
 }
 
@@ -129,7 +141,7 @@ mod tests {
         for _ in 0..times {
             pauses.push(pause.now());
             if pause.now() < deaf {
-                pause.silent(Duration::ZERO);
+                pause.silent();
             } else {
                 pause.answered(Duration::ZERO);
             }
@@ -143,7 +155,7 @@ mod tests {
             let (pauses, pause) = connect(20, Duration::from_millis(deaf));
             assert_eq!(pause.found().as_millis(), needed, "{deaf}: {pauses:?}");
             let wasted = pauses.iter().filter(|tried| tried.as_millis() < u128::from(deaf)).count();
-            assert!(wasted <= 7, "{deaf}: {pauses:?}");
+            assert!(wasted <= 8, "{deaf}: {pauses:?}");
         }
     }
 
@@ -151,12 +163,26 @@ mod tests {
     fn a_device_that_was_away_needs_no_pause_once_it_has_shown_that() {
         let mut pause = ConnectPause::default();
         for _ in 0..4 {
-            assert_eq!(pause.silent(Duration::ZERO), None);
+            pause.silent();
         }
         assert_eq!(pause.now(), Duration::from_secs(4));
         for _ in 0..6 {
             pause.answered(Duration::ZERO);
         }
+        assert_eq!(pause, ConnectPause::default());
+    }
+
+    #[test]
+    fn a_device_that_goes_away_while_a_shorter_pause_is_tried_teaches_nothing() {
+        let mut pause = ConnectPause::default();
+        for _ in 0..4 {
+            pause.silent();
+        }
+        pause.answered(Duration::ZERO);
+        assert!(pause.wants_trial());
+        pause.silent();
+        pause.silent();
+        assert_eq!(pause.answered(Duration::ZERO), None);
         assert_eq!(pause, ConnectPause::default());
     }
 
@@ -176,9 +202,10 @@ mod tests {
         assert_eq!(pause.found(), Duration::from_secs(4));
         pause.answered(BELIEVED);
         assert_eq!(pause.now(), Duration::from_secs(2), "half of it is tried");
-        assert_eq!(pause.silent(BELIEVED), Some(Duration::from_secs(4)), "and is not enough");
+        pause.silent();
+        assert_eq!(pause.answered(BELIEVED), Some(Duration::from_secs(4)), "and is not enough");
         for _ in 0..DOUBTFUL {
-            pause.silent(BELIEVED);
+            pause.silent();
         }
         assert_eq!(pause, ConnectPause::default());
     }

@@ -224,8 +224,10 @@ impl<D: Dial> Poller<D> {
     pub fn end(&mut self, now: Moment, anchor: Anchor) -> (Outcome, u64) {
         let ended = self.polling.end(now, anchor);
         if self.polling.core().plan().settings.close_after_poll {
-            self.wire.link = None;
             self.polling.core_mut().hung_up();
+        }
+        if !self.polling.core().is_linked() {
+            self.wire.link = None;
         }
         ended
     }
