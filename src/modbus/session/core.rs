@@ -80,7 +80,7 @@ pub struct Core {
     lent: Vec<Reading>,
     polls: u64,
     linked: bool,
-    /// Whether nothing was answered yet over this connection.
+    /// Whether the first request of this connection is still to be answered, or not.
     fresh: bool,
     /// The poll in which the connection was made.
     connected_in: u64,
@@ -606,7 +606,14 @@ impl Core {
             self.poll.asking = Some(asking);
             return;
         }
-        let unit = asking.block(&self.plan).unit;
+        let Block { unit, table, quantity, .. } = *asking.block(&self.plan);
+        let timeout = matches!(error, ReadError::ResponseTimeout(_));
+        // A request that may be too long says nothing of a pause.
+        if timeout && !self.refusals.is_longer_than_works(unit, table, quantity) && std::mem::take(&mut self.fresh) {
+            let found = self.pause.found();
+            self.pause.silent();
+            self.poll.outcome.learned |= self.pause.found() != found;
+        }
         if may_ask_again && !self.poll.asked_again && !self.silent.contains_key(&unit) && !self.all_silent {
             self.poll.asked_again = true;
             self.poll.asking = Some(asking);
@@ -708,11 +715,6 @@ impl Core {
         let timeout = matches!(cause, ReadError::ResponseTimeout(_));
         self.poll.outcome.answered |= !cause.link_is_dead();
         self.poll.outcome.failures.push(cause.kind());
-        if std::mem::take(&mut self.fresh) && timeout {
-            let found = self.pause.found();
-            self.pause.silent();
-            self.poll.outcome.learned |= self.pause.found() != found;
-        }
         let narrowing = timeout && self.refusals.is_longer_than_works(unit, table, quantity);
         match asking.purpose {
             Purpose::Confirm(works) if timeout => self.too_long_in_silence(unit, table, works, quantity, now),
@@ -745,6 +747,7 @@ impl Core {
 
     /// A unit answers a request of `works` entries and none of `fails`.
     fn too_long_in_silence(&mut self, unit: UnitId, table: Table, works: u16, fails: u16, now: Moment) {
+        self.pause.forgive();
         if self.refusals.limit(unit, table, works, fails, true, now.boot) {
             let limit = Limit { unit, bits: table.is_bits(), works, fails, silent: true };
             self.poll.outcome.discoveries.push(Discovery::TooLong { table, limit });
@@ -779,7 +782,7 @@ impl Core {
         }
         let mut outcome = std::mem::take(&mut self.poll.outcome);
         // The device answers: a moment to see whether it needs the pause that it was given.
-        self.linked &= !self.pause.wants_trial() || self.fresh;
+        self.linked &= !self.pause.wants_trial() || !outcome.answered;
         outcome.learned |= outcome.discoveries.iter().any(|it| !matches!(it, Discovery::Remark(_)));
         let queue = std::mem::take(&mut self.poll.queue);
         self.poll = Poll { due, queue, ..Poll::default() };
@@ -810,7 +813,7 @@ impl Core {
             None => Unread::Exception,
         };
         let request = &mut self.requests[place];
-        (request.missing, request.refused) = (left, refused);
+        (request.missing, request.refused) = (left, if exception { left } else { refused });
         request.known |= is_read;
         let given_up = left - refused;
         let unread = &mut self.poll.outcome.unread;

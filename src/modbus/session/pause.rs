@@ -71,10 +71,17 @@ impl ConnectPause {
         }
     }
 
-    /// Whether a connection that answers is to be made anew, because a shorter pause is to be tried.
+    /// Whether a connection that answers is to be made anew, because another pause is to be tried.
     #[must_use]
     pub fn wants_trial(&self) -> bool {
-        matches!(self.state, State::Halving(_))
+        matches!(self.state, State::Halving(_) | State::Verifying(_))
+    }
+
+    /// What was not answered had another reason: what was not told yet is forgotten.
+    pub fn forgive(&mut self) {
+        if !matches!(self.state, State::Found(..)) {
+            *self = Self::default();
+        }
     }
 
     /// The pause that was found; zero for none.
