@@ -216,9 +216,10 @@ impl Device {
         self.shared.board.polls().unread(outcome.unread);
         let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
-        // Of requests that were not answered it is told otherwise.
+        // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
             && outcome.failures.is_empty()
+            && (!outcome.connected || settings.settings.close_after_poll)
             && let Some(skipped) = self.overruns.add(skipped, now.boot)
         {
             tracing::warn!(
@@ -270,8 +271,6 @@ fn tell(device: &str, event: Event) {
         || "asked again at each poll".to_owned(),
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
-    // One subject is several.
-    let (are, s) = if subject == Subject::AllUnits { ("are", "") } else { ("is", "s") };
     match change {
         Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
         Change::Failed { untold } => {
@@ -283,18 +282,18 @@ fn tell(device: &str, event: Event) {
         }
         Change::Down { lasted } => {
             let lasted = seconds(lasted);
-            tracing::error!(code, device, "{device}: {subject} {are} down for {lasted}: {cause}; {next}");
+            tracing::error!(code, device, "{device}: {subject}: down for {lasted}: {cause}; {next}");
         }
         Change::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject} still fail{s}, now otherwise: {cause}; {failures} failures so far; {next}"
+                "{device}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
         Change::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
-            tracing::info!(code, device, "{device}: {subject} work{s} again after {lasted} and {failures} failures");
+            tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures} failures");
         }
     }
 }

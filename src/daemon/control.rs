@@ -182,11 +182,11 @@ fn status_of(python: &PythonAgent, format: Format) -> Exit {
     match format {
         Format::Table => {
             say("is running");
-            say(&format!(
+            terminal::say(&format!(
                 "\n{python}; this agent does not run.\n{PROGRAM} --stop ends it, --restart puts this agent in its place.\n"
             ));
         }
-        Format::Json => say(&format!(
+        Format::Json => terminal::say(&format!(
             "{{\"program\":\"{PROGRAM}\",\"running\":false,\"python_agent\":{{\"pid\":{}}}}}\n",
             Pid::as_raw(Some(python.pid))
         )),

@@ -205,7 +205,10 @@ fn a_reader_who_locks_what_the_agent_has_left_keeps_it_from_nothing() {
     }
     let files: Vec<PathBuf> = everything_below(home.path())
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "lock") || path.ends_with("lock"))
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "lock" || extension == "flock")
+                || path.ends_with("lock")
+        })
         .filter(|path| path.is_file())
         .collect();
     assert!(files.len() >= 3, "{files:?}, of the agent, of its cache, of its id");

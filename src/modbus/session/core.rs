@@ -543,6 +543,7 @@ impl Core {
         match result {
             Ok(()) => {
                 self.linked = true;
+                self.poll.outcome.connected = true;
                 (self.fresh, self.lasting, self.connected_in) = (true, false, self.polls);
             }
             Err(error) => {

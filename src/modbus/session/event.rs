@@ -161,6 +161,8 @@ pub struct Outcome {
     pub discoveries: Vec<Discovery>,
     /// Whether what is worth keeping for the next process has changed.
     pub learned: bool,
+    /// Whether a connection was made for it.
+    pub connected: bool,
     /// Whether the device answered anything at all.
     pub answered: bool,
 }
