@@ -148,17 +148,33 @@ fn moments(rng: &mut Rng, until: Duration, most: usize) -> Vec<Duration> {
 }
 
 fn faults(rng: &mut Rng, until: Duration) -> Vec<Fault> {
+    // Some devices have but what must not teach anything, or only what is refused.
+    let harmless = rng.u8(0..3) == 0;
     let fault = |rng: &mut Rng| {
         // In the first half, so that there is time to get well.
         let from = until.mul_f64(rng.f64() * 0.5);
         let long = [2, 10, 60, 700, 3_600][rng.usize(0..5)];
         Fault {
-            ailment: ailment(rng),
+            ailment: if harmless { harmless_ailment(rng) } else { ailment(rng) },
             from,
             until: from + Duration::from_secs_f64(f64::from(long) * (0.2 + rng.f64())),
         }
     };
     (0..rng.usize(0..10)).map(|_| fault(rng)).collect()
+}
+
+/// Refused values, and what passes.
+fn harmless_ailment(rng: &mut Rng) -> Ailment {
+    match rng.u8(0..8) {
+        0..=2 => loop {
+            if let refused @ Ailment::Registers(..) = ailment(rng) {
+                break refused;
+            }
+        },
+        3..=5 => Ailment::Hiccup(rng.u8(2..12), [4, 6][rng.usize(0..2)]),
+        6 => Ailment::Exception(4),
+        _ => Ailment::Restarting(Duration::from_secs(rng.u64(1..20))),
+    }
 }
 
 fn ailment(rng: &mut Rng) -> Ailment {

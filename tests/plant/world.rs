@@ -124,7 +124,7 @@ impl<'a> World<'a> {
             config,
             stats: Stats::default(),
         };
-        world.start();
+        world.start().expect("nothing is learned yet");
         Some(world)
     }
 
@@ -162,13 +162,14 @@ impl<'a> World<'a> {
     }
 
     /// Every device of the configuration gets an actor.
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), Violation> {
         for plan in assemble::devices(&self.config) {
-            self.add(plan);
+            self.add(plan)?;
         }
+        Ok(())
     }
 
-    fn add(&mut self, plan: Arc<DeviceSettings>) {
+    fn add(&mut self, plan: Arc<DeviceSettings>) -> Result<(), Violation> {
         let place = |name: &str| -> usize { name[1..].split('.').next().and_then(|it| it.parse().ok()).expect("d0") };
         let device = place(&plan.name);
         self.devices[device].hang_up();
@@ -191,7 +192,9 @@ impl<'a> World<'a> {
             in_second: (0, 0, 0),
             lines: BTreeMap::new(),
         };
+        actor.nothing_outlives_its_plan()?;
         self.actors.insert(plan.endpoint.clone(), actor);
+        Ok(())
     }
 
     fn reload(&mut self, configuration: &Configuration) -> Result<(), Violation> {
@@ -210,7 +213,7 @@ impl<'a> World<'a> {
         for plan in assemble::devices(&new) {
             match self.actors.get_mut(&plan.endpoint) {
                 Some(actor) => actor.next = Some((plan, Arc::clone(&new))),
-                None => self.add(plan),
+                None => self.add(plan)?,
             }
         }
         Ok(())
@@ -257,8 +260,7 @@ impl<'a> World<'a> {
             return Err(format!("what was learned is not the same after a restart: {before:?}, {:?}", self.known()));
         }
         self.store.retain(self.config.devices.iter().map(|device| &device.endpoint));
-        self.start();
-        Ok(())
+        self.start()
     }
 
     fn known(&self) -> Vec<String> {
@@ -362,11 +364,19 @@ impl Actor {
             self.note(store);
         }
         self.config = config;
+        self.nothing_outlives_its_plan()
+    }
+
+    fn nothing_outlives_its_plan(&self) -> Result<(), Violation> {
         let core = self.polling.core();
         let planned: HashSet<_> = core.plan().blocks().flat_map(|block| block.spots()).collect();
-        match core.refusals().spots().find(|spot| !planned.contains(spot)) {
-            Some(spot) => Err(format!("{spot:?} is remembered though nothing asks for it")),
-            None => Ok(()),
+        let units: HashSet<_> = core.plan().blocks().map(|block| block.unit).collect();
+        let learned = core.learned();
+        let of_others =
+            learned.limits.iter().map(|limit| limit.unit).chain(learned.gaps).find(|it| !units.contains(it));
+        match (core.refusals().spots().find(|spot| !planned.contains(spot)), of_others) {
+            (None, None) => Ok(()),
+            others => Err(format!("{others:?} is remembered though nothing asks for it")),
         }
     }
 
