@@ -1,6 +1,6 @@
 //! One device: polls its cycles when they are due and submits what was read.
 //!
-//! A shell over [`Poller`](crate::modbus::session::Poller) (when what is asked, and what a failure costs). One poll runs
+//! A shell over [`Poller`] (when what is asked, and what a failure costs). One poll runs
 //! at a time; the next tick is armed when it has ended and its readings are accepted, so a slow device or a slow
 //! aggregator skips ticks and queues nothing.
 

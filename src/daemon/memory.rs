@@ -1,7 +1,7 @@
 //! What devices are known to refuse, kept beside the agent id across restarts.
 //!
 //! `<daemon_directory>/refused/pattoo_agent_modbustcpd.refused` (of each shard its own), written whole when something was learned, at most every
-//! [`PAUSE`] and at the end. A file that cannot be read or written is worth a line and nothing more: what is missing is
+//! ten seconds and at the end. A file that cannot be read or written is worth a line and nothing more: what is missing is
 //! found again at the cost of some requests.
 
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Where it is kept.
+#[must_use]
 pub fn path(config: &Config) -> PathBuf {
     let shard = config.shard.suffix();
     let between = if shard.is_empty() { "" } else { "_" };
@@ -29,6 +30,7 @@ pub fn path(config: &Config) -> PathBuf {
 }
 
 /// What an earlier process has kept; nothing, with a line in the log, when it cannot be read.
+#[must_use]
 pub fn recall(path: &Path) -> Store {
     look(path).unwrap_or_else(|error| {
         tracing::warn!("what devices refuse must be found again: {}", Chain(&error));

@@ -14,6 +14,7 @@ use pattoo_agent_modbustcpd::config::changes::Changes;
 use pattoo_agent_modbustcpd::daemon::assemble;
 use pattoo_agent_modbustcpd::modbus::endpoint::Endpoint;
 use pattoo_agent_modbustcpd::modbus::error::ConnectError;
+use pattoo_agent_modbustcpd::modbus::plan::Block;
 use pattoo_agent_modbustcpd::modbus::refusals::RAREST;
 use pattoo_agent_modbustcpd::modbus::refusals::store::Store;
 use pattoo_agent_modbustcpd::modbus::session::{DeviceSettings, Outcome, Polling, Step, Subject};
@@ -164,19 +165,19 @@ impl<'a> World<'a> {
     /// Every device of the configuration gets an actor.
     fn start(&mut self) -> Result<(), Violation> {
         for plan in assemble::devices(&self.config) {
-            self.add(plan)?;
+            self.add(&plan)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, plan: Arc<DeviceSettings>) -> Result<(), Violation> {
+    fn add(&mut self, plan: &Arc<DeviceSettings>) -> Result<(), Violation> {
         let place = |name: &str| -> usize { name[1..].split('.').next().and_then(|it| it.parse().ok()).expect("d0") };
         let device = place(&plan.name);
         self.devices[device].hang_up();
         let fingerprint = plan.settings.fingerprint();
         let learned = self.store.of(&plan.endpoint, &fingerprint);
         let random = fastrand::Rng::with_seed(self.scenario.seed ^ 0x5EED);
-        let polling = Polling::new(Arc::clone(&plan), &learned, self.moment(), random);
+        let polling = Polling::new(Arc::clone(plan), &learned, self.moment(), random);
         self.store.note(&plan.endpoint, &fingerprint, polling.core().learned());
         let actor = Actor {
             device,
@@ -204,7 +205,7 @@ impl<'a> World<'a> {
         let changes = Changes::between(&old, &new);
         let kept: HashSet<Endpoint> = changes.kept.iter().map(|device| device.endpoint.clone()).collect();
         if std::env::var_os("PLANT_SKIP").is_none() {
-            self.check_kept(&old, &new, &kept)?;
+            check_kept(&old, &new, &kept)?;
         }
         self.stats.reloads += 1;
         self.stats.kept += kept.len() as u64;
@@ -213,36 +214,7 @@ impl<'a> World<'a> {
         for plan in assemble::devices(&new) {
             match self.actors.get_mut(&plan.endpoint) {
                 Some(actor) => actor.next = Some((plan, Arc::clone(&new))),
-                None => self.add(plan)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A device of which nothing that is read or how has changed is kept.
-    fn check_kept(&self, old: &Config, new: &Config, kept: &HashSet<Endpoint>) -> Result<(), Violation> {
-        let view = |config: &Config, at: usize| {
-            let points = config.points.iter().filter(|point| point.device == at);
-            let mut points: Vec<_> = points
-                .map(|point| {
-                    // What is read together, whatever its number is.
-                    let with = config
-                        .points
-                        .iter()
-                        .filter(|other| point.together.is_some() && other.together == point.together);
-                    let mut with: Vec<_> =
-                        with.map(|other| (other.unit, other.reference, other.format.part().to_string())).collect();
-                    with.sort();
-                    format!("{} {:?} {:?} {:?} {with:?}", point.unit, point.reference, point.format, point.interval)
-                })
-                .collect();
-            points.sort();
-            points
-        };
-        for (at, device) in new.devices.iter().enumerate() {
-            let Some(before) = old.devices.iter().position(|before| before == device) else { continue };
-            if view(old, before) == view(new, at) && !kept.contains(&device.endpoint) {
-                return Err(format!("{} is replaced though nothing of it has changed", device.endpoint));
+                None => self.add(&plan)?,
             }
         }
         Ok(())
@@ -353,6 +325,33 @@ impl<'a> World<'a> {
     }
 }
 
+/// A device of which nothing that is read or how has changed is kept.
+fn check_kept(old: &Config, new: &Config, kept: &HashSet<Endpoint>) -> Result<(), Violation> {
+    let view = |config: &Config, at: usize| {
+        let points = config.points.iter().filter(|point| point.device == at);
+        let mut points: Vec<_> = points
+            .map(|point| {
+                // What is read together, whatever its number is.
+                let with =
+                    config.points.iter().filter(|other| point.together.is_some() && other.together == point.together);
+                let mut with: Vec<_> =
+                    with.map(|other| (other.unit, other.reference, other.format.part().to_string())).collect();
+                with.sort();
+                format!("{} {:?} {:?} {:?} {with:?}", point.unit, point.reference, point.format, point.interval)
+            })
+            .collect();
+        points.sort();
+        points
+    };
+    for (at, device) in new.devices.iter().enumerate() {
+        let Some(before) = old.devices.iter().position(|before| before == device) else { continue };
+        if view(old, before) == view(new, at) && !kept.contains(&device.endpoint) {
+            return Err(format!("{} is replaced though nothing of it has changed", device.endpoint));
+        }
+    }
+    Ok(())
+}
+
 impl Actor {
     fn note(&self, store: &Store) {
         let core = self.polling.core();
@@ -369,7 +368,7 @@ impl Actor {
 
     fn nothing_outlives_its_plan(&self) -> Result<(), Violation> {
         let core = self.polling.core();
-        let planned: HashSet<_> = core.plan().blocks().flat_map(|block| block.spots()).collect();
+        let planned: HashSet<_> = core.plan().blocks().flat_map(Block::spots).collect();
         let units: HashSet<_> = core.plan().blocks().map(|block| block.unit).collect();
         let learned = core.learned();
         let of_others =
@@ -394,11 +393,10 @@ impl Actor {
         }
         let points = core.plan().points();
         let (missing, refused) = core.missing();
-        if outcome.due == points && outcome.readings.len() == points {
-            if missing > 0 || !core.troubles().is_empty() {
-                let troubles = core.troubles();
-                return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
-            }
+        let all_read = outcome.due == points && outcome.readings.len() == points;
+        if all_read && (missing > 0 || !core.troubles().is_empty()) {
+            let troubles = core.troubles();
+            return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
         }
         if outcome.due == points && missing != points - read {
             return Err(format!("{read} of {points} values are read, and {missing} are missing"));

@@ -477,7 +477,7 @@ mod tests {
         assert!(learn(&mut refusals, &Found::Gaps));
         assert!(!learn(&mut refusals, &Found::Gaps));
         assert_eq!(instead(&refusals, &block), [(0, 1), (3, 1), (6, 1)]);
-        refusals.widen(NOW + RAREST - SOONEST);
+        refusals.widen((NOW + RAREST).saturating_sub(SOONEST));
         assert_eq!(refusals.learned().gaps, [UnitId(1)]);
         refusals.widen(NOW + RAREST);
         assert_eq!(instead(&refusals, &block), [], "perhaps it has learned");
@@ -516,7 +516,7 @@ mod tests {
             next.remember(&refusals.learned(), moment());
             assert_eq!(instead(&next, &block)[0], (0, device), "remembered");
 
-            refusals.widen(NOW + RAREST - SOONEST);
+            refusals.widen((NOW + RAREST).saturating_sub(SOONEST));
             assert_eq!(instead(&refusals, &block)[0], (0, device), "believed");
             refusals.widen(NOW + RAREST);
             let failed = converge(&mut refusals, &block, device);

@@ -19,6 +19,7 @@ pub const SAMPLES: usize = 8;
 
 /// A search under way.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what happened so far, each independent of the others")]
 pub struct Search {
     block: Block,
     /// Asked from the end.

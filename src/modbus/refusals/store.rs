@@ -1,7 +1,7 @@
 //! What was learned of all devices, kept so that the next process need not find it again.
 //!
 //! Shared by the devices, which note what they learn, and by whoever keeps it on disk: as text, a line for each thing,
-//! the endpoint first (see [`HEAD`] for the version):
+//! the endpoint first, below a line with the version of the format:
 //!
 //! ```text
 //! plc7:502 settings tcp,125,2000,0,0s
@@ -150,23 +150,24 @@ fn kind_of(bits: bool) -> &'static str {
 
 impl Known {
     /// Takes over one line; `None` when it is malformed.
-    fn take(&mut self, endpoint: &str, kind: &str, words: &[&str]) -> Option<()> {
+    fn take(&mut self, endpoint: &str, what: &str, rest: &[&str]) -> Option<()> {
         // An endpoint that nobody could have written is not one.
         endpoint.parse::<Endpoint>().ok()?;
-        match (kind, words) {
+        match (what, rest) {
             ("settings", [settings]) => self.device(endpoint).settings = Some((*settings).to_owned()),
             ("refused", [unit, table, address, width]) => {
                 let table = Table::ALL.into_iter().find(|known| known.key_prefix() == *table)?;
                 let unit = UnitId(unit.parse().ok()?);
-                let spot = Spot { unit, table, address: address.parse().ok()?, width: width.parse().ok()? };
-                self.device(endpoint).learned.refused.push(spot);
+                let (address, width) = (address.parse().ok()?, width.parse().ok()?);
+                let learned = &mut self.device(endpoint).learned;
+                learned.refused.push(Spot { unit, table, address, width });
             }
             ("gaps", [unit]) => {
                 let unit = UnitId(unit.parse().ok()?);
                 self.device(endpoint).learned.gaps.push(unit);
             }
-            ("limit", [unit, what, works, fails, how]) => {
-                let bits = [false, true].into_iter().find(|bits| kind_of(*bits) == *what)?;
+            ("limit", [unit, entries, works, fails, how]) => {
+                let bits = [false, true].into_iter().find(|bits| kind_of(*bits) == *entries)?;
                 let silent = ["refused", "silent"].iter().position(|known| known == how)? == 1;
                 let (works, fails): (u16, u16) = (works.parse().ok()?, fails.parse().ok()?);
                 if !(1..fails).contains(&works) {
@@ -213,7 +214,7 @@ mod tests {
             refused: vec![spot(Table::HoldingRegisters, 40), spot(Table::Coils, 65_534)],
             gaps: vec![UnitId(3)],
             limits: vec![limit, Limit { unit: UnitId(4), bits: true, silent: false, ..limit }],
-            pause_after_connect: Duration::from_millis(4_000),
+            pause_after_connect: Duration::from_secs(4),
         };
         store.note(&one, SETTINGS, learned.clone());
         store.note(&two, SETTINGS, refused(&[spot(Table::InputRegisters, 0)]));

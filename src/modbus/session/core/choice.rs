@@ -1,0 +1,237 @@
+//! What is asked next in a poll: the requests of the plan or what is asked instead of them, searches for what is
+//! refused, values that were refused before, scale registers that are read again; and what a search has found.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::poll::{Asked, Asking, Parts, Poll, Purpose};
+use super::{Core, MOST_EXTRA, MOST_RECHECKS, TIMEOUTS_BEFORE_SMALL};
+use crate::clock::Moment;
+use crate::modbus::plan::Block;
+use crate::modbus::refusals::search::{Found, Search};
+use crate::modbus::refusals::{Limit, PROBES};
+use crate::modbus::session::event::Discovery;
+use crate::phrase::Chain;
+
+impl Core {
+    /// Chooses what to ask next; `false` when the poll is over.
+    pub(super) fn pick(&mut self, now: Moment) -> bool {
+        while self.poll.over.is_none()
+            && let Some(asking) = self.candidate(now)
+        {
+            let unit = asking.block(&self.plan).unit;
+            if !self.poll.silent.contains(unit) && (self.all_silent || self.opens(unit) <= now.boot) {
+                self.poll.asking = Some(asking);
+                return true;
+            }
+            if asking.purpose == Purpose::Search {
+                self.end_search(now);
+            }
+        }
+        false
+    }
+
+    /// What is to be asked next if its unit may be asked.
+    fn candidate(&mut self, now: Moment) -> Option<Asking> {
+        if let Some((request, works)) = self.poll.confirm.take() {
+            let asked = self.first_of(request);
+            return Some(Asking::new(Purpose::Confirm(works), Some(request), asked));
+        }
+        if let Some(asking) = self.next_part() {
+            return Some(asking);
+        }
+        while let Some(&request) = self.poll.queue.front() {
+            let unit = self.block_of(&self.requests[request]).unit;
+            if self.poll.unit.is_some_and(|before| before != unit)
+                && let Some(asking) = self.next_recheck()
+            {
+                return Some(asking);
+            }
+            self.poll.unit = Some(unit);
+            self.poll.queue.pop_front();
+            if let Some(small) = self.small(request) {
+                return Some(Asking::new(Purpose::Small, Some(request), Asked::Own(Box::new(small))));
+            }
+            match self.substitutes(request) {
+                Some(blocks) if blocks.is_empty() => {}
+                _ => {
+                    let asked = self.first_of(request);
+                    return Some(Asking::new(Purpose::Read, Some(request), asked));
+                }
+            }
+        }
+        if let Some(asking) = self.next_of_search(now) {
+            return Some(asking);
+        }
+        if self.poll.probes.is_none() {
+            self.poll.probes = Some(self.probes(now.boot));
+        }
+        if let Some((request, block)) = self.poll.probes.as_mut().and_then(VecDeque::pop_front) {
+            return Some(Asking::new(Purpose::Probe, Some(request), Asked::Own(Box::new(block))));
+        }
+        self.next_recheck()
+    }
+
+    /// A scale register that must be read again: soon after the values that it scales, so that it can hardly have moved
+    /// there and back, hence before the next unit is asked, and after each request of a search.
+    fn next_recheck(&mut self) -> Option<Asking> {
+        let Poll { decoder, rechecked, .. } = &mut self.poll;
+        let block = decoder.rechecks().into_iter().find(|block| {
+            let times = rechecked.entry((block.unit, block.table, block.address)).or_insert(0);
+            *times += 1;
+            *times <= MOST_RECHECKS
+        })?;
+        Some(Asking::new(Purpose::Recheck, None, Asked::Own(Box::new(block))))
+    }
+
+    /// The first request that is made for one of the plan; the others follow it.
+    fn first_of(&mut self, request: usize) -> Asked {
+        match self.substitutes(request) {
+            Some(blocks) if !blocks.is_empty() => {
+                self.poll.parts = Some(Parts { request, blocks: Arc::clone(&blocks), next: 1 });
+                Asked::Part(blocks, 0)
+            }
+            _ => Asked::Planned(self.requests[request].cycle, self.requests[request].place),
+        }
+    }
+
+    fn next_part(&mut self) -> Option<Asking> {
+        let parts = self.poll.parts.as_mut()?;
+        if parts.next == parts.blocks.len() {
+            self.poll.parts = None;
+            return None;
+        }
+        let asked = Asked::Part(Arc::clone(&parts.blocks), parts.next);
+        parts.next += 1;
+        Some(Asking::new(Purpose::Read, Some(parts.request), asked))
+    }
+
+    /// What is asked instead of a request; `None`: it itself. Worked out once, until something else is refused.
+    fn substitutes(&mut self, request: usize) -> Option<Arc<[Block]>> {
+        let generation = self.refusals.generation();
+        if let Some((of, known)) = &self.requests[request].substitutes
+            && *of == generation
+        {
+            return known.clone();
+        }
+        let blocks: Option<Arc<[Block]>> =
+            self.refusals.substitutes(self.block_of(&self.requests[request])).map(Arc::from);
+        self.requests[request].substitutes = Some((generation, blocks.clone()));
+        blocks
+    }
+
+    /// A single value of a request, when its unit has been silent for long: perhaps it is asked for too much.
+    fn small(&mut self, request: usize) -> Option<Block> {
+        if self.silent.is_empty() {
+            return None;
+        }
+        let unit = self.block_of(&self.requests[request]).unit;
+        let timeouts = self.silent.get(&unit)?.timeouts;
+        if timeouts < TIMEOUTS_BEFORE_SMALL || timeouts % 2 == 0 {
+            return None;
+        }
+        let substitutes = self.substitutes(request);
+        let first = substitutes.as_ref().and_then(|blocks| blocks.first());
+        let first = first.unwrap_or_else(|| self.block_of(&self.requests[request]));
+        let spots = first.spots();
+        if first.whole || spots.len() < 2 {
+            return None;
+        }
+        let narrowest = spots.into_iter().min_by_key(|spot| spot.width)?;
+        first.pieces(u16::MAX, |spot| spot == narrowest).into_iter().next()
+    }
+
+    fn next_of_search(&mut self, now: Moment) -> Option<Asking> {
+        loop {
+            if let Some(asking) = self.next_recheck() {
+                return Some(asking);
+            }
+            if self.poll.search.is_none() {
+                let (request, block, cause) = self.poll.refused.pop_front()?;
+                let answering = self.poll.answering.contains(block.unit);
+                if !answering && !self.refusals.may_search(block.unit, now.boot) {
+                    self.exception(request, cause, now);
+                    continue;
+                }
+                let search = Search::new(&block, answering);
+                self.poll.search = Some((request, block, cause, search));
+            }
+            let Poll { search: Some((request, .., search)), extra, .. } = &mut self.poll else { return None };
+            if *extra < MOST_EXTRA
+                && let Some(part) = search.ask()
+            {
+                *extra += 1;
+                let asked = Asked::Own(Box::new(part.clone()));
+                return Some(Asking::new(Purpose::Search, Some(*request), asked));
+            }
+            self.end_search(now);
+        }
+    }
+
+    /// What a search has found, if there is one.
+    pub(super) fn end_search(&mut self, now: Moment) {
+        let Some((request, block, cause, search)) = self.poll.search.take() else { return };
+        let (unit, table) = (block.unit, block.table);
+        let (found, has_read) = (search.found(), search.has_read());
+        let inferred = matches!(found, Found::Gaps | Found::TooLong { .. });
+        if inferred && !self.refusals.has_limit(unit, table) {
+            let of = &mut self.requests[request].suspected;
+            let again = of
+                .as_ref()
+                .is_some_and(|(suspected, _)| std::mem::discriminant(suspected) == std::mem::discriminant(&found));
+            if !again {
+                // It may have been a hiccup: the next poll asks for the same, and believes what it finds.
+                *of = Some((found, block.quantity));
+                return;
+            }
+            *of = None;
+        }
+        if found == Found::Nothing {
+            if !self.poll.silent.contains(unit) {
+                if !has_read {
+                    self.refusals.learn(unit, table, &found, false, now);
+                }
+                self.exception(request, cause, now);
+            }
+            return;
+        }
+        let known = self.requests[request].known;
+        if !self.refusals.learn(unit, table, &found, known, now) {
+            self.poll.outcome.learned = true;
+            return;
+        }
+        let discovery = match found {
+            Found::Nothing => return,
+            Found::Refused(spots) => {
+                self.refused_with.insert((unit, table), Chain(&cause).to_string());
+                Discovery::Refused(spots, cause)
+            }
+            Found::Gaps => Discovery::Gaps(unit),
+            Found::TooLong { works, fails } => {
+                let limit = Limit { unit, bits: table.is_bits(), works, fails, silent: false };
+                Discovery::TooLong { table, limit }
+            }
+        };
+        self.poll.outcome.discoveries.push(discovery);
+    }
+
+    /// Refused values that are due to be tried, each alone.
+    fn probes(&self, now: Duration) -> VecDeque<(usize, Block)> {
+        if self.refusals.spots().len() == 0 {
+            return VecDeque::new();
+        }
+        let due = self.refusals.due(now).into_iter();
+        due.filter_map(|spot| {
+            let at_hand = |place: &&usize| {
+                let block = self.block_of(&self.requests[**place]);
+                !block.whole && (block.unit, block.table) == (spot.unit, spot.table) && block.spots().contains(&spot)
+            };
+            let place = *self.poll.due.iter().find(at_hand)?;
+            let pieces = self.block_of(&self.requests[place]).pieces(u16::MAX, |other| other == spot);
+            Some((place, pieces.into_iter().next()?))
+        })
+        .take(PROBES)
+        .collect()
+    }
+}
