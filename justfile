@@ -1,0 +1,33 @@
+# Commands for whoever works on this project; `just --list` shows them.
+
+# What must pass before anything lands.
+check:
+    .ci/run
+
+# One test, by a part of its name.
+test NAME:
+    cargo test --locked {{NAME}}
+
+# The simulated plant for so many virtual hours, with fresh seeds.
+plant HOURS="10000":
+    PLANT_HOURS={{HOURS}} cargo test --release --locked --test plant fresh -- --nocapture
+
+# One run of the plant again.
+plant-seed SEED:
+    PLANT_SEED={{SEED}} cargo test --locked --test plant fixed -- --nocapture
+
+# The noisy line for so many cases, with fresh seeds.
+line CASES="20000":
+    LINE_CASES={{CASES}} cargo test --release --locked --test line fresh -- --nocapture
+
+# Faults at random for so many minutes, and what became of each reading.
+soak MINUTES="20" SEED="1":
+    cargo run --release --locked --example soak -- --seed {{SEED}} --minutes {{MINUTES}}
+
+# The agent is ended at each of its system calls.
+crashpoints:
+    cargo run --release --locked --example crashpoints
+
+# What it costs, and beside whom.
+bench:
+    cargo run --release --locked --example bench
