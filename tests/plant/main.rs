@@ -166,7 +166,12 @@ fn faults(rng: &mut Rng, until: Duration) -> Vec<Fault> {
             until: from + Duration::from_secs_f64(f64::from(long) * (0.2 + rng.f64())),
         }
     };
-    (0..rng.usize(0..10)).map(|_| fault(rng)).collect()
+    let mut faults: Vec<_> = (0..rng.usize(0..10)).map(|_| fault(rng)).collect();
+    if harmless {
+        let ailment = Ailment::Hiccup(rng.u8(2..8), [4, 6][rng.usize(0..2)]);
+        faults.push(Fault { ailment, from: Duration::ZERO, until: until / 2 });
+    }
+    faults
 }
 
 /// Refused values, and what passes.

@@ -26,8 +26,7 @@ use crate::reading::Timestamp;
 /// How soon a refused value that was never read is tried again for the first time.
 pub const SOONEST: Duration = Duration::from_secs(60);
 
-/// How rarely a refused value that was never read is tried at last, and how long a limit that was found by refusals is
-/// believed before a longer request is tried.
+/// How rarely a refused value that was never read is tried at last, and a longer request than a unit takes.
 pub const RAREST: Duration = Duration::from_secs(3_600);
 
 /// How soon a refused value that has been read before is tried again for the first time.
@@ -36,7 +35,10 @@ pub const SOONEST_OF_KNOWN: Duration = Duration::from_secs(1);
 /// How rarely a refused value that has been read before is tried at last.
 pub const RAREST_OF_KNOWN: Duration = Duration::from_secs(60);
 
-/// How long a limit that was found by timeouts is believed: each longer request costs a timeout.
+/// How soon a longer request is tried for the first time when the limit was found by timeouts.
+pub const SOONEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How rarely a longer request is tried at last when the limit was found by timeouts: each costs one.
 pub const RAREST_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// So many refused values are tried in one poll.
@@ -160,17 +162,27 @@ struct Longest {
     works: u16,
     fails: u16,
     silent: bool,
+    /// What did not work before a longer one was tried.
+    failed_before: Option<u16>,
     /// When a longer one is tried.
-    longer_at: Duration,
+    longer: Again,
 }
 
 impl Longest {
+    fn new(works: u16, fails: u16, silent: bool, now: Duration) -> Self {
+        Self { works, fails, silent, failed_before: None, longer: Again::after(Self::soonest(silent), now) }
+    }
+
     /// Half-way between what works and what does not, until the two meet.
     fn limit(self) -> u16 {
         self.works.midpoint(self.fails).max(self.works)
     }
 
-    fn believed(silent: bool) -> Duration {
+    fn soonest(silent: bool) -> Duration {
+        if silent { SOONEST_TIMEOUT } else { SOONEST }
+    }
+
+    fn rarest(silent: bool) -> Duration {
         if silent { RAREST_TIMEOUT } else { RAREST }
     }
 }
@@ -185,8 +197,7 @@ impl Refusals {
         let gaps = Gaps { believed: true, until: now.boot + RAREST };
         self.gaps.extend(learned.gaps.iter().map(|&unit| (unit, gaps)));
         for &Limit { unit, bits, works, fails, silent } in &learned.limits {
-            let longer_at = now.boot + Longest::believed(silent);
-            self.longest.insert((unit, bits), Longest { works, fails, silent, longer_at });
+            self.longest.insert((unit, bits), Longest::new(works, fails, silent, now.boot));
         }
     }
 
@@ -282,9 +293,10 @@ impl Refusals {
                 again || !over
             });
         }
-        for longest in self.longest.values_mut().filter(|longest| longest.longer_at <= now) {
+        for longest in self.longest.values_mut().filter(|longest| longest.longer.at <= now) {
+            longest.failed_before = longest.failed_before.or(Some(longest.fails));
             longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(1));
-            longest.longer_at = now + Longest::believed(longest.silent);
+            longest.longer = longest.longer.later(now, Longest::rarest(longest.silent));
             widened = true;
         }
         if widened {
@@ -327,11 +339,12 @@ impl Refusals {
     pub fn limit(&mut self, unit: UnitId, table: Table, works: u16, fails: u16, silent: bool, now: Duration) -> bool {
         let key = (unit, table.is_bits());
         let known = self.longest.get(&key).copied();
-        let longer_at = now + Longest::believed(silent);
-        let before = known.unwrap_or(Longest { works: 1, fails: u16::MAX, silent, longer_at });
-        let fails = before.fails.min(fails);
+        let before = known.unwrap_or(Longest::new(1, u16::MAX, silent, now));
+        // A longer one was tried in vain: as before, without another search.
+        let failed_before = before.failed_before.filter(|failed| *failed > before.works);
+        let fails = failed_before.unwrap_or(before.fails).min(fails);
         let works = before.works.max(works).min(fails.saturating_sub(1)).max(1);
-        self.longest.insert(key, Longest { works, fails, ..before });
+        self.longest.insert(key, Longest { works, fails, failed_before: None, ..before });
         self.generation += 1;
         known.is_none()
     }
@@ -353,6 +366,10 @@ impl Refusals {
             return;
         }
         longest.works = quantity;
+        // Perhaps it takes still longer ones.
+        if longest.failed_before.is_some_and(|failed| failed <= quantity) {
+            longest.longer.wait = Longest::soonest(longest.silent) / 2;
+        }
         longest.fails = longest.fails.max(quantity.saturating_add(1));
         let most = if table.is_bits() { Limits::MAX_BITS } else { Limits::MAX_REGISTERS };
         if quantity >= most {
@@ -494,7 +511,11 @@ mod tests {
             let asked = instead(refusals, block);
             let quantity = asked.first().map_or(block.quantity, |(_, quantity)| *quantity);
             if quantity <= device {
+                let before = refusals.generation();
                 refusals.read(UnitId(1), Table::InputRegisters, quantity);
+                if refusals.generation() == before {
+                    break;
+                }
             } else {
                 failed += 1;
                 learn(refusals, &Found::TooLong { works: 1, fails: quantity });
@@ -504,8 +525,8 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_request_is_found_by_halving_and_a_longer_one_is_tried_after_an_hour() {
-        for device in 1..125 {
+    fn the_longest_request_is_found_by_halving_and_a_longer_one_is_tried_ever_more_rarely() {
+        for device in [1, 2, 3, 28, 63, 64, 100, 124] {
             let mut refusals = Refusals::default();
             let block = block(125, 0);
             let failed = converge(&mut refusals, &block, device);
@@ -516,14 +537,20 @@ mod tests {
             next.remember(&refusals.learned(), moment());
             assert_eq!(instead(&next, &block)[0], (0, device), "remembered");
 
-            refusals.widen((NOW + RAREST).saturating_sub(SOONEST));
+            refusals.widen(NOW + SOONEST / 2);
             assert_eq!(instead(&refusals, &block)[0], (0, device), "believed");
-            refusals.widen(NOW + RAREST);
-            let failed = converge(&mut refusals, &block, device);
-            assert!(failed <= 8 && instead(&refusals, &block)[0] == (0, device), "{device}: {failed}");
-            // It takes more than before, in the end everything.
-            for hour in 2..10 {
-                refusals.widen(NOW + RAREST * hour);
+            let (mut now, mut failed) = (NOW, 0);
+            for _ in 0..24 * 60 {
+                now += Duration::from_secs(60);
+                refusals.widen(now);
+                failed += converge(&mut refusals, &block, device);
+                assert_eq!(instead(&refusals, &block)[0], (0, device), "{device}");
+            }
+            assert!(failed <= 32, "{device}: {failed} requests of a day are refused");
+            // It takes everything now: that is found within an hour and a few minutes.
+            for _ in 0..70 {
+                now += Duration::from_secs(60);
+                refusals.widen(now);
                 converge(&mut refusals, &block, 125);
             }
             assert_eq!(instead(&refusals, &block), [], "{device}");
