@@ -169,7 +169,8 @@ fn faults(rng: &mut Rng, until: Duration) -> Vec<Fault> {
     let mut faults: Vec<_> = (0..rng.usize(0..10)).map(|_| fault(rng)).collect();
     if harmless {
         let ailment = Ailment::Hiccup(rng.u8(2..8), [4, 6][rng.usize(0..2)]);
-        faults.push(Fault { ailment, from: Duration::ZERO, until: until / 2 });
+        // Before what is refused, so that it comes instead of a refusal, too.
+        faults.insert(0, Fault { ailment, from: Duration::ZERO, until: until / 2 });
     }
     faults
 }
