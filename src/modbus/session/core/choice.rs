@@ -188,7 +188,8 @@ impl Core {
             *of = None;
         }
         if found == Found::Nothing {
-            if !self.poll.silent.contains(unit) {
+            // A search that was cut short says nothing.
+            if !self.poll.silent.contains(unit) && self.poll.over.is_none() {
                 if !has_read {
                     self.refusals.learn(unit, table, &found, false, now);
                 }

@@ -385,12 +385,13 @@ impl Core {
         }
         if *all_silent {
             // One request of the unit behind the one that was asked last.
-            let after = |place: &usize| asked_last.is_none_or(|last| last < unit(place));
-            let first = poll.due.iter().position(after).unwrap_or_default();
-            poll.queue.extend(poll.due.get(first));
-            *asked_last = poll.due.get(first).map(unit);
-            let others = poll.due.iter().enumerate().filter(|(place, _)| *place != first).map(|(_, other)| *other);
-            poll.held_back.extend(others);
+            let units = || poll.due.iter().map(unit);
+            let behind = units().filter(|unit| asked_last.is_none_or(|last| last < *unit)).min();
+            *asked_last = behind.or_else(|| units().min());
+            let first = poll.due.iter().position(|place| Some(unit(place)) == *asked_last);
+            poll.queue.extend(first.and_then(|first| poll.due.get(first)));
+            let others = poll.due.iter().enumerate().filter(|(place, _)| Some(*place) != first);
+            poll.held_back.extend(others.map(|(_, other)| *other));
             return;
         }
         poll.queue.extend(poll.due.iter().filter(|place| !silent.contains_key(&unit(place))));
