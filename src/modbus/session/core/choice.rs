@@ -79,8 +79,9 @@ impl Core {
         let Poll { decoder, rechecked, .. } = &mut self.poll;
         let block = decoder.rechecks().into_iter().find(|block| {
             let times = rechecked.entry((block.unit, block.table, block.address)).or_insert(0);
-            *times += 1;
-            *times <= MOST_RECHECKS
+            let may_be = *times < MOST_RECHECKS;
+            *times += u8::from(may_be);
+            may_be
         })?;
         Some(Asking::new(Purpose::Recheck, None, Asked::Own(Box::new(block))))
     }
