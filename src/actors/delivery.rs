@@ -29,11 +29,12 @@ use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
+use crate::timeline::ClockState;
 
 /// A clock that has moved by this against the time since boot has been set.
 const STEP: Duration = Duration::from_secs(2);
 
-/// How often a server is asked for the time while batches wait for it.
+/// How often a server is asked for the time while batches or readings wait for it.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Whom to deliver to, and how.
@@ -123,6 +124,8 @@ pub struct Delivery {
     health: Health<Trouble>,
     /// When the server last told the time.
     told: Option<Moment>,
+    /// When it was last asked for it, since boot.
+    asked: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +148,17 @@ impl Delivery {
         doorway: Rc<Doorway>,
     ) -> Self {
         let carrier = Carrier::new(to.patience);
-        Self { to, spool, timekeeper, board, doorway, carrier, health: Health::default(), told: None }
+        Self {
+            to,
+            spool,
+            timekeeper,
+            board,
+            doorway,
+            carrier,
+            health: Health::default(),
+            told: None,
+            asked: Duration::ZERO,
+        }
     }
 
     /// Runs until the spool's thread is gone.
@@ -172,8 +185,23 @@ impl Delivery {
         Ok(())
     }
 
+    /// Waits for something to deliver. While readings wait for a date the server is asked for the time now and then: one
+    /// odd answer must not hold them for ever.
     async fn wait(&mut self) -> Result<(), SpoolGone> {
-        self.doorway.wait().await;
+        if let ClockState::NotPlausible { .. } = self.timekeeper.observe() {
+            let left = (self.asked + ASK_AGAIN).saturating_sub(clock::boot());
+            if left.is_zero() {
+                self.take_terms();
+                self.ask_time().await;
+                return Ok(());
+            }
+            if tokio::time::timeout(left, self.doorway.wait()).await.is_err() {
+                self.doorway.idle.set(false);
+                return Ok(());
+            }
+        } else {
+            self.doorway.wait().await;
+        }
         let Some((batch, answer)) = self.doorway.direct.take() else { return Ok(()) };
         let item = Item { at: batch.at, body: batch.body.clone(), datapoints: batch.datapoints, plain: true };
         let consignment = Consignment::new(vec![item], self.to.id.clone(), self.to.shard);
@@ -309,6 +337,7 @@ impl Delivery {
 
     /// Asks the server for the time; `false` when there was no answer at all, after a pause.
     async fn ask_time(&mut self) -> bool {
+        self.asked = clock::boot();
         match self.to.poster.ask_time().await {
             Ok(date) => {
                 // A server that does not tell is not asked each time.

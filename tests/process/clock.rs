@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode};
 use super::support::judge::judge;
-use super::support::server::Server;
-use super::support::{self, needs};
+use super::support::server::http::http_date;
+use super::support::server::{Mode as ServerMode, Server};
+use super::support::{self, needs, now_ms};
 use super::{home_with, logged};
 
 /// The library, where a distribution puts it.
@@ -122,4 +123,24 @@ fn polls_that_were_slept_through_are_not_made_up_for() {
     everything_arrives(&mut agent, &device, &server);
     assert!(!logged(&home).contains("clock"), "nor is it a step of the clock: {}", logged(&home));
     agent.stop();
+}
+
+/// B1: one answer of the server with an odd date, right ones before and after it.
+#[test]
+fn one_odd_date_of_the_server_holds_readings_for_half_a_minute_at_most() {
+    let (device, server) = (Device::counting(45), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    let two_hours_ago = http_date(now_ms() / 1_000 - 7_200);
+    let odd = format!("HTTP/1.1 200 OK\r\nDate: {two_hours_ago}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK");
+    server.set(ServerMode::StoreAndSay(odd.into_bytes().leak()));
+    agent.until("a word about the clock", || logged(&home).contains("ahead of the server's"));
+    server.set(ServerMode::Ok);
+    let before = server.row_count();
+    agent.until("readings to arrive again", || server.row_count() > before && logged(&home).contains("right again"));
+    device.set(Mode::Silent);
+    agent.until("everything served to arrive", || judge(&[&device], server.database().rows()).lost.is_empty());
+    agent.stop();
+    judge(&[&device], server.database().rows()).assert_complete();
 }
