@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::FpCategory;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -23,6 +24,9 @@ const TOO_LARGE: f64 = 1e29;
 
 /// The powers of ten that a register may hold (SunSpec Device Information Model Specification, `sunssf`).
 const POWERS: std::ops::RangeInclusive<i16> = -10..=10;
+
+/// A scale register that is read before and after a value is believed if the two are no further apart.
+const AROUND: Duration = Duration::from_secs(10);
 
 /// Why words that were read are not a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
@@ -78,8 +82,8 @@ pub struct PollDecoder {
 /// What a scale register held in the course of a poll.
 #[derive(Debug, Default)]
 struct Scales {
-    /// The number of the reply and the word in it, in this order.
-    read: Vec<(u32, u16)>,
+    /// The number of the reply, when it was there, and the word in it, in this order.
+    read: Vec<(u32, Timestamp, u16)>,
     /// The longest request that was answered with it.
     longest: u16,
 }
@@ -116,7 +120,7 @@ impl PollDecoder {
                 Reads::PowerOfTen => {
                     if let Some(&[word, ..]) = of_point {
                         let scales = self.scales.entry(block.spot(point)).or_default();
-                        scales.read.push((reply, word));
+                        scales.read.push((reply, at, word));
                         scales.longest = scales.longest.max(block.quantity);
                     }
                     continue;
@@ -163,8 +167,10 @@ impl PollDecoder {
     pub fn finish(self, mut found: impl FnMut(PointId, Timestamp, Result<Value, NotAValue>)) {
         for Waiting { point, at, reply, number, typed, scale } in self.waiting {
             let value = match self.scales.get(&scale).map(|scales| scales.around(reply)) {
-                Some((Some(before), Some(after))) if before == after => scaled_by(&typed, number, before),
-                Some((Some(before), Some(after))) => {
+                // In so long a time it may have moved there and back.
+                Some((Some((from, _)), Some((until, _)))) if until.since(from) > AROUND => Err(NotAValue::Unscaled),
+                Some((Some((_, before)), Some((_, after)))) if before == after => scaled_by(&typed, number, before),
+                Some((Some((_, before)), Some((_, after)))) => {
                     Err(NotAValue::ScaleMoved { before: before.cast_signed(), after: after.cast_signed() })
                 }
                 _ => Err(NotAValue::Unscaled),
@@ -176,10 +182,10 @@ impl PollDecoder {
 
 impl Scales {
     /// What was read last before this reply, and first after it.
-    fn around(&self, reply: u32) -> (Option<u16>, Option<u16>) {
-        let before = self.read.iter().rev().find(|(read, _)| *read < reply);
-        let after = self.read.iter().find(|(read, _)| *read > reply);
-        (before.map(|(_, word)| *word), after.map(|(_, word)| *word))
+    fn around(&self, reply: u32) -> (Option<(Timestamp, u16)>, Option<(Timestamp, u16)>) {
+        let before = self.read.iter().rev().find(|(read, ..)| *read < reply);
+        let after = self.read.iter().find(|(read, ..)| *read > reply);
+        (before.map(|(_, at, word)| (*at, *word)), after.map(|(_, at, word)| (*at, *word)))
     }
 }
 

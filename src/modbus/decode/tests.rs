@@ -298,6 +298,21 @@ fn a_scale_register_of_another_reply_is_believed_when_it_is_the_same_before_and_
 }
 
 #[test]
+fn a_scale_register_says_nothing_of_a_value_when_its_readings_are_far_apart() {
+    for (seconds, known) in [(10, true), (11, false)] {
+        let (mut decoder, mut got) = (PollDecoder::default(), Vec::new());
+        let scale = block(40, 1, vec![scale_register(0)]);
+        let later = NOW.after(Duration::from_secs(seconds));
+        decoder.take(&scale, &[1], NOW, |_, _, _| panic!("a scale register is no value"));
+        decoder.take(&block(10, 1, vec![scaled_at(40, Scale::Raw)]), &[7], later, |id, _, value| got.push((id, value)));
+        decoder.take(&scale, &[1], later, |_, _, _| panic!("a scale register is no value"));
+        decoder.finish(|id, _, value| got.push((id, value)));
+        let meant = if known { Ok(Value::Float(70.0)) } else { Err(NotAValue::Unscaled) };
+        assert_eq!(got, [(PointId(1), meant)], "{seconds}");
+    }
+}
+
+#[test]
 fn what_is_no_number_is_no_value_whatever_its_scale_register_says() {
     let typed = Typed { unavailable: vec![7], scale_address: Some(40), ..Typed::plain(Kind::Int16) };
     let value = block(10, 1, vec![at(1, 0, of(typed))]);
