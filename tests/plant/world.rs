@@ -405,7 +405,7 @@ impl Actor {
             return Err(format!("{refused} are refused and only {missing} missing"));
         }
         self.check_learned(device)?;
-        self.check_recovery(outcome, skipped, device, now)?;
+        self.check_recovery(outcome, (skipped, served.len()), device, now)?;
         self.check_rates(outcome, now)
     }
 
@@ -440,7 +440,7 @@ impl Actor {
     }
 
     /// What a device that is well again owes its agent.
-    fn check_recovery(&self, outcome: &Outcome, skipped: u64, device: &Device, now: Duration) -> Result<(), Violation> {
+    fn check_recovery(&self, outcome: &Outcome, (skipped, served): (u64, usize), device: &Device, now: Duration) -> Result<(), Violation> {
         let core = self.polling.core();
         let settings = &core.plan().settings;
         let longest = core.plan().cycles.iter().map(|cycle| cycle.interval).max().unwrap_or_default();
@@ -456,7 +456,11 @@ impl Actor {
             return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.troubles()));
         }
         if skipped > 0 && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {
-            return Err(format!("{skipped} polls skipped of a device that is well"));
+            let (begun, learned) = (self.polling.begun().saturating_sub(BOOTED), core.learned());
+            return Err(format!(
+                "{skipped} polls skipped of a device that is well, from {begun:?} to {now:?}: {} requests, {:?}, {learned:?}",
+                served, outcome.failures
+            ));
         }
         Ok(())
     }
