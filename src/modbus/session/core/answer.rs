@@ -40,7 +40,7 @@ impl Core {
         let block = asking.block(&plan);
         let Block { unit, table, address, quantity, .. } = *block;
         self.answered(unit, now);
-        self.refusals.read(unit, table, quantity);
+        self.poll.outcome.learned |= self.refusals.read(unit, table, quantity);
         if let Purpose::Small = asking.purpose {
             self.poll.confirm = asking.request.map(|request| (request, quantity));
             return;
