@@ -293,7 +293,8 @@ fn tell(device: &str, event: Event) {
         }
         Change::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
-            tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures} failures");
+            let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
+            tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Invariant: every answer with values is in the served list *before* its first byte leaves, so whatever
 //! the agent delivers can be traced to one answer.
 
+pub mod quirks;
 pub mod values;
 mod wire;
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use quirks::{Quirks, Refusal};
 pub use values::{Fate, Served, Table, Values};
 
 /// What the device does with a request.
@@ -88,6 +90,7 @@ pub struct Device {
 
 #[derive(Debug)]
 struct Shared {
+    address: SocketAddr,
     values: Values,
     state: Mutex<State>,
 }
@@ -97,6 +100,7 @@ struct State {
     mode: Mode,
     modes_of_units: BTreeMap<u8, Mode>,
     refused: BTreeSet<(Table, u16)>,
+    quirks: Quirks,
     /// Raised by each stop: an accept loop of an earlier life knows that it is over.
     life: u64,
     listening: bool,
@@ -128,6 +132,7 @@ impl Device {
             mode: Mode::Answer,
             modes_of_units: BTreeMap::new(),
             refused: BTreeSet::new(),
+            quirks: Quirks::default(),
             life: 0,
             listening: false,
             open: BTreeMap::new(),
@@ -138,7 +143,7 @@ impl Device {
             served: Vec::new(),
             violations: Vec::new(),
         };
-        let device = Self { address, shared: Arc::new(Shared { values, state: Mutex::new(state) }) };
+        let device = Self { address, shared: Arc::new(Shared { address, values, state: Mutex::new(state) }) };
         device.accept_from(listener);
         device
     }
@@ -175,21 +180,22 @@ impl Device {
         self.shared.state().refused.insert((table, address));
     }
 
+    /// From now on that register is read like any other.
+    pub fn allow(&self, table: Table, address: u16) {
+        self.shared.state().refused.remove(&(table, address));
+    }
+
+    /// Changes its habits from now on.
+    pub fn habit(&self, change: impl FnOnce(&mut Quirks)) {
+        change(&mut self.shared.state().quirks);
+    }
+
     /// Ends every connection and refuses new ones.
     pub fn stop(&self) {
-        let was_listening = {
-            let mut state = self.shared.state();
-            state.life += 1;
-            for stream in state.open.values() {
-                // One that the agent has closed already cannot be shut down any more.
-                stream.shutdown(Shutdown::Both).ok();
-            }
-            std::mem::replace(&mut state.listening, false)
-        };
-        if was_listening {
-            // Wakes the accept loop, which sees that its life is over and closes the listener.
-            TcpStream::connect(self.address).ok();
-            super::until("the device to stop listening", || TcpStream::connect(self.address).is_err());
+        self.shared.refuse_connections();
+        for stream in self.shared.state().open.values() {
+            // One that the agent has closed already cannot be shut down any more.
+            stream.shutdown(Shutdown::Both).ok();
         }
     }
 
@@ -201,6 +207,11 @@ impl Device {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().requests.clone()
+    }
+
+    /// Whether it takes connections.
+    pub fn is_listening(&self) -> bool {
+        self.shared.state().listening
     }
 
     /// How many requests there were so far.
@@ -262,6 +273,20 @@ impl Drop for Device {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no simulator thread panics")
+    }
+
+    /// Stops listening; connections that are there stay.
+    fn refuse_connections(&self) {
+        let was_listening = {
+            let mut state = self.state();
+            state.life += 1;
+            std::mem::replace(&mut state.listening, false)
+        };
+        if was_listening {
+            // Wakes the accept loop, which sees that its life is over and closes the listener.
+            TcpStream::connect(self.address).ok();
+            super::until("the device to stop listening", || TcpStream::connect(self.address).is_err());
+        }
     }
 }
 

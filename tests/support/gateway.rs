@@ -32,7 +32,12 @@ pub enum Line {
     Flips,
     /// A byte comes before them.
     Crackles,
+    /// The line says something of its own accord when it is taken up.
+    Greets,
 }
+
+/// What a line says that greets.
+const GREETING: &[u8] = b"+++ registration 4711 +++\r\n";
 
 /// A running gateway; its threads end with the test program.
 #[derive(Debug)]
@@ -174,6 +179,9 @@ impl Write for Far {
 /// Serves one RTU line until it ends.
 fn rtu(mut line: impl Read + Write, device: SocketAddr, state: &Mutex<Line>, violations: &Mutex<Vec<String>>) {
     let Ok(mut device) = TcpStream::connect(device) else { return };
+    if *state.lock().expect("no gateway thread panics") == Line::Greets && line.write_all(GREETING).is_err() {
+        return;
+    }
     let mut request = [0; 8];
     while line.read_exact(&mut request).is_ok() {
         if checksum(&request) != 0 {
@@ -187,7 +195,7 @@ fn rtu(mut line: impl Read + Write, device: SocketAddr, state: &Mutex<Line>, vio
         let Some(mut reply) = adu(&mut device) else { return };
         reply.extend(checksum(&reply).to_le_bytes());
         match *state.lock().expect("no gateway thread panics") {
-            Line::Clean => {}
+            Line::Clean | Line::Greets => {}
             Line::Flips => {
                 let last = reply.len() - 3;
                 reply[last] ^= 0x10;

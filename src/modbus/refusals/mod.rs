@@ -355,15 +355,15 @@ impl Refusals {
         self.longest.get(&(unit, table.is_bits())).is_some_and(|longest| longest.silent && longest.works < quantity)
     }
 
-    /// A request of `quantity` entries was read.
-    pub fn read(&mut self, unit: UnitId, table: Table, quantity: u16) {
+    /// A request of `quantity` entries was read; `true` when that is more than was known to work.
+    pub fn read(&mut self, unit: UnitId, table: Table, quantity: u16) -> bool {
         if self.longest.is_empty() {
-            return;
+            return false;
         }
         let key = (unit, table.is_bits());
-        let Some(longest) = self.longest.get_mut(&key) else { return };
+        let Some(longest) = self.longest.get_mut(&key) else { return false };
         if longest.works >= quantity {
-            return;
+            return false;
         }
         longest.works = quantity;
         // Perhaps it takes still longer ones.
@@ -376,6 +376,7 @@ impl Refusals {
             self.longest.remove(&key);
         }
         self.generation += 1;
+        true
     }
 
     /// Refused values that are due to be tried, the longest due first.

@@ -81,6 +81,14 @@ pub enum Values {
         /// Those that hold something else; no unit means every unit.
         overrides: Vec<(Option<u8>, Table, u16, u16)>,
     },
+    /// Register `value` holds 6, 60 or 600 with the power of ten in register `scale`, of which it is 600; the power
+    /// moves with each third answer.
+    Moving {
+        /// The address of the value.
+        value: u16,
+        /// The address of its power of ten.
+        scale: u16,
+    },
 }
 
 impl Values {
@@ -103,6 +111,14 @@ impl Values {
                 };
                 named.map_or(formula, |(.., value)| *value)
             }
+            Self::Moving { value, scale } => match (n / 3 % 3, address) {
+                (0, address) if address == *value => 6,
+                (1, address) if address == *value => 60,
+                (2, address) if address == *value => 600,
+                (0, address) if address == *scale => 2,
+                (1, address) if address == *scale => 1,
+                _ => 0,
+            },
         }
     }
 
@@ -110,7 +126,7 @@ impl Values {
     pub fn n_of(&self, unit: u8, address: u16, value: u16) -> u64 {
         match self {
             Self::Counting { device } => (u64::from(value) + 65_536 - offset(*device, unit, address) % 65_536) % 65_536,
-            Self::Fixed { .. } => 0,
+            Self::Fixed { .. } | Self::Moving { .. } => 0,
         }
     }
 }

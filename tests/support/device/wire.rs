@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::super::now_ms;
-use super::{Fate, Mode, Request, Served, Shared, Table};
+use super::{Fate, Mode, Refusal, Request, Served, Shared, Table};
 
 /// The pause between two pieces of an answer: long enough for each to be a segment of its own.
 const PIECE_PAUSE: Duration = Duration::from_millis(3);
@@ -40,6 +40,9 @@ impl Reply {
 /// Answers requests until the connection ends.
 pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
     stream.set_nodelay(true).ok();
+    let accepted = Instant::now();
+    let greeting = shared.state().quirks.greeting;
+    stream.write_all(greeting).ok();
     let (mut spoilt, mut answered) = (false, false);
     while let Some((header, pdu)) = read_frame(&mut stream) {
         if spoilt {
@@ -48,7 +51,7 @@ pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
                 .violations
                 .push("a request over a connection whose last answer was missing or wrong".to_owned());
         }
-        let Some((request, mode, reply)) = shared.take(connection, header, &pdu) else { return };
+        let Some((request, mode, reply)) = shared.take(connection, accepted, header, &pdu) else { return };
         spoilt = reply.spoils_connection(mode);
         // Over a connection that has not answered anything yet a client may ask again: it can tell a late answer by its id.
         let missing = matches!(reply, Reply::Nothing) || matches!(mode, Mode::Late(_));
@@ -57,9 +60,14 @@ pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
         if peek(&stream) == Peek::Bytes {
             shared.state().violations.push("a request before the answer to the one before".to_owned());
         }
+        let stops = shared.state().quirks.stops_after.take_if(|unit| *unit == request.unit).is_some();
+        if stops {
+            // Before the answer, so that the next request meets a closed door in any case.
+            shared.refuse_connections();
+        }
         let goes_on = play(shared, connection, &mut stream, header, request, mode, reply);
         shared.state().busy.remove(&connection);
-        if !goes_on {
+        if stops || !goes_on {
             return;
         }
     }
@@ -81,7 +89,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<([u8; 7], Vec<u8>)> {
 
 impl Shared {
     /// Writes the request down and decides what becomes of it; `None` when it is no request at all.
-    fn take(&self, connection: u64, header: [u8; 7], pdu: &[u8]) -> Option<(Request, Mode, Reply)> {
+    fn take(&self, connection: u64, accepted: Instant, header: [u8; 7], pdu: &[u8]) -> Option<(Request, Mode, Reply)> {
         let mut state = self.state();
         let unit = header[6];
         let Ok([function, rest @ ..]) = <[u8; 5]>::try_from(pdu) else {
@@ -107,11 +115,12 @@ impl Shared {
             state.violations.push(format!("{quantity} entries in one request"));
             return Some((request, mode, Reply::Exception(3)));
         }
-        let reply = match mode {
+        let refusal = state.quirks.refusal(table, address, quantity, accepted);
+        let reply = match (refusal, mode) {
             _ if u32::from(address) + u32::from(quantity) > 65_536 => Reply::Exception(2),
             _ if state.refuses(table, address, quantity) => Reply::Exception(2),
-            Mode::Silent => Reply::Nothing,
-            Mode::Exception(code) => Reply::Exception(code),
+            (Some(Refusal::Silence), _) | (_, Mode::Silent) => Reply::Nothing,
+            (_, Mode::Exception(code)) | (Some(Refusal::Exception(code)), _) => Reply::Exception(code),
             _ => {
                 let counter = state.counters.entry((unit, table)).or_default();
                 let n = *counter;
@@ -127,7 +136,9 @@ impl Shared {
 
     /// The answer has left whole.
     fn sent(&self, place: usize) {
-        let served = &mut self.state().served[place];
+        let mut state = self.state();
+        state.quirks.answered = Some(Instant::now());
+        let served = &mut state.served[place];
         served.fate = Fate::Due;
         served.at_ms = now_ms();
     }
@@ -153,11 +164,12 @@ fn play(
     shared: &Shared,
     connection: u64,
     stream: &mut TcpStream,
-    header: [u8; 7],
+    mut header: [u8; 7],
     request: Request,
     mode: Mode,
     reply: Reply,
 ) -> bool {
+    header[6] = shared.state().quirks.answers_as.unwrap_or(header[6]);
     let (place, values) = match reply {
         Reply::Nothing => return true,
         Reply::Exception(code) => {

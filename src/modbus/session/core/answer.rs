@@ -24,6 +24,7 @@ impl Core {
         match result {
             Ok(()) => {
                 self.poll.outcome.connected = true;
+                self.heard = false;
                 self.connection = Connection { linked: true, fresh: true, made_in: self.polls, lasting: false };
             }
             Err(error) => {
@@ -39,8 +40,8 @@ impl Core {
         let plan = Arc::clone(&self.plan);
         let block = asking.block(&plan);
         let Block { unit, table, address, quantity, .. } = *block;
-        self.answered(unit, now);
-        self.refusals.read(unit, table, quantity);
+        self.answered(unit, asking.request, now);
+        self.poll.outcome.learned |= self.refusals.read(unit, table, quantity);
         if let Purpose::Small = asking.purpose {
             self.poll.confirm = asking.request.map(|request| (request, quantity));
             return;
@@ -54,6 +55,9 @@ impl Core {
         decoder.take(block, words, at, |point, at, value| outcome.take(point, at, value));
         if let Some(request) = asking.request {
             let request = &mut self.requests[request];
+            if request.values == 0 {
+                request.is_answered();
+            }
             request.left = request.left.saturating_sub(block.values().count());
             if request.suspected.as_ref().is_some_and(|(_, suspected)| *suspected <= quantity) {
                 request.suspected = None;
@@ -89,11 +93,10 @@ impl Core {
         }
         let Block { unit, table, quantity, .. } = *asking.block(&self.plan);
         let timeout = matches!(error, ReadError::ResponseTimeout(_));
-        // A request that may be too long says nothing of a pause.
-        if timeout
-            && !self.refusals.is_longer_than_works(unit, table, quantity)
-            && std::mem::take(&mut self.connection.fresh)
-        {
+        // A request that may be too long says nothing of a pause, and neither does what is silent while others answer.
+        let excused =
+            self.is_silent_alone(unit, asking.request) || self.refusals.is_longer_than_works(unit, table, quantity);
+        if timeout && !excused && std::mem::take(&mut self.connection.fresh) {
             let found = self.pause.found();
             self.pause.silent();
             self.poll.outcome.learned |= self.pause.found() != found;
@@ -128,8 +131,14 @@ impl Core {
     }
 
     /// The unit has said something.
-    fn answered(&mut self, unit: UnitId, now: Moment) {
+    fn answered(&mut self, unit: UnitId, request: Option<usize>, now: Moment) {
         self.poll.outcome.answered = true;
+        self.heard = true;
+        self.heard_of = Some((unit, request));
+        let pause = self.pause.now();
+        for (_, silent) in self.silent.iter_mut().filter(|(of, silent)| **of != unit && pause <= silent.pause) {
+            silent.alone = true;
+        }
         if std::mem::take(&mut self.connection.fresh)
             && let Some(needed) = self.pause.answered(now.boot)
         {
@@ -162,7 +171,7 @@ impl Core {
     fn refused_now(&mut self, asking: &Asking, cause: ReadError, now: Moment) {
         let plan = Arc::clone(&self.plan);
         let block = asking.block(&plan);
-        self.answered(block.unit, now);
+        self.answered(block.unit, asking.request, now);
         self.poll.outcome.failures.push(cause.kind());
         match (asking.purpose, asking.request) {
             (Purpose::Read | Purpose::Confirm(_), Some(request)) => {
@@ -215,18 +224,46 @@ impl Core {
             silent.gate.start_anew();
         }
         silent.timeouts = if timeout { silent.timeouts + 1 } else { 0 };
+        silent.alone |= timeout && self.heard;
+        silent.pause = lead;
         let wait = silent.gate.shut(begun, now.boot, cap, lead, self.random.f64());
         if known && self.units_planned > 1 {
             self.silent_from = now.boot + now.boot.saturating_sub(begun) * (SHARE_OF_SILENT - 1);
         }
         self.poll.silent.insert(unit);
-        self.poll.silences.push((unit, cause, wait));
+        let subject = asking.request.and_then(|place| self.not_answered(place, timeout)).unwrap_or(Subject::Unit(unit));
+        self.poll.silences.push((subject, cause, wait));
         let silent = self.poll.silent.count();
         if !self.poll.outcome.answered && self.units_planned > 1 && (self.all_silent || silent >= SILENT_UNITS) {
             self.all_silent = true;
             self.poll.over = Some(Unread::Silent);
         }
         self.end_search(now);
+    }
+
+    /// Whether silence says nothing of the connection, because others are known to answer over it: a unit or a request
+    /// that was silent before. While a pause is tried only what answered with another one may speak of it.
+    fn is_silent_alone(&self, unit: UnitId, request: Option<usize>) -> bool {
+        let silent = self.silent.get(&unit);
+        let of_request = request.map(|request| &self.requests[request]);
+        if self.pause.wants_trial()
+            && let Some((heard_unit, heard_request)) = self.heard_of
+        {
+            return (silent.is_some() && unit != heard_unit)
+                || (request != heard_request && of_request.is_some_and(|of| of.unanswered > 0));
+        }
+        silent.is_some_and(|silent| silent.alone) || of_request.is_some_and(|of| of.alone)
+    }
+
+    /// A request of the plan was not answered. What to tell it of, when it is not the unit, which answers others.
+    fn not_answered(&mut self, place: usize, timeout: bool) -> Option<Subject> {
+        let request = &mut self.requests[place];
+        request.unanswered += 1;
+        request.timeouts = if timeout { request.timeouts + 1 } else { 0 };
+        request.alone |= timeout && self.heard;
+        let again = request.unanswered > 1;
+        let block = self.block_of(&self.requests[place]);
+        (again && self.poll.answering.contains(block.unit)).then(|| Subject::of(block))
     }
 
     /// A unit answers a request of `works` entries and none of `fails`.
@@ -333,6 +370,10 @@ impl Core {
         let request = &mut self.requests[place];
         (request.missing, request.refused) = (left, if exception { left } else { refused });
         request.known |= is_read;
+        // One for scale registers only has no value that could be missing: it is told when it is read.
+        if (is_read && values > 0) || exception {
+            request.is_answered();
+        }
         let given_up = left - refused;
         let unread = &mut self.poll.outcome.unread;
         unread[Unread::Refused.index()] += refused;
@@ -349,8 +390,8 @@ impl Core {
     fn tell_silence(&mut self, now: Moment) {
         let silences = std::mem::take(&mut self.poll.silences);
         if !self.all_silent {
-            for (unit, cause, wait) in silences {
-                self.fault(Subject::Unit(unit), cause, Some(wait), now);
+            for (subject, cause, wait) in silences {
+                self.fault(subject, cause, Some(wait), now);
             }
             return;
         }

@@ -122,14 +122,13 @@ impl Core {
         blocks
     }
 
-    /// A single value of a request, when its unit has been silent for long: perhaps it is asked for too much.
+    /// A single value of a request that has not been answered for long, or whose unit has not: perhaps it is asked for
+    /// too much.
     fn small(&mut self, request: usize) -> Option<Block> {
-        if self.silent.is_empty() {
-            return None;
-        }
-        let unit = self.block_of(&self.requests[request]).unit;
-        let timeouts = self.silent.get(&unit)?.timeouts;
-        if timeouts < TIMEOUTS_BEFORE_SMALL || timeouts % 2 == 0 {
+        let of = &self.requests[request];
+        let of_unit = self.silent.get(&self.block_of(of).unit).map_or(0, |silent| silent.timeouts);
+        let doubtful = |timeouts: u32| timeouts >= TIMEOUTS_BEFORE_SMALL && timeouts % 2 == 1;
+        if !doubtful(of_unit) && !doubtful(of.timeouts) {
             return None;
         }
         let substitutes = self.substitutes(request);

@@ -49,7 +49,7 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// A busy device is never left alone for longer than this within a poll.
 pub const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(2);
 
-/// After so many timeouts of a unit it is asked for a single value, every other time.
+/// After so many timeouts of a unit, or of one request of it, it is asked for a single value, every other time.
 pub const TIMEOUTS_BEFORE_SMALL: u32 = 3;
 
 /// A scale register is read again so often in one poll at most; values that would need more have none in that poll.
@@ -84,6 +84,10 @@ pub struct Core {
     lent: Vec<Reading>,
     polls: u64,
     connection: Connection,
+    /// Whether this connection, or the last one, has answered anything.
+    heard: bool,
+    /// What answered last: the unit, and the request of the plan.
+    heard_of: Option<(UnitId, Option<usize>)>,
     /// Shut while the device as a whole is left alone.
     device: Gate,
     /// Whether that is because it takes connections and answers nothing.
@@ -124,6 +128,10 @@ struct Silent {
     gate: Gate,
     /// Timeouts in a row.
     timeouts: u32,
+    /// The pause after connecting with which it did not answer last.
+    pause: Duration,
+    /// Whether others answered with no longer pause, or over the same connection.
+    alone: bool,
 }
 
 /// A request of the plan and what is known of it.
@@ -144,6 +152,11 @@ struct Request {
     owed: Option<Unread>,
     /// Whether every value that is not refused has been read before.
     known: bool,
+    /// How often in a row it was not answered, whatever else its unit answers, and the timeouts among that.
+    unanswered: u32,
+    timeouts: u32,
+    /// Whether one of them was over a connection that had answered others.
+    alone: bool,
     /// What the last search concluded of its length or gaps, and of how many entries; believed when the next one does,
     /// too.
     suspected: Option<(Found, u16)>,
@@ -169,6 +182,8 @@ impl Core {
             pause: ConnectPause::default(),
             silent: BTreeMap::new(),
             silent_from: Duration::ZERO,
+            heard: false,
+            heard_of: None,
             health: Health::default(),
             troubles: BTreeMap::new(),
             refusals: Refusals::default(),
@@ -388,15 +403,18 @@ impl Core {
             let units = || poll.due.iter().map(unit);
             let behind = units().filter(|unit| asked_last.is_none_or(|last| last < *unit)).min();
             *asked_last = behind.or_else(|| units().min());
-            let first = poll.due.iter().position(|place| Some(unit(place)) == *asked_last);
-            poll.queue.extend(first.and_then(|first| poll.due.get(first)));
-            let others = poll.due.iter().enumerate().filter(|(place, _)| Some(*place) != first);
-            poll.held_back.extend(others.map(|(_, other)| *other));
+            let of_unit = poll.due.iter().filter(|place| Some(unit(place)) == *asked_last);
+            let first = of_unit.min_by_key(|place| requests[**place].unanswered).copied();
+            poll.queue.extend(first);
+            poll.held_back.extend(poll.due.iter().filter(|place| Some(**place) != first));
             return;
         }
         poll.queue.extend(poll.due.iter().filter(|place| !silent.contains_key(&unit(place))));
         let mut last: Vec<usize> = poll.due.iter().copied().filter(|place| silent.contains_key(&unit(place))).collect();
-        last.sort_by_key(|place| silent.get(&unit(place)).map(|silent| silent.gate.opens()));
+        // Of one unit, what is never answered comes last, so that it costs nothing that is.
+        last.sort_by_key(|place| {
+            (silent.get(&unit(place)).map(|silent| silent.gate.opens()), unit(place), requests[*place].unanswered)
+        });
         poll.queue.extend(last);
     }
 
@@ -455,6 +473,9 @@ impl Request {
             refused: 0,
             owed: None,
             known: false,
+            unanswered: 0,
+            timeouts: 0,
+            alone: false,
             suspected: None,
             exception: false,
         }
@@ -465,5 +486,11 @@ impl Request {
     fn carry_over(&mut self, before: &Self) {
         (self.missing, self.refused, self.owed, self.known) =
             (before.missing.min(self.values), before.refused.min(self.values), before.owed, before.known);
+        (self.unanswered, self.timeouts, self.alone) = (before.unanswered, before.timeouts, before.alone);
+    }
+
+    /// Its silence is over.
+    fn is_answered(&mut self) {
+        (self.unanswered, self.timeouts, self.alone) = (0, 0, false);
     }
 }

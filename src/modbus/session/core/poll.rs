@@ -10,7 +10,7 @@ use crate::modbus::error::ReadError;
 use crate::modbus::plan::Block;
 use crate::modbus::refusals::search::Search;
 use crate::modbus::register::{Table, UnitId, Units};
-use crate::modbus::session::event::{Outcome, Unread};
+use crate::modbus::session::event::{Outcome, Subject, Unread};
 use crate::modbus::session::plan::DeviceSettings;
 
 /// A poll under way.
@@ -40,9 +40,9 @@ pub(super) struct Poll {
     pub(super) confirm: Option<(usize, u16)>,
     /// Units and tables of which everything refused is tried in this poll, because one value was read again.
     pub(super) regained: BTreeSet<(UnitId, Table)>,
-    /// Units that have been found silent, and why.
+    /// Units that have been found silent, and whether that is told of the unit or of one request, and why.
     pub(super) silent: Units,
-    pub(super) silences: Vec<(UnitId, ReadError, Duration)>,
+    pub(super) silences: Vec<(Subject, ReadError, Duration)>,
     /// Units of which something was read.
     pub(super) answering: Units,
     /// Whether a connection was asked once more although it had not answered.
