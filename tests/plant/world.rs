@@ -440,7 +440,13 @@ impl Actor {
     }
 
     /// What a device that is well again owes its agent.
-    fn check_recovery(&self, outcome: &Outcome, (skipped, served): (u64, usize), device: &Device, now: Duration) -> Result<(), Violation> {
+    fn check_recovery(
+        &self,
+        outcome: &Outcome,
+        (skipped, served): (u64, usize),
+        device: &Device,
+        now: Duration,
+    ) -> Result<(), Violation> {
         let core = self.polling.core();
         let settings = &core.plan().settings;
         let longest = core.plan().cycles.iter().map(|cycle| cycle.interval).max().unwrap_or_default();

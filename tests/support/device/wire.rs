@@ -53,10 +53,10 @@ pub fn converse(shared: &Shared, connection: u64, mut stream: TcpStream) {
         }
         let Some((request, mode, reply)) = shared.take(connection, accepted, header, &pdu) else { return };
         spoilt = reply.spoils_connection(mode);
-        // Over a connection that has not answered anything yet a client may ask again: it can tell a late answer by its id.
-        let missing = matches!(reply, Reply::Nothing) || matches!(mode, Mode::Late(_));
+        // Over a connection that has not answered anything yet a client may ask again: it tells a late answer by its id,
+        // and what is no answer at all may have been a greeting.
         answered |= !spoilt;
-        spoilt &= answered || !missing;
+        spoilt &= answered;
         if peek(&stream) == Peek::Bytes {
             shared.state().violations.push("a request before the answer to the one before".to_owned());
         }
