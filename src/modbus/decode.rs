@@ -25,6 +25,9 @@ const TOO_LARGE: f64 = 1e29;
 /// The powers of ten that a register may hold (SunSpec Device Information Model Specification, `sunssf`).
 const POWERS: std::ops::RangeInclusive<i16> = -10..=10;
 
+/// A power of ten as it was read, and when.
+type Dated = (Timestamp, u16);
+
 /// A scale register that is read before and after a value is believed if the two are no further apart.
 const AROUND: Duration = Duration::from_secs(10);
 
@@ -182,7 +185,7 @@ impl PollDecoder {
 
 impl Scales {
     /// What was read last before this reply, and first after it.
-    fn around(&self, reply: u32) -> (Option<(Timestamp, u16)>, Option<(Timestamp, u16)>) {
+    fn around(&self, reply: u32) -> (Option<Dated>, Option<Dated>) {
         let before = self.read.iter().rev().find(|(read, ..)| *read < reply);
         let after = self.read.iter().find(|(read, ..)| *read > reply);
         (before.map(|(_, at, word)| (*at, *word)), after.map(|(_, at, word)| (*at, *word)))
