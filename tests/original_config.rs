@@ -79,6 +79,20 @@ fn keys_that_it_ignored_are_warned_of_with_their_place() {
     }
 }
 
+/// A log must not grow by a warning for each of tens of thousands, at each start and each reload.
+#[test]
+fn of_very_many_warnings_the_first_are_told_and_the_rest_is_counted() {
+    for keys in [50, 100, 101, 9_000, 20_000] {
+        let unknown = (0..keys).map(|number| format!("key{number}: 1\n")).collect::<Vec<_>>().concat();
+        let (_, warnings) = load("", &file(&unknown, "", ""));
+        let told = keys.min(100);
+        assert!(warnings[..told].iter().enumerate().all(|(place, it)| it.contains(&format!(" key{place}: "))));
+        let rest = format!("pattoo_agent_modbustcpd.yaml: there are {} more warnings;", keys - told);
+        assert_eq!(warnings.len(), told + usize::from(keys > told));
+        assert!(keys == told || warnings[told].starts_with(&rest), "{}", warnings[told]);
+    }
+}
+
 #[test]
 fn intervals_that_it_took_for_nothing_or_for_0_are_never_a_busy_loop() {
     let default = Duration::from_secs(300);
