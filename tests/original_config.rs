@@ -74,6 +74,7 @@ fn keys_that_it_ignored_are_warned_of_with_their_place() {
         agent.replace("    comment", "    unit: 1\n    together: false\n    comment"),
         agent.replace("        name", "        type: uint16\n        name"),
         format!("{agent}  - {{ip_devices: [b], coils: [1]}}\n"),
+        format!("x: [&x {{unit: 1}}, &y {{coils: [1]}}]\n{agent}  - {{<<: [*x, *y], ip_devices: [b]}}\n"),
     ] {
         assert!(config::load(directory("", &ours).path()).is_err(), "{ours}");
     }
