@@ -487,6 +487,39 @@ fn files_and_directories_that_others_may_change_are_warned_of() {
     }
 }
 
+/// A `ConfigMap` has mode 0777 and is mounted read-only: nobody can write there, nor follow the advice to change that.
+#[test]
+fn a_config_map_is_not_warned_of_while_nobody_can_write_to_it() {
+    if !support::needs(&["root", "unshare", "mount"]) {
+        return;
+    }
+    let home = home();
+    let directory = home.config_dir();
+    home.write_config("polling_groups:\n  - {ip_devices: [192.0.2.2], unit: 1, coils: [1]}\n");
+    let data = directory.join("..2026_11_28");
+    fs::create_dir(&data).unwrap();
+    symlink("..2026_11_28", directory.join("..data")).unwrap();
+    for name in ["pattoo.yaml", "pattoo_agent_modbustcpd.yaml"] {
+        fs::rename(directory.join(name), data.join(name)).unwrap();
+        symlink(Path::new("..data").join(name), directory.join(name)).unwrap();
+    }
+    mode(&directory, 0o2777);
+    mode(&data, 0o2777);
+    for (mount, warned) in [("ro", false), ("rw", true)] {
+        let script = format!(
+            r#"mount --bind "$1" "$1" && mount -o remount,bind,{mount} "$1" && exec "$0" check --strict --config_dir "$1""#
+        );
+        let checked = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd")])
+            .arg(&directory)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(if warned { 78 } else { 0 }), "{mount}: {told}");
+        assert_eq!(told.contains("mode 2777 lets every user"), warned, "{mount}: {told}");
+    }
+}
+
 /// C9: a private key that others may read is told with its mode and what to do; one that is the agent's alone is not.
 #[test]
 fn a_private_key_that_everybody_can_read_is_warned_of() {
