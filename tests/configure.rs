@@ -82,6 +82,43 @@ fn the_server_is_asked_for_where_it_counts() {
     assert!(checked.stdout.contains("server.example.net port 20209"), "{}", checked.stdout);
 }
 
+/// What counts is not changed by what does not: a key that is missing has its default, and a section that is empty too.
+#[test]
+fn the_server_that_counts_stays_the_same_when_nothing_is_asked() {
+    for (newer, server) in [
+        ("pattoo_agent_api: {ip_address: newer.example.net}\n", "newer.example.net port 20201"),
+        ("pattoo_agent_api: {ip_bind_port: 20209}\n", "127.0.0.1 port 20209"),
+        ("pattoo_agent_api:\n", "127.0.0.1 port 20201"),
+    ] {
+        let home = home();
+        let directory = home.config_dir();
+        home.write_groups("10s", "  - {ip_devices: [plc7], input_registers: [30001]}\n");
+        fs::write(directory.join("pattoo_agent.yaml"), newer).unwrap();
+        let before = fs::read_to_string(directory.join("pattoo.yaml")).unwrap();
+        let output = configure(&home, directory.to_str().unwrap(), "", &["--yes"]);
+        assert!(output.status.success(), "{output:?}");
+        let after = fs::read_to_string(directory.join("pattoo.yaml")).unwrap();
+        assert!(before.contains("pattoo_agent_api") && !after.contains("20201"), "{after}");
+        let checked = home.output(&["check", "--config_dir", directory.to_str().unwrap()]);
+        assert!(checked.stdout.starts_with(&format!("server    {server}\n")), "{newer}: {}", checked.stdout);
+    }
+}
+
+/// The agent takes the last of two, with a warning; which one a person means is not for `configure` to say.
+#[test]
+fn a_file_with_a_key_twice_is_not_written_anew_and_the_key_is_named() {
+    let home = home();
+    let directory = home.config_dir();
+    let shared = directory.join("pattoo.yaml");
+    let text = fs::read_to_string(&shared).unwrap() + "language: en\nlanguage: en\n";
+    fs::write(&shared, &text).unwrap();
+    let output = configure(&home, directory.to_str().unwrap(), "", &["--yes"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("\"language\""), "{said}");
+    assert_eq!(fs::read_to_string(&shared).unwrap(), text);
+}
+
 #[test]
 fn what_differs_from_the_python_agent_is_said_where_nothing_is_configured() {
     let home = home();

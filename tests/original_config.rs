@@ -74,8 +74,23 @@ fn keys_that_it_ignored_are_warned_of_with_their_place() {
         agent.replace("    comment", "    unit: 1\n    together: false\n    comment"),
         agent.replace("        name", "        type: uint16\n        name"),
         format!("{agent}  - {{ip_devices: [b], coils: [1]}}\n"),
+        format!("x: [&x {{unit: 1}}, &y {{coils: [1]}}]\n{agent}  - {{<<: [*x, *y], ip_devices: [b]}}\n"),
     ] {
         assert!(config::load(directory("", &ours).path()).is_err(), "{ours}");
+    }
+}
+
+/// A log must not grow by a warning for each of tens of thousands, at each start and each reload.
+#[test]
+fn of_very_many_warnings_the_first_are_told_and_the_rest_is_counted() {
+    for keys in [50, 100, 101, 9_000, 20_000] {
+        let unknown = (0..keys).map(|number| format!("key{number}: 1\n")).collect::<Vec<_>>().concat();
+        let (_, warnings) = load("", &file(&unknown, "", ""));
+        let told = keys.min(100);
+        assert!(warnings[..told].iter().enumerate().all(|(place, it)| it.contains(&format!(" key{place}: "))));
+        let rest = format!("pattoo_agent_modbustcpd.yaml: there are {} more warnings;", keys - told);
+        assert_eq!(warnings.len(), told + usize::from(keys > told));
+        assert!(keys == told || warnings[told].starts_with(&rest), "{}", warnings[told]);
     }
 }
 

@@ -85,6 +85,29 @@ fn none_starts_beside_it_and_the_status_says_who_runs() {
     }
 }
 
+/// A service sees no process of another user (`ProtectProc=invisible`), so it cannot tell; it starts and says so.
+#[test]
+fn one_of_another_user_that_cannot_be_seen_is_warned_of() {
+    if !needs(&["root", "unshare", "mount", "setpriv"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let mut other = Command::new("setpriv").args(["--reuid=65532", "--clear-groups", "sleep", "60"]).spawn().unwrap();
+    let pid_file = stage.python.pid_file();
+    fs::create_dir_all(pid_file.parent().unwrap()).unwrap();
+    fs::write(&pid_file, other.id().to_string()).unwrap();
+    // Group 0 would see all.
+    let script = "mount -t proc -o hidepid=invisible proc /proc && exec setpriv --regid=65531 --clear-groups \
+                  --inh-caps=-all --bounding-set=-all \"$0\" \"$@\"";
+    let mut agent = stage.home.run_under("unshare", &["--mount", "sh", "-c", script].map(ToOwned::to_owned));
+    agent.until("readings", || stage.server.row_count() > 0);
+    let said = format!("{} names process {}, which another user runs", pid_file.display(), other.id());
+    assert!(agent.log().contains(&said), "{}", agent.log());
+    agent.stop();
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
 #[test]
 fn stop_ends_it_and_removes_what_it_leaves() {
     if !needs(&["python3"]) {

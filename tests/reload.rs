@@ -149,6 +149,12 @@ fn a_configuration_with_faults_is_refused_with_all_of_them_and_the_old_one_goes_
     let file = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
     let good = fs::read_to_string(&file).unwrap();
 
+    // What is warned of may be what is behind a fault.
+    let doubtful = good.replace("100ms", "never").replace("polling_groups:", "polling_groups:\n  - {ip_devices: a}");
+    home.write_config(&doubtful);
+    reload(&mut agent, REFUSED);
+    until("the warning, too", || agent.log().contains("it is taken as one device"));
+
     let two_faults = good.replace("100ms", "never").replace("polling_groups", "poling_groups");
     home.write_config(&two_faults);
     reload(&mut agent, REFUSED);

@@ -2,9 +2,10 @@
 //! registers, values too far from the register that scales them. Nothing of it hinders a start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::ptr;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::agent::{Group, span};
 use super::registers::Register;
@@ -21,7 +22,15 @@ pub fn of_owners(directory: &Path) -> Vec<Fault> {
         let doubt = std::fs::metadata(path).ok().as_ref().and_then(trust::doubt)?;
         Some(Fault::of_file(path, doubt))
     };
-    iter::once(directory).chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
+    let directory = (!is_config_map(directory)).then_some(directory);
+    directory.into_iter().chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
+}
+
+/// Whether Kubernetes has mounted a `ConfigMap` or a `Secret` there. It gives such a directory mode 0777 and lets no
+/// container write to it; nobody could follow the advice to change that.
+fn is_config_map(directory: &Path) -> bool {
+    let of_kubernetes = std::fs::symlink_metadata(directory.join("..data")).is_ok_and(|it| it.is_symlink());
+    of_kubernetes && statvfs(directory).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// A device that is spelled in two ways is one connection, but its charts are those of two devices.

@@ -13,12 +13,21 @@ use super::source::{self, Source};
 pub struct Draft(Mapping);
 
 impl Draft {
-    /// What stands in a file; nothing when it is no mapping, or none that the agent would read.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    /// What stands in a file.
+    ///
+    /// # Errors
+    /// When the agent would not read it, it is no mapping, or has a key twice: which of the two is meant is not for a
+    /// program to say that writes the file anew.
+    pub fn parse(text: &str) -> Result<Self, String> {
         // Whatever would keep the parser busy for minutes is refused by the one that knows how.
-        Source::of_text(Path::new(""), text.to_owned()).ok()?;
-        serde_yaml::from_str(text).ok().map(Self)
+        Source::of_text(Path::new(""), text.to_owned()).map_err(|fault| fault.message)?;
+        serde_yaml::from_str(text).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Whether the section is there, whatever is in it.
+    #[must_use]
+    pub fn has(&self, section: &str) -> bool {
+        self.0.contains_key(section)
     }
 
     /// The value of a key as a person would type it.
@@ -70,6 +79,15 @@ mod tests {
         draft.set("pattoo_agent_api", "ip_bind_port", "20201");
         let expected = "pattoo:\n  log_level: info\npattoo_web_api:\n  ip_bind_port: 20202\npattoo_agent_api:\n  ip_bind_port: 20201\n";
         assert_eq!(draft.render(), expected);
-        assert_eq!(Draft::parse("- a list"), None);
+        assert!(draft.has("pattoo_web_api") && !draft.has("polling"));
+    }
+
+    #[test]
+    fn what_cannot_be_written_anew_is_refused_with_the_reason() {
+        let cases = [("- a list", "expected a YAML mapping"), ("a: 1\nb: 1\na: 2\n", "\"a\""), ("a: [", "not YAML")];
+        for (text, why) in cases {
+            let error = Draft::parse(text).unwrap_err();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
     }
 }

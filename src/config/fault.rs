@@ -10,8 +10,8 @@ use crate::terminal::escaped;
 /// No longer text is a known word with a slip in it.
 const LONGEST_WORD: usize = 256;
 
-/// Faults beyond this many are counted only.
-const MAX_TOLD: usize = 100;
+/// Faults and warnings beyond this many are counted only.
+pub const MAX_TOLD: usize = 100;
 
 /// One fault, or one warning, of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
 pub struct ConfigError {
     /// In order of file and line.
     pub faults: Vec<Fault>,
-    /// What is questionable besides, and may be what is behind a fault.
+    /// What is questionable besides, and may be what is behind a fault; bounded.
     pub warnings: Vec<Fault>,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for ConfigError {
         if let more @ 1.. = self.faults.len().saturating_sub(MAX_TOLD) {
             write!(f, "\nand {more} more faults")?;
         }
-        self.warnings.iter().take(MAX_TOLD).try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 

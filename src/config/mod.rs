@@ -180,7 +180,7 @@ impl Point {
 pub struct Loaded {
     /// What to do.
     pub config: Config,
-    /// What is questionable, in order of file and line.
+    /// What is questionable, in order of file and line; of very much the beginning, and how much more there is.
     pub warnings: Vec<Fault>,
 }
 
@@ -236,9 +236,7 @@ pub fn load_as_proposed(
     let order = |fault: &Fault| (fault.position.is_none() && !fault.path.is_empty(), fault.position);
     let sort = |faults: &mut Vec<Fault>| faults.sort_by(|a, b| (&a.file, order(a)).cmp(&(&b.file, order(b))));
     sort(&mut report.faults);
-    sort(&mut report.warnings);
-    // One slip in a group is one warning, however many devices the group has.
-    report.warnings.dedup();
+    report.settle_warnings(sort);
     match (shared, agent, points) {
         (Some((pattoo, api)), Some(agent), Some((devices, settings, points))) if report.faults.is_empty() => {
             Ok(Loaded {

@@ -42,10 +42,15 @@ pub fn is_for_it(root: &Node, known: &Known<'_>) -> bool {
 fn entries(node: &Node) -> Box<dyn Iterator<Item = (&str, &Node)> + '_> {
     let Node::Mapping(entries) = node else { return Box::new(std::iter::empty()) };
     Box::new(entries.iter().flat_map(|(key, value)| match key {
-        Node::Text(key) if key == "<<" => self::entries(value),
+        Node::Text(key) if key == "<<" => merged(value),
         Node::Text(key) => Box::new(std::iter::once((key.as_str(), value))),
         _ => Box::new(std::iter::empty()),
     }))
+}
+
+/// The entries of what is merged: a mapping, or a list of them.
+fn merged(value: &Node) -> Box<dyn Iterator<Item = (&str, &Node)> + '_> {
+    if let Node::List(sources) = value { Box::new(sources.iter().flat_map(entries)) } else { entries(value) }
 }
 
 fn values<'n>(node: &'n Node, key: &'n str) -> impl Iterator<Item = &'n Node> {

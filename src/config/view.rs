@@ -1,14 +1,17 @@
 //! A node together with the way to it, and the report that its faults go into.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::fault::Fault;
+use super::fault::{Fault, MAX_TOLD};
 use super::node::{Node, Route, Step};
 use super::source::Source;
 use super::yaml11;
+
+/// So much that the Python agent took is warned of one by one; the rest is counted.
+const MOST_TAKEN: usize = 10_000;
 
 /// Everything that is wrong (faults) or questionable (warnings) so far.
 #[derive(Debug, Default)]
@@ -23,17 +26,36 @@ pub struct Report {
     pub lenient: bool,
     /// Files as they are to be instead of as they are.
     pub proposed: Vec<(PathBuf, String)>,
+    /// How often something was taken as the Python agent took it.
+    pub taken: usize,
     /// How many registers all groups have so far, each number of a range counted.
     pub registers: usize,
 }
 
 impl Report {
+    /// The warnings in order, no more than are told, the last one with the number of the others.
+    pub fn settle_warnings(&mut self, sort: impl Fn(&mut Vec<Fault>)) {
+        sort(&mut self.warnings);
+        // One slip in a group is one warning, however many devices the group has.
+        self.warnings.dedup();
+        let beyond = self.taken.saturating_sub(MOST_TAKEN) + self.warnings.len().saturating_sub(MAX_TOLD);
+        self.warnings.truncate(MAX_TOLD);
+        if let Some(last) = self.warnings.last().filter(|_| beyond > 0) {
+            let message = format!("there are {beyond} more warnings; they are shown when these are mended");
+            self.warnings.push(Fault::of_file(&last.file, message));
+        }
+    }
+
     /// What the Python agent took and this one does not: a warning where the file is taken as it took it, else a
     /// fault. `taken` says as what.
     pub fn unless_lenient(&mut self, mut fault: Fault, taken: &str) {
         if self.lenient {
-            fault.message = format!("{}; {taken}, as with the Python agent", fault.message);
-            self.warnings.push(fault);
+            self.taken += 1;
+            // A mapping that is merged into hundreds of groups brings its unknown keys each time.
+            if self.taken <= MOST_TAKEN {
+                fault.message = format!("{}; {taken}, as with the Python agent", fault.message);
+                self.warnings.push(fault);
+            }
         } else {
             self.faults.push(fault);
         }
@@ -110,7 +132,8 @@ impl<'a> View<'a> {
     pub fn entries(&self, report: &mut Report) -> Option<Vec<Entry<'a>>> {
         let Some(Node::Mapping(entries)) = self.borrowed() else { return None };
         let mut found: Vec<Entry<'a>> = Vec::new();
-        let mut known: HashSet<&str> = HashSet::new();
+        // Where each is in `found`.
+        let mut known: HashMap<&str, usize> = HashMap::new();
         let mut merged: Vec<Entry<'a>> = Vec::new();
         for (place, (key, value)) in entries.iter().enumerate() {
             let path = |name: &str| {
@@ -127,18 +150,19 @@ impl<'a> View<'a> {
             if name == "<<" {
                 let sources = value.items().unwrap_or_else(|| vec![value]);
                 merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
-            } else if !known.insert(name) {
+            } else if let Some(&first) = known.get(name.as_str()) {
                 report.unless_lenient(key_view.fault("found this key twice; allowed is once"), "the last one counts");
                 if report.lenient
-                    && let Some(first) = found.iter_mut().find(|entry| entry.key == *name)
+                    && let Some(first) = found.get_mut(first)
                 {
                     *first = Entry { key: name.clone(), key_view, value };
                 }
             } else {
+                known.insert(name, found.len());
                 found.push(Entry { key: name.clone(), key_view, value });
             }
         }
-        let mut known: HashSet<String> = known.into_iter().map(str::to_owned).collect();
+        let mut known: HashSet<String> = known.into_keys().map(str::to_owned).collect();
         for entry in merged {
             if known.insert(entry.key.clone()) {
                 found.push(entry);

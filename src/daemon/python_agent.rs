@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::pattoo::identity::PROGRAM;
 
@@ -42,11 +42,15 @@ impl PythonAgent {
     /// The one that a pid file below one of `directories` names, if it runs.
     #[must_use]
     pub fn find(directories: &[PathBuf]) -> Option<Self> {
-        directories.iter().find_map(|directory| {
-            let pid_file = directory.join("pid").join(format!("{PROGRAM}.pid"));
-            let pid = named_in(&pid_file)?;
-            is_python_agent(&command_line(pid)?).then_some(Self { pid, pid_file })
-        })
+        named(directories).find(|Self { pid, .. }| command_line(*pid).is_some_and(|line| is_python_agent(&line)))
+    }
+
+    /// What a pid file names that runs and cannot be looked at: of another user, and hidden from this one, as the
+    /// service's `ProtectProc=` does. It may be the Python agent, and it may be anything else that has its number by now.
+    #[must_use]
+    pub fn hidden(directories: &[PathBuf]) -> Option<Self> {
+        let is_hidden = |pid| command_line(pid).is_none() && test_kill_process(pid) == Err(Errno::PERM);
+        named(directories).find(|Self { pid, .. }| is_hidden(*pid))
     }
 
     /// A handle on its process; `None` when it has ended.
@@ -79,6 +83,14 @@ impl fmt::Display for PythonAgent {
             self.pid_file.display()
         )
     }
+}
+
+/// What the pid files below `directories` name.
+fn named(directories: &[PathBuf]) -> impl Iterator<Item = PythonAgent> {
+    directories.iter().filter_map(|directory| {
+        let pid_file = directory.join("pid").join(format!("{PROGRAM}.pid"));
+        Some(PythonAgent { pid: named_in(&pid_file)?, pid_file })
+    })
 }
 
 /// The number in a pid file.

@@ -164,6 +164,10 @@ fn refuse(error: &ConfigError) {
     if faults > MOST_FAULTS {
         tracing::error!("and {} more; `check` tells them all", count(faults - MOST_FAULTS, "fault"));
     }
+    // One of them may be what is behind a fault.
+    for warning in error.warnings.iter().take(MOST_FAULTS) {
+        tracing::warn!("{warning}");
+    }
 }
 
 fn tell(changes: &Changes<'_>) {

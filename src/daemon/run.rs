@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
+use rustix::process::Pid;
 
 use super::assemble;
 use super::directory::{self, DirectoryError};
@@ -111,6 +112,14 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     // Before its pid file becomes ours.
     if let Some(other) = PythonAgent::find(&config.pid_directories()) {
         return Err(Refusal { exit: Exit::Held, why: refuse_beside(&other) });
+    }
+    if let Some(hidden) = PythonAgent::hidden(&config.pid_directories()) {
+        tracing::warn!(
+            "{} names process {}, which another user runs and this one cannot see; if that is the Python agent, stop it: two \
+             agents would post under one agent id",
+            hidden.pid_file.display(),
+            Pid::as_raw(Some(hidden.pid))
+        );
     }
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;

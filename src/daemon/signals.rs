@@ -2,7 +2,7 @@
 //!
 //! | signal | what it does |
 //! |---|---|
-//! | SIGTERM, SIGINT | the first: stop in order; while still starting: exit 0 at once. The second: exit at once |
+//! | SIGTERM, SIGINT | the first: stop in order; while still starting: exit 0 at once. The second, unless it is the same one within [`SAME`]: exit at once |
 //! | SIGQUIT | exit at once |
 //! | SIGHUP | the configuration is read again ([`super::reload`]): many of them at once are one wish, and one that comes while starting waits |
 //! | SIGUSR1 | the log file is opened again: it is before each line, if it was moved away (`logging::file`) |
@@ -84,7 +84,7 @@ pub fn serve() -> io::Result<Wishes> {
     let heard = Arc::new(AtomicBool::new(false));
     let reload = ReloadWish::default();
     let wishes = Wishes { stop: StopWish { asked, heard: Arc::clone(&heard) }, reload: reload.clone() };
-    let mut desk = Desk { reload, stop: Some(stop), heard, deadline: None };
+    let mut desk = Desk { reload, stop: Some(stop), heard, deadline: None, asked: None };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
@@ -163,12 +163,18 @@ impl End {
     }
 }
 
+/// The same signal again so soon is the same wish that came twice: `timeout` and other wrappers signal the process and its
+/// group, and to end at once would lose what is in memory.
+const SAME: Duration = Duration::from_millis(200);
+
 struct Desk {
     reload: ReloadWish,
     stop: Option<oneshot::Sender<&'static str>>,
     heard: Arc<AtomicBool>,
     /// Once stopping: when it must be over.
     deadline: Option<Instant>,
+    /// Once stopping: by what, and when it was asked for.
+    asked: Option<(&'static str, Instant)>,
 }
 
 impl Desk {
@@ -191,8 +197,12 @@ impl Desk {
     }
 
     fn stop(&mut self, name: &'static str) -> Option<End> {
-        let Some(stop) = self.stop.take() else { return Some(End::Again(name)) };
-        self.deadline = Some(Instant::now() + PATIENCE);
+        let now = Instant::now();
+        let Some(stop) = self.stop.take() else {
+            let same = self.asked.is_some_and(|(first, at)| first == name && now < at + SAME);
+            return (!same).then_some(End::Again(name));
+        };
+        (self.deadline, self.asked) = (Some(now + PATIENCE), Some((name, now)));
         // Sent before it is asked whether somebody listens: whoever begins to in between finds it.
         stop.send(name).ok();
         (!self.heard.load(Ordering::Acquire)).then_some(End::Starting(name))
@@ -214,7 +224,7 @@ mod tests {
     fn desk(heard: bool) -> (Desk, oneshot::Receiver<&'static str>) {
         let (stop, asked) = oneshot::channel();
         let heard = Arc::new(AtomicBool::new(heard));
-        (Desk { reload: ReloadWish::default(), stop: Some(stop), heard, deadline: None }, asked)
+        (Desk { reload: ReloadWish::default(), stop: Some(stop), heard, deadline: None, asked: None }, asked)
     }
 
     async fn serve(desk: &mut Desk, asked: Asked) -> Option<End> {
@@ -238,16 +248,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_signal_ends_it_at_once() {
-        for (second, end) in [
-            (Asked::Stop("SIGINT"), End::Again("SIGINT")),
-            (Asked::Stop("SIGTERM"), End::Again("SIGTERM")),
-            (Asked::Quit, End::Quit),
+    async fn a_second_signal_ends_it_at_once_unless_it_is_the_first_that_came_twice() {
+        for (after, second, end) in [
+            (0, Asked::Stop("SIGINT"), Some(End::Again("SIGINT"))),
+            (0, Asked::Quit, Some(End::Quit)),
+            (0, Asked::Stop("SIGTERM"), None),
+            (199, Asked::Stop("SIGTERM"), None),
+            (200, Asked::Stop("SIGTERM"), Some(End::Again("SIGTERM"))),
         ] {
             let (mut desk, _asked) = desk(true);
-            let begun = Instant::now();
             assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, None);
-            assert_eq!(serve(&mut desk, second).await, Some(end));
+            tokio::time::advance(Duration::from_millis(after)).await;
+            let begun = Instant::now();
+            assert_eq!(serve(&mut desk, second).await, end, "after {after} ms");
             assert_eq!(begun.elapsed(), Duration::ZERO);
         }
     }

@@ -43,8 +43,8 @@ enum ConfigureError {
     Untrusted { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("{} is no mapping of sections; correct it or move it away", .0.display())]
-    NotYaml(PathBuf),
+    #[error("{} is no mapping of sections that could be written anew: {why}; correct it or move it away", path.display())]
+    NotYaml { path: PathBuf, why: String },
     #[error("the answers ended before the questions; --yes takes all that is offered")]
     NoAnswer(#[source] io::Error),
     #[error("nothing is written: the configuration would be wrong\n{0}")]
@@ -54,7 +54,7 @@ enum ConfigureError {
 impl ConfigureError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Wrong(_) | Self::NotYaml(_) | Self::Unreadable(_) => Exit::BadConfiguration,
+            Self::Wrong(_) | Self::NotYaml { .. } | Self::Unreadable(_) => Exit::BadConfiguration,
             Self::Io { source, .. } | Self::Untrusted { source, .. } | Self::Write(WriteError { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
@@ -81,8 +81,6 @@ and, for users other than root, directories below ~/pattoo.
 /// The section that names the server.
 const SERVER: &str = "pattoo_agent_api";
 
-const SERVER_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
-
 /// Where the Python agent's installations have their directories, later ones first.
 const ITS_DIRECTORIES: [(&str, [&str; 2]); 2] =
     [("cache", ["/opt/pattoo/cache", "/opt/pattoo-cache"]), ("daemon", ["/opt/pattoo/daemon", "/opt/pattoo-daemon"])];
@@ -96,8 +94,8 @@ struct Question {
 }
 
 /// What `pattoo.yaml` needs, with what it says now, or else with what the Python agent has made, or else with what
-/// suffices.
-fn questions(draft: &Draft, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
+/// suffices. `newer` is `pattoo_agent.yaml` where the server is named there.
+fn questions(draft: &Draft, newer: Option<&Draft>, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
     let its = |name| ITS_DIRECTORIES.iter().filter(move |(of, _)| *of == name).flat_map(|(_, paths)| paths);
     let found = |name| its(name).find(|path| root && is_there(path)).map(|path| (*path).to_owned());
     let data = |name: &str| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
@@ -113,7 +111,9 @@ fn questions(draft: &Draft, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<
         ("pattoo", "system_daemon_directory", run),
     ];
     let offer = |(section, key, default)| {
-        let offered = draft.get(section, key).unwrap_or(default);
+        // A key that is not there has its default, whatever the section that does not count says.
+        let of = newer.filter(|_| section == SERVER).unwrap_or(draft);
+        let offered = of.get(section, key).unwrap_or(default);
         Question { section, key, offered }
     };
     defaults.into_iter().map(offer).collect()
@@ -161,15 +161,17 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     let (mut draft, is_new) = draft_of(&shared)?;
     // Where this one has the section, it wins: an answer in the other one would be without effect.
     let (mut newer, _) = draft_of(&config_dir.join(SHARED_AGENT_FILE))?;
-    let has_server = SERVER_KEYS.iter().any(|key| newer.get(SERVER, key).is_some());
+    let has_server = newer.has(SERVER);
     let before = (draft.clone(), newer.clone());
     say(&format!("Configuring {}.\n", shared.display()));
     if is_new {
         say(DIFFERS);
     }
-    for Question { section, key, offered } in questions(&draft, geteuid().is_root(), |path| Path::new(path).is_dir()) {
+    let is_there = |path: &str| Path::new(path).is_dir();
+    for Question { section, key, offered } in
+        questions(&draft, has_server.then_some(&newer), geteuid().is_root(), is_there)
+    {
         let of = if has_server && section == SERVER { &mut newer } else { &mut draft };
-        let offered = of.get(section, key).unwrap_or(offered);
         let answer = ask(&format!("{section}: {key}"), &offered, yes)?;
         of.set(section, key, &answer);
     }
@@ -225,7 +227,8 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
 /// The file as it is, and whether there is none.
 fn draft_of(file: &Path) -> Result<(Draft, bool), ConfigureError> {
     let Some(text) = existing(file)? else { return Ok((Draft::default(), true)) };
-    Ok((Draft::parse(&text).ok_or_else(|| ConfigureError::NotYaml(file.to_owned()))?, false))
+    let draft = Draft::parse(&text).map_err(|why| ConfigureError::NotYaml { path: file.to_owned(), why })?;
+    Ok((draft, false))
 }
 
 /// As the agent will, though nothing is written yet.
@@ -291,7 +294,8 @@ mod tests {
     #[test]
     fn what_the_file_says_is_offered_and_defaults_for_the_rest() {
         let draft = Draft::parse("pattoo_agent_api: {ip_address: server.example.net}").unwrap();
-        let offered: Vec<_> = questions(&draft, true, |_| false).into_iter().map(|question| question.offered).collect();
+        let offered: Vec<_> =
+            questions(&draft, None, true, |_| false).into_iter().map(|question| question.offered).collect();
         assert_eq!(offered[..3], ["server.example.net", "20201", "debug"]);
         assert!(offered[3..].iter().all(|directory| directory.starts_with('/')), "{offered:?}");
     }
@@ -300,7 +304,7 @@ mod tests {
     fn the_directories_of_a_python_agent_are_offered_where_they_are() {
         let of = |question: &Question| question.key.ends_with("_directory").then(|| question.offered.clone());
         let offered = |root, there: &[&str]| -> Vec<String> {
-            questions(&Draft::default(), root, |path| there.contains(&path)).iter().filter_map(of).collect()
+            questions(&Draft::default(), None, root, |path| there.contains(&path)).iter().filter_map(of).collect()
         };
         let fresh = ["/var/log/pattoo", "/var/lib/pattoo/cache", "/var/lib/pattoo/daemon", "/run/pattoo"];
         assert_eq!(offered(true, &[]), fresh);
