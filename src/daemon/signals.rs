@@ -2,7 +2,7 @@
 //!
 //! | signal | what it does |
 //! |---|---|
-//! | SIGTERM, SIGINT | the first: stop in order; while still starting: exit 0 at once. The second, unless it is the same one within [`SAME`]: exit at once |
+//! | SIGTERM, SIGINT | the first: stop in order; while still starting: exit 0 at once. The second, unless it is the same one within 200 ms: exit at once |
 //! | SIGQUIT | exit at once |
 //! | SIGHUP | the configuration is read again ([`super::reload`]): many of them at once are one wish, and one that comes while starting waits |
 //! | SIGUSR1 | the log file is opened again: it is before each line, if it was moved away (`logging::file`) |
