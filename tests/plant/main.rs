@@ -36,7 +36,7 @@ fn fixed_seeds() {
 
 #[test]
 fn fresh_seeds() {
-    let hours = std::env::var("PLANT_HOURS").ok().and_then(|hours| hours.parse().ok()).unwrap_or(30);
+    let hours = std::env::var("PLANT_HOURS").ok().and_then(|hours| hours.parse().ok()).unwrap_or(HOURS);
     let first = fastrand::u64(..1 << 48);
     say(&format!("seeds {first} to {}", first + hours / HOURS));
     explore(first..first + hours / HOURS);

@@ -461,9 +461,8 @@ impl Actor {
         {
             return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.troubles()));
         }
-        // A pause after connecting that was needed once is made at the next connection, too.
-        let paused = !core.learned().pause_after_connect.is_zero();
-        if skipped > 0 && !paused && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {
+        // A pause after connecting that was needed once, or is tried, may cost ticks.
+        if skipped > 0 && !outcome.connected && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {
             let (begun, learned) = (self.polling.begun().saturating_sub(BOOTED), core.learned());
             return Err(format!(
                 "{skipped} polls skipped of a device that is well, from {begun:?} to {now:?}: {} requests, {:?}, {learned:?}",
