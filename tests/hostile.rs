@@ -12,6 +12,7 @@ use std::process::Command;
 
 use support::agent::{Finished, Home};
 use support::device::Device;
+use support::needs;
 use support::server::Server;
 
 /// Nobody in particular.
@@ -19,14 +20,6 @@ const OTHER: u32 = 65_534;
 
 fn home() -> Home {
     Home::new("127.0.0.1:9".parse().unwrap())
-}
-
-fn root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("{test} was skipped: it needs root");
-    }
-    root
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -88,7 +81,7 @@ fn configure_replaces_no_link_and_keeps_owner_group_and_mode() {
     assert!(refused.stderr.contains("is a link"), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), before);
     assert_eq!(fs::read_dir(home.config_dir()).unwrap().count(), 1);
-    if !root("configure_replaces_no_link_and_keeps_owner_group_and_mode") {
+    if !needs(&["root"]) {
         return;
     }
     fs::remove_file(&shared).unwrap();
@@ -113,7 +106,7 @@ fn configure_refuses_a_directory_that_others_can_replace() {
         ("", |path| chown(path, Some(OTHER), None).unwrap(), "belongs to user 65534"),
     ];
     for (name, spoil, told) in cases {
-        if told.contains("belongs") && !root("configure_refuses_a_directory_that_others_can_replace") {
+        if told.contains("belongs") && !needs(&["root"]) {
             continue;
         }
         let home = home();
@@ -153,7 +146,7 @@ fn install(home: &Home, image: &Path) -> Finished {
 #[test]
 fn install_is_led_nowhere_else() {
     type Plant = fn(&Path, &Path);
-    if !root("install_is_led_nowhere_else") {
+    if !needs(&["root"]) {
         return;
     }
     let plants: [Plant; 4] = [
@@ -468,7 +461,7 @@ fn files_and_directories_that_others_may_change_are_warned_of() {
             "chmod g-w",
         ),
     ];
-    if !root("files_and_directories_that_others_may_change_are_warned_of") {
+    if !needs(&["root"]) {
         return;
     }
     for (name, spoil, found, advice) in cases {
