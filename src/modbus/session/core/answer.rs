@@ -376,12 +376,11 @@ impl Core {
         }
         let given_up = left - refused;
         let unread = &mut self.poll.outcome.unread;
-        unread[Unread::Refused.index()] += refused;
         if why != Unread::Exception && left == values && given_up > 0 {
             // Nothing of it was read, so that it may be asked again before its next tick.
-            unread[Unread::Refused.index()] -= refused;
             request.owed = Some(why);
         } else {
+            unread[Unread::Refused.index()] += refused;
             unread[why.index()] += given_up;
         }
     }

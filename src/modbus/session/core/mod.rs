@@ -9,8 +9,8 @@
 //! a point of the plan by which the poll began; state follows what is read, so a device of which every point is read
 //! has no fault; nothing learned outlives what it was learned of ([`Core::assign`]); a poll makes a bounded number of
 //! requests: one for each of the plan or of its substitutes, [`MOST_EXTRA`] for searches, [`PROBES`](crate::modbus::refusals::PROBES) for refused values
-//! and as many runs of them as become readable, one for each scale register that is read again, and for each of those
-//! at most `retries` more while the device is busy and one over a new connection.
+//! and as many runs of them as become readable, 16 at most for each scale register that is read again, and for each of
+//! those at most `retries` more while the device is busy and one over a new connection.
 
 mod answer;
 mod choice;
