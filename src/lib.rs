@@ -43,6 +43,7 @@ pub mod health;
 pub mod layout;
 pub mod logging;
 pub mod modbus;
+pub mod outputs;
 pub mod pattoo;
 pub mod phrase;
 pub mod reading;

@@ -51,9 +51,12 @@ use crate::files::lock::WriteLock;
 use crate::reading::Timestamp;
 
 mod adopt;
+pub mod batch;
+
 mod directory;
 mod error;
 mod held;
+pub mod job;
 mod limits;
 mod name;
 mod state;
