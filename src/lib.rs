@@ -14,9 +14,9 @@
 //! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
-//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`files`] opens, writes and locks what others may
-//! have prepared for us; [`terminal`] makes harmless what is shown. [`clock`] reads the clocks that they
+//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`time::schedule`],
+//! [`time::backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`time::timeline`]. [`files`] opens, writes and locks what others may
+//! have prepared for us; [`terminal`] makes harmless what is shown. [`time::clock`] reads the clocks that they
 //! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
 //! cannot be broken from outside.
 //!
@@ -28,11 +28,9 @@
 //! the boot id.
 
 pub mod actors;
-pub mod backoff;
 pub mod batch;
 pub mod books;
 pub mod cli;
-pub mod clock;
 pub mod commissioning;
 pub mod config;
 pub mod daemon;
@@ -47,11 +45,10 @@ pub mod pattoo;
 pub mod phrase;
 pub mod reading;
 pub mod resolve;
-pub mod schedule;
 pub mod setup;
 pub mod shard;
 pub mod spool;
 pub mod status;
 pub mod tally;
 pub mod terminal;
-pub mod timeline;
+pub mod time;

@@ -13,15 +13,15 @@ use tokio::sync::oneshot;
 use super::poster::{Kept, Store};
 use super::supervisor::{ExitGuard, Pulse, Shared, Stop};
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
 use crate::batch::{Batcher, MAX_PENDING_BYTES};
 use crate::books::Reason;
-use crate::clock;
 use crate::failpoint;
 use crate::health::QUIET;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::{count, size};
 use crate::reading::Reading;
+use crate::time::backoff::Backoff;
+use crate::time::clock;
 
 /// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
 const MAILBOX: usize = 256;

@@ -18,7 +18,6 @@ use super::carrier::{Carrier, Next};
 use super::spooler::{SpoolGone, SpoolThread, Taken};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::clock::{self, Moment};
 use crate::failpoint;
 use crate::health::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
@@ -29,7 +28,8 @@ use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
-use crate::timeline::ClockState;
+use crate::time::clock::{self, Moment};
+use crate::time::timeline::ClockState;
 
 /// A clock that has moved by this against the time since boot has been set.
 const STEP: Duration = Duration::from_secs(2);

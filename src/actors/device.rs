@@ -15,7 +15,6 @@ use super::aggregator::Submit;
 use super::supervisor::{ExitGuard, Shared, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::Reason;
-use crate::clock::{self, Moment};
 use crate::failpoint;
 use crate::health::Change;
 use crate::modbus::decode::NotAValue;
@@ -27,7 +26,8 @@ use crate::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
 use crate::status::board::{Cell, DeviceState, Polled};
 use crate::tally::Tally;
-use crate::timeline::Track;
+use crate::time::clock::{self, Moment};
+use crate::time::timeline::Track;
 
 /// What a device actor does under one configuration. To a running one, from the supervisor: from now on it does this;
 /// only what its points are called may differ from what it did.

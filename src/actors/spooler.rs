@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 
 use crate::batch::Batch;
 use crate::books::Books;
-use crate::clock;
 use crate::failpoint;
 use crate::health::QUIET;
 use crate::pattoo::body::{Body, legible};
@@ -23,6 +22,7 @@ use crate::pattoo::restamp;
 use crate::phrase::{Chain, count, seconds, size};
 use crate::reading::Timestamp;
 use crate::spool::{Checked, Findings, Limits, Name, Spool, SpoolError, Stored, Tally};
+use crate::time::clock;
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]

@@ -21,16 +21,16 @@ use super::device::{Assignment, DeviceActor, DeviceSettings};
 use super::poster::{self, PosterActor};
 use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
 use crate::batch::Batcher;
 use crate::books::Books;
-use crate::clock;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::refusals::store::Store;
 use crate::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 use crate::status::board::Board;
+use crate::time::backoff::Backoff;
+use crate::time::clock;
 
 /// Stop, from the supervisor (to it: from a signal). The reply says that it is done.
 #[derive(Debug, Clone, Copy, Message)]

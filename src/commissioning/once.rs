@@ -14,7 +14,6 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::{complain, say};
 use crate::actors::device::DeviceSettings;
-use crate::clock;
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
@@ -25,6 +24,7 @@ use crate::phrase::count;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
 use crate::terminal;
+use crate::time::clock;
 
 /// So many devices are polled at the same time.
 const AT_ONCE: usize = 64;

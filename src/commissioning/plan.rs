@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::{complain, say};
 use crate::actors::device::{Cycle, DeviceSettings};
-use crate::clock;
 use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
@@ -22,6 +21,7 @@ use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{EndpointDial, Session};
 use crate::phrase::{count, seconds, some_of};
 use crate::terminal::{self, escaped};
+use crate::time::clock;
 
 /// How long a device is assumed to take for a request.
 pub const ASSUMED: Duration = Duration::from_millis(50);

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use super::sunspec::{self, Model};
 use super::{complain, say};
-use crate::clock;
 use crate::daemon::exit::Exit;
 use crate::layout::Sheet;
 use crate::modbus::decode::value;
@@ -23,6 +22,7 @@ use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::modbus::settings::{Settings, Transport};
 use crate::reading::{PointId, Value};
+use crate::time::clock;
 
 /// Between two requests of a search.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -1,11 +1,11 @@
 //! Whether the server and the devices of a configuration can be reached, one sentence each. Posts nothing.
 
-use crate::clock;
 use crate::config::Config;
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::Poster;
 use crate::phrase::{Chain, count};
 use crate::terminal::escaped;
+use crate::time::clock;
 
 /// What the pattoo server answers to the question for its time.
 #[must_use]

@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::clock;
+use crate::time::clock;
 
 /// How often the manager hears how the agent is when it watches nothing.
 const LEISURE: Duration = Duration::from_secs(30);

@@ -34,7 +34,6 @@ use crate::actors::spooler::{self, SpoolThread};
 use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
-use crate::clock;
 use crate::config::{Config, Instance};
 use crate::files::trust::Untrusted;
 use crate::logging;
@@ -49,7 +48,8 @@ use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
 use crate::status::socket;
 use crate::terminal::complain;
-use crate::timeline::{BUILT, Timeline};
+use crate::time::clock;
+use crate::time::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
 pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";

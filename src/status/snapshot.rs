@@ -16,7 +16,7 @@ use crate::health::Trouble;
 use crate::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
-use crate::timeline::ClockState;
+use crate::time::timeline::ClockState;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]

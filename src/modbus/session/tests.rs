@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::core::{BUSY_PAUSE, LONGEST_BUSY_PAUSE};
 use super::*;
-use crate::clock::{self, Moment};
 use crate::health::Change;
 use crate::modbus::error::ConnectError;
 use crate::modbus::format::{Format, Scale};
@@ -18,6 +17,7 @@ use crate::modbus::plan::{Block, Limits, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
 use crate::reading::{PointId, Timestamp, Value};
+use crate::time::clock::{self, Moment};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 

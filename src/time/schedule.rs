@@ -14,8 +14,8 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
 use crate::reading::{Timestamp, millis};
+use crate::time::clock::Moment;
 
 /// Phases are multiples of this.
 pub const SLOT: Duration = Duration::from_millis(50);

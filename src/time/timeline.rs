@@ -32,9 +32,9 @@ pub use self::notices::{Notice, Notices};
 pub use self::stamp::{Stamp, Track};
 use self::stamp::{next, whole};
 pub use self::state::{ClockState, Doubt};
-use crate::clock::Moment;
 use crate::reading::{Timestamp, millis};
 use crate::shard::Shard;
+use crate::time::clock::Moment;
 
 /// The beginning of the year of this release, 2026: no clock that shows less is set.
 pub const BUILT: Timestamp = Timestamp::from_millis(1_767_225_600_000);
