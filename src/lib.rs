@@ -38,6 +38,7 @@ pub mod digest;
 pub mod failpoint;
 pub mod files;
 pub mod health;
+pub mod host;
 pub mod layout;
 pub mod logging;
 pub mod modbus;

@@ -17,7 +17,6 @@ use actix::prelude::*;
 use rustix::process::Pid;
 
 use super::assemble;
-use super::directory::{self, DirectoryError};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::memory;
@@ -35,12 +34,14 @@ use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorAc
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::config::{Config, Instance};
+use crate::files::directory::{self, DirectoryError};
+use crate::files::mirrored;
 use crate::files::trust::Untrusted;
+use crate::host::agent_id::{self, Missing, StoredAgentId};
+use crate::host::{clone_guard, hostname};
 use crate::logging;
-use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
 use crate::pattoo::post::Poster;
-use crate::pattoo::{hostname, machine, twice};
 use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
 use crate::status::page::{self, Hosts};
@@ -242,7 +243,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     let file = agent_id::path(daemon_directory);
     directory::make_trusted(file.parent().unwrap_or(daemon_directory))?;
     // Shards that start at once make one id.
-    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory));
+    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory), &format!("{PROGRAM}.lock"));
     let missing =
         if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
     let stored = match env::var(AGENT_ID) {
@@ -255,10 +256,10 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
             "the agent id was missing and is restored from its copy, so that charts go on; to start every chart anew, \
              remove both {} and {}",
             file.display(),
-            twice::copy(&file).display()
+            mirrored::copy(&file).display()
         );
     }
-    match machine::notice(daemon_directory) {
+    match clone_guard::notice(daemon_directory) {
         Ok(notice) => notice.into_iter().for_each(|notice| tracing::warn!("{notice}")),
         Err(error) => {
             tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id");
@@ -271,7 +272,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
 fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     // Shards that start at once remember one name.
     let path = hostname::path(&config.daemon_directory);
-    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory));
+    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory), &format!("{PROGRAM}.lock"));
     let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
         .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if let Some(warning) = hostname.warning {

@@ -21,7 +21,7 @@ pub const MAX_BYTES: u64 = 4096;
 
 /// Why a small file could not be read or written.
 #[derive(Debug, Error)]
-pub enum SmallFileError {
+pub enum TextFileError {
     /// The system said no.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -47,7 +47,7 @@ pub enum SmallFileError {
 ///
 /// # Errors
 /// When something is there that cannot be read as a small text.
-pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
+pub fn read(path: &Path) -> Result<Option<String>, TextFileError> {
     read_up_to(path, MAX_BYTES)
 }
 
@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<Option<String>, SmallFileError> {
 ///
 /// # Errors
 /// When something is there that cannot be read as such a text.
-pub fn read_up_to(path: &Path, bytes: u64) -> Result<Option<String>, SmallFileError> {
+pub fn read_up_to(path: &Path, bytes: u64) -> Result<Option<String>, TextFileError> {
     let most = bytes;
     let io = |source| failed("read", path, source);
     // Without NONBLOCK the opening of a FIFO waits for a writer.
@@ -65,26 +65,26 @@ pub fn read_up_to(path: &Path, bytes: u64) -> Result<Option<String>, SmallFileEr
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return Err(SmallFileError::NotAFile(path.to_owned()));
+            return Err(TextFileError::NotAFile(path.to_owned()));
         }
         Err(error) => return Err(io(error)),
     };
     if !file.metadata().map_err(io)?.is_file() {
-        return Err(SmallFileError::NotAFile(path.to_owned()));
+        return Err(TextFileError::NotAFile(path.to_owned()));
     }
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > most {
-        return Err(SmallFileError::TooLarge(path.to_owned(), most));
+        return Err(TextFileError::TooLarge(path.to_owned(), most));
     }
-    String::from_utf8(bytes).map(Some).map_err(|_| SmallFileError::NotText(path.to_owned()))
+    String::from_utf8(bytes).map(Some).map_err(|_| TextFileError::NotText(path.to_owned()))
 }
 
 /// Makes `text` the content of the file at `path`, and its directory if it is missing.
 ///
 /// # Errors
 /// When the system says no; the file is then as it was.
-pub fn write(path: &Path, text: &str) -> Result<(), SmallFileError> {
+pub fn write(path: &Path, text: &str) -> Result<(), TextFileError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new()
         .recursive(true)
@@ -93,11 +93,11 @@ pub fn write(path: &Path, text: &str) -> Result<(), SmallFileError> {
         .map_err(|error| failed("make the directory", directory, error))?;
 
     atomic::write(path, text.as_bytes(), Access::mode(0o600))
-        .map_err(|WriteError { action, path, source }| SmallFileError::Io { action, path, source })
+        .map_err(|WriteError { action, path, source }| TextFileError::Io { action, path, source })
 }
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> SmallFileError {
-    SmallFileError::Io { action, path: path.to_owned(), source }
+fn failed(action: &'static str, path: &Path, source: io::Error) -> TextFileError {
+    TextFileError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -148,14 +148,14 @@ mod tests {
         let everyone = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, everyone, 0).unwrap();
         for name in ["link", "broken", "directory", "fifo"] {
-            assert!(matches!(read(&at(name)), Err(SmallFileError::NotAFile(_))), "{name}");
+            assert!(matches!(read(&at(name)), Err(TextFileError::NotAFile(_))), "{name}");
         }
 
         fs::write(at("fits"), "x".repeat(4096)).unwrap();
         fs::write(at("large"), "x".repeat(4097)).unwrap();
         fs::write(at("binary"), [0xff, 0xfe]).unwrap();
         assert!(read(&at("fits")).is_ok());
-        assert!(matches!(read(&at("large")), Err(SmallFileError::TooLarge(..))));
-        assert!(matches!(read(&at("binary")), Err(SmallFileError::NotText(_))));
+        assert!(matches!(read(&at("large")), Err(TextFileError::TooLarge(..))));
+        assert!(matches!(read(&at("binary")), Err(TextFileError::NotText(_))));
     }
 }

@@ -15,9 +15,8 @@ use rustix::fs::{Mode, OFlags, open, statfs};
 use rustix::process::geteuid;
 use thiserror::Error;
 
-use crate::files::lock::WriteLock;
-use crate::files::trust::{self, Untrusted};
-use crate::pattoo::identity::PROGRAM;
+use super::lock::WriteLock;
+use super::trust::{self, Untrusted};
 
 /// Why a directory is of no use.
 #[derive(Debug, Error)]
@@ -91,12 +90,12 @@ pub fn medium_warning(cache_directory: &Path) -> Option<String> {
 
 /// Has a directory to oneself for as long as the result lives, among those who ask for that; nobody waits for it
 /// longer than a few seconds, for it serves only to settle who is first. What is locked is a file within it, because
-/// the directory itself can be locked by whoever may look into it.
+/// the directory itself can be locked by whoever may look into it: `lock_name`.
 #[must_use]
-pub fn hold(path: &Path) -> Option<WriteLock> {
+pub fn hold(path: &Path, lock_name: &str) -> Option<WriteLock> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let directory = open(path, flags, Mode::empty()).ok()?;
-    WriteLock::wait(&directory, Path::new(&format!("{PROGRAM}.lock")))
+    WriteLock::wait(&directory, Path::new(lock_name))
 }
 
 #[cfg(test)]

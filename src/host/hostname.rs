@@ -2,7 +2,7 @@
 //!
 //! The original asks the system at each start, so a new container, a DNS outage or a renamed host starts
 //! every chart anew. Here the name first used is remembered beside the agent id and stays in use:
-//! configured, else remembered (in two copies, [`twice`]), else what the system says. Whenever these disagree there is a
+//! configured, else remembered (in two copies, [`mirrored`]), else what the system says. Whenever these disagree there is a
 //! [`Disagreement`] to warn of; what is remembered is never replaced but by hand.
 
 use std::fmt;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::fqdn;
-use super::identity::{MAX_TEXT_BYTES, PROGRAM};
-use super::twice::{self, TwiceError};
+use super::system_name;
+use crate::files::mirrored::{self, MirroredError};
+use crate::pattoo::identity::{MAX_TEXT_BYTES, PROGRAM};
 
 /// How long the system may take to say its name when it only serves to warn of a change.
 const TO_COMPARE: Duration = Duration::from_secs(2);
@@ -27,9 +27,9 @@ const TO_REMEMBER: Duration = Duration::from_secs(60);
 pub enum HostnameError {
     /// The file or its copy could not be read or made, or they disagree.
     #[error("the host name in use cannot be remembered")]
-    File(#[from] TwiceError),
+    File(#[from] MirroredError),
     /// The file is there, but what it holds is no name.
-    #[error("{} holds no host name: {found:?}; remove it and {}, and set agent_hostname", path.display(), twice::copy(path).display())]
+    #[error("{} holds no host name: {found:?}; remove it and {}, and set agent_hostname", path.display(), mirrored::copy(path).display())]
     NotAName {
         /// The file.
         path: PathBuf,
@@ -76,7 +76,7 @@ impl fmt::Display for Disagreement {
                 "agent_hostname is {configured:?}, but this agent has posted as {remembered:?}: every chart at the \
                  server starts anew under the new name; if that is meant, remove {} and {}",
                 path.display(),
-                twice::copy(path).display()
+                mirrored::copy(path).display()
             ),
             Self::System { system, remembered } => write!(
                 f,
@@ -99,7 +99,7 @@ pub fn path(daemon_directory: &Path) -> PathBuf {
 /// # Errors
 /// When the name cannot be remembered, or what is remembered is no name.
 pub fn decide(configured: Option<&str>, daemon_directory: &Path) -> Result<Hostname, HostnameError> {
-    decide_with(configured, daemon_directory, fqdn::within)
+    decide_with(configured, daemon_directory, system_name::within)
 }
 
 fn decide_with(
@@ -111,9 +111,9 @@ fn decide_with(
     let Some(remembered) = remembered(&path)? else {
         let name = match configured {
             Some(configured) => configured.to_owned(),
-            None => system(TO_REMEMBER).unwrap_or_else(fqdn::node),
+            None => system(TO_REMEMBER).unwrap_or_else(system_name::node),
         };
-        twice::write(&path, &format!("{name}\n"))?;
+        mirrored::write(&path, &format!("{name}\n"))?;
         return Ok(Hostname { name, warning: None });
     };
     if let Some(configured) = configured {
@@ -131,7 +131,7 @@ fn decide_with(
 }
 
 fn remembered(path: &Path) -> Result<Option<String>, HostnameError> {
-    let Some(twice::Found { text, .. }) = twice::read(path)? else {
+    let Some(mirrored::Found { text, .. }) = mirrored::read(path)? else {
         return Ok(None);
     };
     let name = text.trim();

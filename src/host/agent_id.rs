@@ -1,6 +1,6 @@
 //! The file that holds the agent id: the identity of every series this agent has ever posted.
 //!
-//! Reads the original's file where it is, and keeps a copy of it ([`twice`]); makes an id only when there is
+//! Reads the original's file where it is, and keeps a copy of it ([`mirrored`]); makes an id only when there is
 //! neither, and when that is allowed. A file that is there and holds no id is an error for a person to settle: a
 //! new id in its place would start every chart anew, silently.
 
@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 use rustix::rand::{GetRandomFlags, getrandom};
 use thiserror::Error;
 
-use super::identity::{AgentId, IdentityError, PROGRAM};
-use super::twice::{self, TwiceError};
 use crate::digest::sha256;
+use crate::files::mirrored::{self, MirroredError};
+use crate::pattoo::identity::{AgentId, IdentityError, PROGRAM};
 
 /// Why there is no agent id.
 #[derive(Debug, Error)]
 pub enum AgentIdError {
     /// The file or its copy could not be read or made, or they disagree.
     #[error("no agent id without its file")]
-    File(#[from] TwiceError),
+    File(#[from] MirroredError),
     /// There is no file, and none is to be made.
     #[error("there is no agent id in {}, and PATTOO_REQUIRE_STATE forbids to make one; is the volume mounted?", .0.display())]
     Missing(PathBuf),
     /// The file is there, but what it holds is no id.
     #[error("{} holds no agent id; restore it, or remove it and {} to start every chart anew",
-        path.display(), twice::copy(path).display())]
+        path.display(), mirrored::copy(path).display())]
     NotAnId {
         /// The file.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub fn load_or_make(daemon_directory: &Path, missing: Missing) -> Result<StoredA
         return Err(AgentIdError::Missing(path));
     }
     let id = random()?;
-    twice::write(&path, id.as_str())?;
+    mirrored::write(&path, id.as_str())?;
     Ok(StoredAgentId { id, original_cache: None, restored: false })
 }
 
@@ -106,7 +106,7 @@ pub fn given(daemon_directory: &Path, given: &str) -> Result<StoredAgentId, Agen
 /// When the file cannot be read or holds no id.
 pub fn load(daemon_directory: &Path) -> Result<Option<StoredAgentId>, AgentIdError> {
     let path = path(daemon_directory);
-    let Some(twice::Found { text, restored }) = twice::read(&path)? else {
+    let Some(mirrored::Found { text, restored }) = mirrored::read(&path)? else {
         return Ok(None);
     };
     let id: AgentId = text.parse().map_err(|source| AgentIdError::NotAnId { path, source })?;

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::identity::{AgentId, PROGRAM};
-use super::small_file::{self, SmallFileError};
 use crate::digest::sha256;
+use crate::files::text_file::{self, TextFileError};
+use crate::pattoo::identity::{AgentId, PROGRAM};
 
 /// Where the machine id is.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -23,20 +23,20 @@ pub fn path(daemon_directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When what is remembered cannot be read, or this machine not be remembered.
-pub fn notice(daemon_directory: &Path) -> Result<Option<String>, SmallFileError> {
-    let machine_id = small_file::read(Path::new(MACHINE_ID)).ok().flatten();
+pub fn notice(daemon_directory: &Path) -> Result<Option<String>, TextFileError> {
+    let machine_id = text_file::read(Path::new(MACHINE_ID)).ok().flatten();
     notice_on(machine_id.as_deref().unwrap_or_default(), daemon_directory)
 }
 
-fn notice_on(machine_id: &str, daemon_directory: &Path) -> Result<Option<String>, SmallFileError> {
+fn notice_on(machine_id: &str, daemon_directory: &Path) -> Result<Option<String>, TextFileError> {
     let machine_id = machine_id.trim();
     if machine_id.is_empty() {
         return Ok(None);
     }
     let here = AgentId::from_bytes(sha256(&[PROGRAM.as_bytes(), b" ", machine_id.as_bytes()]));
     let path = path(daemon_directory);
-    match small_file::read(&path)? {
-        None => small_file::write(&path, here.as_str()).map(|()| None),
+    match text_file::read(&path)? {
+        None => text_file::write(&path, here.as_str()).map(|()| None),
         Some(first) if first.trim() == here.as_str() => Ok(None),
         Some(_) => Ok(Some(format!(
             "this is not the machine on which this agent id was first used: if that one still runs, the readings of \

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::small_file::{self, SmallFileError};
+use super::text_file::{self, TextFileError};
 
 /// Why the text is not known.
 #[derive(Debug, Error)]
-pub enum TwiceError {
+pub enum MirroredError {
     /// A copy could not be read or made.
     #[error("one of two copies is not to be had")]
-    File(#[from] SmallFileError),
+    File(#[from] TextFileError),
     /// The copies disagree.
     #[error(
         "{} holds {first:?}, but {} holds {second:?}; copy the right one over the wrong one",
@@ -52,19 +52,19 @@ pub fn copy(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When they disagree, or cannot be read or made.
-pub fn read(path: &Path) -> Result<Option<Found>, TwiceError> {
+pub fn read(path: &Path) -> Result<Option<Found>, MirroredError> {
     let copy = copy(path);
-    match (small_file::read(path)?, small_file::read(&copy)?) {
+    match (text_file::read(path)?, text_file::read(&copy)?) {
         (None, None) => Ok(None),
         (Some(text), None) => {
             // An empty file is not worth a copy; whoever asked refuses it.
             if !text.trim().is_empty() {
-                small_file::write(&copy, &text)?;
+                text_file::write(&copy, &text)?;
             }
             Ok(Some(Found { text, restored: false }))
         }
         (None, Some(text)) => {
-            small_file::write(path, &text)?;
+            text_file::write(path, &text)?;
             Ok(Some(Found { text, restored: true }))
         }
         // A newline that an editor has added is no difference.
@@ -73,7 +73,7 @@ pub fn read(path: &Path) -> Result<Option<Found>, TwiceError> {
         }
         (Some(first), Some(second)) => {
             let cut = |text: String| text.trim().chars().take(70).collect();
-            Err(TwiceError::Unequal { path: path.to_owned(), first: cut(first), second: cut(second) })
+            Err(MirroredError::Unequal { path: path.to_owned(), first: cut(first), second: cut(second) })
         }
     }
 }
@@ -82,9 +82,9 @@ pub fn read(path: &Path) -> Result<Option<Found>, TwiceError> {
 ///
 /// # Errors
 /// When the system says no.
-pub fn write(path: &Path, text: &str) -> Result<(), TwiceError> {
-    small_file::write(path, text)?;
-    Ok(small_file::write(&copy(path), text)?)
+pub fn write(path: &Path, text: &str) -> Result<(), MirroredError> {
+    text_file::write(path, text)?;
+    Ok(text_file::write(&copy(path), text)?)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         for (first, second) in [("one", "two"), ("", "two"), ("one", "\n")] {
             fs::write(&path, first).unwrap();
             fs::write(copy(&path), second).unwrap();
-            assert!(matches!(read(&path), Err(TwiceError::Unequal { .. })), "{first:?} {second:?}");
+            assert!(matches!(read(&path), Err(MirroredError::Unequal { .. })), "{first:?} {second:?}");
             assert_eq!(both(&path), [first, second].map(|text| Some(text.to_owned())));
         }
         fs::write(&path, "two\n").unwrap();
