@@ -15,8 +15,8 @@
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`time::schedule`],
-//! [`time::backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`time::timeline`]. [`files`] opens, writes and locks what others may
-//! have prepared for us; [`terminal`] makes harmless what is shown. [`time::clock`] reads the clocks that they
+//! [`time::backoff`], [`batch`], [`digest`], [`shard`], [`time::timeline`]. [`files`] opens, writes and locks what others may
+//! have prepared for us; [`text`] makes harmless what is shown. [`time::clock`] reads the clocks that they
 //! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
 //! cannot be broken from outside.
 //!
@@ -37,19 +37,16 @@ pub mod daemon;
 pub mod digest;
 pub mod failpoint;
 pub mod files;
-pub mod health;
 pub mod host;
-pub mod layout;
 pub mod logging;
 pub mod modbus;
+pub mod outage;
 pub mod pattoo;
-pub mod phrase;
 pub mod reading;
 pub mod resolve;
 pub mod setup;
 pub mod shard;
 pub mod spool;
 pub mod status;
-pub mod tally;
-pub mod terminal;
+pub mod text;
 pub mod time;

@@ -2,7 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use pattoo_agent_modbustcpd::cli::{Cli, Command, Control, Format, Probe, SheetFormat};
+use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, SheetFormat};
 use pattoo_agent_modbustcpd::commissioning::{check, once, plan, probe};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};

@@ -16,10 +16,10 @@ use super::timekeeper::Timekeeper;
 use crate::batch::{Batcher, MAX_PENDING_BYTES};
 use crate::books::Reason;
 use crate::failpoint;
-use crate::health::QUIET;
+use crate::outage::QUIET;
 use crate::pattoo::payload::Catalogue;
-use crate::phrase::{count, size};
 use crate::reading::Reading;
+use crate::text::{count, size};
 use crate::time::backoff::Backoff;
 use crate::time::clock;
 

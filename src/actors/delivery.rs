@@ -19,15 +19,15 @@ use super::spooler::{SpoolGone, SpoolThread, Taken};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::failpoint;
-use crate::health::{Change, Health};
+use crate::outage::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::{PostError, Poster};
-use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
+use crate::text::{Chain, count, seconds};
 use crate::time::clock::{self, Moment};
 use crate::time::timeline::ClockState;
 

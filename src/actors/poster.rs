@@ -14,10 +14,10 @@ use super::spooler::{SpoolGone, SpoolThread};
 use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::health::{Change, Health};
-use crate::phrase::{Chain, count};
+use crate::outage::{Change, Health};
 use crate::spool::{Limits, SpoolError};
 use crate::status::board::Board;
+use crate::text::{Chain, count};
 use crate::time::clock;
 
 /// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither

@@ -27,8 +27,8 @@ use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::refusals::store::Store;
 use crate::pattoo::payload::Catalogue;
-use crate::phrase::seconds;
 use crate::status::board::Board;
+use crate::text::seconds;
 use crate::time::backoff::Backoff;
 use crate::time::clock;
 

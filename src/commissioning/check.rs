@@ -11,11 +11,11 @@ use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, render};
 use crate::daemon::exit::Exit;
 use crate::daemon::memory;
-use crate::layout::Sheet;
 use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::store::Store;
 use crate::modbus::register::UnitId;
-use crate::phrase::{Chain, count, some_of};
+use crate::text::table::Sheet;
+use crate::text::{Chain, count, some_of};
 
 /// Prints every fault and every warning to stderr, and what will be polled to stdout unless there is a fault; a
 /// warning counts as one if it is to be `strict`.

@@ -12,4 +12,4 @@ pub mod probe;
 pub mod reach;
 pub mod sunspec;
 
-use crate::terminal::{complain, say};
+use crate::cli::terminal::{complain, say};

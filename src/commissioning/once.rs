@@ -17,13 +17,13 @@ use crate::actors::device::DeviceSettings;
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
-use crate::layout::Sheet;
 use crate::modbus::plan::{Block, Reads, Spot};
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
-use crate::phrase::count;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
-use crate::terminal;
+use crate::text::count;
+use crate::text::harmless;
+use crate::text::table::Sheet;
 use crate::time::clock;
 
 /// So many devices are polled at the same time.
@@ -93,7 +93,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
     let lines = poll(&config);
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
     match wish.form {
-        Form::Json => say(&(terminal::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
+        Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
         Form::Csv => say(&sheet(&lines).csv()),
         Form::Table => {
             say(&sheet(&lines).columns());

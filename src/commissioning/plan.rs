@@ -15,12 +15,12 @@ use crate::actors::device::{Cycle, DeviceSettings};
 use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
-use crate::layout::Sheet;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{EndpointDial, Session};
-use crate::phrase::{count, seconds, some_of};
-use crate::terminal::{self, escaped};
+use crate::text::harmless::{self, escaped};
+use crate::text::table::Sheet;
+use crate::text::{count, seconds, some_of};
 use crate::time::clock;
 
 /// How long a device is assumed to take for a request.
@@ -105,7 +105,7 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
         .collect();
     if wish.json {
         let both = serde_json::json!({"requests": requests, "devices": timings});
-        say(&(terminal::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
+        say(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
     let mut sheet = Sheet::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);

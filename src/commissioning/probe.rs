@@ -13,7 +13,6 @@ use std::time::Duration;
 use super::sunspec::{self, Model};
 use super::{complain, say};
 use crate::daemon::exit::Exit;
-use crate::layout::Sheet;
 use crate::modbus::decode::value;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint};
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
@@ -22,6 +21,7 @@ use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::modbus::settings::{Settings, Transport};
 use crate::reading::{PointId, Value};
+use crate::text::table::Sheet;
 use crate::time::clock;
 
 /// Between two requests of a search.

@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::Poster;
-use crate::phrase::{Chain, count};
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
+use crate::text::{Chain, count};
 use crate::time::clock;
 
 /// What the pattoo server answers to the question for its time.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
 
 /// No longer text is a known word with a slip in it.
 const LONGEST_WORD: usize = 256;

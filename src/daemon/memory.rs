@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::files::text_file::{self, TextFileError};
 use crate::modbus::refusals::store::Store;
 use crate::pattoo::identity::PROGRAM;
-use crate::phrase::Chain;
+use crate::text::Chain;
 
 /// How often it is looked whether there is something to write.
 const PAUSE: Duration = Duration::from_secs(10);

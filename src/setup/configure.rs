@@ -21,14 +21,14 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::geteuid;
 use thiserror::Error;
 
+use crate::cli::terminal::{complain, say};
 use crate::commissioning::reach;
 use crate::config::draft::{self, Draft};
 use crate::config::{self, AGENT_FILE, Config, Fault, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;
 use crate::files::atomic::{self, Access, WriteError};
 use crate::files::trust::{self, NewDirectory};
-use crate::phrase::Chain;
-use crate::terminal::{complain, say};
+use crate::text::Chain;
 
 /// Why nothing was written.
 #[derive(Debug, Error)]

@@ -22,14 +22,14 @@ use thiserror::Error;
 
 use super::account::{self, Account};
 use super::unit::{self, Service};
-use crate::cli::{Install, Place};
+use crate::cli::arguments::{Install, Place};
+use crate::cli::terminal::{complain, say};
 use crate::config::{self, ConfigError};
 use crate::daemon::exit::Exit;
 use crate::files::atomic::{self, Access};
 use crate::files::trust::{self, NewDirectory};
 use crate::pattoo::identity::PROGRAM;
-use crate::phrase::Chain;
-use crate::terminal::{complain, say};
+use crate::text::Chain;
 
 /// Why nothing, or not all, was done.
 #[derive(Debug, Error)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
 use crate::books::{Books, Reason};
-use crate::health::Trouble;
+use crate::outage::Trouble;
 use crate::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;

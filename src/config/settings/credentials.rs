@@ -16,7 +16,7 @@ use crate::config::source;
 use crate::config::view::{Report, View};
 use crate::files::trust;
 use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
-use crate::phrase::Chain;
+use crate::text::Chain;
 
 const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::state::{ClockState, Doubt};
-use crate::health::QUIET;
-use crate::phrase::seconds;
+use crate::outage::QUIET;
+use crate::text::seconds;
 
 /// What the log has said of the clock so far.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::phrase::seconds;
 use crate::reading::Timestamp;
+use crate::text::seconds;
 
 /// How the clock is, as far as stamps are concerned; the worst first, if several hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
 use crate::modbus::session::event::{Discovery, Outcome, Subject, Unread};
 use crate::modbus::session::gate::Gate;
-use crate::phrase::Chain;
 use crate::reading::Timestamp;
+use crate::text::Chain;
 use crate::time::clock::Moment;
 
 impl Core {

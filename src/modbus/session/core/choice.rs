@@ -11,7 +11,7 @@ use crate::modbus::plan::Block;
 use crate::modbus::refusals::search::{Found, Search};
 use crate::modbus::refusals::{Limit, PROBES};
 use crate::modbus::session::event::Discovery;
-use crate::phrase::Chain;
+use crate::text::Chain;
 use crate::time::clock::Moment;
 
 impl Core {

@@ -15,6 +15,7 @@
 
 mod file;
 mod outlet;
+pub mod throttle;
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -39,7 +40,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
 use self::outlet::Outlet;
-use crate::terminal::printable;
+use crate::text::harmless::printable;
 
 /// Longer lines are cut.
 pub const MAX_LINE: usize = 2_000;

@@ -7,7 +7,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::shard::Shard;
-use crate::terminal::is_harmless;
+use crate::text::harmless::is_harmless;
 
 /// Polls Modbus TCP devices and delivers every reading to a pattoo server.
 #[derive(Debug, Parser)]

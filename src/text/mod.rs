@@ -1,11 +1,16 @@
-//! Pieces of sentences for people: an error with its causes, a duration as one says it. Pure.
+//! Text for people: an error with its causes, a duration as one says it, a number with its noun. Pure.
+//!
+//! [`harmless`] decides which characters reach a terminal or a log; [`table`] aligns rows in columns.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use self::harmless::escaped;
 use crate::reading::millis;
-use crate::terminal::escaped;
+
+pub mod harmless;
+pub mod table;
 
 /// An error and all its sources on one line, outermost first.
 pub struct Chain<'a>(pub &'a dyn Error);

@@ -1,6 +1,6 @@
 //! Rows of words as people and programs read them: aligned in columns, or with commas. Pure.
 
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
 
 /// A table: what its columns are called, and its rows.
 #[derive(Debug, Clone, Default)]

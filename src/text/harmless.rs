@@ -3,12 +3,11 @@
 //! Names in a configuration, paths, what a device sends and what a server answers are written by others. A control
 //! character in them can move the cursor, recolour, retitle or, as a newline, forge a line; a bidirectional one shows
 //! text in another order than it is; an invisible one hides a difference. All of these are shown as `\u{..}`. What stands
-//! in a line is made harmless by [`escaped`] where the line is put together; [`say`] and [`complain`], the only ways to the
-//! terminal, do the same once more for everything but the newlines that are ours.
+//! in a line is made harmless by [`escaped`] where the line is put together; `cli::terminal`, the only way to the terminal, does
+//! the same once more ([`lines`]) for everything but the newlines that are ours.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 /// Whether a character may be shown as it is.
 #[must_use]
@@ -57,20 +56,9 @@ pub fn json(text: &str) -> String {
     out
 }
 
-/// Lines for stdout, each with its end.
-pub fn say(text: &str) {
-    let mut stdout = io::stdout();
-    // A reader that has gone away has read enough.
-    stdout.write_all(lines(text).as_bytes()).and_then(|()| stdout.flush()).ok();
-}
-
-/// Lines for stderr, the last one without its end.
-pub fn complain(text: &str) {
-    // A stderr that nobody reads changes nothing.
-    writeln!(io::stderr(), "{}", lines(text)).ok();
-}
-
-fn lines(text: &str) -> Cow<'_, str> {
+/// Lines, each of them harmless; the newlines are ours.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
     if text.chars().all(|character| character == '\n' || is_harmless(character)) {
         return Cow::Borrowed(text);
     }
