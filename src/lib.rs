@@ -10,8 +10,7 @@
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
-//! | [`commissioning`] | what an engineer asks before the daemon runs: check, plan, once, probe |
-//! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
+//! | [`commands`] | what a person asks for: check, plan, once, probe, configure, install |
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
 //! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`time::schedule`],
@@ -31,7 +30,7 @@ pub mod actors;
 pub mod batch;
 pub mod books;
 pub mod cli;
-pub mod commissioning;
+pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod digest;
@@ -44,7 +43,6 @@ pub mod outage;
 pub mod pattoo;
 pub mod reading;
 pub mod resolve;
-pub mod setup;
 pub mod shard;
 pub mod spool;
 pub mod status;

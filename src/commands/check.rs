@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{complain, plan, say};
+use super::plan;
+use crate::cli::terminal::{complain, say};
 use crate::config::changes::Changes;
 use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, render};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sunspec::{self, Model};
-use super::{complain, say};
+use crate::cli::terminal::{complain, say};
 use crate::daemon::exit::Exit;
 use crate::modbus::decode::value;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint};

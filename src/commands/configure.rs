@@ -22,7 +22,7 @@ use rustix::process::geteuid;
 use thiserror::Error;
 
 use crate::cli::terminal::{complain, say};
-use crate::commissioning::reach;
+use crate::commands::reach;
 use crate::config::draft::{self, Draft};
 use crate::config::{self, AGENT_FILE, Config, Fault, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;

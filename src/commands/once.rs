@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::{complain, say};
 use crate::actors::device::DeviceSettings;
+use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{complain, say};
 use crate::actors::device::{Cycle, DeviceSettings};
+use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
