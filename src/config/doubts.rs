@@ -9,7 +9,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::agent::{Group, span};
 use super::registers::Register;
-use super::view::Report;
+use super::yaml::cursor::Report;
 use super::{AGENT_FILE, Device, Fault, Point, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::files::trust;
 use crate::modbus::register::{Table, UnitId};

@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use super::node::Node;
-use super::view::{Report, View};
+use super::yaml::cursor::{Report, View};
+use super::yaml::node::Node;
 use crate::text::harmless::is_harmless;
 
 /// The path in `value`, which should be `what`; relative when it is written so. What is wrong is in the report.

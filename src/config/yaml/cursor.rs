@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, MAX_TOLD};
 use super::node::{Node, Route, Step};
 use super::source::Source;
 use super::yaml11;
+use crate::config::diagnostic::{Fault, MAX_TOLD};
 
 /// So much that the Python agent took is warned of one by one; the rest is counted.
 const MOST_TAKEN: usize = 10_000;
@@ -22,7 +22,7 @@ pub struct Report {
     pub warnings: Vec<Fault>,
     /// What `~` stands for.
     pub home: Option<OsString>,
-    /// Whether the file at hand is taken as the Python agent took it ([`super::original`]).
+    /// Whether the file at hand is taken as the Python agent took it ([`crate::config::original`]).
     pub lenient: bool,
     /// Files as they are to be instead of as they are.
     pub proposed: Vec<(PathBuf, String)>,

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeSeed as _;
 
-use super::fault::{Fault, did_you_mean};
 use super::nesting::{self, Excess};
 use super::node::{Budget, Build, Node, Route, locate};
+use crate::config::diagnostic::{Fault, did_you_mean};
 
 /// No configuration file is larger: ten thousand devices by their addresses have 300 KB.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -120,7 +120,7 @@ fn parse(path: &Path, text: &str) -> Result<Node, Fault> {
 }
 
 /// The bytes of a file that is safe to read, or `None` when there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let failed = |error: io::Error| Fault::of_file(path, format!("cannot be read: {error}"));
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -144,7 +144,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     Ok(Some(bytes))
 }
 
-pub(super) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Fault> {
+pub(in crate::config) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Fault> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         let line = valid.matches('\n').count() + 1;
@@ -204,7 +204,7 @@ fn documented_slip(path: &Path, text: &str) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::node::{MAX_NODES, Step};
+    use crate::config::yaml::node::{MAX_NODES, Step};
 
     /// C7: what aliases stand for is counted as it is built, and an end is made before it is too much.
     #[test]
