@@ -10,8 +10,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::delivery::{Delivery, Destination, Doorway, Terms};
+use super::lifecycle::{ExitGuard, Heartbeat, Stop};
 use super::spooler::{SpoolGone, SpoolThread};
-use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::outage::{Change, Health};
@@ -154,10 +154,10 @@ impl PosterActor {
     }
 }
 
-impl Handler<Pulse> for PosterActor {
+impl Handler<Heartbeat> for PosterActor {
     type Result = bool;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
 }

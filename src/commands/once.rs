@@ -12,12 +12,12 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::actors::device::DeviceSettings;
 use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::modbus::plan::{Block, Reads, Spot};
+use crate::modbus::session::DeviceSettings;
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;

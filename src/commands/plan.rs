@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::actors::device::{Cycle, DeviceSettings};
 use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, rechecks};
+use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::modbus::session::{EndpointDial, Session};
 use crate::text::harmless::{self, escaped};
 use crate::text::table::Sheet;

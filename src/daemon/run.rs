@@ -27,10 +27,11 @@ use super::reload::Reloader;
 use super::room;
 use super::signals::{self, Wishes};
 use super::surroundings::{self, LAST_WORDS};
+use crate::actors::context::AgentContext;
 use crate::actors::delivery::Destination;
-use crate::actors::device::DeviceSettings;
+use crate::actors::lifecycle::{ExitStatus, Heartbeat, Stop};
 use crate::actors::spooler::{self, SpoolThread};
-use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorActor};
+use crate::actors::supervisor::{Parts, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
 use crate::cli::terminal::complain;
@@ -41,6 +42,7 @@ use crate::files::trust::Untrusted;
 use crate::host::agent_id::{self, Missing, StoredAgentId};
 use crate::host::{clone_guard, hostname};
 use crate::logging;
+use crate::modbus::session::DeviceSettings;
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
 use crate::pattoo::post::Poster;
 use crate::spool::{Spool, SpoolError};
@@ -164,7 +166,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(memory::recall(&memory::path(config)));
-    let shared = Shared { books: Arc::clone(&books), learned, ..Shared::default() };
+    let context = AgentContext { books: Arc::clone(&books), learned, ..AgentContext::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
@@ -173,7 +175,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
         started: clock::wall(),
     };
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
+    let reporter = Reporter::new(profile, Arc::clone(&context.board), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts {
@@ -183,7 +185,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
         spool,
         timekeeper,
         destination,
-        shared,
+        context,
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
@@ -349,7 +351,7 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
     let manager = Rc::new(Manager::from_environment());
     let memory = memory::path(&reloader.running);
     let log_directory = reloader.running.log_directory.clone();
-    let Shared { books, learned, .. } = parts.shared.clone();
+    let AgentContext { books, learned, .. } = parts.context.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
@@ -371,8 +373,8 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
     keeping.abort();
     memory::keep_at_last(memory, learned).await;
     match ending {
-        Ok(Ending::Done) => Exit::Done,
-        Ok(Ending::Failed) | Err(_) => Exit::Failure,
+        Ok(ExitStatus::Done) => Exit::Done,
+        Ok(ExitStatus::Failed) | Err(_) => Exit::Failure,
     }
 }
 
@@ -381,7 +383,7 @@ async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, books: A
     while manager.listens() {
         actix_rt::time::sleep(manager.beat()).await;
         // An actor that hangs never answers, and the manager hears nothing more.
-        if supervisor.send(Pulse).await.is_ok_and(|alive| alive) {
+        if supervisor.send(Heartbeat).await.is_ok_and(|alive| alive) {
             manager.alive(&books.to_string());
         }
     }
