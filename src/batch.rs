@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::pattoo::payload::{Catalogue, Encoder};
 use crate::reading::{Reading, Timestamp};
-use crate::timeline::Stamp;
+use crate::time::timeline::Stamp;
 
 /// No batch holds more datapoints.
 pub const MAX_DATAPOINTS: usize = 5_000;

@@ -10,13 +10,12 @@
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
-//! | [`commissioning`] | what an engineer asks before the daemon runs: check, plan, once, probe |
-//! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
+//! | [`commands`] | what a person asks for: check, plan, once, probe, configure, install |
 //! | [`daemon`] | the life of the process: run, signals, lock |
 //!
-//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`files`] opens, writes and locks what others may
-//! have prepared for us; [`terminal`] makes harmless what is shown. [`clock`] reads the clocks that they
+//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`time::schedule`],
+//! [`time::backoff`], [`batch`], [`digest`], [`shard`], [`time::timeline`]. [`files`] opens, writes and locks what others may
+//! have prepared for us; [`text`] makes harmless what is shown. [`time::clock`] reads the clocks that they
 //! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
 //! cannot be broken from outside.
 //!
@@ -28,31 +27,25 @@
 //! the boot id.
 
 pub mod actors;
-pub mod backoff;
 pub mod batch;
 pub mod books;
 pub mod cli;
-pub mod clock;
-pub mod commissioning;
+pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod digest;
 pub mod failpoint;
 pub mod files;
-pub mod health;
-pub mod layout;
+pub mod host;
 pub mod logging;
 pub mod modbus;
+pub mod outage;
 pub mod outputs;
 pub mod pattoo;
-pub mod phrase;
 pub mod reading;
 pub mod resolve;
-pub mod schedule;
-pub mod setup;
 pub mod shard;
 pub mod spool;
 pub mod status;
-pub mod tally;
-pub mod terminal;
-pub mod timeline;
+pub mod text;
+pub mod time;

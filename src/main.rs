@@ -2,11 +2,11 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use pattoo_agent_modbustcpd::cli::{Cli, Command, Control, Format, Probe, SheetFormat};
-use pattoo_agent_modbustcpd::commissioning::{check, once, plan, probe};
+use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, SheetFormat};
+use pattoo_agent_modbustcpd::commands::{check, once, plan, probe};
+use pattoo_agent_modbustcpd::commands::{configure, install};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
-use pattoo_agent_modbustcpd::setup::{configure, install};
 
 const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, --restart or --status";
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
-use crate::clock;
-use crate::tally::Tally;
+use crate::logging::throttle::Tally;
+use crate::time::clock;
 
 /// No answer is waited for longer than this.
 pub const LIMIT: Duration = Duration::from_secs(5);

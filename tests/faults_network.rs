@@ -27,7 +27,7 @@ use pattoo_agent_modbustcpd::pattoo::post::{Poster, Timeouts};
 use pattoo_agent_modbustcpd::reading::Timestamp;
 use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, Spool};
-use pattoo_agent_modbustcpd::timeline::{BUILT, Timeline};
+use pattoo_agent_modbustcpd::time::timeline::{BUILT, Timeline};
 use socket2::SockRef;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};

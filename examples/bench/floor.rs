@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::net::TcpStream as Stream;
 use mio::{Events, Interest, Poll, Token};
 use pattoo_agent_modbustcpd::batch::MAX_DATAPOINTS;
-use pattoo_agent_modbustcpd::schedule::Grid;
+use pattoo_agent_modbustcpd::time::schedule::Grid;
 use tempfile::TempDir;
 
 use crate::fleet::{Shape, template};

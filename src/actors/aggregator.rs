@@ -10,18 +10,19 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
+use super::context::AgentContext;
+use super::lifecycle::{ExitGuard, Heartbeat, Stop};
 use super::poster::{Kept, Store};
-use super::supervisor::{ExitGuard, Pulse, Shared, Stop};
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
 use crate::batch::{Batcher, MAX_PENDING_BYTES};
 use crate::books::Reason;
-use crate::clock;
 use crate::failpoint;
-use crate::health::QUIET;
+use crate::outage::QUIET;
 use crate::pattoo::payload::Catalogue;
-use crate::phrase::{count, size};
 use crate::reading::Reading;
+use crate::text::{count, size};
+use crate::time::backoff::Backoff;
+use crate::time::clock;
 
 /// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
 const MAILBOX: usize = 256;
@@ -48,7 +49,7 @@ pub struct AggregatorActor {
     batcher: Batcher,
     timekeeper: Timekeeper,
     store: Recipient<Store>,
-    shared: Shared,
+    shared: AgentContext,
     flush_interval: Duration,
     /// The timer of the open batch, and the [`Batcher::seals`] by which it is known.
     flush: Option<(u64, SpawnHandle)>,
@@ -66,7 +67,7 @@ impl AggregatorActor {
         batcher: Batcher,
         timekeeper: Timekeeper,
         store: Recipient<Store>,
-        shared: Shared,
+        shared: AgentContext,
         flush_interval: Duration,
         guard: ExitGuard,
     ) -> Self {
@@ -180,10 +181,10 @@ impl Handler<FlushInterval> for AggregatorActor {
     }
 }
 
-impl Handler<Pulse> for AggregatorActor {
+impl Handler<Heartbeat> for AggregatorActor {
     type Result = bool;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
 }

@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::pattoo::consignment::Consignment;
 use crate::pattoo::parts::WITNESS;
 use crate::pattoo::post::PostError;
 use crate::spool::Name;
+use crate::time::backoff::Backoff;
 
 /// The most bytes of stored batches that are merged into one post.
 const MOST_BYTES: usize = 1 << 20;

@@ -18,18 +18,18 @@ use super::carrier::{Carrier, Next};
 use super::spooler::{SpoolGone, SpoolThread, Taken};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::clock::{self, Moment};
 use crate::failpoint;
-use crate::health::{Change, Health};
+use crate::outage::{Change, Health};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::{PostError, Poster};
-use crate::phrase::{Chain, count, seconds};
 use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
 use crate::status::board::Board;
-use crate::timeline::ClockState;
+use crate::text::{Chain, count, seconds};
+use crate::time::clock::{self, Moment};
+use crate::time::timeline::ClockState;
 
 /// A clock that has moved by this against the time since boot has been set.
 const STEP: Duration = Duration::from_secs(2);

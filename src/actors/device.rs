@@ -12,28 +12,28 @@ use actix::prelude::*;
 use actix_rt::task::JoinHandle;
 
 use super::aggregator::Submit;
-use super::supervisor::{ExitGuard, Shared, Stop};
+use super::context::AgentContext;
+use super::lifecycle::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::Reason;
-use crate::clock::{self, Moment};
 use crate::failpoint;
-use crate::health::Change;
+use crate::logging::throttle::Tally;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::Limit;
-pub use crate::modbus::session::{Cycle, DeviceSettings};
-use crate::modbus::session::{Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
+use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
+use crate::outage::Change;
 use crate::pattoo::payload::Catalogue;
-use crate::phrase::{Chain, count, seconds, some_of};
 use crate::status::board::{Cell, DeviceState, Polled};
-use crate::tally::Tally;
-use crate::timeline::Track;
+use crate::text::{Chain, count, seconds, some_of};
+use crate::time::clock::{self, Moment};
+use crate::time::timeline::Track;
 
 /// What a device actor does under one configuration. To a running one, from the supervisor: from now on it does this;
 /// only what its points are called may differ from what it did.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Assignment {
+pub struct DevicePlan {
     /// What to read.
     pub settings: Arc<DeviceSettings>,
     /// What its points are.
@@ -43,7 +43,7 @@ pub struct Assignment {
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    assignment: Rc<RefCell<Assignment>>,
+    plan: Rc<RefCell<DevicePlan>>,
     /// What it does once it is started.
     device: Option<Device>,
     /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
@@ -54,29 +54,29 @@ impl DeviceActor {
     /// An actor that polls at once and then keeps to its grid.
     #[must_use]
     pub fn new(
-        assignment: Assignment,
+        plan: DevicePlan,
         submit: Recipient<Submit>,
         timekeeper: Timekeeper,
-        shared: Shared,
+        context: AgentContext,
         guard: ExitGuard,
     ) -> Self {
-        let settings = &assignment.settings;
+        let settings = &plan.settings;
         let fingerprint = settings.settings.fingerprint();
-        let learned = shared.learned.of(&settings.endpoint, &fingerprint);
+        let learned = context.learned.of(&settings.endpoint, &fingerprint);
         let polling = Polling::new(Arc::clone(settings), &learned, clock::now(), fastrand::Rng::new());
         // What is about nothing that is asked for any more is forgotten there, too.
-        shared.learned.note(&settings.endpoint, &fingerprint, polling.core().learned());
+        context.learned.note(&settings.endpoint, &fingerprint, polling.core().learned());
         let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
-        let cell = shared.board.device(&settings.name);
+        let cell = context.board.device(&settings.name);
         cell.write(|state| state.points = settings.points());
-        let assignment = Rc::new(RefCell::new(assignment));
+        let plan = Rc::new(RefCell::new(plan));
         let device = Device {
-            catalogue: Arc::clone(&assignment.borrow().catalogue),
-            assignment: Rc::clone(&assignment),
+            catalogue: Arc::clone(&plan.borrow().catalogue),
+            plan: Rc::clone(&plan),
             submit,
-            shared,
+            context,
             cell,
             timekeeper,
             overruns: Tally::default(),
@@ -84,7 +84,7 @@ impl DeviceActor {
             track,
             _guard: guard,
         };
-        Self { assignment, device: Some(device), polling: None }
+        Self { plan, device: Some(device), polling: None }
     }
 }
 
@@ -105,12 +105,12 @@ impl Actor for DeviceActor {
     }
 }
 
-impl Handler<Assignment> for DeviceActor {
+impl Handler<DevicePlan> for DeviceActor {
     type Result = ();
 
     /// A poll that runs goes on as it was; the next one is by this.
-    fn handle(&mut self, assignment: Assignment, _: &mut Self::Context) {
-        self.assignment.replace(assignment);
+    fn handle(&mut self, plan: DevicePlan, _: &mut Self::Context) {
+        self.plan.replace(plan);
     }
 }
 
@@ -135,11 +135,11 @@ impl Handler<Stop> for DeviceActor {
 #[derive(Debug)]
 struct Device {
     /// Replaced by the actor.
-    assignment: Rc<RefCell<Assignment>>,
+    plan: Rc<RefCell<DevicePlan>>,
     /// What the points of the present plan are.
     catalogue: Arc<Catalogue>,
     submit: Recipient<Submit>,
-    shared: Shared,
+    context: AgentContext,
     /// How this device is, for whoever asks.
     cell: Arc<Cell<DeviceState>>,
     timekeeper: Timekeeper,
@@ -162,13 +162,13 @@ impl Device {
 
     /// A reload during a poll is for the next one.
     fn take_over(&mut self) {
-        let assignment = self.assignment.borrow().clone();
-        if Arc::ptr_eq(self.poller.polling().core().plan(), &assignment.settings) {
+        let plan = self.plan.borrow().clone();
+        if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
-        self.catalogue = assignment.catalogue;
-        if self.poller.assign(Arc::clone(&assignment.settings)) {
-            self.note_learned(&assignment.settings);
+        self.catalogue = plan.catalogue;
+        if self.poller.assign(Arc::clone(&plan.settings)) {
+            self.note_learned(&plan.settings);
         }
     }
 
@@ -176,14 +176,14 @@ impl Device {
         failpoint::pass("device");
         let settings = Arc::clone(self.poller.polling().core().plan());
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
-        self.poller.core_mut().lend(self.shared.buffers.take());
+        self.poller.core_mut().lend(self.context.buffers.take());
         self.poller.poll(&mut || timekeeper.stamp(track)).await;
         let (now, anchor) = self.timekeeper.polled();
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
         if readings.is_empty() {
-            self.shared.buffers.give_back(readings);
+            self.context.buffers.give_back(readings);
         } else {
             self.submit(Submit { catalogue: Arc::clone(&self.catalogue), readings }).await;
         }
@@ -207,13 +207,13 @@ impl Device {
         skipped: u64,
         now: Moment,
     ) {
-        self.shared.books.overrun(skipped);
+        self.context.books.overrun(skipped);
         let took = now.boot.saturating_sub(self.poller.polling().begun());
-        self.shared.board.polls().took(took);
+        self.context.board.polls().took(took);
         for kind in &outcome.failures {
-            self.shared.board.polls().failed(kind);
+            self.context.board.polls().failed(kind);
         }
-        self.shared.board.polls().unread(outcome.unread);
+        self.context.board.polls().unread(outcome.unread);
         let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
         self.cell.write(|state| state.polled(polled, now.wall));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
@@ -230,9 +230,9 @@ impl Device {
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
-        self.shared.books.accept(outcome.omitted.len());
+        self.context.books.accept(outcome.omitted.len());
         for (_, why) in &outcome.omitted {
-            self.shared.books.lose(reason(why), 1);
+            self.context.books.lose(reason(why), 1);
         }
         for event in outcome.events {
             tell(&settings.name, event);
@@ -248,7 +248,7 @@ impl Device {
     /// For the next process.
     fn note_learned(&self, settings: &DeviceSettings) {
         let learned = self.poller.polling().core().learned();
-        self.shared.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
+        self.context.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
     }
 
     /// Adds what is failing and what was learned, for whoever asks.

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::delivery::{Delivery, Destination, Doorway, Terms};
+use super::lifecycle::{ExitGuard, Heartbeat, Stop};
 use super::spooler::{SpoolGone, SpoolThread};
-use super::supervisor::{ExitGuard, Pulse, Stop};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::clock;
-use crate::health::{Change, Health};
-use crate::phrase::{Chain, count};
+use crate::outage::{Change, Health};
 use crate::spool::{Limits, SpoolError};
 use crate::status::board::Board;
+use crate::text::{Chain, count};
+use crate::time::clock;
 
 /// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither
 /// on disk nor at the server, and why has been logged.
@@ -154,10 +154,10 @@ impl PosterActor {
     }
 }
 
-impl Handler<Pulse> for PosterActor {
+impl Handler<Heartbeat> for PosterActor {
     type Result = bool;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
 }

@@ -15,14 +15,14 @@ use tokio::sync::oneshot;
 
 use crate::batch::Batch;
 use crate::books::Books;
-use crate::clock;
 use crate::failpoint;
-use crate::health::QUIET;
+use crate::outage::QUIET;
 use crate::pattoo::body::{Body, legible};
 use crate::pattoo::restamp;
-use crate::phrase::{Chain, count, seconds, size};
 use crate::reading::Timestamp;
 use crate::spool::{Checked, Findings, Limits, Name, Spool, SpoolError, Stored, Tally};
+use crate::text::{Chain, count, seconds, size};
+use crate::time::clock;
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]

@@ -9,10 +9,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Moment};
 use crate::reading::Timestamp;
-use crate::schedule::Anchor;
-use crate::timeline::{ClockState, Notice, Notices, Timeline, Track};
+use crate::time::clock::{self, Moment};
+use crate::time::schedule::Anchor;
+use crate::time::timeline::{ClockState, Notice, Notices, Timeline, Track};
 
 /// A handle on the process's timeline.
 #[derive(Debug, Clone)]

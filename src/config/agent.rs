@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cache;
-use super::fault::Fault;
-use super::node::Node;
+use super::diagnostic::Fault;
 use super::original::{self, Known};
 use super::registers::{self, Register};
 use super::settings::{self, Sections};
-use super::source::Source;
-use super::view::{Entry, Report, View};
+use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::node::Node;
+use super::yaml::source::Source;
 use crate::logging::Format;
 use crate::modbus::endpoint::Address;
 use crate::modbus::plan::Limits as RequestLimits;

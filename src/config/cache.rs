@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::node::Node;
-use super::view::{Report, View};
+use super::yaml::cursor::{Report, View};
+use super::yaml::node::Node;
 use crate::spool::{Limits, MinFree};
 
 /// Smaller than this the spool would drop readings in every short outage.

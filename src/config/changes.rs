@@ -16,7 +16,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, UnitId};
 use crate::pattoo::identity::DataType;
-use crate::phrase::{count, some_of};
+use crate::text::{count, some_of};
 
 /// The differences between two configurations.
 #[derive(Debug, Default)]

@@ -9,11 +9,11 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::agent::{Group, span};
 use super::registers::Register;
-use super::view::Report;
+use super::yaml::cursor::Report;
 use super::{AGENT_FILE, Device, Fault, Point, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::files::trust;
 use crate::modbus::register::{Table, UnitId};
-use crate::phrase::{count, some_of};
+use crate::text::{count, some_of};
 
 /// Whoever may write to the files, or put others in their place, decides what is polled and where it goes.
 pub fn of_owners(directory: &Path) -> Vec<Fault> {

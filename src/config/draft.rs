@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_yaml::{Mapping, Value};
 
 use super::Fault;
-use super::source::{self, Source};
+use super::yaml::source::{self, Source};
 
 /// Sections of keys and values, all else carried along.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::Device;
 use super::agent::{Group, span};
 use super::registers::Register;
-use super::view::Report;
+use super::yaml::cursor::Report;
 use crate::modbus::register::{Table, UnitId};
 use crate::modbus::settings::Transport;
 

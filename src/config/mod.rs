@@ -5,7 +5,7 @@
 //! is a warning, so that a configuration it ran with goes on working; in a file without any key of ours
 //! (`original`) so is everything else that it took.
 //!
-//! `source` reads a file with suspicion and parses it once into `node`s;
+//! `yaml` reads a file with suspicion and parses it once into nodes that know their place;
 //! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
 //! file, line, column, what was found and what is allowed. [`settings`] is how devices are treated. [`render`] tells people what will be polled, [`changes`]
 //! what an edit changes.
@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::agent::{Agent, Group};
-pub use self::fault::{ConfigError, Fault};
+pub use self::diagnostic::{ConfigError, Fault};
 pub use self::instance::{Instance, Places};
 use self::registers::Register;
 use self::settings::Origins;
-use self::source::Source;
-use self::view::Report;
+use self::yaml::cursor::Report;
+use self::yaml::source::Source;
 use crate::logging;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
@@ -36,22 +36,18 @@ use crate::spool::Limits;
 mod agent;
 mod cache;
 pub mod changes;
+mod diagnostic;
 mod doubts;
 pub mod draft;
-mod fault;
 mod fit;
 mod instance;
-mod nesting;
-mod node;
 mod original;
 mod path;
 mod registers;
 pub mod render;
 pub mod settings;
 mod shared;
-mod source;
-mod view;
-mod yaml11;
+mod yaml;
 
 /// The file that all pattoo programs share.
 pub const SHARED_FILE: &str = "pattoo.yaml";
@@ -410,7 +406,7 @@ impl Seen<'_> {
         if self.group == group.name && same {
             return;
         }
-        let (place, other) = (self.register.view.place(), view::cut(self.group));
+        let (place, other) = (self.register.view.place(), yaml::cursor::cut(self.group));
         let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
         if originals || same {
             report.warnings.push(register.view.fault(format!(

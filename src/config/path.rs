@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::node::Node;
-use super::view::{Report, View};
-use crate::terminal::is_harmless;
+use super::yaml::cursor::{Report, View};
+use super::yaml::node::Node;
+use crate::text::harmless::is_harmless;
 
 /// The path in `value`, which should be `what`; relative when it is written so. What is wrong is in the report.
 pub fn path(value: &View<'_>, what: &str, report: &mut Report) -> Option<PathBuf> {

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::MAX_POINTS;
-use super::node::Node;
-use super::view::{Entry, Report, View};
-use super::yaml11::python_float;
+use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::node::Node;
+use super::yaml::yaml11::python_float;
 use crate::modbus::decode;
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use crate::modbus::register::{Reference, Table};

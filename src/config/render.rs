@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::changes::{self, Changes};
 use super::{Config, Device, Point};
-use crate::layout::Sheet;
-use crate::phrase::{count, seconds};
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
+use crate::text::table::Sheet;
+use crate::text::{count, seconds};
 
 /// The directories, the server and every run of registers.
 #[must_use]

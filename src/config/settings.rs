@@ -12,8 +12,8 @@ use std::time::Duration;
 use self::credentials::{Vault, Wish};
 use super::Device;
 use super::agent::Group;
-use super::node::Node;
-use super::view::{Entry, Report, View};
+use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::node::Node;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
 use crate::modbus::settings::{Parity, Settings, Transport};
 

@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use super::LogLevel;
-use super::fault::Fault;
-use super::node::Node;
+use super::diagnostic::Fault;
 use super::path::path;
-use super::source::Source;
-use super::view::{Entry, Report, View};
+use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::node::Node;
+use super::yaml::source::Source;
 
 const PATTOO_KEYS: [&str; 6] =
     ["log_level", "log_directory", "cache_directory", "daemon_directory", "system_daemon_directory", "language"];

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::actors::device::{Cycle, DeviceSettings};
 use crate::config::{self, Config, Device, LogLevel, Point};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
+use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::pattoo::identity::{Agent, IdentityError, Series};
 use crate::pattoo::payload::Catalogue;
 use crate::reading::PointId;

@@ -24,12 +24,13 @@ use super::exit::Exit;
 use super::lock::{self, Holder, LockError};
 use super::python_agent::PythonAgent;
 use super::{ready, run};
-use crate::cli::Format;
+use crate::cli::arguments::Format;
+use crate::cli::terminal::{self, complain};
 use crate::config::{Instance, Places};
 use crate::pattoo::identity::PROGRAM;
-use crate::phrase::{Chain, seconds};
 use crate::status::{socket, table};
-use crate::terminal::{self, complain};
+use crate::text::harmless;
+use crate::text::{Chain, seconds};
 
 /// How long an agent may take to start; the first start may wait a minute for its own name from DNS.
 const START: Duration = Duration::from_secs(90);
@@ -166,7 +167,7 @@ pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
         Ok(snapshot) => {
             terminal::say(&match format {
                 Format::Table => format!("\n{}", table::render(&snapshot, all)),
-                Format::Json => terminal::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
+                Format::Json => harmless::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
             });
             Exit::Done
         }

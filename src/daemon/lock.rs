@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use thiserror::Error;
 
-use super::directory::{self, DirectoryError};
+use crate::files::directory::{self, DirectoryError};
 use crate::files::lock::{self, TakeError, WriteLock};
 use crate::pattoo::identity::PROGRAM;
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::surroundings::LAST_WORDS;
 use crate::config::Config;
+use crate::files::text_file::{self, TextFileError};
 use crate::modbus::refusals::store::Store;
 use crate::pattoo::identity::PROGRAM;
-use crate::pattoo::small_file::{self, SmallFileError};
-use crate::phrase::Chain;
+use crate::text::Chain;
 
 /// How often it is looked whether there is something to write.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -42,8 +42,8 @@ pub fn recall(path: &Path) -> Store {
 ///
 /// # Errors
 /// When there is such a file and it cannot be read.
-pub fn look(path: &Path) -> Result<Store, SmallFileError> {
-    let text = small_file::read_up_to(path, MAX_BYTES)?;
+pub fn look(path: &Path) -> Result<Store, TextFileError> {
+    let text = text_file::read_up_to(path, MAX_BYTES)?;
     Ok(Store::read(&text.unwrap_or_default()))
 }
 
@@ -68,7 +68,7 @@ async fn write_apart(path: PathBuf, learned: Arc<Store>) {
 /// Writes what has been learned since the last time.
 fn write(path: &Path, learned: &Store) {
     let Some(text) = learned.changed() else { return };
-    if let Err(error) = small_file::write(path, &text) {
+    if let Err(error) = text_file::write(path, &text) {
         tracing::warn!("what devices refuse is not remembered across a restart: {}", Chain(&error));
     }
 }

@@ -8,7 +8,6 @@
 
 pub mod assemble;
 pub mod control;
-pub mod directory;
 pub mod exit;
 pub mod lock;
 pub mod memory;

@@ -3,7 +3,7 @@
 //!
 //! Datagrams to the socket that `NOTIFY_SOCKET` names; without it nothing is told. A manager that does not
 //! listen changes nothing: every error is ignored. That the agent is alive is told by whoever has seen it
-//! make progress ([`crate::actors::supervisor::Pulse`]), never by a mere timer.
+//! make progress ([`crate::actors::lifecycle::Heartbeat`]), never by a mere timer.
 
 use std::env;
 use std::os::linux::net::SocketAddrExt as _;
@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::clock;
+use crate::time::clock;
 
 /// How often the manager hears how the agent is when it watches nothing.
 const LEISURE: Duration = Duration::from_secs(30);

@@ -28,8 +28,8 @@ use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::logging;
 use crate::pattoo::identity::{Agent, IdentityError};
 use crate::pattoo::post::{PostError, Poster};
-use crate::phrase::{Chain, count};
 use crate::status::reporter::Reporter;
+use crate::text::{Chain, count};
 
 /// How long two looks at the files are apart.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);

@@ -17,7 +17,6 @@ use actix::prelude::*;
 use rustix::process::Pid;
 
 use super::assemble;
-use super::directory::{self, DirectoryError};
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
 use super::memory;
@@ -28,28 +27,32 @@ use super::reload::Reloader;
 use super::room;
 use super::signals::{self, Wishes};
 use super::surroundings::{self, LAST_WORDS};
+use crate::actors::context::AgentContext;
 use crate::actors::delivery::Destination;
-use crate::actors::device::DeviceSettings;
+use crate::actors::lifecycle::{ExitStatus, Heartbeat, Stop};
 use crate::actors::spooler::{self, SpoolThread};
-use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorActor};
+use crate::actors::supervisor::{Parts, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
-use crate::clock;
+use crate::cli::terminal::complain;
 use crate::config::{Config, Instance};
+use crate::files::directory::{self, DirectoryError};
+use crate::files::mirrored;
 use crate::files::trust::Untrusted;
+use crate::host::agent_id::{self, Missing, StoredAgentId};
+use crate::host::{clone_guard, hostname};
 use crate::logging;
-use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
+use crate::modbus::session::DeviceSettings;
 use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
 use crate::pattoo::post::Poster;
-use crate::pattoo::{hostname, machine, twice};
-use crate::phrase::{Chain, count};
 use crate::spool::{Spool, SpoolError};
 use crate::status::page::{self, Hosts};
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::Profile;
 use crate::status::socket;
-use crate::terminal::complain;
-use crate::timeline::{BUILT, Timeline};
+use crate::text::{Chain, count};
+use crate::time::clock;
+use crate::time::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
 pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
@@ -163,7 +166,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(memory::recall(&memory::path(config)));
-    let shared = Shared { books: Arc::clone(&books), learned, ..Shared::default() };
+    let context = AgentContext { books: Arc::clone(&books), learned, ..AgentContext::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
@@ -172,7 +175,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
         started: clock::wall(),
     };
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
+    let reporter = Reporter::new(profile, Arc::clone(&context.board), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts {
@@ -182,7 +185,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
         spool,
         timekeeper,
         destination,
-        shared,
+        context,
     };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
@@ -242,7 +245,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     let file = agent_id::path(daemon_directory);
     directory::make_trusted(file.parent().unwrap_or(daemon_directory))?;
     // Shards that start at once make one id.
-    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory));
+    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory), &format!("{PROGRAM}.lock"));
     let missing =
         if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
     let stored = match env::var(AGENT_ID) {
@@ -255,10 +258,10 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
             "the agent id was missing and is restored from its copy, so that charts go on; to start every chart anew, \
              remove both {} and {}",
             file.display(),
-            twice::copy(&file).display()
+            mirrored::copy(&file).display()
         );
     }
-    match machine::notice(daemon_directory) {
+    match clone_guard::notice(daemon_directory) {
         Ok(notice) => notice.into_iter().for_each(|notice| tracing::warn!("{notice}")),
         Err(error) => {
             tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id");
@@ -271,7 +274,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
 fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     // Shards that start at once remember one name.
     let path = hostname::path(&config.daemon_directory);
-    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory));
+    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory), &format!("{PROGRAM}.lock"));
     let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
         .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if let Some(warning) = hostname.warning {
@@ -348,7 +351,7 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
     let manager = Rc::new(Manager::from_environment());
     let memory = memory::path(&reloader.running);
     let log_directory = reloader.running.log_directory.clone();
-    let Shared { books, learned, .. } = parts.shared.clone();
+    let AgentContext { books, learned, .. } = parts.context.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
@@ -370,8 +373,8 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
     keeping.abort();
     memory::keep_at_last(memory, learned).await;
     match ending {
-        Ok(Ending::Done) => Exit::Done,
-        Ok(Ending::Failed) | Err(_) => Exit::Failure,
+        Ok(ExitStatus::Done) => Exit::Done,
+        Ok(ExitStatus::Failed) | Err(_) => Exit::Failure,
     }
 }
 
@@ -380,7 +383,7 @@ async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, books: A
     while manager.listens() {
         actix_rt::time::sleep(manager.beat()).await;
         // An actor that hangs never answers, and the manager hears nothing more.
-        if supervisor.send(Pulse).await.is_ok_and(|alive| alive) {
+        if supervisor.send(Heartbeat).await.is_ok_and(|alive| alive) {
             manager.alive(&books.to_string());
         }
     }

@@ -19,7 +19,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 
 use super::exit::Exit;
 use crate::logging;
-use crate::terminal::printable;
+use crate::text::harmless::printable;
 
 /// The threads that live as long as the process and report to nobody.
 const UNSUPERVISED: [&str; 3] = ["log", "signals", "spool"];

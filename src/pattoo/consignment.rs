@@ -18,7 +18,7 @@ use super::identity::AgentId;
 use super::parts::Parts;
 use crate::reading::Timestamp;
 use crate::shard::Shard;
-use crate::timeline::HOUR;
+use crate::time::timeline::HOUR;
 
 /// A stored batch.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::payload::TIMESTAMP_DIGITS;
 use crate::reading::Timestamp;
-use crate::timeline::Stamp;
+use crate::time::timeline::Stamp;
 
 /// What precedes the stamp of the body as a whole.
 const START: &[u8] = b"{\"pattoo_agent_timestamp\":";

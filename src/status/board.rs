@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::polls::Polls;
-use crate::health::Trouble;
+use crate::outage::Trouble;
 use crate::reading::Timestamp;
 
 /// How a device is; the worst first.

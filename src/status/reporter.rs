@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::board::Board;
 use super::snapshot::{self, Clock, Profile, Snapshot};
 use crate::books::Books;
-use crate::clock::Moment;
+use crate::time::clock::Moment;
 
 /// How often the books are looked at for it.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);

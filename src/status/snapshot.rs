@@ -12,11 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
 use crate::books::{Books, Reason};
-use crate::health::Trouble;
+use crate::outage::Trouble;
 use crate::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
-use crate::timeline::ClockState;
+use crate::time::timeline::ClockState;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]

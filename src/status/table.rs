@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::board::State;
 use super::snapshot::{Device, Snapshot, Time};
-use crate::layout::Sheet;
-use crate::phrase::{count, seconds};
 use crate::reading::Timestamp;
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
+use crate::text::table::Sheet;
+use crate::text::{count, seconds};
 
 /// How many devices are shown unless all are asked for.
 const MOST_DEVICES: usize = 20;
@@ -149,7 +149,7 @@ fn ago(then: Time, now: Time) -> String {
 mod tests {
     use super::*;
     use crate::books::Books;
-    use crate::health::Trouble;
+    use crate::outage::Trouble;
     use crate::status::board::{Board, Polled};
     use crate::status::snapshot::{Clock, Profile, take};
 

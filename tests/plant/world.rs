@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pattoo_agent_modbustcpd::clock::Moment;
 use pattoo_agent_modbustcpd::config::Config;
 use pattoo_agent_modbustcpd::config::changes::Changes;
 use pattoo_agent_modbustcpd::daemon::assemble;
@@ -19,7 +18,8 @@ use pattoo_agent_modbustcpd::modbus::refusals::RAREST;
 use pattoo_agent_modbustcpd::modbus::refusals::store::Store;
 use pattoo_agent_modbustcpd::modbus::session::{DeviceSettings, Outcome, Polling, Step, Subject};
 use pattoo_agent_modbustcpd::reading::{PointId, Timestamp};
-use pattoo_agent_modbustcpd::schedule::Anchor;
+use pattoo_agent_modbustcpd::time::clock::Moment;
+use pattoo_agent_modbustcpd::time::schedule::Anchor;
 
 use super::configuration::Configuration;
 use super::device::{Ailment, Came, Device, Fault, QUANTITY, SCALED, SCALES};

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Stated, entries};
-use crate::config::node::Node;
 use crate::config::path::path;
-use crate::config::source;
-use crate::config::view::{Report, View};
+use crate::config::yaml::cursor::{Report, View};
+use crate::config::yaml::node::Node;
+use crate::config::yaml::source;
 use crate::files::trust;
 use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
-use crate::phrase::Chain;
+use crate::text::Chain;
 
 const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 

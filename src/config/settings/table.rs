@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use super::{KEYS, Origins};
 use crate::config::Config;
-use crate::layout::Sheet;
 use crate::modbus::settings::{Parity, Settings, Transport};
-use crate::phrase::count;
+use crate::text::count;
+use crate::text::table::Sheet;
 
 /// Where a value comes from, as it is called in the file.
 const BUILT_IN: &str = "built in";

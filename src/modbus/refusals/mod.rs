@@ -20,8 +20,8 @@ use std::time::Duration;
 use self::search::Found;
 use super::plan::{Block, Limits, Spot};
 use super::register::{Table, UnitId};
-use crate::clock::Moment;
 use crate::reading::Timestamp;
+use crate::time::clock::Moment;
 
 /// How soon a refused value that was never read is tried again for the first time.
 pub const SOONEST: Duration = Duration::from_secs(60);

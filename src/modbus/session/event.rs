@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::health::Change;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot};
 use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
+use crate::outage::Change;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
 /// What can be at fault by itself.

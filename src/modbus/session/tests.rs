@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use super::core::{BUSY_PAUSE, LONGEST_BUSY_PAUSE};
 use super::*;
-use crate::clock::{self, Moment};
-use crate::health::Change;
 use crate::modbus::error::ConnectError;
 use crate::modbus::format::{Format, Scale};
 use crate::modbus::link::Link;
 use crate::modbus::plan::{Block, Limits, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
+use crate::outage::Change;
 use crate::reading::{PointId, Timestamp, Value};
+use crate::time::clock::{self, Moment};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 

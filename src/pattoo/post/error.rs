@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
 
 /// How much of an answer a message quotes.
 const EXCERPT_CHARS: usize = 200;

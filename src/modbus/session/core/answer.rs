@@ -7,7 +7,6 @@ use super::poll::{Asking, Poll, Purpose, Verdict};
 use super::{
     BUSY_PAUSE, Connection, Core, LONGEST_BUSY_PAUSE, MOST_EXTRA, MOST_RECHECKS, Request, SHARE_OF_SILENT, SILENT_UNITS,
 };
-use crate::clock::Moment;
 use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot};
@@ -15,8 +14,9 @@ use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
 use crate::modbus::session::event::{Discovery, Outcome, Subject, Unread};
 use crate::modbus::session::gate::Gate;
-use crate::phrase::Chain;
 use crate::reading::Timestamp;
+use crate::text::Chain;
+use crate::time::clock::Moment;
 
 impl Core {
     /// The connection is there, or why it is not.

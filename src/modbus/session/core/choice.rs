@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::poll::{Asked, Asking, Parts, Poll, Purpose};
 use super::{Core, MOST_EXTRA, MOST_RECHECKS, TIMEOUTS_BEFORE_SMALL};
-use crate::clock::Moment;
 use crate::modbus::plan::Block;
 use crate::modbus::refusals::search::{Found, Search};
 use crate::modbus::refusals::{Limit, PROBES};
 use crate::modbus::session::event::Discovery;
-use crate::phrase::Chain;
+use crate::text::Chain;
+use crate::time::clock::Moment;
 
 impl Core {
     /// Chooses what to ask next; `false` when the poll is over.

@@ -25,16 +25,16 @@ use super::event::{Event, Outcome, Subject, Unread};
 use super::gate::{Gate, Pause};
 use super::pause::ConnectPause;
 use super::plan::DeviceSettings;
-use crate::clock::Moment;
-use crate::health::{Health, Trouble};
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::refusals::search::Found;
 use crate::modbus::refusals::{Learned, Refusals};
 use crate::modbus::register::{Table, UnitId};
-use crate::phrase::{Chain, some_of};
+use crate::outage::{Health, Trouble};
 use crate::reading::Reading;
+use crate::text::{Chain, some_of};
+use crate::time::clock::Moment;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
 pub const SILENT_UNITS: usize = 2;

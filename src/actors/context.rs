@@ -1,0 +1,23 @@
+//! What the actors share with each other, and with whoever asks how they are: handles on counters and stores.
+//!
+//! Each handle is cheap to clone, and none is held across an await.
+
+use std::sync::Arc;
+
+use super::buffers::Buffers;
+use crate::books::Books;
+use crate::modbus::refusals::store::Store;
+use crate::status::board::Board;
+
+/// What the actors share with each other and with whoever asks how they are.
+#[derive(Debug, Clone, Default)]
+pub struct AgentContext {
+    /// The counters.
+    pub books: Arc<Books>,
+    /// Where all say how they are.
+    pub board: Arc<Board>,
+    /// What was learned of devices.
+    pub learned: Arc<Store>,
+    /// What readings are handed over in.
+    pub buffers: Buffers,
+}
