@@ -32,6 +32,7 @@ pub mod books;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod digest;
 pub mod failpoint;

@@ -60,6 +60,7 @@ pub mod job;
 mod limits;
 mod name;
 mod state;
+pub mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;
