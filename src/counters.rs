@@ -358,10 +358,7 @@ mod tests {
         let counters = Counters::default();
         counters.publish(Published { outputs: vec![output("pattoo", 7)], ..Published::default() });
         assert_eq!(counters.lost().to_string(), "7 readings: cache_max_bytes 7");
-        assert_eq!(
-            counters.lost().and_in_memory(2).to_string(),
-            "9 readings: cache_max_bytes 7, in_memory 2"
-        );
+        assert_eq!(counters.lost().and_in_memory(2).to_string(), "9 readings: cache_max_bytes 7, in_memory 2");
         counters.publish(Published { outputs: vec![output("pattoo", 1), output("files", 0)], ..Published::default() });
         assert_eq!(counters.lost().to_string(), "1 reading: cache_max_bytes 1");
         assert_eq!(Counters::default().lost().to_string(), "0 readings");

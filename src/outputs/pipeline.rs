@@ -186,8 +186,8 @@ struct Lane {
     delivery: Delivery,
     /// Up to here it is done, whatever the reason.
     cursor: Position,
-    /// What of that is on disk.
-    saved: Cursor,
+    /// What of that is on disk; `None`: nothing, it is new.
+    saved: Option<Position>,
     /// The positions of what the delivery has loaded: where each piece begins, and how many readings of it are not passed.
     spans: VecDeque<(Position, u64)>,
     /// Evicted up to here, and counted, while older readings are still in memory and under way.
@@ -209,11 +209,19 @@ struct Lane {
     aside: Option<Aside>,
     /// When its server last told the time.
     told: Option<Moment>,
-    ahead: bool,
-    /// The last attempt failed.
-    failing: bool,
+    state: LaneState,
     asking: Backoff,
     counters: OutputCounters,
+}
+
+/// How attempts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneState {
+    Well,
+    /// The last one failed.
+    Failing,
+    /// What is next is ahead of the server's clock.
+    Ahead,
 }
 
 /// The old caches, for the output that takes them.
@@ -317,8 +325,7 @@ impl Pipeline {
                 tells_time: plan.tells_time,
                 delivery: Delivery::new(plan.encode, plan.split_refused_after, stamp),
                 cursor: position,
-                // What is new is on disk soon.
-                saved: saved.unwrap_or_default(),
+                saved: saved.map(|saved| saved.position),
                 spans: VecDeque::new(),
                 evicted: Position::default(),
                 hole: None,
@@ -330,8 +337,7 @@ impl Pipeline {
                 pause: Duration::ZERO,
                 aside: None,
                 told: None,
-                ahead: false,
-                failing: false,
+                state: LaneState::Well,
                 asking: Backoff::default(),
                 counters: OutputCounters {
                     name: plan.name.clone(),
@@ -418,7 +424,7 @@ impl Pipeline {
         let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved();
         let done = |lane: &Lane| {
             let has_all = lane.cursor == self.tail.end() && lane.old == Old::None;
-            has_all || lane.failing || lane.ahead || lane.held.is_some() || lane.aside.is_some()
+            has_all || lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some()
         };
         self.is_stored_or_delivered() && (stored || self.disk.refuses) && self.lanes.iter().all(done)
     }
@@ -458,7 +464,13 @@ impl Pipeline {
             Some(batch) => batch.undated.is_none().then_some(batch.newest),
             None => self.usage.oldest.filter(|_| waiting > 0),
         };
-        OutputCounters { appended: self.appended, on_disk: waiting - in_memory, in_memory, oldest, ..lane.counters.clone() }
+        OutputCounters {
+            appended: self.appended,
+            on_disk: waiting - in_memory,
+            in_memory,
+            oldest,
+            ..lane.counters.clone()
+        }
     }
 
     /// How many readings wait for `lane`: those from its cursor on that are still there.
@@ -474,6 +486,10 @@ impl Lane {
     /// The position behind everything that is loaded.
     fn loaded_end(&self) -> Position {
         self.spans.back().map_or(self.cursor, |&(first, count)| first.after(count))
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.saved != Some(self.cursor)
     }
 
     /// Whether nothing is to be loaded now.
@@ -530,7 +546,8 @@ impl Pipeline {
     #[must_use]
     pub fn deadline(&self, now: Duration) -> Duration {
         // At least once in a while: the clock may become right while nothing happens.
-        let mut at = now + Duration::from_secs(if self.undated.is_empty() { 30 } else { 1 });
+        let waits_for_date = !self.believed || self.lanes.iter().any(|lane| lane.held.is_some());
+        let mut at = now + Duration::from_secs(if waits_for_date { 1 } else { 30 });
         if let Some(since) = self.disk.busy {
             if !self.disk.hangs {
                 at = at.min(since + HANGS_AFTER);
@@ -540,9 +557,6 @@ impl Pipeline {
             at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.pause))).fold(at, Duration::min);
         }
         at = self.lanes.iter().map(|lane| lane.pause).filter(|&pause| pause > now).fold(at, Duration::min);
-        if !self.believed || !self.undated.is_empty() {
-            at = at.min(self.asked.map_or(at, |asked| asked + CONFIRM));
-        }
         at.max(now + Duration::from_millis(1))
     }
 
@@ -569,7 +583,8 @@ impl Pipeline {
         {
             self.disk.hangs = true;
             let lasted = now.saturating_sub(since);
-            self.disk.fault = Some(format!("the disk of the cache directory hangs for {}", crate::text::seconds(lasted)));
+            self.disk.fault =
+                Some(format!("the disk of the cache directory hangs for {}", crate::text::seconds(lasted)));
             self.events.push(Event::DiskHangs(lasted));
         }
     }
@@ -580,11 +595,7 @@ impl Pipeline {
     }
 
     fn is_cursor_unsaved(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.saved != self.cursor(lane))
-    }
-
-    fn cursor(&self, lane: &Lane) -> Cursor {
-        Cursor { position: lane.cursor, stamp: lane.delivery.stamp() }
+        self.lanes.iter().any(Lane::is_unsaved)
     }
 
     /// The job that the disk is to do now.
@@ -645,8 +656,11 @@ impl Pipeline {
             first || bytes <= MOST_WRITE
         };
         let batches: Vec<_> = self.tail.from(self.written).take_while(fits).cloned().collect();
-        let cursors =
-            self.lanes.iter().filter(|lane| lane.saved != self.cursor(lane)).map(|lane| (lane.name.clone(), self.cursor(lane)));
+        let cursors = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.is_unsaved())
+            .map(|lane| (lane.name.clone(), Cursor { position: lane.cursor, stamp: lane.delivery.stamp() }));
         Write {
             holds: self.holds.values().filter(|(_, saved)| !saved).map(|(hold, _)| hold.clone()).collect(),
             cursors: cursors.collect(),
@@ -708,8 +722,8 @@ impl Pipeline {
                         return Some(Action::AskTime { output: place });
                     }
                     let ahead = (now.too_far_ahead)(newest);
-                    if ahead.is_some() || lane.ahead {
-                        lane.ahead = ahead.is_some();
+                    if ahead.is_some() || lane.state == LaneState::Ahead {
+                        lane.state = if ahead.is_some() { LaneState::Ahead } else { LaneState::Well };
                         self.events.push(Event::Ahead { output: place, by: ahead });
                     }
                     if ahead.is_some() {
@@ -803,7 +817,10 @@ impl Pipeline {
             let lane = &mut self.lanes[place];
             lane.spans.push_back((lane_from, count));
             loaded += count;
-            match runs.last_mut().filter(|run| Arc::ptr_eq(&run.table, &batch.table) || run.table.id() == batch.table.id()) {
+            match runs
+                .last_mut()
+                .filter(|run| Arc::ptr_eq(&run.table, &batch.table) || run.table.id() == batch.table.id())
+            {
                 Some(run) => run.readings.extend(readings),
                 None => runs.push(Run { table: Arc::clone(&batch.table), readings: readings.collect() }),
             }
@@ -845,8 +862,8 @@ impl Pipeline {
     /// A batch is lost from memory.
     fn give_up(&mut self, batch: &Batch) {
         for place in 0..self.lanes.len() {
-            let loaded = self.lanes[place].loaded_end();
             let lane = &mut self.lanes[place];
+            let loaded = lane.loaded_end();
             let from = batch.first.max(loaded).max(lane.cursor);
             let count = batch.end().since(from);
             if count == 0 {
@@ -880,10 +897,10 @@ impl Pipeline {
         lane.counters.quarantined += progress.quarantined as u64;
         lane.counters.dropped.add(DropReason::NotSendable, progress.not_sendable as u64);
         let mut passed = progress.passed as u64;
+        let finished = (progress.delivered + progress.quarantined + progress.not_sendable) as u64;
         if matches!(lane.old, Old::Loaded(_)) {
             // Nobody has counted them before.
-            lane.counters.found += passed;
-            passed = 0;
+            lane.counters.found += finished;
         }
         while let Some((first, count)) = lane.spans.front_mut().filter(|_| passed > 0) {
             let part = passed.min(*count);
@@ -926,9 +943,7 @@ enum Dating {
 
 fn dated(reading: Reading, offset: Option<Duration>) -> Reading {
     match (offset, Stamp::read(reading.at)) {
-        (Some(offset), Stamp::Undated(boot)) => {
-            Reading { at: Timestamp::from(UNIX_EPOCH + boot + offset), ..reading }
-        }
+        (Some(offset), Stamp::Undated(boot)) => Reading { at: Timestamp::from(UNIX_EPOCH + boot + offset), ..reading },
         _ => reading,
     }
 }
@@ -992,7 +1007,7 @@ impl Pipeline {
         let moved = !cursors.is_empty();
         for (name, cursor) in cursors {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) {
-                lane.saved = cursor;
+                lane.saved = Some(cursor.position);
             }
         }
         for written in holds {
@@ -1020,8 +1035,8 @@ impl Pipeline {
             Limit::MaxAge => DropReason::MaxAge,
         };
         for place in 0..self.lanes.len() {
-            let loaded = self.lanes[place].loaded_end();
             let lane = &mut self.lanes[place];
+            let loaded = lane.loaded_end();
             // What is loaded is in memory, and may yet be delivered.
             let from = loaded.max(lane.evicted);
             let counted = lane.hole.map_or(0, |(start, end)| end.min(up_to).since(start.max(from)));
@@ -1067,9 +1082,7 @@ impl Pipeline {
         let cursor = self.lanes[place].cursor;
         let next_gap = gaps.iter().map(|gap| gap.from).find(|&from| from > cursor);
         let deliverable = self.deliverable();
-        let usable = |batch: &Arc<Batch>| {
-            batch.end() <= deliverable && next_gap.is_none_or(|gap| batch.first < gap)
-        };
+        let usable = |batch: &Arc<Batch>| batch.end() <= deliverable && next_gap.is_none_or(|gap| batch.first < gap);
         let nothing = batches.is_empty() && gaps.is_empty();
         let usable: Vec<_> = batches.into_iter().filter(usable).collect();
         if nothing {
@@ -1083,13 +1096,7 @@ impl Pipeline {
         }
     }
 
-    fn aside_done(
-        &mut self,
-        place: usize,
-        result: Result<std::path::PathBuf, SpoolError>,
-        now: Duration,
-        random: f64,
-    ) {
+    fn aside_done(&mut self, place: usize, result: Result<std::path::PathBuf, SpoolError>, now: Duration, random: f64) {
         let path = match result {
             Ok(path) => path,
             Err(error) => {
@@ -1124,7 +1131,7 @@ impl Pipeline {
             }
             Ok(Some(batch)) => {
                 let (name, body) = (batch.name.clone(), batch.body.clone());
-                match lane.delivery.load_old(batch, self.wall) {
+                match lane.delivery.load_old(batch, self.wall.unwrap_or(Timestamp::from_millis(u64::MAX))) {
                     Ok(()) => lane.old = Old::Loaded(name),
                     Err(why) => {
                         let job = SetAside { output: place, file_name: name.0.clone(), body };
@@ -1160,7 +1167,7 @@ impl Pipeline {
         }
         let posted = std::mem::take(&mut lane.posted);
         let told = lane.delivery.answered(&answer.result, now.boot, random);
-        lane.failing = answer.result.is_err() && told.failed;
+        lane.state = if answer.result.is_err() && told.failed { LaneState::Failing } else { LaneState::Well };
         match &answer.result {
             Ok(()) => {
                 let (bytes, readings) = posted;
@@ -1187,7 +1194,7 @@ impl Pipeline {
             Err(failure) => {
                 let pause = lane.asking.fail_up_to(ASK_PAUSE, random);
                 lane.pause = now.boot + pause;
-                lane.failing = true;
+                lane.state = LaneState::Failing;
                 self.events.push(Event::Failed { output: place, failure: failure.clone(), pause });
             }
         }
