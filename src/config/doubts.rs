@@ -7,10 +7,11 @@ use std::ptr;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::agent::{Group, span};
+use super::configuration::{AGENT_FILE, Device, Point, SHARED_AGENT_FILE, SHARED_FILE};
+use super::diagnostic::Fault;
+use super::groups::{Group, span};
 use super::registers::Register;
 use super::yaml::cursor::Report;
-use super::{AGENT_FILE, Device, Fault, Point, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::files::trust;
 use crate::modbus::register::{Table, UnitId};
 use crate::text::{count, some_of};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
-use super::Fault;
+use super::diagnostic::Fault;
 use super::yaml::source::{self, Source};
 
 /// Sections of keys and values, all else carried along.

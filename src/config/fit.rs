@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::Device;
-use super::agent::{Group, span};
+use super::configuration::Device;
+use super::groups::{Group, span};
 use super::registers::Register;
 use super::yaml::cursor::Report;
 use crate::modbus::register::{Table, UnitId};

@@ -7,7 +7,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::MAX_POINTS;
+use super::configuration::MAX_POINTS;
+use super::diagnostic::Fault;
 use super::yaml::cursor::{Entry, Report, View};
 use super::yaml::node::Node;
 use super::yaml::yaml11::python_float;
@@ -278,7 +279,7 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     })
 }
 
-fn unknown(entry: &Entry<'_>, table: Table) -> super::Fault {
+fn unknown(entry: &Entry<'_>, table: Table) -> Fault {
     if table.is_bits() && KEYS.contains(&entry.key.as_str()) {
         return entry.key_view.fault(format!("found a key that {table} do not have; allowed are address and count"));
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::changes::{self, Changes};
-use super::{Config, Device, Point};
+use super::configuration::{Config, Device, Point};
 use crate::text::harmless::escaped;
 use crate::text::table::Sheet;
 use crate::text::{count, seconds};

@@ -1,17 +1,16 @@
 //! `device_defaults` and `devices`: how devices are treated, all of them and each one.
 //!
 //! A value is taken from the device's own section, else from the defaults for all, else it is built in
-//! ([`Settings::default`]); [`Origins`] remembers which. A device has one connection, however many spellings
+//! ([`Settings::default`]); [`Provenance`] remembers which. A device has one connection, however many spellings
 //! lead to it, so that one section at most may be about it. A section that is about no device at all is a slip.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use self::credentials::{Vault, Wish};
-use super::Device;
-use super::agent::Group;
+use super::configuration::Device;
+use super::groups::Group;
+use super::provenance::{Provenance, Stated};
+use super::value::{duration, flag, number};
 use super::yaml::cursor::{Entry, Report, View};
 use super::yaml::node::Node;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
@@ -65,18 +64,6 @@ struct Layer<'a> {
 struct Own<'a> {
     layer: Layer<'a>,
     key: View<'a>,
-}
-
-/// A key that stands in a section, and its value for people.
-type Stated = (&'static str, String);
-
-/// Where the settings of the devices come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// In `device_defaults`.
-    pub defaults: Vec<Stated>,
-    /// In the section of a device.
-    pub devices: BTreeMap<Endpoint, Vec<Stated>>,
 }
 
 /// Reads the sections, as far as they are there, for the devices of `groups`. What is wrong is in the report.
@@ -197,45 +184,6 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
     }
 }
 
-fn flag(of: &mut bool, value: &View<'_>, report: &mut Report) {
-    match &*value.node {
-        Node::Bool(flag) => *of = *flag,
-        _ => report.faults.push(value.unfit("true or false")),
-    }
-}
-
-/// A bare number is seconds.
-fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &View<'_>, report: &mut Report) {
-    let duration = match &*value.node {
-        Node::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        Node::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
-        Node::Text(text) => humantime::parse_duration(text.trim()).ok(),
-        _ => None,
-    };
-    let Some(duration) = duration.filter(|duration| allowed.contains(duration)) else {
-        let [least, most] = [allowed.start(), allowed.end()].map(|bound| humantime::format_duration(*bound));
-        report.faults.push(value.unfit(&format!("a duration such as 500ms, from {least} to {most}")));
-        return;
-    };
-    *of = duration;
-}
-
-fn number<N>(of: &mut N, allowed: RangeInclusive<N>, value: &View<'_>, report: &mut Report)
-where
-    N: TryFrom<i128> + PartialOrd + Display,
-{
-    let number = match &*value.node {
-        Node::Integer(number) => N::try_from(*number).ok(),
-        _ => None,
-    };
-    let Some(number) = number.filter(|number| allowed.contains(number)) else {
-        let (least, most) = allowed.into_inner();
-        report.faults.push(value.unfit(&format!("a whole number from {least} to {most}")));
-        return;
-    };
-    *of = number;
-}
-
 impl<'a> Own<'a> {
     /// Where this section itself, not the defaults, says how requests travel.
     fn transport_at(&self) -> Option<&View<'a>> {
@@ -252,8 +200,8 @@ impl Sections<'_> {
     }
 
     /// Gives each device its settings.
-    pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Origins {
-        let mut origins = Origins { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
+    pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Provenance {
+        let mut provenance = Provenance { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
         let mut vault = Vault::default();
         for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
@@ -273,10 +221,10 @@ impl Sections<'_> {
             let layer = own.map_or(&self.defaults, |own| &own.layer);
             device.settings = layer.settled(&device.endpoint, &mut vault, report);
             if let Some(own) = own {
-                origins.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
+                provenance.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
             }
         }
-        origins
+        provenance
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::LogLevel;
+use super::configuration::LogLevel;
 use super::diagnostic::Fault;
 use super::path::path;
 use super::yaml::cursor::{Entry, Report, View};

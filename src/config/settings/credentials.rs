@@ -9,8 +9,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Stated, entries};
+use super::entries;
 use crate::config::path::path;
+use crate::config::provenance::Stated;
 use crate::config::yaml::cursor::{Report, View};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::source;
