@@ -14,6 +14,7 @@ pub use self::configuration::{AGENT_FILE, Config, Device, LogLevel, Point, SHARE
 pub use self::diagnostic::{ConfigError, Fault};
 pub use self::instance::{Instance, Places};
 pub use self::load::{Loaded, load, load_as_proposed, load_for};
+pub use self::provenance::Provenance;
 
 mod agent;
 mod cache;

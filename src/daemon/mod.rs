@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
 //! [`ready`] tells the starter that the agent works, [`exit`] lists the exit
-//! codes, [`lock`] keeps a second agent away, [`python_agent`] finds the Python one, [`directory`] says which directories are to be trusted,
+//! codes, [`lock`] keeps a second agent away, [`python_agent`] finds the Python one,
 //! [`signals`] obeys from the first moment to the last, [`reload`] takes over another configuration, [`surroundings`] puts right what the process inherits, [`room`]
 //! asks for the descriptors and threads that it needs, [`assemble`] turns a configuration into what the rooms need.
 
