@@ -19,7 +19,7 @@ use super::spooler::{SpoolGone, SpoolThread, Taken};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::failpoint;
-use crate::outage::{Change, Health};
+use crate::outage::{Outages as Health, Transition as Change};
 use crate::pattoo::consignment::{Consignment, Item, Kept};
 use crate::pattoo::identity::AgentId;
 use crate::pattoo::post::{PostError, Poster};

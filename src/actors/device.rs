@@ -17,12 +17,12 @@ use super::lifecycle::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::Reason;
 use crate::failpoint;
-use crate::logging::throttle::Tally;
+use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
-use crate::outage::Change;
+use crate::outage::Transition;
 use crate::pattoo::payload::Catalogue;
 use crate::status::board::{Cell, DeviceState, Polled};
 use crate::text::{Chain, count, seconds, some_of};
@@ -79,7 +79,7 @@ impl DeviceActor {
             context,
             cell,
             timekeeper,
-            overruns: Tally::default(),
+            overruns: LogThrottle::default(),
             poller: Poller::new(dial, polling),
             track,
             _guard: guard,
@@ -143,7 +143,7 @@ struct Device {
     /// How this device is, for whoever asks.
     cell: Arc<Cell<DeviceState>>,
     timekeeper: Timekeeper,
-    overruns: Tally,
+    overruns: LogThrottle,
     poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
@@ -255,8 +255,8 @@ impl Device {
     fn look(&self, mut polled: Polled) -> Polled {
         let core = self.poller.polling().core();
         (polled.failing, polled.refused) = core.missing();
-        let troubles = core.troubles().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.troubles = troubles.chain(core.refused()).collect();
+        let faults = core.faults().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
+        polled.faults = faults.chain(core.refused()).collect();
         polled.learned = core.learned().sentences();
         polled
     }
@@ -264,34 +264,34 @@ impl Device {
 
 /// One line for one change of state: what, which device, why, what happens next.
 fn tell(device: &str, event: Event) {
-    let Event { subject, change, cause, retry_in } = event;
+    let Event { subject, transition, cause, retry_in } = event;
     let code = code(subject);
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
         || "asked again at each poll".to_owned(),
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
-    match change {
-        Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
-        Change::Failed { untold } => {
+    match transition {
+        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
+        Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
+                "{device}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
             );
         }
-        Change::Down { lasted } => {
+        Transition::Down { lasted } => {
             let lasted = seconds(lasted);
             tracing::error!(code, device, "{device}: {subject}: down for {lasted}: {cause}; {next}");
         }
-        Change::OtherCause { failures } => {
+        Transition::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
                 "{device}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
-        Change::Recovered { lasted, failures } => {
+        Transition::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
             let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
             tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures}");

@@ -182,17 +182,17 @@ fn words(spot: Spot, outcome: &Outcome) -> Option<Vec<u16>> {
 }
 
 fn why(id: PointId, spot: Spot, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
-    let troubles = session.core().troubles();
-    let trouble = |subject: &Subject| troubles.get(subject).map(|trouble| trouble.cause.clone());
+    let faults = session.core().faults();
+    let fault = |subject: &Subject| faults.get(subject).map(|fault| fault.cause.clone());
     let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
     let refused = || session.core().refusals().refuses(spot).then(|| session.core().refused_because(spot));
-    let asked = || troubles.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, trouble)| trouble.cause.clone());
+    let asked = || faults.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, fault)| fault.cause.clone());
     omitted()
         .or_else(refused)
         .or_else(asked)
-        .or_else(|| trouble(&Subject::Unit(spot.unit)))
-        .or_else(|| trouble(&Subject::AllUnits))
-        .or_else(|| trouble(&Subject::Connection))
+        .or_else(|| fault(&Subject::Unit(spot.unit)))
+        .or_else(|| fault(&Subject::AllUnits))
+        .or_else(|| fault(&Subject::Connection))
         .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
 }
 

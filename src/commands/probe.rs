@@ -157,17 +157,17 @@ impl Device {
     }
 
     /// Why nothing was read.
-    fn trouble(&self) -> String {
-        let troubles = self.session.core().troubles();
-        let worst = troubles.get(&Subject::Connection).or_else(|| troubles.values().next());
-        let refused = || self.session.core().refused().next().map(|(_, trouble)| trouble);
-        worst.cloned().or_else(refused).map_or("no answer".to_owned(), |trouble| trouble.cause)
+    fn fault(&self) -> String {
+        let faults = self.session.core().faults();
+        let worst = faults.get(&Subject::Connection).or_else(|| faults.values().next());
+        let refused = || self.session.core().refused().next().map(|(_, fault)| fault);
+        worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
     }
 
     async fn range(&mut self, first: Reference, count: u16, wish: &Wish) -> Exit {
         let (_, words) = self.read(first, count).await;
         if words.iter().all(Option::is_none) {
-            complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.trouble()));
+            complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.fault()));
             return Exit::Failure;
         }
         say(&single(first, &words));
@@ -182,8 +182,8 @@ impl Device {
                 }
             }
         }
-        for (what, trouble) in self.session.core().refused() {
-            say(&format!("\n{what}: {}\n", trouble.cause));
+        for (what, fault) in self.session.core().refused() {
+            say(&format!("\n{what}: {}\n", fault.cause));
         }
         say(&format!("\n{}", paste(first, &words, wish)));
         Exit::Done
@@ -203,10 +203,10 @@ impl Device {
                 match words.first() {
                     Some(Some(word)) => found.push([unit.to_string(), format!("{word} (0x{word:04x})")]),
                     _ if outcome.answered && !outcome.failures.contains(&"connect_timeout") => {
-                        found.push([unit.to_string(), self.trouble()]);
+                        found.push([unit.to_string(), self.fault()]);
                     }
-                    _ if self.session.core().troubles().contains_key(&Subject::Connection) => {
-                        return Err(self.trouble());
+                    _ if self.session.core().faults().contains_key(&Subject::Connection) => {
+                        return Err(self.fault());
                     }
                     _ => {}
                 }
@@ -248,7 +248,7 @@ impl Device {
                     let count = u16::try_from(step.min(65_536 - start)).unwrap_or(Limits::MAX_REGISTERS);
                     let (outcome, words) = self.read(first, count).await;
                     if !outcome.answered {
-                        return Err(self.trouble());
+                        return Err(self.fault());
                     }
                     for (address, _) in (start..).zip(&words).filter(|(_, word)| word.is_some()) {
                         match runs.last_mut() {
@@ -289,7 +289,7 @@ impl Device {
 
     async fn sunspec(&mut self, wish: &Wish) -> Exit {
         let Some(mut address) = self.marker().await else {
-            complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.trouble()));
+            complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.fault()));
             return Exit::Failure;
         };
         let mut models = Vec::new();

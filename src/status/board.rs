@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::polls::Polls;
-use crate::outage::Trouble;
+use crate::outage::Fault;
 use crate::reading::Timestamp;
 
 /// How a device is; the worst first.
@@ -64,7 +64,7 @@ pub struct DeviceState {
     /// The first value that the last poll gave.
     pub value: Option<f64>,
     /// What is failing now, by what it is called in the log.
-    pub troubles: Vec<(String, Trouble)>,
+    pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct Polled {
     /// The first value that it gave.
     pub value: Option<f64>,
     /// What is failing now.
-    pub troubles: Vec<(String, Trouble)>,
+    pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
 }
@@ -106,20 +106,20 @@ impl DeviceState {
             failing if failing < self.points => State::Partly,
             _ => State::Down,
         };
-        self.enter(state, polled.troubles, now);
+        self.enter(state, polled.faults, now);
     }
 
     /// Its actor panicked at `now` and is started again after `wait`.
     pub fn crashed(&mut self, wait: &str, now: Timestamp) {
         let cause = format!("its actor panicked, which is a bug; it is started again in {wait}");
-        self.enter(State::Down, vec![("the agent".to_owned(), Trouble { since: now, cause })], now);
+        self.enter(State::Down, vec![("the agent".to_owned(), Fault { since: now, cause })], now);
     }
 
-    fn enter(&mut self, state: State, troubles: Vec<(String, Trouble)>, now: Timestamp) {
+    fn enter(&mut self, state: State, faults: Vec<(String, Fault)>, now: Timestamp) {
         if self.state != state {
             self.since = Some(now);
         }
-        (self.state, self.troubles) = (state, troubles);
+        (self.state, self.faults) = (state, faults);
     }
 }
 
@@ -131,7 +131,7 @@ pub struct ServerState {
     /// Posts that it took.
     pub posts: u64,
     /// What is failing now, if anything.
-    pub trouble: Option<Trouble>,
+    pub fault: Option<Fault>,
     /// When it is tried again after that.
     pub next_attempt: Option<Timestamp>,
 }
@@ -139,13 +139,13 @@ pub struct ServerState {
 impl ServerState {
     /// It took a post at `now`.
     pub fn took(&mut self, now: Timestamp) {
-        *self = Self { last_success: Some(now), posts: self.posts + 1, trouble: None, next_attempt: None };
+        *self = Self { last_success: Some(now), posts: self.posts + 1, fault: None, next_attempt: None };
     }
 
     /// A post or a question failed at `now`; the next attempt is after `pause`.
     pub fn refused(&mut self, cause: String, now: Timestamp, pause: Duration) {
-        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        self.trouble = Some(Trouble { since, cause });
+        let since = self.fault.as_ref().map_or(now, |fault| fault.since);
+        self.fault = Some(Fault { since, cause });
         self.next_attempt = Some(now.after(pause));
     }
 }
@@ -252,7 +252,7 @@ mod tests {
         let mut state = ServerState::default();
         state.refused("refused".to_owned(), at(1), Duration::from_secs(2));
         state.refused("hung".to_owned(), at(3), Duration::from_secs(4));
-        assert_eq!(state.trouble, Some(Trouble { since: at(1), cause: "hung".to_owned() }));
+        assert_eq!(state.fault, Some(Fault { since: at(1), cause: "hung".to_owned() }));
         assert_eq!(state.next_attempt, Some(at(7)));
         state.took(at(8));
         assert_eq!(state, ServerState { last_success: Some(at(8)), posts: 1, ..ServerState::default() });

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
 use crate::books::{Books, Reason};
-use crate::outage::Trouble;
+use crate::outage::Fault;
 use crate::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
@@ -259,7 +259,7 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
 
 fn server(profile: &Profile, board: &Board) -> Server {
     let state = board.server().read();
-    let (failing_since, cause) = state.trouble.map(|Trouble { since, cause }| (Time(since), cause)).unzip();
+    let (failing_since, cause) = state.fault.map(|Fault { since, cause }| (Time(since), cause)).unzip();
     Server {
         address: profile.server.clone(),
         last_success: state.last_success.map(Time),
@@ -294,8 +294,7 @@ fn ledger(books: &Books, tally: &Tally) -> Ledger {
 }
 
 fn device(name: String, state: DeviceState) -> Device {
-    let trouble =
-        |(what, Trouble { since, cause }): (String, Trouble)| DeviceTrouble { what, since: Time(since), cause };
+    let trouble = |(what, Fault { since, cause }): (String, Fault)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
         state: state.state,
@@ -308,7 +307,7 @@ fn device(name: String, state: DeviceState) -> Device {
         overruns: state.overruns,
         took: state.took.as_secs_f64(),
         value: state.value,
-        troubles: state.troubles.into_iter().map(trouble).collect(),
+        troubles: state.faults.into_iter().map(trouble).collect(),
         learned: state.learned,
     }
 }
@@ -347,14 +346,14 @@ mod tests {
     fn a_snapshot_is_read_back_as_it_was_written() {
         let board = Board::default();
         let now = Timestamp::from_millis(1_700_000_000_123);
-        let refused = || Trouble { since: now, cause: "refused".to_owned() };
+        let refused = || Fault { since: now, cause: "refused".to_owned() };
         board.device("b").write(|state| {
             state.points = 4;
             state.polled(Polled { readings: 3, failing: 1, refused: 1, ..Polled::default() }, now);
         });
         board.device("a").write(|state| {
-            let troubles = vec![("connection".to_owned(), refused())];
-            state.polled(Polled { failing: 7, troubles, ..Polled::default() }, now);
+            let faults = vec![("connection".to_owned(), refused())];
+            state.polled(Polled { failing: 7, faults, ..Polled::default() }, now);
         });
         board.device("c").write(|state| state.points = 7);
         board.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));

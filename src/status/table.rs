@@ -149,7 +149,7 @@ fn ago(then: Time, now: Time) -> String {
 mod tests {
     use super::*;
     use crate::books::Books;
-    use crate::outage::Trouble;
+    use crate::outage::Fault;
     use crate::status::board::{Board, Polled};
     use crate::status::snapshot::{Clock, Profile, take};
 
@@ -159,11 +159,11 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         for device in 0..10_000 {
             let failing = [0, 4, 2][usize::from(device == 9_998) + 2 * usize::from(device == 9_999)];
-            let trouble = Trouble { since: now, cause: "no whole reply within 3s".to_owned() };
-            let troubles = if failing > 0 { vec![("unit 1".to_owned(), trouble)] } else { Vec::new() };
+            let fault = Fault { since: now, cause: "no whole reply within 3s".to_owned() };
+            let faults = if failing > 0 { vec![("unit 1".to_owned(), fault)] } else { Vec::new() };
             board.device(&format!("plc{device:04}")).write(|state| {
                 state.points = 4;
-                state.polled(Polled { readings: 4 - failing, failing, troubles, ..Polled::default() }, now);
+                state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
         let profile = Profile { agent_id: String::new(), hostname: String::new(), server: String::new(), started: now };

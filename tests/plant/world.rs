@@ -394,8 +394,8 @@ impl Actor {
         let points = core.plan().points();
         let (missing, refused) = core.missing();
         let all_read = outcome.due == points && outcome.readings.len() == points;
-        if all_read && (missing > 0 || !core.troubles().is_empty()) {
-            let troubles = core.troubles();
+        if all_read && (missing > 0 || !core.faults().is_empty()) {
+            let troubles = core.faults();
             return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
         }
         if outcome.due == points && missing != points - read {
@@ -452,14 +452,14 @@ impl Actor {
         let longest = core.plan().cycles.iter().map(|cycle| cycle.interval).max().unwrap_or_default();
         let (missing, _) = core.missing();
         if outcome.due == core.plan().points() && device.is_well(now, 2 * RAREST + 3 * longest) && missing > 0 {
-            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.troubles()));
+            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.faults()));
         }
         let soon = settings.max_backoff.max(longest) + Duration::from_secs(60);
         let link = |subject: &&Subject| !matches!(subject, Subject::Block { .. });
         if device.is_well(now, soon)
-            && let Some(subject) = core.troubles().keys().find(link)
+            && let Some(subject) = core.faults().keys().find(link)
         {
-            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.troubles()));
+            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.faults()));
         }
         // A pause after connecting that was needed once, or is tried, may cost ticks.
         if skipped > 0 && !outcome.connected && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {
