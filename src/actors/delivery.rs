@@ -26,7 +26,7 @@ use crate::pattoo::post::{PostError, Poster};
 use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::{Finding, Findings, Name, SpoolError, Stored};
-use crate::status::board::Board;
+use crate::status::registry::Registry as Board;
 use crate::text::{Chain, count, seconds};
 use crate::time::clock::{self, Moment};
 use crate::time::timeline::ClockState;

@@ -24,7 +24,7 @@ use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
 use crate::pattoo::payload::Catalogue;
-use crate::status::board::{Cell, DeviceState, Polled};
+use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};
 use crate::time::timeline::Track;
@@ -69,15 +69,15 @@ impl DeviceActor {
         let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
-        let cell = context.board.device(&settings.name);
-        cell.write(|state| state.points = settings.points());
+        let slot = context.registry.device(&settings.name);
+        slot.write(|state| state.points = settings.points());
         let plan = Rc::new(RefCell::new(plan));
         let device = Device {
             catalogue: Arc::clone(&plan.borrow().catalogue),
             plan: Rc::clone(&plan),
             submit,
             context,
-            cell,
+            slot,
             timekeeper,
             overruns: LogThrottle::default(),
             poller: Poller::new(dial, polling),
@@ -141,7 +141,7 @@ struct Device {
     submit: Recipient<Submit>,
     context: AgentContext,
     /// How this device is, for whoever asks.
-    cell: Arc<Cell<DeviceState>>,
+    slot: Arc<Slot<DeviceState>>,
     timekeeper: Timekeeper,
     overruns: LogThrottle,
     poller: Poller<EndpointDial>,
@@ -209,13 +209,13 @@ impl Device {
     ) {
         self.context.books.overrun(skipped);
         let took = now.boot.saturating_sub(self.poller.polling().begun());
-        self.context.board.polls().took(took);
+        self.context.registry.polls().took(took);
         for kind in &outcome.failures {
-            self.context.board.polls().failed(kind);
+            self.context.registry.polls().failed(kind);
         }
-        self.context.board.polls().unread(outcome.unread);
+        self.context.registry.polls().unread(outcome.unread);
         let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
-        self.cell.write(|state| state.polled(polled, now.wall));
+        self.slot.write(|state| state.polled(polled, now.wall));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
             && outcome.failures.is_empty()

@@ -16,7 +16,7 @@ use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
 use crate::outage::{Outages as Health, Transition as Change};
 use crate::spool::{Limits, SpoolError};
-use crate::status::board::Board;
+use crate::status::registry::Registry as Board;
 use crate::text::{Chain, count};
 use crate::time::clock;
 

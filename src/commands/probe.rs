@@ -50,7 +50,7 @@ pub enum Search {
 
 /// Whom to ask, and for what.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Options {
     /// Host, `host:port` or serial port, as in `ip_devices`.
     pub target: String,
     /// The unit.
@@ -65,16 +65,16 @@ pub struct Wish {
 
 /// Looks, and prints what it has found.
 #[must_use]
-pub fn probe(wish: &Wish) -> Exit {
-    let endpoint = match wish.target.parse::<Address>() {
+pub fn probe(options: &Options) -> Exit {
+    let endpoint = match options.target.parse::<Address>() {
         Ok(Address::Tcp(host, port)) => Endpoint::Tcp { host, port: port.unwrap_or(DEFAULT_PORT) },
         Ok(Address::Serial(path)) => Endpoint::Serial { path },
         Err(error) => {
-            complain(&format!("{:?} is no device: {error}; allowed are name, address, host:port", wish.target));
+            complain(&format!("{:?} is no device: {error}; allowed are name, address, host:port", options.target));
             return Exit::Usage;
         }
     };
-    let reference = match wish.search {
+    let reference = match options.search {
         Search::Range { number, .. } | Search::Units { number } => {
             let reference = reference(number);
             if reference.is_none() {
@@ -91,17 +91,17 @@ pub fn probe(wish: &Wish) -> Exit {
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Exit::Failure };
     let settings = Settings {
-        transport: if wish.rtu { Transport::Rtu } else { Transport::Tcp },
-        connect_timeout: wish.timeout,
-        response_timeout: wish.timeout,
+        transport: if options.rtu { Transport::Rtu } else { Transport::Tcp },
+        connect_timeout: options.timeout,
+        response_timeout: options.timeout,
         ..Settings::default()
     };
-    let mut device = Device { session: session(&endpoint, &settings), endpoint, settings, unit: UnitId(wish.unit) };
+    let mut device = Device { session: session(&endpoint, &settings), endpoint, settings, unit: UnitId(options.unit) };
     let exit = runtime.block_on(async {
-        match (&wish.search, reference) {
-            (Search::Range { count, .. }, Some(first)) => device.range(first, *count, wish).await,
+        match (&options.search, reference) {
+            (Search::Range { count, .. }, Some(first)) => device.range(first, *count, options).await,
             (Search::Units { .. }, Some(reference)) => device.units(reference).await,
-            (Search::SunSpec, _) => device.sunspec(wish).await,
+            (Search::SunSpec, _) => device.sunspec(options).await,
             _ => device.scan().await,
         }
     });
@@ -164,7 +164,7 @@ impl Device {
         worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
     }
 
-    async fn range(&mut self, first: Reference, count: u16, wish: &Wish) -> Exit {
+    async fn range(&mut self, first: Reference, count: u16, options: &Options) -> Exit {
         let (_, words) = self.read(first, count).await;
         if words.iter().all(Option::is_none) {
             complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.fault()));
@@ -185,7 +185,7 @@ impl Device {
         for (what, fault) in self.session.core().refused() {
             say(&format!("\n{what}: {}\n", fault.cause));
         }
-        say(&format!("\n{}", paste(first, &words, wish)));
+        say(&format!("\n{}", paste(first, &words, options)));
         Exit::Done
     }
 
@@ -287,7 +287,7 @@ impl Device {
         }
     }
 
-    async fn sunspec(&mut self, wish: &Wish) -> Exit {
+    async fn sunspec(&mut self, options: &Options) -> Exit {
         let Some(mut address) = self.marker().await else {
             complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.fault()));
             return Exit::Failure;
@@ -308,7 +308,7 @@ impl Device {
             address = next;
         }
         say(&sheet.columns());
-        let groups = sunspec::groups(&models, &wish.target, wish.unit);
+        let groups = sunspec::groups(&models, &options.target, options.unit);
         if groups.is_empty() {
             say("\nNone of these models is known here.\n");
         } else {
@@ -407,7 +407,7 @@ fn note(word: u16) -> &'static str {
 }
 
 /// What to put into the configuration.
-fn paste(first: Reference, words: &[Option<u16>], wish: &Wish) -> String {
+fn paste(first: Reference, words: &[Option<u16>], options: &Options) -> String {
     let table = match first.table() {
         Table::InputRegisters => "input_registers",
         Table::HoldingRegisters => "holding_registers",
@@ -428,8 +428,8 @@ fn paste(first: Reference, words: &[Option<u16>], wish: &Wish) -> String {
     let _ = writeln!(
         text,
         "  - ip_devices: [\"{}\"]\n    unit: {}\n    {table}: [{}]",
-        wish.target,
-        wish.unit,
+        options.target,
+        options.unit,
         runs.join(", ")
     );
     if let Some((order, number, count)) = floats(first, words) {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use self::credentials::{Vault, Wish};
+use self::credentials::{CredentialCache, TlsSection};
 use super::configuration::Device;
 use super::groups::Group;
 use super::provenance::{Provenance, Stated};
@@ -55,7 +55,7 @@ struct Layer<'a> {
     secure: bool,
     /// Where it is said how requests travel.
     transport_at: Option<View<'a>>,
-    tls: Wish<'a>,
+    tls: TlsSection<'a>,
     stated: Vec<Stated>,
 }
 
@@ -146,10 +146,10 @@ impl<'a> Layer<'a> {
     }
 
     /// The settings of the device at `endpoint`.
-    fn settled(&self, endpoint: &Endpoint, vault: &mut Vault, report: &mut Report) -> Settings {
+    fn settled(&self, endpoint: &Endpoint, cache: &mut CredentialCache, report: &mut Report) -> Settings {
         let mut tls = |host: &str| {
             let place = self.transport_at.as_ref().filter(|_| self.secure)?;
-            vault.tls(&self.tls, host, place, report)
+            cache.tls(&self.tls, host, place, report)
         };
         let transport = match endpoint {
             Endpoint::Serial { .. } => Transport::Rtu,
@@ -202,7 +202,7 @@ impl Sections<'_> {
     /// Gives each device its settings.
     pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Provenance {
         let mut provenance = Provenance { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
-        let mut vault = Vault::default();
+        let mut cache = CredentialCache::default();
         for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
             let own = sections.next();
@@ -219,7 +219,7 @@ impl Sections<'_> {
                 report.faults.push(place.fault(message));
             }
             let layer = own.map_or(&self.defaults, |own| &own.layer);
-            device.settings = layer.settled(&device.endpoint, &mut vault, report);
+            device.settings = layer.settled(&device.endpoint, &mut cache, report);
             if let Some(own) = own {
                 provenance.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
             }

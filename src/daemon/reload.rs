@@ -15,9 +15,9 @@ use actix::prelude::*;
 use thiserror::Error;
 
 use super::assemble;
-use super::notify::Manager;
-use super::room;
-use super::signals::ReloadWish;
+use super::preflight;
+use super::sd_notify::Manager;
+use super::signals::ReloadSignal;
 use crate::actors::delivery::Terms;
 use crate::actors::poster;
 use crate::actors::supervisor::{Reload, SupervisorActor};
@@ -67,7 +67,7 @@ impl Reloader {
     /// Reads the configuration whenever somebody wishes it, and has `supervisor` take it over.
     pub async fn serve(
         mut self,
-        wish: &ReloadWish,
+        wish: &ReloadSignal,
         supervisor: &Addr<SupervisorActor>,
         manager: &Manager,
         books: &Books,
@@ -123,7 +123,7 @@ impl Reloader {
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
         tell(&changes);
-        if let Some(warning) = room::warning(next.devices.len()) {
+        if let Some(warning) = preflight::warning(next.devices.len()) {
             tracing::warn!("{warning}");
         }
         self.running = next;

@@ -395,8 +395,8 @@ impl Actor {
         let (missing, refused) = core.missing();
         let all_read = outcome.due == points && outcome.readings.len() == points;
         if all_read && (missing > 0 || !core.faults().is_empty()) {
-            let troubles = core.faults();
-            return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
+            let faults = core.faults();
+            return Err(format!("every value is read, and yet {missing} are missing, {faults:?}"));
         }
         if outcome.due == points && missing != points - read {
             return Err(format!("{read} of {points} values are read, and {missing} are missing"));

@@ -23,7 +23,7 @@ const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 
 /// What the sections about a device say.
 #[derive(Debug, Clone, Default)]
-pub struct Wish<'a> {
+pub struct TlsSection<'a> {
     ca: Option<Named<'a>>,
     pin: Option<Pin>,
     certificate: Option<Named<'a>>,
@@ -34,7 +34,7 @@ pub struct Wish<'a> {
 /// A file, and where it is named.
 type Named<'a> = (PathBuf, View<'a>);
 
-impl<'a> Wish<'a> {
+impl<'a> TlsSection<'a> {
     /// Adds what stands in `view`; what stood elsewhere before stays as far as this says nothing. The keys and
     /// their values for people.
     pub fn read(&mut self, view: &View<'a>, report: &mut Report) -> Vec<Stated> {
@@ -94,18 +94,19 @@ impl<'a> Wish<'a> {
 
 /// Every set of files that was asked for, read once; `None` for what cannot be used, which has been told.
 #[derive(Debug, Default)]
-pub struct Vault(HashMap<Asked, Option<Arc<Credentials>>>);
+pub struct CredentialCache(HashMap<Asked, Option<Arc<Credentials>>>);
 
 /// Pin, authority, certificate, key.
 type Asked = (Option<Pin>, [Option<PathBuf>; 3]);
 
-impl Vault {
-    /// What `wish` means for the device on `host`, of which it is said at `place` that it is to be secure.
-    pub fn tls(&mut self, wish: &Wish<'_>, host: &str, place: &View<'_>, report: &mut Report) -> Option<Tls> {
-        let files = [&wish.ca, &wish.certificate, &wish.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
+impl CredentialCache {
+    /// What `section` means for the device on `host`, of which it is said at `place` that it is to be secure.
+    pub fn tls(&mut self, section: &TlsSection<'_>, host: &str, place: &View<'_>, report: &mut Report) -> Option<Tls> {
+        let files =
+            [&section.ca, &section.certificate, &section.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
         let credentials =
-            self.0.entry((wish.pin, files)).or_insert_with(|| credentials(wish, place, report)).clone()?;
-        let (name, said_at) = match &wish.server_name {
+            self.0.entry((section.pin, files)).or_insert_with(|| credentials(section, place, report)).clone()?;
+        let (name, said_at) = match &section.server_name {
             Some((name, view)) => (name.as_str(), view),
             None => (host, place),
         };
@@ -115,15 +116,15 @@ impl Vault {
     }
 }
 
-fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
-    if let (None, None) = (&wish.ca, wish.pin) {
+fn credentials(section: &TlsSection<'_>, place: &View<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
+    if let (None, None) = (&section.ca, section.pin) {
         report.faults.push(place.fault(
             "found tls without tls.ca, the file with the certificate of who signs for the devices, and without tls.pin, \
              the SHA-256 of the device's own; without either no device can be believed",
         ));
         return None;
     }
-    let own = match (&wish.certificate, &wish.key) {
+    let own = match (&section.certificate, &section.key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some((_, view)), None) => {
@@ -135,7 +136,7 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
             return None;
         }
     };
-    let trust = match (wish.pin, &wish.ca) {
+    let trust = match (section.pin, &section.ca) {
         (Some(pin), _) => Some(Trust::Pin(pin)),
         (None, Some(ca)) => contents(ca, report).map(Trust::Authority),
         (None, None) => None,
@@ -151,7 +152,7 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
             let file = match (&error, own) {
                 (CredentialsError::Certificate(_), Some((certificate, _))) => Some(certificate),
                 (CredentialsError::Key(_) | CredentialsError::Pair(_), Some((_, key))) => Some(key),
-                _ => wish.ca.as_ref(),
+                _ => section.ca.as_ref(),
             };
             report.faults.push(match file {
                 Some((path, view)) => view.fault(format!("found {}: {}", path.display(), Chain(&error))),

@@ -1,6 +1,6 @@
 //! How each device and the server are just now, written by the actors that know it.
 //!
-//! Cells of plain data behind short locks: a writer never waits for a reader that is slow, because readers
+//! Slots of plain data behind short locks: a writer never waits for a reader that is slow, because readers
 //! copy. What is not failing has no entry, so a healthy device costs a few words.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub enum State {
     /// None of its points can be read.
     Down,
     /// Some of its points cannot be read.
-    Partly,
+    Degraded,
     /// Its first poll has not ended.
     #[default]
     Starting,
@@ -33,7 +33,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Down => "down",
-            Self::Partly => "partly",
+            Self::Degraded => "degraded",
             Self::Starting => "starting",
             Self::Up => "up",
         })
@@ -103,7 +103,7 @@ impl DeviceState {
         }
         let state = match polled.failing {
             0 => State::Up,
-            failing if failing < self.points => State::Partly,
+            failing if failing < self.points => State::Degraded,
             _ => State::Down,
         };
         self.enter(state, polled.faults, now);
@@ -152,16 +152,16 @@ impl ServerState {
 
 /// What the actors share with whoever asks how they are.
 #[derive(Debug, Default)]
-pub struct Board {
-    devices: Mutex<BTreeMap<String, Arc<Cell<DeviceState>>>>,
-    server: Cell<ServerState>,
+pub struct Registry {
+    devices: Mutex<BTreeMap<String, Arc<Slot<DeviceState>>>>,
+    server: Slot<ServerState>,
     polls: Polls,
 }
 
-impl Board {
-    /// The cell of a device, by its name in the log; the one it has had before, when its actor is started again.
+impl Registry {
+    /// The slot of a device, by its name in the log; the one it has had before, when its actor is started again.
     #[must_use]
-    pub fn device(&self, name: &str) -> Arc<Cell<DeviceState>> {
+    pub fn device(&self, name: &str) -> Arc<Slot<DeviceState>> {
         Arc::clone(lock(&self.devices).entry(name.to_owned()).or_default())
     }
 
@@ -173,9 +173,9 @@ impl Board {
     /// Every device, in order of name.
     #[must_use]
     pub fn devices(&self) -> Vec<(String, DeviceState)> {
-        // Cells are read after the list is free again: no device waits for ten thousand others.
-        let cells: Vec<_> = lock(&self.devices).iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
-        cells.into_iter().map(|(name, cell)| (name, cell.read())).collect()
+        // Slots are read after the list is free again: no device waits for ten thousand others.
+        let slots: Vec<_> = lock(&self.devices).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        slots.into_iter().map(|(name, slot)| (name, slot.read())).collect()
     }
 
     /// How polls go.
@@ -184,18 +184,18 @@ impl Board {
         &self.polls
     }
 
-    /// The server's cell.
+    /// The server's slot.
     #[must_use]
-    pub fn server(&self) -> &Cell<ServerState> {
+    pub fn server(&self) -> &Slot<ServerState> {
         &self.server
     }
 }
 
 /// A value that one thread writes and others copy.
 #[derive(Debug, Default)]
-pub struct Cell<T>(Mutex<T>);
+pub struct Slot<T>(Mutex<T>);
 
-impl<T: Clone> Cell<T> {
+impl<T: Clone> Slot<T> {
     /// Changes it.
     pub fn write(&self, change: impl FnOnce(&mut T)) {
         change(&mut lock(&self.0));
@@ -223,28 +223,28 @@ mod tests {
 
     #[test]
     fn a_device_is_as_much_of_it_can_be_read_since_that_changed() {
-        let board = Board::default();
-        let cell = board.device("meter");
-        cell.write(|state| state.points = 10);
-        assert_eq!((cell.read().state, cell.read().since), (State::Starting, None));
+        let registry = Registry::default();
+        let slot = registry.device("meter");
+        slot.write(|state| state.points = 10);
+        assert_eq!((slot.read().state, slot.read().since), (State::Starting, None));
         let cases = [
             (1, 0, 10, State::Up, 1),
             (2, 0, 0, State::Up, 1),
-            (3, 2, 8, State::Partly, 3),
-            (4, 9, 1, State::Partly, 3),
+            (3, 2, 8, State::Degraded, 3),
+            (4, 9, 1, State::Degraded, 3),
             (5, 10, 0, State::Down, 5),
             (6, 10, 0, State::Down, 5),
             (7, 0, 10, State::Up, 7),
         ];
         for (second, failing, readings, state, since) in cases {
-            cell.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
-            let now = cell.read();
+            slot.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
+            let now = slot.read();
             assert_eq!((now.state, now.since), (state, Some(at(since))), "{second}");
         }
-        let state = &board.devices()[0].1;
+        let state = &registry.devices()[0].1;
         assert_eq!((state.polls, state.readings, state.overruns, state.last_good), (7, 29, 7, Some(at(7))));
-        board.forget("meter");
-        assert!(board.devices().is_empty());
+        registry.forget("meter");
+        assert!(registry.devices().is_empty());
     }
 
     #[test]
