@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::plan;
 use crate::cli::terminal::{complain, say};
-use crate::config::changes::Changes;
+use crate::config::diff::Diff;
 use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, render};
 use crate::daemon::exit::Exit;
@@ -78,7 +78,7 @@ fn by_unit(spots: &[Spot]) -> BTreeMap<UnitId, Vec<Spot>> {
 pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
     let running = Instance { config_dir: running, ..*instance };
     let (Some(running), Some(new)) = (load(&running), load(instance)) else { return Exit::BadConfiguration };
-    say(&render::changes(&Changes::between(&running.config, &new.config)));
+    say(&render::diff(&Diff::between(&running.config, &new.config)));
     Exit::Done
 }
 

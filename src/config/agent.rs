@@ -9,14 +9,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::diagnostic::Fault;
+use super::diagnostic::Diagnostic;
 use super::groups::{self, Group};
 use super::original::{self, Known};
 use super::settings::{self, Sections};
 use super::value::{
     LONGEST_DURATION, MAX_TEXT_BYTES, POLLING_INTERVAL, duration_within, flag, interval, originals_interval,
 };
-use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use super::yaml::source::Source;
 use super::{cache, registers};
@@ -63,7 +63,7 @@ pub struct Agent<'a> {
 
 /// Reads the file. What is wrong is in the report.
 pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
-    let root = View::root(source);
+    let root = Cursor::root(source);
     let known = Known { top: &KEYS, group: &groups::KEYS, register: &registers::KEYS };
     report.lenient = original::is_for_it(&source.root, &known);
     let Some(entries) = root.entries(report) else {
@@ -84,7 +84,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         groups: Vec::new(),
     };
     let (mut listed, mut device_defaults, mut devices) = (None, None, None);
-    for Entry { key, value, key_view } in &entries {
+    for Entry { key, value, key_cursor } in &entries {
         match key.as_str() {
             "polling_interval" => {
                 let taken = if report.lenient { originals_interval(value, report) } else { None };
@@ -126,15 +126,19 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
             "devices" => devices = Some(value),
             "polling_groups" => listed = Some(value),
             _ => {
-                let entry = Entry { key: key.clone(), key_view: key_view.clone(), value: value.clone() };
+                let entry = Entry { key: key.clone(), key_cursor: key_cursor.clone(), value: value.clone() };
                 entry.report_unknown(&KEYS, report);
             }
         }
     }
     match listed.map(|listed| (listed, listed.items())) {
-        None => report.faults.push(Fault::of_file(&source.file, "polling_groups is missing; it lists what to poll")),
-        Some((view, None)) => report.faults.push(view.unfit("a list of polling groups")),
-        Some((view, Some(items))) if items.is_empty() => report.faults.push(view.unfit("at least one polling group")),
+        None => {
+            report.faults.push(Diagnostic::of_file(&source.file, "polling_groups is missing; it lists what to poll"));
+        }
+        Some((cursor, None)) => report.faults.push(cursor.unfit("a list of polling groups")),
+        Some((cursor, Some(items))) if items.is_empty() => {
+            report.faults.push(cursor.unfit("at least one polling group"));
+        }
         Some((_, Some(items))) => {
             agent.groups =
                 items.iter().enumerate().filter_map(|(place, item)| groups::read(place, item, report)).collect();
@@ -145,7 +149,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
 }
 
 /// Names as a browser sends them, without scheme and port.
-fn hosts(value: &View<'_>, report: &mut Report) -> Vec<String> {
+fn hosts(value: &Cursor<'_>, report: &mut Report) -> Vec<String> {
     const ALLOWED: &str = "a host name such as status.example.net, without http:// and without a port";
     let Some(items) = value.items() else {
         report.faults.push(value.unfit("a list of host names"));
@@ -167,7 +171,7 @@ fn hosts(value: &View<'_>, report: &mut Report) -> Vec<String> {
     hosts
 }
 
-fn hostname(value: &View<'_>, report: &mut Report) -> Option<String> {
+fn hostname(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
     let Node::Text(text) = &*value.node else {
         report.faults.push(value.unfit("a name"));
         return None;

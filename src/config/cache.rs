@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::value::{LONGEST_DURATION, bytes, duration_within};
-use super::yaml::cursor::{Report, View};
+use super::yaml::cursor::{Cursor, Report};
 use super::yaml::node::Node;
 use crate::spool::{Limits, MinFree};
 
@@ -11,7 +11,7 @@ use crate::spool::{Limits, MinFree};
 const LEAST_BYTES: u64 = 1_000_000;
 
 /// Reads the limit that `key` names into `limits`. What is wrong is in the report.
-pub fn limit(key: &str, value: &View<'_>, limits: &mut Limits, report: &mut Report) {
+pub fn limit(key: &str, value: &Cursor<'_>, limits: &mut Limits, report: &mut Report) {
     match key {
         "cache_min_free" => match min_free(&value.node) {
             Some(min_free) => limits.min_free = min_free,

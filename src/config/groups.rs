@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::diagnostic::Fault;
+use super::diagnostic::Diagnostic;
 use super::registers::{self, Register};
 use super::value::{MAX_TEXT_BYTES, interval};
-use super::yaml::cursor::{Report, View};
+use super::yaml::cursor::{Cursor, Report};
 use super::yaml::node::Node;
 use crate::modbus::endpoint::Address;
 use crate::modbus::plan::Limits as RequestLimits;
@@ -35,7 +35,7 @@ const MAX_NAME_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Group<'a> {
     pub name: String,
-    pub devices: Vec<(String, Address, View<'a>)>,
+    pub devices: Vec<(String, Address, Cursor<'a>)>,
     pub unit: UnitId,
     pub polling_interval: Option<Duration>,
     /// Whether what it reads of a table is read by one request or not at all.
@@ -45,10 +45,10 @@ pub struct Group<'a> {
 }
 
 /// Reads the group at `place` of the list.
-pub fn read<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Group<'a>> {
-    let Some(entries) = view.entries(report) else {
-        let fault = view.unfit("a mapping with ip_devices and registers");
-        match *view.node {
+pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Option<Group<'a>> {
+    let Some(entries) = cursor.entries(report) else {
+        let fault = cursor.unfit("a mapping with ip_devices and registers");
+        match *cursor.node {
             Node::Text(_) | Node::List(_) => report.unless_lenient(fault, "it is left out"),
             _ => report.faults.push(fault),
         }
@@ -97,7 +97,7 @@ pub fn read<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Gr
     // The original looks for the devices of what it reads only.
     let reads = tables.iter().any(Option::is_some);
     if !named && (reads || !report.lenient) {
-        report.faults.push(view.fault("ip_devices is missing; it lists the devices of this group"));
+        report.faults.push(cursor.diagnostic("ip_devices is missing; it lists the devices of this group"));
     }
     for (table, value) in Table::ALL.into_iter().zip(tables) {
         if let Some(value) = value {
@@ -107,21 +107,21 @@ pub fn read<'a>(place: usize, view: &View<'a>, report: &mut Report) -> Option<Gr
     if !polled {
         group.registers.clear();
     }
-    if let Some(view) = whole.filter(|_| group.together) {
-        report.faults.extend(Table::ALL.into_iter().filter_map(|table| too_long(table, &group.registers, view)));
+    if let Some(cursor) = whole.filter(|_| group.together) {
+        report.faults.extend(Table::ALL.into_iter().filter_map(|table| too_long(table, &group.registers, cursor)));
     }
     if group.registers.is_empty() && report.faults.len() == faults_before {
-        report.warnings.push(view.fault("this group has nothing that can be read, so nothing of it is polled"));
+        report.warnings.push(cursor.diagnostic("this group has nothing that can be read, so nothing of it is polled"));
     }
     Some(group)
 }
 
 /// What is read together must fit into one request.
-fn too_long(table: Table, registers: &[Register<'_>], view: &View<'_>) -> Option<Fault> {
+fn too_long(table: Table, registers: &[Register<'_>], cursor: &Cursor<'_>) -> Option<Diagnostic> {
     let span = span(table, registers)?;
     let most = RequestLimits::default().of(table);
     (span > most.into()).then(|| {
-        view.fault(format!(
+        cursor.diagnostic(format!(
             "found {table} that span {span} places and are to be read together; allowed are {most}, which is what one \
              request may ask for"
         ))
@@ -140,7 +140,7 @@ pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
 }
 
 /// It stands in many messages, so that it must not be a book.
-fn name(value: &View<'_>, report: &mut Report) -> String {
+fn name(value: &Cursor<'_>, report: &mut Report) -> String {
     match &*value.node {
         Node::Text(text) if text.len() > MAX_NAME_BYTES => {
             report.faults.push(value.unfit("a name of at most 4096 bytes"));
@@ -151,17 +151,17 @@ fn name(value: &View<'_>, report: &mut Report) -> String {
     }
 }
 
-fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>, report: &mut Report) {
+fn devices<'a>(value: &Cursor<'a>, devices: &mut Vec<(String, Address, Cursor<'a>)>, report: &mut Report) {
     let items = match (value.items(), &*value.node) {
         (Some(items), _) => items,
         (None, Node::Text(_)) => {
-            report.warnings.push(value.fault("found one text where a list belongs; it is taken as one device"));
+            report.warnings.push(value.diagnostic("found one text where a list belongs; it is taken as one device"));
             vec![value.clone()]
         }
         (None, Node::Mapping(_)) if report.lenient => {
             let fault = value.unfit("a list of devices (name, address, host:port)");
             report.unless_lenient(fault, "its keys are the devices");
-            value.entries(report).unwrap_or_default().into_iter().map(|entry| entry.key_view).collect()
+            value.entries(report).unwrap_or_default().into_iter().map(|entry| entry.key_cursor).collect()
         }
         (None, _) => {
             report.faults.push(value.unfit("a list of devices (name, address, host:port)"));
@@ -177,7 +177,7 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
                 "found {}, which is no text and is left out; put it in quotes if it is a device",
                 item.node.shown()
             );
-            report.warnings.push(item.fault(message));
+            report.warnings.push(item.diagnostic(message));
             continue;
         };
         if text.len() > MAX_TEXT_BYTES {
@@ -189,8 +189,9 @@ fn devices<'a>(value: &View<'a>, devices: &mut Vec<(String, Address, View<'a>)>,
             Ok(address) => devices.push((text, address, item)),
             Err(error) => {
                 let found = item.node.shown();
-                let fault = item
-                    .fault(format!("found {found}, which is no device: {error}; allowed are name, address, host:port"));
+                let fault = item.diagnostic(format!(
+                    "found {found}, which is no device: {error}; allowed are name, address, host:port"
+                ));
                 report.unless_lenient(fault, "it is left out");
             }
         }
@@ -206,32 +207,36 @@ enum Unit {
 
 /// The original takes 0 for whatever is no number; a quoted number is a slip that it hides. A group with a number
 /// that is no unit it never polled.
-fn unit(value: &View<'_>, report: &mut Report) -> Unit {
+fn unit(value: &Cursor<'_>, report: &mut Report) -> Unit {
     const ALLOWED: &str = "a whole number from 0 to 255";
-    let number = match &*value.node {
-        Node::Null => return Unit::Of(UnitId::default()),
-        Node::Integer(number) => *number,
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "towards zero, as Python's int() does; saturation is out of range too"
-        )]
-        Node::Float(number) if number.is_finite() => *number as i128,
-        Node::Text(text) if text.trim().parse::<i128>().is_ok() => {
-            report.faults.push(
-                value.fault(format!("found {}, a text; allowed is {ALLOWED} (remove the quotes)", value.node.shown())),
-            );
-            return Unit::OfNoDevice;
-        }
-        Node::Bool(_) | Node::Text(_) | Node::List(_) => {
-            let found = value.node.shown();
-            report.warnings.push(value.fault(format!("found {found}, which counts as unit 0; allowed is {ALLOWED}")));
-            return Unit::Of(UnitId::default());
-        }
-        _ => {
-            report.faults.push(value.unfit(ALLOWED));
-            return Unit::OfNoDevice;
-        }
-    };
+    let number =
+        match &*value.node {
+            Node::Null => return Unit::Of(UnitId::default()),
+            Node::Integer(number) => *number,
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "towards zero, as Python's int() does; saturation is out of range too"
+            )]
+            Node::Float(number) if number.is_finite() => *number as i128,
+            Node::Text(text) if text.trim().parse::<i128>().is_ok() => {
+                report.faults.push(value.diagnostic(format!(
+                    "found {}, a text; allowed is {ALLOWED} (remove the quotes)",
+                    value.node.shown()
+                )));
+                return Unit::OfNoDevice;
+            }
+            Node::Bool(_) | Node::Text(_) | Node::List(_) => {
+                let found = value.node.shown();
+                report
+                    .warnings
+                    .push(value.diagnostic(format!("found {found}, which counts as unit 0; allowed is {ALLOWED}")));
+                return Unit::Of(UnitId::default());
+            }
+            _ => {
+                report.faults.push(value.unfit(ALLOWED));
+                return Unit::OfNoDevice;
+            }
+        };
     if let Ok(unit) = u8::try_from(number) {
         return Unit::Of(UnitId(unit));
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, Point};
-use super::diagnostic::{ConfigError, Fault};
+use super::diagnostic::{ConfigError, Diagnostic};
 use super::load::{self, Loaded};
 use crate::shard::Shard;
 
@@ -29,7 +29,7 @@ impl Instance {
         let Loaded { config, warnings } = load::load(&self.config_dir)?;
         if self.shard.is_one_of_many() && config.agent_hostname.is_none() {
             let message = "agent_hostname is missing; it is part of every series, and all shards must have the same";
-            return Err(vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
+            return Err(vec![Diagnostic::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
         }
         Ok(Loaded { config: config.of_shard(self.shard), warnings })
     }

@@ -6,11 +6,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
-use super::diagnostic::{ConfigError, Fault};
+use super::diagnostic::{ConfigError, Diagnostic};
 use super::points::{points, too_many_points};
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;
-use super::{agent, doubts, shared};
+use super::{agent, lints, shared};
 use crate::shard::Shard;
 
 /// A configuration without faults, and what a person should know of it all the same.
@@ -19,7 +19,7 @@ pub struct Loaded {
     /// What to do.
     pub config: Config,
     /// What is questionable, in order of file and line; of very much the beginning, and how much more there is.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Reads the configuration files in `directory`.
@@ -52,7 +52,7 @@ pub fn load_as_proposed(
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
-    report.warnings.extend(doubts::of_owners(directory));
+    report.warnings.extend(lints::of_owners(directory));
     let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
     let sources = [&shared_file, &shared_agent_file, &agent_file];
@@ -65,14 +65,14 @@ pub fn load_as_proposed(
         && points.is_empty()
         && report.faults.is_empty()
     {
-        report.faults.push(Fault::of_file(
+        report.faults.push(Diagnostic::of_file(
             &file.file,
             "there is nothing to poll: no polling group has both a device and a register",
         ));
     }
     // A fault of the file as a whole comes first, one that was not located last.
-    let order = |fault: &Fault| (fault.position.is_none() && !fault.path.is_empty(), fault.position);
-    let sort = |faults: &mut Vec<Fault>| faults.sort_by(|a, b| (&a.file, order(a)).cmp(&(&b.file, order(b))));
+    let order = |fault: &Diagnostic| (fault.position.is_none() && !fault.path.is_empty(), fault.position);
+    let sort = |faults: &mut Vec<Diagnostic>| faults.sort_by(|a, b| (&a.file, order(a)).cmp(&(&b.file, order(b))));
     sort(&mut report.faults);
     report.settle_warnings(sort);
     match (shared, agent, points) {
@@ -123,7 +123,7 @@ fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source>
     let faults = report.faults.len();
     let source = open(&path, report);
     if source.is_none() && report.faults.len() == faults {
-        report.faults.push(Fault::of_file(
+        report.faults.push(Diagnostic::of_file(
             &path,
             "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it",
         ));

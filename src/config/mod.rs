@@ -6,26 +6,26 @@
 //! (`original`) so is everything else that it took.
 //!
 //! `yaml` reads a file with suspicion and parses it once into nodes that know their place;
-//! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Fault`] with
-//! file, line, column, what was found and what is allowed. `load` opens them, `points` puts it together. [`settings`] is how devices are treated. [`render`] tells people what will be polled, [`changes`]
+//! `shared` and `agent` say what the two files mean; every value that is wrong becomes a [`Diagnostic`] with
+//! file, line, column, what was found and what is allowed. `load` opens them, `points` puts it together. [`settings`] is how devices are treated. [`render`] tells people what will be polled, [`diff`]
 //! what an edit changes.
 
 pub use self::configuration::{AGENT_FILE, Config, Device, LogLevel, Point, SHARED_AGENT_FILE, SHARED_FILE};
-pub use self::diagnostic::{ConfigError, Fault};
+pub use self::diagnostic::{ConfigError, Diagnostic};
 pub use self::instance::{Instance, Places};
 pub use self::load::{Loaded, load, load_as_proposed, load_for};
 pub use self::provenance::Provenance;
 
 mod agent;
 mod cache;
-pub mod changes;
 mod configuration;
 mod diagnostic;
-mod doubts;
-pub mod draft;
-mod fit;
+pub mod diff;
+pub mod edit;
 mod groups;
 mod instance;
+mod limits;
+mod lints;
 mod load;
 mod original;
 mod path;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use super::agent::Agent;
 use super::configuration::{Device, MAX_POINTS, Point};
-use super::diagnostic::Fault;
+use super::diagnostic::Diagnostic;
 use super::groups::Group;
 use super::provenance::Provenance;
 use super::registers::Register;
 use super::yaml::cursor::{Report, cut};
-use super::{doubts, fit};
+use super::{limits, lints};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
@@ -23,11 +23,11 @@ use crate::modbus::settings::Settings;
 use crate::pattoo::identity::DataType;
 
 /// A fault when there are more points than [`MAX_POINTS`].
-pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Fault> {
+pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {
     let of = |group: &Group<'_>| group.devices.len().saturating_mul(group.registers.len());
     let points = agent.groups.iter().map(of).fold(0, usize::saturating_add);
     let message = format!("found {points} points (devices times registers); allowed are {MAX_POINTS}");
-    (points > MAX_POINTS).then(|| Fault::of_file(file, message))
+    (points > MAX_POINTS).then(|| Diagnostic::of_file(file, message))
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
@@ -93,11 +93,11 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
         }
     }
     let settings = agent.sections.settle(&mut devices, report);
-    fit::check(&agent.groups, &devices, report);
-    doubts::of_names(&agent.groups, &devices, report);
-    doubts::of_unit_0(&agent.groups, &points, &devices, report);
-    doubts::of_overlaps(&points, &registers_of_points, report);
-    doubts::of_scale_registers(&agent.groups, &devices, report);
+    limits::check(&agent.groups, &devices, report);
+    lints::of_names(&agent.groups, &devices, report);
+    lints::of_unit_0(&agent.groups, &points, &devices, report);
+    lints::of_overlaps(&points, &registers_of_points, report);
+    lints::of_scale_registers(&agent.groups, &devices, report);
     (devices, settings, points)
 }
 
@@ -128,14 +128,14 @@ impl Seen<'_> {
         if self.group == group.name && same {
             return;
         }
-        let (place, other) = (self.register.view.place(), cut(self.group));
+        let (place, other) = (self.register.cursor.place(), cut(self.group));
         let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
         if originals || same {
-            report.warnings.push(register.view.fault(format!(
+            report.warnings.push(register.cursor.diagnostic(format!(
                 "found a register that is already read at {place} (group \"{other}\"); that one is posted, this one is left out"
             )));
         } else {
-            report.faults.push(register.view.fault(format!(
+            report.faults.push(register.cursor.diagnostic(format!(
                 "found a point that would be one chart with the one at {place} (group \"{other}\"), which is read otherwise; allowed is one of them"
             )));
         }

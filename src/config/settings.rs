@@ -11,7 +11,7 @@ use super::configuration::Device;
 use super::groups::Group;
 use super::provenance::{Provenance, Stated};
 use super::value::{duration, flag, number};
-use super::yaml::cursor::{Entry, Report, View};
+use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
 use crate::modbus::settings::{Parity, Settings, Transport};
@@ -54,7 +54,7 @@ struct Layer<'a> {
     /// Whether connections are to be secure; with `tls`.
     secure: bool,
     /// Where it is said how requests travel.
-    transport_at: Option<View<'a>>,
+    transport_at: Option<Cursor<'a>>,
     tls: TlsSection<'a>,
     stated: Vec<Stated>,
 }
@@ -63,23 +63,23 @@ struct Layer<'a> {
 #[derive(Debug)]
 struct Own<'a> {
     layer: Layer<'a>,
-    key: View<'a>,
+    key: Cursor<'a>,
 }
 
 /// Reads the sections, as far as they are there, for the devices of `groups`. What is wrong is in the report.
 pub fn read<'a>(
-    [defaults, devices]: [Option<&View<'a>>; 2],
+    [defaults, devices]: [Option<&Cursor<'a>>; 2],
     groups: &[Group<'_>],
     report: &mut Report,
 ) -> Sections<'a> {
     let mut sections = Sections::default();
-    if let Some(view) = defaults {
-        sections.defaults.read(view, report);
+    if let Some(cursor) = defaults {
+        sections.defaults.read(cursor, report);
     }
-    for Entry { key, key_view, value } in devices.map_or_else(Vec::new, |view| entries(view, "devices", report)) {
+    for Entry { key, key_cursor, value } in devices.map_or_else(Vec::new, |cursor| entries(cursor, "devices", report)) {
         let mut layer = Layer { stated: Vec::new(), ..sections.defaults.clone() };
         layer.read(&value, report);
-        sections.own.insert(key.trim().to_owned(), Own { layer, key: key_view });
+        sections.own.insert(key.trim().to_owned(), Own { layer, key: key_cursor });
     }
     let mut known: Vec<&str> = groups.iter().flat_map(|group| &group.devices).map(|(text, ..)| &**text).collect();
     known.sort_unstable();
@@ -90,26 +90,26 @@ pub fn read<'a>(
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "allowed are those of ip_devices, spelled alike".to_owned(),
             };
-            report.faults.push(own.key.fault(format!("found a device that no polling group has; {hint}")));
+            report.faults.push(own.key.diagnostic(format!("found a device that no polling group has; {hint}")));
         }
     }
     sections
 }
 
 /// The entries of a mapping that may be empty.
-fn entries<'a>(view: &View<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
-    view.entries(report).unwrap_or_else(|| {
+fn entries<'a>(cursor: &Cursor<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
+    cursor.entries(report).unwrap_or_else(|| {
         // All its lines may be comments.
-        if !matches!(*view.node, Node::Null) {
-            report.faults.push(view.unfit(&format!("a mapping of {of}")));
+        if !matches!(*cursor.node, Node::Null) {
+            report.faults.push(cursor.unfit(&format!("a mapping of {of}")));
         }
         Vec::new()
     })
 }
 
 impl<'a> Layer<'a> {
-    fn read(&mut self, view: &View<'a>, report: &mut Report) {
-        for entry in entries(view, "settings", report) {
+    fn read(&mut self, cursor: &Cursor<'a>, report: &mut Report) {
+        for entry in entries(cursor, "settings", report) {
             match KEYS.iter().find(|key| **key == entry.key) {
                 Some(&"transport") => self.transport(&entry.value, report),
                 Some(&"tls") => {
@@ -125,7 +125,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    fn transport(&mut self, value: &View<'a>, report: &mut Report) {
+    fn transport(&mut self, value: &Cursor<'a>, report: &mut Report) {
         let text = match &*value.node {
             Node::Text(text) => text.trim(),
             _ => "",
@@ -159,7 +159,7 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report) {
+fn set(settings: &mut Settings, key: &str, value: &Cursor<'_>, report: &mut Report) {
     match key {
         "connect_timeout" => duration(&mut settings.connect_timeout, Settings::TIMEOUTS, value, report),
         "response_timeout" => duration(&mut settings.response_timeout, Settings::TIMEOUTS, value, report),
@@ -186,7 +186,7 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
 
 impl<'a> Own<'a> {
     /// Where this section itself, not the defaults, says how requests travel.
-    fn transport_at(&self) -> Option<&View<'a>> {
+    fn transport_at(&self) -> Option<&Cursor<'a>> {
         let stated = self.layer.stated.iter().any(|(key, _)| *key == "transport");
         self.layer.transport_at.as_ref().filter(|_| stated)
     }
@@ -212,11 +212,11 @@ impl Sections<'_> {
                     device.endpoint,
                     own.key.place()
                 );
-                report.faults.push(other.key.fault(message));
+                report.faults.push(other.key.diagnostic(message));
             }
             if let (Endpoint::Serial { .. }, Some(place)) = (&device.endpoint, own.and_then(Own::transport_at)) {
                 let message = "found a transport for a serial port, where only RTU is spoken; leave it out";
-                report.faults.push(place.fault(message));
+                report.faults.push(place.diagnostic(message));
             }
             let layer = own.map_or(&self.defaults, |own| &own.layer);
             device.settings = layer.settled(&device.endpoint, &mut cache, report);

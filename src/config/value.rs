@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::diagnostic::Fault;
-use super::yaml::cursor::{Report, View};
+use super::diagnostic::Diagnostic;
+use super::yaml::cursor::{Cursor, Report};
 use super::yaml::node::Node;
 
 /// The default of `polling_interval`.
@@ -28,7 +28,7 @@ pub const MAX_TEXT_BYTES: usize = 512;
 pub const LONGEST_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Whether.
-pub fn flag(of: &mut bool, value: &View<'_>, report: &mut Report) {
+pub fn flag(of: &mut bool, value: &Cursor<'_>, report: &mut Report) {
     match &*value.node {
         Node::Bool(flag) => *of = *flag,
         _ => report.faults.push(value.unfit("true or false")),
@@ -36,7 +36,7 @@ pub fn flag(of: &mut bool, value: &View<'_>, report: &mut Report) {
 }
 
 /// A whole number within `allowed`.
-pub fn number<N>(of: &mut N, allowed: RangeInclusive<N>, value: &View<'_>, report: &mut Report)
+pub fn number<N>(of: &mut N, allowed: RangeInclusive<N>, value: &Cursor<'_>, report: &mut Report)
 where
     N: TryFrom<i128> + PartialOrd + Display,
 {
@@ -54,7 +54,7 @@ where
 
 /// A duration within `allowed`, which a fault calls `form`; a bare number is seconds.
 pub fn duration_within(
-    value: &View<'_>,
+    value: &Cursor<'_>,
     allowed: RangeInclusive<Duration>,
     form: &str,
     report: &mut Report,
@@ -73,7 +73,7 @@ pub fn duration_within(
 }
 
 /// The same, into `of`; a fault says the bounds.
-pub fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &View<'_>, report: &mut Report) {
+pub fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &Cursor<'_>, report: &mut Report) {
     let [least, most] = [allowed.start(), allowed.end()].map(|bound| humantime::format_duration(*bound));
     let form = format!("a duration such as 500ms, from {least} to {most}");
     if let Some(duration) = duration_within(value, allowed, &form, report) {
@@ -83,7 +83,7 @@ pub fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &Vi
 
 /// What the original took and [`interval`] does not, with a warning: for its default whatever is nothing (0, false,
 /// an empty text or list), for a second `true`. What it took for 0 otherwise it polled without a pause: a second, too.
-pub fn originals_interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
+pub fn originals_interval(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
     const NOTHING: &str = "the default of 300 s holds, as with the Python agent";
     const NO_PAUSE: &str = "1 s holds, the least of whole seconds: the Python agent took 0 and polled without a pause";
     let (interval, taken) = match &*value.node {
@@ -101,12 +101,12 @@ pub fn originals_interval(value: &View<'_>, report: &mut Report) -> Option<Durat
         _ => return None,
     };
     let fault = value.unfit(INTERVALS);
-    report.warnings.push(Fault { message: format!("{}; {taken}", fault.message), ..fault });
+    report.warnings.push(Diagnostic { message: format!("{}; {taken}", fault.message), ..fault });
     Some(interval)
 }
 
 /// `abs(int(value))` seconds as in the original, or a duration with its unit.
-pub fn interval(value: &View<'_>, report: &mut Report) -> Option<Duration> {
+pub fn interval(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
     let seconds = match &*value.node {
         Node::Null => return None,
         Node::Integer(seconds) => u64::try_from(seconds.unsigned_abs()).ok().map(Duration::from_secs),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pattoo_agent_modbustcpd::config::Config;
-use pattoo_agent_modbustcpd::config::changes::Changes;
+use pattoo_agent_modbustcpd::config::diff::Diff;
 use pattoo_agent_modbustcpd::daemon::assemble;
 use pattoo_agent_modbustcpd::modbus::endpoint::Endpoint;
 use pattoo_agent_modbustcpd::modbus::error::ConnectError;
@@ -202,7 +202,7 @@ impl<'a> World<'a> {
         let Some(new) = configuration.load(self.directory) else { return Ok(()) };
         let new = Arc::new(self.config.as_ref().clone().taken_over_by(new));
         let old = std::mem::replace(&mut self.config, Arc::clone(&new));
-        let changes = Changes::between(&old, &new);
+        let changes = Diff::between(&old, &new);
         let kept: HashSet<Endpoint> = changes.kept.iter().map(|device| device.endpoint.clone()).collect();
         if std::env::var_os("PLANT_SKIP").is_none() {
             check_kept(&old, &new, &kept)?;
