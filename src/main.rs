@@ -26,7 +26,7 @@ fn main() {
         },
         (Some(Command::Plan(how)), _) => {
             let json = how.format == Format::Json;
-            plan::plan(instance, plan::Wish { response: how.response, measure: how.measure, json })
+            plan::plan(instance, plan::Options { response: how.response, measure: how.measure, json })
         }
         (Some(Command::Once(how)), _) => {
             let form = match how.format {
@@ -34,7 +34,7 @@ fn main() {
                 SheetFormat::Json => once::Form::Json,
                 SheetFormat::Csv => once::Form::Csv,
             };
-            once::once(instance, &once::Wish { devices: how.device, groups: how.group, strict: how.strict, form })
+            once::once(instance, &once::Options { devices: how.device, groups: how.group, strict: how.strict, form })
         }
         (Some(Command::Probe(how)), _) => {
             let number = how.address.unwrap_or(40_001);
@@ -45,7 +45,7 @@ fn main() {
                 () => probe::Search::Range { number, count: how.count },
             };
             let Probe { target, unit, rtu, timeout, .. } = how;
-            probe::probe(&probe::Wish { target, unit, rtu, timeout, search })
+            probe::probe(&probe::Options { target, unit, rtu, timeout, search })
         }
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),

@@ -1,6 +1,6 @@
 //! What has failed since when, and which of it is worth a line in the log.
 //!
-//! A [`Health`] holds one entry for each thing that is failing now and nothing for what is well, so a
+//! A [`Outages`] holds one entry for each thing that is failing now and nothing for what is well, so a
 //! device without faults costs no memory. It turns a stream of "worked" and "failed because" into changes
 //! of state: first failure, down (the third failure in a row), another cause, recovery. Whoever flaps gets
 //! at most one line a minute; what was kept back is counted in the next one.
@@ -21,11 +21,11 @@ pub const QUIET: Duration = Duration::from_secs(60);
 
 /// A change of state that a person should read about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum Transition {
     /// It worked until now.
     Failed {
         /// Outages since the last line that were too short and too soon after it to get one.
-        untold: u64,
+        suppressed: u64,
     },
     /// It has failed at least [`DOWN_AFTER`] times in a row.
     Down {
@@ -48,7 +48,7 @@ pub enum Change {
 
 /// What is failing now: since when, and why the last attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Fault {
     /// The first failure in a row.
     pub since: Timestamp,
     /// The last error, with its causes.
@@ -57,8 +57,8 @@ pub struct Trouble {
 
 /// What is failing now or did so within the last minute, by subject.
 #[derive(Debug)]
-pub struct Health<S> {
-    troubled: BTreeMap<S, Record>,
+pub struct Outages<S> {
+    failing: BTreeMap<S, Record>,
 }
 
 #[derive(Debug)]
@@ -67,10 +67,10 @@ struct Record {
     /// In a row; 0 once it works again.
     failures: u64,
     /// When the last line about it was written, if any was.
-    told_at: Option<Duration>,
+    logged_at: Option<Duration>,
     /// What the last line about the present outage said; `None` while nothing was said of it.
     told: Option<Told>,
-    untold: u64,
+    suppressed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,67 +79,67 @@ struct Told {
     down: bool,
 }
 
-impl<S: Ord> Default for Health<S> {
+impl<S: Ord> Default for Outages<S> {
     fn default() -> Self {
-        Self { troubled: BTreeMap::new() }
+        Self { failing: BTreeMap::new() }
     }
 }
 
-impl<S: Ord> Health<S> {
+impl<S: Ord> Outages<S> {
     /// `subject` failed for `cause` (a short stable word).
-    pub fn failed(&mut self, subject: S, cause: &'static str, now: Duration) -> Option<Change> {
-        let trouble = self.troubled.entry(subject).or_insert(Record {
+    pub fn failed(&mut self, subject: S, cause: &'static str, now: Duration) -> Option<Transition> {
+        let record = self.failing.entry(subject).or_insert(Record {
             since: now,
             failures: 0,
-            told_at: None,
+            logged_at: None,
             told: None,
-            untold: 0,
+            suppressed: 0,
         });
-        if trouble.failures == 0 {
-            trouble.since = now;
+        if record.failures == 0 {
+            record.since = now;
         }
-        trouble.failures += 1;
-        let change = trouble.change(cause, now)?;
-        trouble.told_at = Some(now);
-        trouble.told = Some(Told { cause, down: trouble.failures >= DOWN_AFTER });
-        trouble.untold = 0;
-        Some(change)
+        record.failures += 1;
+        let transition = record.transition(cause, now)?;
+        record.logged_at = Some(now);
+        record.told = Some(Told { cause, down: record.failures >= DOWN_AFTER });
+        record.suppressed = 0;
+        Some(transition)
     }
 
     /// Whether nothing has failed within the last minute.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.troubled.is_empty()
+        self.failing.is_empty()
     }
 
     /// `subject` worked.
-    pub fn worked(&mut self, subject: &S, now: Duration) -> Option<Change> {
-        let trouble = self.troubled.get_mut(subject)?;
-        if trouble.failures == 0 {
-            if !trouble.is_quiet(now) {
-                self.troubled.remove(subject);
+    pub fn worked(&mut self, subject: &S, now: Duration) -> Option<Transition> {
+        let record = self.failing.get_mut(subject)?;
+        if record.failures == 0 {
+            if !record.is_quiet(now) {
+                self.failing.remove(subject);
             }
             return None;
         }
-        let change = Change::Recovered { lasted: trouble.lasted(now), failures: trouble.failures };
-        trouble.failures = 0;
-        if trouble.told.take().is_none() {
-            trouble.untold += 1;
+        let transition = Transition::Recovered { lasted: record.lasted(now), failures: record.failures };
+        record.failures = 0;
+        if record.told.take().is_none() {
+            record.suppressed += 1;
             return None;
         }
-        trouble.told_at = Some(now);
-        Some(change)
+        record.logged_at = Some(now);
+        Some(transition)
     }
 
     /// Forgets every subject but those to `keep`.
     pub fn retain(&mut self, keep: impl Fn(&S) -> bool) {
-        self.troubled.retain(|subject, _| keep(subject));
+        self.failing.retain(|subject, _| keep(subject));
     }
 
     /// How often `subject` has failed in a row.
     #[must_use]
     pub fn failures(&self, subject: &S) -> u64 {
-        self.troubled.get(subject).map_or(0, |trouble| trouble.failures)
+        self.failing.get(subject).map_or(0, |record| record.failures)
     }
 }
 
@@ -149,16 +149,18 @@ impl Record {
     }
 
     fn is_quiet(&self, now: Duration) -> bool {
-        self.told_at.is_some_and(|told| now.saturating_sub(told) < QUIET)
+        self.logged_at.is_some_and(|told| now.saturating_sub(told) < QUIET)
     }
 
-    fn change(&self, cause: &'static str, now: Duration) -> Option<Change> {
+    fn transition(&self, cause: &'static str, now: Duration) -> Option<Transition> {
         let quiet = self.is_quiet(now);
         match self.told {
             None if quiet => None,
-            None => Some(Change::Failed { untold: self.untold }),
-            Some(told) if !told.down && self.failures >= DOWN_AFTER => Some(Change::Down { lasted: self.lasted(now) }),
-            Some(told) if told.cause != cause && !quiet => Some(Change::OtherCause { failures: self.failures }),
+            None => Some(Transition::Failed { suppressed: self.suppressed }),
+            Some(told) if !told.down && self.failures >= DOWN_AFTER => {
+                Some(Transition::Down { lasted: self.lasted(now) })
+            }
+            Some(told) if told.cause != cause && !quiet => Some(Transition::OtherCause { failures: self.failures }),
             Some(_) => None,
         }
     }
@@ -174,62 +176,65 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_when_it_starts_when_it_is_one_and_when_it_ends() {
-        let mut health = Health::default();
-        assert_eq!(health.failed("a", "timeout", at(0)), Some(Change::Failed { untold: 0 }));
-        assert_eq!(health.failed("a", "timeout", at(1)), None);
-        assert_eq!(health.failed("a", "timeout", at(2)), Some(Change::Down { lasted: Duration::from_secs(2) }));
+        let mut outages = Outages::default();
+        assert_eq!(outages.failed("a", "timeout", at(0)), Some(Transition::Failed { suppressed: 0 }));
+        assert_eq!(outages.failed("a", "timeout", at(1)), None);
+        assert_eq!(outages.failed("a", "timeout", at(2)), Some(Transition::Down { lasted: Duration::from_secs(2) }));
         for second in 3..500 {
-            assert_eq!(health.failed("a", "timeout", at(second)), None);
+            assert_eq!(outages.failed("a", "timeout", at(second)), None);
         }
         assert_eq!(
-            health.worked(&"a", at(500)),
-            Some(Change::Recovered { lasted: Duration::from_secs(500), failures: 500 })
+            outages.worked(&"a", at(500)),
+            Some(Transition::Recovered { lasted: Duration::from_secs(500), failures: 500 })
         );
-        assert_eq!(health.worked(&"a", at(501)), None);
-        assert_eq!(health.worked(&"b", at(501)), None);
+        assert_eq!(outages.worked(&"a", at(501)), None);
+        assert_eq!(outages.worked(&"b", at(501)), None);
     }
 
     #[test]
     fn in_the_first_minute_after_boot_a_failure_is_told_as_at_any_other_time() {
-        let mut health = Health::default();
-        assert_eq!(health.failed("a", "timeout", Duration::ZERO), Some(Change::Failed { untold: 0 }));
+        let mut outages = Outages::default();
+        assert_eq!(outages.failed("a", "timeout", Duration::ZERO), Some(Transition::Failed { suppressed: 0 }));
         let lasted = Duration::from_secs(1);
-        assert_eq!(health.worked(&"a", lasted), Some(Change::Recovered { lasted, failures: 1 }));
-        assert_eq!(health.failed("a", "timeout", 2 * lasted), None);
+        assert_eq!(outages.worked(&"a", lasted), Some(Transition::Recovered { lasted, failures: 1 }));
+        assert_eq!(outages.failed("a", "timeout", 2 * lasted), None);
     }
 
     #[test]
     fn another_cause_is_told_at_most_once_a_minute() {
-        let mut health = Health::default();
-        health.failed("a", "timeout", at(0));
-        assert_eq!(health.failed("a", "refused", at(10)), None);
-        assert_eq!(health.failed("a", "refused", at(11)), Some(Change::Down { lasted: Duration::from_secs(11) }));
-        assert_eq!(health.failed("a", "timeout", at(60)), None);
-        assert_eq!(health.failed("a", "timeout", at(71)), Some(Change::OtherCause { failures: 5 }));
-        assert_eq!(health.failed("a", "timeout", at(200)), None);
+        let mut outages = Outages::default();
+        outages.failed("a", "timeout", at(0));
+        assert_eq!(outages.failed("a", "refused", at(10)), None);
+        assert_eq!(outages.failed("a", "refused", at(11)), Some(Transition::Down { lasted: Duration::from_secs(11) }));
+        assert_eq!(outages.failed("a", "timeout", at(60)), None);
+        assert_eq!(outages.failed("a", "timeout", at(71)), Some(Transition::OtherCause { failures: 5 }));
+        assert_eq!(outages.failed("a", "timeout", at(200)), None);
     }
 
     #[test]
     fn a_device_that_flaps_every_second_gets_two_lines_a_minute_and_the_rest_counted() {
-        let mut health = Health::default();
+        let mut outages = Outages::default();
         let mut lines = Vec::new();
         for second in 0..240 {
-            let change =
-                if second % 2 == 0 { health.failed("a", "reset", at(second)) } else { health.worked(&"a", at(second)) };
-            lines.extend(change);
+            let transition = if second % 2 == 0 {
+                outages.failed("a", "reset", at(second))
+            } else {
+                outages.worked(&"a", at(second))
+            };
+            lines.extend(transition);
         }
-        let told = lines.iter().filter(|line| matches!(line, Change::Failed { .. })).count();
+        let told = lines.iter().filter(|line| matches!(line, Transition::Failed { .. })).count();
         assert_eq!(told, 4, "{lines:?}");
         assert_eq!(lines.len(), 8);
-        assert_eq!(lines[2], Change::Failed { untold: 30 });
+        assert_eq!(lines[2], Transition::Failed { suppressed: 30 });
     }
 
     #[test]
     fn what_is_well_for_a_minute_is_forgotten() {
-        let mut health = Health::default();
-        health.failed("a", "reset", at(0));
-        health.worked(&"a", at(1));
-        health.worked(&"a", at(62));
-        assert!(health.troubled.is_empty());
+        let mut outages = Outages::default();
+        outages.failed("a", "reset", at(0));
+        outages.worked(&"a", at(1));
+        outages.worked(&"a", at(62));
+        assert!(outages.failing.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::buffers::Buffers;
 use crate::books::Books;
 use crate::modbus::refusals::store::Store;
-use crate::status::board::Board;
+use crate::status::registry::Registry;
 
 /// What the actors share with each other and with whoever asks how they are.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,7 @@ pub struct AgentContext {
     /// The counters.
     pub books: Arc<Books>,
     /// Where all say how they are.
-    pub board: Arc<Board>,
+    pub registry: Arc<Registry>,
     /// What was learned of devices.
     pub learned: Arc<Store>,
     /// What readings are handed over in.

@@ -17,14 +17,14 @@ use super::lifecycle::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
 use crate::books::Reason;
 use crate::failpoint;
-use crate::logging::throttle::Tally;
+use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
-use crate::outage::Change;
+use crate::outage::Transition;
 use crate::pattoo::payload::Catalogue;
-use crate::status::board::{Cell, DeviceState, Polled};
+use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};
 use crate::time::timeline::Track;
@@ -69,17 +69,17 @@ impl DeviceActor {
         let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
-        let cell = context.board.device(&settings.name);
-        cell.write(|state| state.points = settings.points());
+        let slot = context.registry.device(&settings.name);
+        slot.write(|state| state.points = settings.points());
         let plan = Rc::new(RefCell::new(plan));
         let device = Device {
             catalogue: Arc::clone(&plan.borrow().catalogue),
             plan: Rc::clone(&plan),
             submit,
             context,
-            cell,
+            slot,
             timekeeper,
-            overruns: Tally::default(),
+            overruns: LogThrottle::default(),
             poller: Poller::new(dial, polling),
             track,
             _guard: guard,
@@ -141,9 +141,9 @@ struct Device {
     submit: Recipient<Submit>,
     context: AgentContext,
     /// How this device is, for whoever asks.
-    cell: Arc<Cell<DeviceState>>,
+    slot: Arc<Slot<DeviceState>>,
     timekeeper: Timekeeper,
-    overruns: Tally,
+    overruns: LogThrottle,
     poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
@@ -209,13 +209,13 @@ impl Device {
     ) {
         self.context.books.overrun(skipped);
         let took = now.boot.saturating_sub(self.poller.polling().begun());
-        self.context.board.polls().took(took);
+        self.context.registry.polls().took(took);
         for kind in &outcome.failures {
-            self.context.board.polls().failed(kind);
+            self.context.registry.polls().failed(kind);
         }
-        self.context.board.polls().unread(outcome.unread);
+        self.context.registry.polls().unread(outcome.unread);
         let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
-        self.cell.write(|state| state.polled(polled, now.wall));
+        self.slot.write(|state| state.polled(polled, now.wall));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
             && outcome.failures.is_empty()
@@ -255,8 +255,8 @@ impl Device {
     fn look(&self, mut polled: Polled) -> Polled {
         let core = self.poller.polling().core();
         (polled.failing, polled.refused) = core.missing();
-        let troubles = core.troubles().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.troubles = troubles.chain(core.refused()).collect();
+        let faults = core.faults().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
+        polled.faults = faults.chain(core.refused()).collect();
         polled.learned = core.learned().sentences();
         polled
     }
@@ -264,34 +264,34 @@ impl Device {
 
 /// One line for one change of state: what, which device, why, what happens next.
 fn tell(device: &str, event: Event) {
-    let Event { subject, change, cause, retry_in } = event;
+    let Event { subject, transition, cause, retry_in } = event;
     let code = code(subject);
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
         || "asked again at each poll".to_owned(),
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
-    match change {
-        Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
-        Change::Failed { untold } => {
+    match transition {
+        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
+        Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
+                "{device}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
             );
         }
-        Change::Down { lasted } => {
+        Transition::Down { lasted } => {
             let lasted = seconds(lasted);
             tracing::error!(code, device, "{device}: {subject}: down for {lasted}: {cause}; {next}");
         }
-        Change::OtherCause { failures } => {
+        Transition::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
                 "{device}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
-        Change::Recovered { lasted, failures } => {
+        Transition::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
             let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
             tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures}");

@@ -14,9 +14,9 @@ use super::lifecycle::{ExitGuard, Heartbeat, Stop};
 use super::spooler::{SpoolGone, SpoolThread};
 use super::timekeeper::Timekeeper;
 use crate::batch::Batch;
-use crate::outage::{Change, Health};
+use crate::outage::{Outages as Health, Transition as Change};
 use crate::spool::{Limits, SpoolError};
-use crate::status::board::Board;
+use crate::status::registry::Registry as Board;
 use crate::text::{Chain, count};
 use crate::time::clock;
 

@@ -155,7 +155,7 @@ impl SupervisorActor {
             self.end(ExitStatus::Failed);
             return;
         }
-        self.context.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
+        self.context.registry.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
         tracing::error!(device = %name, "{name}: its actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {
@@ -181,9 +181,9 @@ impl Actor for SupervisorActor {
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), ActorId::Poster);
             let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
-            let board = Arc::clone(&self.context.board);
+            let registry = Arc::clone(&self.context.registry);
             PosterActor::start_in_arbiter(&arbiter.handle(), move |_| {
-                PosterActor::new(to, spool, timekeeper, board, guard)
+                PosterActor::new(to, spool, timekeeper, registry, guard)
             })
         };
         let catalogue = parts.catalogue;
@@ -260,7 +260,7 @@ impl Handler<Reload> for SupervisorActor {
         Box::pin(stop.into_actor(self).map(move |left, this, ctx| {
             for (name, _) in left {
                 if !names.contains(&name) {
-                    this.context.board.forget(&name);
+                    this.context.registry.forget(&name);
                 }
             }
             let Some(flow) = this.flow.clone().filter(|_| !this.stopping) else { return };

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use super::plan;
 use crate::cli::terminal::{complain, say};
-use crate::config::changes::Changes;
+use crate::config::diff::Diff;
 use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, render};
 use crate::daemon::exit::Exit;
-use crate::daemon::memory;
+use crate::daemon::refusal_file;
 use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::store::Store;
 use crate::modbus::register::UnitId;
@@ -43,7 +43,7 @@ pub fn check(instance: &Instance, strict: bool) -> Exit {
 pub fn settings(instance: &Instance) -> Exit {
     let Some(Loaded { config, .. }) = load(instance) else { return Exit::BadConfiguration };
     say(&table::settings(&config));
-    match memory::look(&memory::path(&config)) {
+    match refusal_file::look(&refusal_file::path(&config)) {
         Ok(store) => say(&learned(&config, &store)),
         Err(error) => warn(format_args!("what was learned of devices cannot be shown: {}", Chain(&error))),
     }
@@ -78,7 +78,7 @@ fn by_unit(spots: &[Spot]) -> BTreeMap<UnitId, Vec<Spot>> {
 pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
     let running = Instance { config_dir: running, ..*instance };
     let (Some(running), Some(new)) = (load(&running), load(instance)) else { return Exit::BadConfiguration };
-    say(&render::changes(&Changes::between(&running.config, &new.config)));
+    say(&render::diff(&Diff::between(&running.config, &new.config)));
     Exit::Done
 }
 

@@ -23,8 +23,8 @@ use thiserror::Error;
 
 use crate::cli::terminal::{complain, say};
 use crate::commands::reach;
-use crate::config::draft::{self, Draft};
-use crate::config::{self, AGENT_FILE, Config, Fault, SHARED_AGENT_FILE, SHARED_FILE};
+use crate::config::edit::{self, Edit};
+use crate::config::{self, AGENT_FILE, Config, Diagnostic, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::daemon::exit::Exit;
 use crate::files::atomic::{self, Access, WriteError};
 use crate::files::trust::{self, NewDirectory};
@@ -36,7 +36,7 @@ enum ConfigureError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{0}")]
-    Unreadable(Fault),
+    Unreadable(Diagnostic),
     #[error("{} is a link or no file; remove it, or configure the directory that it leads to", .0.display())]
     NotAFile(PathBuf),
     #[error("nothing is written to {}, because others could replace what is in it", path.display())]
@@ -95,7 +95,7 @@ struct Question {
 
 /// What `pattoo.yaml` needs, with what it says now, or else with what the Python agent has made, or else with what
 /// suffices. `newer` is `pattoo_agent.yaml` where the server is named there.
-fn questions(draft: &Draft, newer: Option<&Draft>, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
+fn questions(edit: &Edit, newer: Option<&Edit>, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
     let its = |name| ITS_DIRECTORIES.iter().filter(move |(of, _)| *of == name).flat_map(|(_, paths)| paths);
     let found = |name| its(name).find(|path| root && is_there(path)).map(|path| (*path).to_owned());
     let data = |name: &str| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
@@ -112,7 +112,7 @@ fn questions(draft: &Draft, newer: Option<&Draft>, root: bool, is_there: impl Fn
     ];
     let offer = |(section, key, default)| {
         // A key that is not there has its default, whatever the section that does not count says.
-        let of = newer.filter(|_| section == SERVER).unwrap_or(draft);
+        let of = newer.filter(|_| section == SERVER).unwrap_or(edit);
         let offered = of.get(section, key).unwrap_or(default);
         Question { section, key, offered }
     };
@@ -158,27 +158,27 @@ pub fn configure(config_dir: &Path, yes: bool) -> Exit {
 fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     trust::check_way(config_dir).map_err(|source| ConfigureError::Untrusted { path: config_dir.to_owned(), source })?;
     let shared = config_dir.join(SHARED_FILE);
-    let (mut draft, is_new) = draft_of(&shared)?;
+    let (mut edit, is_new) = edit_of(&shared)?;
     // Where this one has the section, it wins: an answer in the other one would be without effect.
-    let (mut newer, _) = draft_of(&config_dir.join(SHARED_AGENT_FILE))?;
+    let (mut newer, _) = edit_of(&config_dir.join(SHARED_AGENT_FILE))?;
     let has_server = newer.has(SERVER);
-    let before = (draft.clone(), newer.clone());
+    let before = (edit.clone(), newer.clone());
     say(&format!("Configuring {}.\n", shared.display()));
     if is_new {
         say(DIFFERS);
     }
     let is_there = |path: &str| Path::new(path).is_dir();
     for Question { section, key, offered } in
-        questions(&draft, has_server.then_some(&newer), geteuid().is_root(), is_there)
+        questions(&edit, has_server.then_some(&newer), geteuid().is_root(), is_there)
     {
-        let of = if has_server && section == SERVER { &mut newer } else { &mut draft };
+        let of = if has_server && section == SERVER { &mut newer } else { &mut edit };
         let answer = ask(&format!("{section}: {key}"), &offered, yes)?;
         of.set(section, key, &answer);
     }
     let mut files = Vec::new();
-    for (name, draft, before) in [(SHARED_FILE, draft, before.0), (SHARED_AGENT_FILE, newer, before.1)] {
-        if draft != before {
-            files.push((name, draft.render()));
+    for (name, edit, before) in [(SHARED_FILE, edit, before.0), (SHARED_AGENT_FILE, newer, before.1)] {
+        if edit != before {
+            files.push((name, edit.render()));
         }
     }
     if existing(&config_dir.join(AGENT_FILE))?.is_none() {
@@ -225,10 +225,10 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
 }
 
 /// The file as it is, and whether there is none.
-fn draft_of(file: &Path) -> Result<(Draft, bool), ConfigureError> {
-    let Some(text) = existing(file)? else { return Ok((Draft::default(), true)) };
-    let draft = Draft::parse(&text).map_err(|why| ConfigureError::NotYaml { path: file.to_owned(), why })?;
-    Ok((draft, false))
+fn edit_of(file: &Path) -> Result<(Edit, bool), ConfigureError> {
+    let Some(text) = existing(file)? else { return Ok((Edit::default(), true)) };
+    let edit = Edit::parse(&text).map_err(|why| ConfigureError::NotYaml { path: file.to_owned(), why })?;
+    Ok((edit, false))
 }
 
 /// As the agent will, though nothing is written yet.
@@ -246,7 +246,7 @@ fn existing(path: &Path) -> Result<Option<String>, ConfigureError> {
     // What it leads to is not ours to replace, and a link is not what people expect to be replaced.
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(ConfigureError::NotAFile(path.to_owned())),
-        _ => draft::read(path).map_err(ConfigureError::Unreadable),
+        _ => edit::read(path).map_err(ConfigureError::Unreadable),
     }
 }
 
@@ -293,9 +293,9 @@ mod tests {
 
     #[test]
     fn what_the_file_says_is_offered_and_defaults_for_the_rest() {
-        let draft = Draft::parse("pattoo_agent_api: {ip_address: server.example.net}").unwrap();
+        let edit = Edit::parse("pattoo_agent_api: {ip_address: server.example.net}").unwrap();
         let offered: Vec<_> =
-            questions(&draft, None, true, |_| false).into_iter().map(|question| question.offered).collect();
+            questions(&edit, None, true, |_| false).into_iter().map(|question| question.offered).collect();
         assert_eq!(offered[..3], ["server.example.net", "20201", "debug"]);
         assert!(offered[3..].iter().all(|directory| directory.starts_with('/')), "{offered:?}");
     }
@@ -304,7 +304,7 @@ mod tests {
     fn the_directories_of_a_python_agent_are_offered_where_they_are() {
         let of = |question: &Question| question.key.ends_with("_directory").then(|| question.offered.clone());
         let offered = |root, there: &[&str]| -> Vec<String> {
-            questions(&Draft::default(), None, root, |path| there.contains(&path)).iter().filter_map(of).collect()
+            questions(&Edit::default(), None, root, |path| there.contains(&path)).iter().filter_map(of).collect()
         };
         let fresh = ["/var/log/pattoo", "/var/lib/pattoo/cache", "/var/lib/pattoo/daemon", "/run/pattoo"];
         assert_eq!(offered(true, &[]), fresh);

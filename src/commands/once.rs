@@ -34,7 +34,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What to poll, and how to show it.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct Options {
     /// Only these devices, by their text in `ip_devices`; all when empty.
     pub devices: Vec<String>,
     /// Only these groups, by name; all when empty.
@@ -75,7 +75,7 @@ pub(super) struct Line {
 
 /// Polls once and prints what came of it.
 #[must_use]
-pub fn once(instance: &Instance, wish: &Wish) -> Exit {
+pub fn once(instance: &Instance, options: &Options) -> Exit {
     let config = match instance.load() {
         Ok(loaded) => loaded.config,
         Err(error) => {
@@ -83,7 +83,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    let config = match chosen(config, wish) {
+    let config = match chosen(config, options) {
         Ok(config) => config,
         Err(why) => {
             complain(&why);
@@ -92,7 +92,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
     };
     let lines = poll(&config);
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
-    match wish.form {
+    match options.form {
         Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
         Form::Csv => say(&sheet(&lines).csv()),
         Form::Table => {
@@ -100,7 +100,7 @@ pub fn once(instance: &Instance, wish: &Wish) -> Exit {
             say(&format!("\n{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
         }
     }
-    if wish.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
+    if options.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
 }
 
 /// Every point of `config`, in its order, after one poll of every device.
@@ -182,17 +182,17 @@ fn words(spot: Spot, outcome: &Outcome) -> Option<Vec<u16>> {
 }
 
 fn why(id: PointId, spot: Spot, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
-    let troubles = session.core().troubles();
-    let trouble = |subject: &Subject| troubles.get(subject).map(|trouble| trouble.cause.clone());
+    let faults = session.core().faults();
+    let fault = |subject: &Subject| faults.get(subject).map(|fault| fault.cause.clone());
     let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
     let refused = || session.core().refusals().refuses(spot).then(|| session.core().refused_because(spot));
-    let asked = || troubles.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, trouble)| trouble.cause.clone());
+    let asked = || faults.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, fault)| fault.cause.clone());
     omitted()
         .or_else(refused)
         .or_else(asked)
-        .or_else(|| trouble(&Subject::Unit(spot.unit)))
-        .or_else(|| trouble(&Subject::AllUnits))
-        .or_else(|| trouble(&Subject::Connection))
+        .or_else(|| fault(&Subject::Unit(spot.unit)))
+        .or_else(|| fault(&Subject::AllUnits))
+        .or_else(|| fault(&Subject::Connection))
         .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
 }
 
@@ -236,20 +236,20 @@ fn sheet(lines: &[Line]) -> Sheet {
 }
 
 /// The points that were asked for, with their devices.
-fn chosen(config: Config, wish: &Wish) -> Result<Config, String> {
+fn chosen(config: Config, options: &Options) -> Result<Config, String> {
     let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
-    for name in &wish.devices {
+    for name in &options.devices {
         if config.points.iter().all(|point| *point.target != **name) {
             return Err(unknown("device", name));
         }
     }
-    for name in &wish.groups {
+    for name in &options.groups {
         if config.points.iter().all(|point| *point.group != **name) {
             return Err(unknown("group", name));
         }
     }
     let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
-    Ok(config.with_points(|point| wanted(&wish.devices, &point.target) && wanted(&wish.groups, &point.group)))
+    Ok(config.with_points(|point| wanted(&options.devices, &point.target) && wanted(&options.groups, &point.group)))
 }
 
 fn progress(done: usize, total: usize) {

@@ -28,7 +28,7 @@ pub const ASSUMED: Duration = Duration::from_millis(50);
 
 /// How to plan.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct Options {
     /// How long a request takes; `None`: [`ASSUMED`].
     pub response: Option<Duration>,
     /// Poll each device once to know.
@@ -82,7 +82,7 @@ impl Timing {
 
 /// Prints every request and every device's time.
 #[must_use]
-pub fn plan(instance: &Instance, wish: Wish) -> Exit {
+pub fn plan(instance: &Instance, options: Options) -> Exit {
     let config = match instance.load() {
         Ok(loaded) => loaded.config,
         Err(error) => {
@@ -96,14 +96,14 @@ pub fn plan(instance: &Instance, wish: Wish) -> Exit {
     let timings: Vec<Timing> = devices
         .iter()
         .map(|device| {
-            let measured = if wish.measure { measure(device) } else { None };
-            if wish.measure && measured.is_none() {
+            let measured = if options.measure { measure(device) } else { None };
+            if options.measure && measured.is_none() {
                 complain(&format!("{}: does not answer, so that its time is assumed", device.name));
             }
-            timing(&groups, device, wish.response.unwrap_or(ASSUMED), measured)
+            timing(&groups, device, options.response.unwrap_or(ASSUMED), measured)
         })
         .collect();
-    if wish.json {
+    if options.json {
         let both = serde_json::json!({"requests": requests, "devices": timings});
         say(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;

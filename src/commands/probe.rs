@@ -50,7 +50,7 @@ pub enum Search {
 
 /// Whom to ask, and for what.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Options {
     /// Host, `host:port` or serial port, as in `ip_devices`.
     pub target: String,
     /// The unit.
@@ -65,16 +65,16 @@ pub struct Wish {
 
 /// Looks, and prints what it has found.
 #[must_use]
-pub fn probe(wish: &Wish) -> Exit {
-    let endpoint = match wish.target.parse::<Address>() {
+pub fn probe(options: &Options) -> Exit {
+    let endpoint = match options.target.parse::<Address>() {
         Ok(Address::Tcp(host, port)) => Endpoint::Tcp { host, port: port.unwrap_or(DEFAULT_PORT) },
         Ok(Address::Serial(path)) => Endpoint::Serial { path },
         Err(error) => {
-            complain(&format!("{:?} is no device: {error}; allowed are name, address, host:port", wish.target));
+            complain(&format!("{:?} is no device: {error}; allowed are name, address, host:port", options.target));
             return Exit::Usage;
         }
     };
-    let reference = match wish.search {
+    let reference = match options.search {
         Search::Range { number, .. } | Search::Units { number } => {
             let reference = reference(number);
             if reference.is_none() {
@@ -91,17 +91,17 @@ pub fn probe(wish: &Wish) -> Exit {
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Exit::Failure };
     let settings = Settings {
-        transport: if wish.rtu { Transport::Rtu } else { Transport::Tcp },
-        connect_timeout: wish.timeout,
-        response_timeout: wish.timeout,
+        transport: if options.rtu { Transport::Rtu } else { Transport::Tcp },
+        connect_timeout: options.timeout,
+        response_timeout: options.timeout,
         ..Settings::default()
     };
-    let mut device = Device { session: session(&endpoint, &settings), endpoint, settings, unit: UnitId(wish.unit) };
+    let mut device = Device { session: session(&endpoint, &settings), endpoint, settings, unit: UnitId(options.unit) };
     let exit = runtime.block_on(async {
-        match (&wish.search, reference) {
-            (Search::Range { count, .. }, Some(first)) => device.range(first, *count, wish).await,
+        match (&options.search, reference) {
+            (Search::Range { count, .. }, Some(first)) => device.range(first, *count, options).await,
             (Search::Units { .. }, Some(reference)) => device.units(reference).await,
-            (Search::SunSpec, _) => device.sunspec(wish).await,
+            (Search::SunSpec, _) => device.sunspec(options).await,
             _ => device.scan().await,
         }
     });
@@ -157,17 +157,17 @@ impl Device {
     }
 
     /// Why nothing was read.
-    fn trouble(&self) -> String {
-        let troubles = self.session.core().troubles();
-        let worst = troubles.get(&Subject::Connection).or_else(|| troubles.values().next());
-        let refused = || self.session.core().refused().next().map(|(_, trouble)| trouble);
-        worst.cloned().or_else(refused).map_or("no answer".to_owned(), |trouble| trouble.cause)
+    fn fault(&self) -> String {
+        let faults = self.session.core().faults();
+        let worst = faults.get(&Subject::Connection).or_else(|| faults.values().next());
+        let refused = || self.session.core().refused().next().map(|(_, fault)| fault);
+        worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
     }
 
-    async fn range(&mut self, first: Reference, count: u16, wish: &Wish) -> Exit {
+    async fn range(&mut self, first: Reference, count: u16, options: &Options) -> Exit {
         let (_, words) = self.read(first, count).await;
         if words.iter().all(Option::is_none) {
-            complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.trouble()));
+            complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.fault()));
             return Exit::Failure;
         }
         say(&single(first, &words));
@@ -182,10 +182,10 @@ impl Device {
                 }
             }
         }
-        for (what, trouble) in self.session.core().refused() {
-            say(&format!("\n{what}: {}\n", trouble.cause));
+        for (what, fault) in self.session.core().refused() {
+            say(&format!("\n{what}: {}\n", fault.cause));
         }
-        say(&format!("\n{}", paste(first, &words, wish)));
+        say(&format!("\n{}", paste(first, &words, options)));
         Exit::Done
     }
 
@@ -203,10 +203,10 @@ impl Device {
                 match words.first() {
                     Some(Some(word)) => found.push([unit.to_string(), format!("{word} (0x{word:04x})")]),
                     _ if outcome.answered && !outcome.failures.contains(&"connect_timeout") => {
-                        found.push([unit.to_string(), self.trouble()]);
+                        found.push([unit.to_string(), self.fault()]);
                     }
-                    _ if self.session.core().troubles().contains_key(&Subject::Connection) => {
-                        return Err(self.trouble());
+                    _ if self.session.core().faults().contains_key(&Subject::Connection) => {
+                        return Err(self.fault());
                     }
                     _ => {}
                 }
@@ -248,7 +248,7 @@ impl Device {
                     let count = u16::try_from(step.min(65_536 - start)).unwrap_or(Limits::MAX_REGISTERS);
                     let (outcome, words) = self.read(first, count).await;
                     if !outcome.answered {
-                        return Err(self.trouble());
+                        return Err(self.fault());
                     }
                     for (address, _) in (start..).zip(&words).filter(|(_, word)| word.is_some()) {
                         match runs.last_mut() {
@@ -287,9 +287,9 @@ impl Device {
         }
     }
 
-    async fn sunspec(&mut self, wish: &Wish) -> Exit {
+    async fn sunspec(&mut self, options: &Options) -> Exit {
         let Some(mut address) = self.marker().await else {
-            complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.trouble()));
+            complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.fault()));
             return Exit::Failure;
         };
         let mut models = Vec::new();
@@ -308,7 +308,7 @@ impl Device {
             address = next;
         }
         say(&sheet.columns());
-        let groups = sunspec::groups(&models, &wish.target, wish.unit);
+        let groups = sunspec::groups(&models, &options.target, options.unit);
         if groups.is_empty() {
             say("\nNone of these models is known here.\n");
         } else {
@@ -407,7 +407,7 @@ fn note(word: u16) -> &'static str {
 }
 
 /// What to put into the configuration.
-fn paste(first: Reference, words: &[Option<u16>], wish: &Wish) -> String {
+fn paste(first: Reference, words: &[Option<u16>], options: &Options) -> String {
     let table = match first.table() {
         Table::InputRegisters => "input_registers",
         Table::HoldingRegisters => "holding_registers",
@@ -428,8 +428,8 @@ fn paste(first: Reference, words: &[Option<u16>], wish: &Wish) -> String {
     let _ = writeln!(
         text,
         "  - ip_devices: [\"{}\"]\n    unit: {}\n    {table}: [{}]",
-        wish.target,
-        wish.unit,
+        options.target,
+        options.unit,
         runs.join(", ")
     );
     if let Some((order, number, count)) = floats(first, words) {

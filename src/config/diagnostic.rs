@@ -15,7 +15,7 @@ pub const MAX_TOLD: usize = 100;
 
 /// One fault, or one warning, of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// The file.
     pub file: PathBuf,
     /// Line and column from 1, when it is about a place in the file.
@@ -28,7 +28,7 @@ pub struct Fault {
     pub instead: Vec<String>,
 }
 
-impl Fault {
+impl Diagnostic {
     /// A fault of the file as a whole.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
         let message = message.into();
@@ -36,7 +36,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", escaped(&self.file.display().to_string()))?;
         if let Some((line, column)) = self.position {
@@ -54,13 +54,13 @@ impl fmt::Display for Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// In order of file and line.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Diagnostic>,
     /// What is questionable besides, and may be what is behind a fault; bounded.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
 }
 
-impl From<Vec<Fault>> for ConfigError {
-    fn from(faults: Vec<Fault>) -> Self {
+impl From<Vec<Diagnostic>> for ConfigError {
+    fn from(faults: Vec<Diagnostic>) -> Self {
         Self { faults, warnings: Vec::new() }
     }
 }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_fault_says_where_what_and_what_is_allowed() {
-        let fault = Fault {
+        let fault = Diagnostic {
             file: "/etc/pattoo/a.yaml".into(),
             position: Some((7, 11)),
             path: "polling_groups[0].unit".into(),

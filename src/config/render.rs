@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::changes::{self, Changes};
-use super::{Config, Device, Point};
+use super::configuration::{Config, Device, Point};
+use super::diff::{self, Diff};
 use crate::text::harmless::escaped;
 use crate::text::table::Sheet;
 use crate::text::{count, seconds};
@@ -28,32 +28,34 @@ pub fn summary(config: &Config) -> String {
     text
 }
 
-/// Everything that `changes`, a line for each device, series and key.
+/// Everything that `diff` holds, a line for each device, series and key.
 #[must_use]
-pub fn changes(changes: &Changes<'_>) -> String {
+pub fn diff(diff: &Diff<'_>) -> String {
     let device = |device: &Device| (device.name().to_owned(), String::new());
     let key = |key: &str| (key.to_owned(), String::new());
     let mut rows: Vec<(&str, (String, String))> = Vec::new();
-    rows.extend(changes.removed.iter().map(|it| ("device removed", device(it))));
-    rows.extend(changes.changed.iter().map(|(_, it)| ("device replaced", device(it))));
-    rows.extend(changes.added.iter().map(|it| ("device added", device(it))));
-    rows.extend(changes.forked.iter().map(|(before, after)| {
-        ("chart forked", (changes::name(before), format!("goes on as {}", changes::name(after))))
-    }));
-    rows.extend(changes.orphaned.iter().map(|it| ("chart ends", (changes::name(it), String::new()))));
-    rows.extend(changes.settings.iter().map(|it| ("at once", key(it))));
-    rows.extend(changes.needs_restart.iter().map(|it| ("with a restart", key(it))));
+    rows.extend(diff.removed.iter().map(|it| ("device removed", device(it))));
+    rows.extend(diff.changed.iter().map(|(_, it)| ("device replaced", device(it))));
+    rows.extend(diff.added.iter().map(|it| ("device added", device(it))));
+    rows.extend(
+        diff.forked
+            .iter()
+            .map(|(before, after)| ("chart forked", (diff::name(before), format!("goes on as {}", diff::name(after))))),
+    );
+    rows.extend(diff.orphaned.iter().map(|it| ("chart ends", (diff::name(it), String::new()))));
+    rows.extend(diff.settings.iter().map(|it| ("at once", key(it))));
+    rows.extend(diff.needs_restart.iter().map(|it| ("with a restart", key(it))));
     let mut text = String::new();
     for (what, (name, more)) in rows {
         let line = format!("{what:<15}  {}  {}", escaped(&name), escaped(&more));
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    if changes.is_empty() {
+    if diff.is_empty() {
         text.push_str("Nothing changes.\n");
         return text;
     }
-    let _ = writeln!(text, "\nA reload means: {changes}.");
-    if let Some(restart) = changes.restart() {
+    let _ = writeln!(text, "\nA reload means: {diff}.");
+    if let Some(restart) = diff.restart() {
         let _ = writeln!(text, "Then {restart}.");
     }
     text

@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::exit::Exit;
 use super::lock::{self, Holder, LockError};
 use super::python_agent::PythonAgent;
-use super::{ready, run};
+use super::{detach, run};
 use crate::cli::arguments::Format;
 use crate::cli::terminal::{self, complain};
 use crate::config::{Instance, Places};
@@ -279,7 +279,7 @@ fn spawn(instance: &Instance) -> io::Result<Child> {
         .args(["run", "--config_dir"])
         .arg(config_dir)
         .args(["--shard", &instance.shard.to_string()])
-        .env(ready::DETACH, "1")
+        .env(detach::DETACH, "1")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -297,8 +297,8 @@ fn wait_until_ready(mut agent: Child) -> io::Result<Exit> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut said = String::new();
-        word.take(ready::WORD.len() as u64).read_to_string(&mut said).ok();
-        sender.send(said == ready::WORD).ok();
+        word.take(detach::WORD.len() as u64).read_to_string(&mut said).ok();
+        sender.send(said == detach::WORD).ok();
     });
     match receiver.recv_timeout(START) {
         Ok(true) => {

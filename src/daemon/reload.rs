@@ -2,7 +2,7 @@
 //!
 //! Refused whole with every fault in the log, and then nothing changes. Taken over: devices that the edit does
 //! not concern keep their connection and their tick; what the edit means for the charts at the server is said
-//! ([`Changes`]), and so is what only a restart changes.
+//! ([`Diff`]), and so is what only a restart changes.
 //!
 //! A file that is being written may be half there and without a fault: what two looks in a row
 //! do not find the same is looked at again.
@@ -15,15 +15,15 @@ use actix::prelude::*;
 use thiserror::Error;
 
 use super::assemble;
-use super::notify::Manager;
-use super::room;
-use super::signals::ReloadWish;
+use super::preflight;
+use super::sd_notify::Manager;
+use super::signals::ReloadSignal;
 use crate::actors::delivery::Terms;
 use crate::actors::poster;
 use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::books::Books;
-use crate::config::changes::Changes;
+use crate::config::diff::Diff;
 use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::logging;
 use crate::pattoo::identity::{Agent, IdentityError};
@@ -67,7 +67,7 @@ impl Reloader {
     /// Reads the configuration whenever somebody wishes it, and has `supervisor` take it over.
     pub async fn serve(
         mut self,
-        wish: &ReloadWish,
+        wish: &ReloadSignal,
         supervisor: &Addr<SupervisorActor>,
         manager: &Manager,
         books: &Books,
@@ -96,8 +96,8 @@ impl Reloader {
 
     async fn take_over(&mut self, new: Config, supervisor: &Addr<SupervisorActor>) -> Result<(), NotUsable> {
         let next = self.running.taken_over_by(new.clone());
-        let changes = Changes::between(&self.running, &new);
-        if changes.is_empty() {
+        let diff = Diff::between(&self.running, &new);
+        if diff.is_empty() {
             tracing::info!("nothing in the configuration has changed");
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl Reloader {
         let server = (!same).then(poster).transpose()?;
         let reload = Reload {
             devices: assemble::devices(&next),
-            kept: changes.kept.iter().map(|device| device.endpoint.clone()).collect(),
+            kept: diff.kept.iter().map(|device| device.endpoint.clone()).collect(),
             catalogue: Arc::new(catalogue),
             flush_interval: next.flush_interval,
             delivery: poster::Reload {
@@ -122,8 +122,8 @@ impl Reloader {
         self.reporter.lock().unwrap_or_else(PoisonError::into_inner).posts_to(server);
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
-        tell(&changes);
-        if let Some(warning) = room::warning(next.devices.len()) {
+        tell(&diff);
+        if let Some(warning) = preflight::warning(next.devices.len()) {
             tracing::warn!("{warning}");
         }
         self.running = next;
@@ -170,12 +170,12 @@ fn refuse(error: &ConfigError) {
     }
 }
 
-fn tell(changes: &Changes<'_>) {
-    tracing::info!("the new configuration is taken over: {changes}");
-    for ending in [changes.forks(), changes.orphans()].into_iter().flatten() {
+fn tell(diff: &Diff<'_>) {
+    tracing::info!("the new configuration is taken over: {diff}");
+    for ending in [diff.forks(), diff.orphans()].into_iter().flatten() {
         tracing::warn!("{ending}");
     }
-    if let Some(restart) = changes.restart() {
+    if let Some(restart) = diff.restart() {
         tracing::warn!("{restart}");
     }
 }

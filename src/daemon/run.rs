@@ -17,16 +17,16 @@ use actix::prelude::*;
 use rustix::process::Pid;
 
 use super::assemble;
+use super::detach;
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
-use super::memory;
-use super::notify::Manager;
+use super::preflight;
+use super::process_setup::{self, LAST_WORDS};
 use super::python_agent::PythonAgent;
-use super::ready;
+use super::refusal_file;
 use super::reload::Reloader;
-use super::room;
-use super::signals::{self, Wishes};
-use super::surroundings::{self, LAST_WORDS};
+use super::sd_notify::Manager;
+use super::signals::{self, Signals};
 use crate::actors::context::AgentContext;
 use crate::actors::delivery::Destination;
 use crate::actors::lifecycle::{ExitStatus, Heartbeat, Stop};
@@ -63,16 +63,16 @@ pub const AGENT_ID: &str = "PATTOO_AGENT_ID";
 /// Runs `instance` until it is told to stop.
 #[must_use]
 pub fn run(instance: &Instance) -> Exit {
-    surroundings::settle();
-    ready::detach();
-    if let Err(error) = room::check() {
+    process_setup::apply();
+    detach::leave_session();
+    if let Err(error) = preflight::check() {
         // There is no log yet.
         complain(&Chain(&error).to_string());
         return Exit::Failure;
     }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
-    let wishes = match signals::serve() {
-        Ok(wishes) => wishes,
+    let signals = match signals::serve() {
+        Ok(signals) => signals,
         Err(error) => {
             complain(&format!("cannot handle signals: {error}"));
             return Exit::Failure;
@@ -90,7 +90,7 @@ pub fn run(instance: &Instance) -> Exit {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = serve(instance, config, wishes).unwrap_or_else(|refusal| {
+    let exit = serve(instance, config, signals).unwrap_or_else(|refusal| {
         tracing::error!("{}", refusal.why);
         refusal.exit
     });
@@ -110,7 +110,7 @@ fn start_log(config: &Config) {
     }
 }
 
-fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
+fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit, Refusal> {
     let config = &running;
     // Before its pid file becomes ours.
     if let Some(other) = PythonAgent::find(&config.pid_directories()) {
@@ -159,13 +159,13 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
             quarantine.display()
         );
     }
-    if let Some(warning) = room::warning(devices.len()) {
+    if let Some(warning) = preflight::warning(devices.len()) {
         tracing::warn!("{warning}");
     }
     tell_start(config, &agent, &devices, &spool);
     let books = Arc::<Books>::default();
     let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
-    let learned = Arc::new(memory::recall(&memory::path(config)));
+    let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
     let context = AgentContext { books: Arc::clone(&books), learned, ..AgentContext::default() };
     let timekeeper = Timekeeper::new(timeline);
     let profile = Profile {
@@ -175,7 +175,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
         started: clock::wall(),
     };
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&context.board), books, move || clock.observe().into());
+    let reporter = Reporter::new(profile, Arc::clone(&context.registry), books, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts {
@@ -191,7 +191,7 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let runner = ManuallyDrop::new(System::new());
     let timekeeper = parts.timekeeper.clone();
     let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, reporter };
-    Ok(runner.block_on(live(parts, wishes, reloader)))
+    Ok(runner.block_on(live(parts, signals, reloader)))
 }
 
 /// Why no agent starts beside the Python one.
@@ -347,17 +347,17 @@ impl From<SpoolError> for Refusal {
 }
 
 /// From the first actor to the last.
-async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
+async fn live(parts: Parts, Signals { stop, reload }: Signals, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
-    let memory = memory::path(&reloader.running);
+    let memory = refusal_file::path(&reloader.running);
     let log_directory = reloader.running.log_directory.clone();
     let AgentContext { books, learned, .. } = parts.context.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
     manager.ready(&books.to_string());
-    let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&learned)));
+    let keeping = actix_rt::spawn(refusal_file::keep(memory.clone(), Arc::clone(&learned)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
-    if let Err(error) = ready::announce(&log_directory) {
+    if let Err(error) = detach::announce(&log_directory) {
         tracing::warn!(cause = %error, "no pattoo-daemon.log in {}: what is said beside the log is lost", log_directory.display());
     }
     let ending = tokio::select! {
@@ -371,7 +371,7 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
         never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
     };
     keeping.abort();
-    memory::keep_at_last(memory, learned).await;
+    refusal_file::keep_at_last(memory, learned).await;
     match ending {
         Ok(ExitStatus::Done) => Exit::Done,
         Ok(ExitStatus::Failed) | Err(_) => Exit::Failure,

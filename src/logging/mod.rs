@@ -9,13 +9,13 @@
 //! for programs that collect logs.
 //!
 //! Writing never blocks and never fails the agent: lines go through bounded queues to threads of their own
-//! (`outlet`), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
+//! (`writer`), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
 //! characters are escaped, so that a device or a server cannot forge a line; no line is longer than
 //! [`MAX_LINE`].
 
 mod file;
-mod outlet;
 pub mod throttle;
+mod writer;
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -39,7 +39,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
-use self::outlet::Outlet;
+use self::writer::LogWriter;
 use crate::text::harmless::printable;
 
 /// Longer lines are cut.
@@ -65,7 +65,7 @@ static JSON: AtomicBool = AtomicBool::new(false);
 static DETACHED: AtomicBool = AtomicBool::new(false);
 
 /// Where lines go, once the log is started.
-static OUTLETS: OnceLock<Vec<Outlet>> = OnceLock::new();
+static WRITERS: OnceLock<Vec<LogWriter>> = OnceLock::new();
 
 /// The level, once the log is started.
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
@@ -75,29 +75,25 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// # Errors
 /// When the log file cannot be opened, or a thread not started; that costs only itself.
 pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
-    let stderr =
-        Outlet::start(
-            "console",
-            |line| {
-                if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
-            },
-        );
-    let file = LogFile::open(directory).and_then(|mut file| Outlet::start("log file", move |line| file.write(line)));
+    let stderr = LogWriter::start("console", |line| {
+        if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
+    });
+    let file = LogFile::open(directory).and_then(|mut file| LogWriter::start("log file", move |line| file.write(line)));
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
         .with(level)
         .with(dynamic_filter_fn(|event, _| concerns(event)))
-        .with(stderr.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_console")))
-        .with(file.as_ref().ok().map(|outlet| layer(outlet.clone(), "pattoo_file")))
+        .with(stderr.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_console")))
+        .with(file.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_file")))
         .try_init();
     // Only a second start in one process could fail; the first one stays.
     if started.is_ok() {
         LEVEL.set(handle).ok();
     }
-    let mut outlets = Vec::new();
-    let mut keep = |outlet: io::Result<Outlet>| outlet.map(|outlet| outlets.push(outlet));
+    let mut writers = Vec::new();
+    let mut keep = |writer: io::Result<LogWriter>| writer.map(|writer| writers.push(writer));
     let (file, stderr) = (keep(file), keep(stderr));
-    OUTLETS.set(outlets).ok();
+    WRITERS.set(writers).ok();
     file.and(stderr)
 }
 
@@ -163,16 +159,16 @@ pub fn detach(directory: &Path) -> io::Result<File> {
 /// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.
 pub fn flush(limit: Duration) {
     let deadline = Instant::now() + limit;
-    for outlet in OUTLETS.get().into_iter().flatten() {
-        outlet.flush(deadline);
+    for writer in WRITERS.get().into_iter().flatten() {
+        writer.flush(deadline);
     }
 }
 
-fn layer<S>(outlet: Outlet, logger: &'static str) -> impl Layer<S>
+fn layer<S>(writer: LogWriter, logger: &'static str) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    tracing_subscriber::fmt::layer().with_writer(move || outlet.clone()).with_ansi(false).event_format(Line {
+    tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_ansi(false).event_format(Line {
         logger,
         user: user(),
         timer: ChronoLocal::new("%Y-%m-%d %H:%M:%S,%3f".to_owned()),
@@ -307,10 +303,10 @@ mod tests {
     fn logged(event: impl FnOnce()) -> String {
         let directory = tempfile::tempdir().unwrap();
         let mut file = LogFile::open(directory.path()).unwrap();
-        let outlet = Outlet::start("test", move |line| file.write(line)).unwrap();
-        let subscriber = tracing_subscriber::registry().with(layer(outlet.clone(), "pattoo_file"));
+        let writer = LogWriter::start("test", move |line| file.write(line)).unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer(writer.clone(), "pattoo_file"));
         tracing::subscriber::with_default(subscriber, event);
-        outlet.flush(Instant::now() + Duration::from_secs(30));
+        writer.flush(Instant::now() + Duration::from_secs(30));
         std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap()
     }
 

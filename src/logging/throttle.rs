@@ -10,21 +10,21 @@ pub const QUIET: Duration = Duration::from_secs(60);
 
 /// Occurrences of one thing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tally {
-    untold: u64,
-    told_at: Option<Duration>,
+pub struct LogThrottle {
+    suppressed: u64,
+    logged_at: Option<Duration>,
 }
 
-impl Tally {
+impl LogThrottle {
     /// It happened `count` times more; `Some` when it is time for a line: how often since the last one.
     pub fn add(&mut self, count: u64, now: Duration) -> Option<u64> {
-        self.untold += count;
-        let quiet = self.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET);
-        if quiet || self.untold == 0 {
+        self.suppressed += count;
+        let quiet = self.logged_at.is_some_and(|at| now.saturating_sub(at) < QUIET);
+        if quiet || self.suppressed == 0 {
             return None;
         }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_rest_once_a_minute_with_its_number() {
-        let mut tally = Tally::default();
+        let mut throttle = LogThrottle::default();
         let told: Vec<_> = (0..150)
-            .filter_map(|second| Some((second, tally.add(u64::from(second % 2 == 0), Duration::from_secs(second))?)))
+            .filter_map(|second| Some((second, throttle.add(u64::from(second % 2 == 0), Duration::from_secs(second))?)))
             .collect();
         assert_eq!(told, [(0, 1), (60, 30), (120, 30)]);
     }

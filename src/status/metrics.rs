@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::board::State;
+use super::registry::State;
 use super::snapshot::{Snapshot, Time};
 
 const PREFIX: &str = "pattoo_agent_modbus";
@@ -64,7 +64,7 @@ fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
 fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) {
     page.family("devices", "gauge", "Devices, by how they are.");
     let states =
-        [("up", polling.up), ("partly", polling.partly), ("down", polling.down), ("starting", polling.starting)];
+        [("up", polling.up), ("degraded", polling.degraded), ("down", polling.down), ("starting", polling.starting)];
     for (state, count) in states {
         page.sample("devices", &[("state", state)], count);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::Board;
+use super::registry::Registry;
 use super::snapshot::{self, Clock, Profile, Snapshot};
 use crate::books::Books;
 use crate::time::clock::Moment;
@@ -21,7 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// What a snapshot is made of.
 pub struct Reporter {
     profile: Profile,
-    board: Arc<Board>,
+    registry: Arc<Registry>,
     books: Arc<Books>,
     clock: Box<dyn Fn() -> Clock + Send>,
     /// When, and how many readings there had been then; those of the last five minutes.
@@ -29,15 +29,15 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter on this board and these books; `clock` says how the machine's clock is.
+    /// A reporter on this registry and these books; `clock` says how the machine's clock is.
     #[must_use]
     pub fn new(
         profile: Profile,
-        board: Arc<Board>,
+        registry: Arc<Registry>,
         books: Arc<Books>,
         clock: impl Fn() -> Clock + Send + 'static,
     ) -> Self {
-        Self { profile, board, books, clock: Box::new(clock), samples: VecDeque::new() }
+        Self { profile, registry, books, clock: Box::new(clock), samples: VecDeque::new() }
     }
 
     /// Posts go to another server from now on.
@@ -57,7 +57,7 @@ impl Reporter {
     /// Everything as it is now.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
-        snapshot::take(&self.profile, &self.board, &self.books, self.rate(now.boot), (self.clock)(), now.wall)
+        snapshot::take(&self.profile, &self.registry, &self.books, self.rate(now.boot), (self.clock)(), now.wall)
     }
 
     fn rate(&self, now: Duration) -> Option<u64> {

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
+use super::registry::{DeviceState, Registry, State};
 use crate::books::{Books, Reason};
-use crate::outage::Trouble;
+use crate::outage::Fault;
 use crate::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
@@ -70,7 +70,7 @@ pub struct Polling {
     /// Of those, the ones of which every point can be read.
     pub up: usize,
     /// Of those, the ones of which some points cannot be read.
-    pub partly: usize,
+    pub degraded: usize,
     /// Of those, the ones of which no point can be read.
     pub down: usize,
     /// Of those, the ones whose first poll has not ended.
@@ -203,13 +203,13 @@ pub struct DeviceTrouble {
 #[must_use]
 pub fn take(
     profile: &Profile,
-    board: &Board,
+    registry: &Registry,
     books: &Books,
     rate: Option<u64>,
     clock: Clock,
     now: Timestamp,
 ) -> Snapshot {
-    let devices: Vec<Device> = board.devices().into_iter().map(|(name, state)| device(name, state)).collect();
+    let devices: Vec<Device> = registry.devices().into_iter().map(|(name, state)| device(name, state)).collect();
     let tally = books.disk();
     Snapshot {
         program: PROGRAM.to_owned(),
@@ -219,8 +219,8 @@ pub fn take(
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
         now: Time(now),
-        polling: polling(&devices, rate, books.overruns(), board.polls()),
-        server: server(profile, board),
+        polling: polling(&devices, rate, books.overruns(), registry.polls()),
+        server: server(profile, registry),
         cache: Cache {
             batches: tally.batches,
             undated: tally.held,
@@ -244,7 +244,7 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
     Polling {
         devices: devices.len(),
         up: of(State::Up),
-        partly: of(State::Partly),
+        degraded: of(State::Degraded),
         down: of(State::Down),
         starting: of(State::Starting),
         points: devices.iter().map(|device| device.points).sum(),
@@ -257,9 +257,9 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
     }
 }
 
-fn server(profile: &Profile, board: &Board) -> Server {
-    let state = board.server().read();
-    let (failing_since, cause) = state.trouble.map(|Trouble { since, cause }| (Time(since), cause)).unzip();
+fn server(profile: &Profile, registry: &Registry) -> Server {
+    let state = registry.server().read();
+    let (failing_since, cause) = state.fault.map(|Fault { since, cause }| (Time(since), cause)).unzip();
     Server {
         address: profile.server.clone(),
         last_success: state.last_success.map(Time),
@@ -294,8 +294,7 @@ fn ledger(books: &Books, tally: &Tally) -> Ledger {
 }
 
 fn device(name: String, state: DeviceState) -> Device {
-    let trouble =
-        |(what, Trouble { since, cause }): (String, Trouble)| DeviceTrouble { what, since: Time(since), cause };
+    let trouble = |(what, Fault { since, cause }): (String, Fault)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
         state: state.state,
@@ -308,7 +307,7 @@ fn device(name: String, state: DeviceState) -> Device {
         overruns: state.overruns,
         took: state.took.as_secs_f64(),
         value: state.value,
-        troubles: state.troubles.into_iter().map(trouble).collect(),
+        troubles: state.faults.into_iter().map(trouble).collect(),
         learned: state.learned,
     }
 }
@@ -341,23 +340,23 @@ impl<'de> Deserialize<'de> for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::board::Polled;
+    use crate::status::registry::Polled;
 
     #[test]
     fn a_snapshot_is_read_back_as_it_was_written() {
-        let board = Board::default();
+        let registry = Registry::default();
         let now = Timestamp::from_millis(1_700_000_000_123);
-        let refused = || Trouble { since: now, cause: "refused".to_owned() };
-        board.device("b").write(|state| {
+        let refused = || Fault { since: now, cause: "refused".to_owned() };
+        registry.device("b").write(|state| {
             state.points = 4;
             state.polled(Polled { readings: 3, failing: 1, refused: 1, ..Polled::default() }, now);
         });
-        board.device("a").write(|state| {
-            let troubles = vec![("connection".to_owned(), refused())];
-            state.polled(Polled { failing: 7, troubles, ..Polled::default() }, now);
+        registry.device("a").write(|state| {
+            let faults = vec![("connection".to_owned(), refused())];
+            state.polled(Polled { failing: 7, faults, ..Polled::default() }, now);
         });
-        board.device("c").write(|state| state.points = 7);
-        board.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
+        registry.device("c").write(|state| state.points = 7);
+        registry.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
@@ -365,14 +364,14 @@ mod tests {
             started: now,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
-        let snapshot = take(&profile, &board, &Books::default(), Some(180), clock, now);
+        let snapshot = take(&profile, &registry, &Books::default(), Some(180), clock, now);
         let json = serde_json::to_string(&snapshot).unwrap();
         assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
         let states: Vec<_> = snapshot.devices.iter().map(|device| device.state).collect();
-        assert_eq!(states, [State::Down, State::Partly, State::Starting]);
-        let Polling { up, partly, down, starting, points, refused, .. } = snapshot.polling;
-        assert_eq!((up, partly, down, starting, points, refused), (0, 1, 1, 1, 11, 1));
+        assert_eq!(states, [State::Down, State::Degraded, State::Starting]);
+        let Polling { up, degraded, down, starting, points, refused, .. } = snapshot.polling;
+        assert_eq!((up, degraded, down, starting, points, refused), (0, 1, 1, 1, 11, 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::board::State;
+use super::registry::State;
 use super::snapshot::{Device, Snapshot, Time};
 use crate::reading::Timestamp;
 use crate::text::harmless::escaped;
@@ -28,9 +28,9 @@ pub fn render(snapshot: &Snapshot, all: bool) -> String {
 fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let Snapshot { now, polling, server, cache, books, .. } = snapshot;
     let rate = polling.readings_per_minute.map_or_else(String::new, |rate| format!(", {rate} readings a minute"));
-    let partly =
-        if polling.partly > 0 { format!(", {} of them not everything", polling.partly) } else { String::new() };
-    let answering = polling.up + polling.partly;
+    let degraded =
+        if polling.degraded > 0 { format!(", {} of them not everything", polling.degraded) } else { String::new() };
+    let answering = polling.up + polling.degraded;
     let refused = if polling.refused > 0 { format!(", {} of them refused", polling.refused) } else { String::new() };
     let oldest = cache.oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
     let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
@@ -48,7 +48,7 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         (
             "polling",
             format!(
-                "{answering} of {} answer{partly}; {}{refused}{rate}, {} skipped",
+                "{answering} of {} answer{degraded}; {}{refused}{rate}, {} skipped",
                 count(polling.devices, "device"),
                 count(polling.points, "point"),
                 count(usize::try_from(polling.overruns).unwrap_or(usize::MAX), "poll")
@@ -149,33 +149,33 @@ fn ago(then: Time, now: Time) -> String {
 mod tests {
     use super::*;
     use crate::books::Books;
-    use crate::outage::Trouble;
-    use crate::status::board::{Board, Polled};
+    use crate::outage::Fault;
+    use crate::status::registry::{Polled, Registry};
     use crate::status::snapshot::{Clock, Profile, take};
 
     #[test]
     fn the_worst_devices_come_first_and_the_rest_is_a_number_unless_all_are_asked_for() {
-        let board = Board::default();
+        let registry = Registry::default();
         let now = Timestamp::from_millis(1_700_000_000_000);
         for device in 0..10_000 {
             let failing = [0, 4, 2][usize::from(device == 9_998) + 2 * usize::from(device == 9_999)];
-            let trouble = Trouble { since: now, cause: "no whole reply within 3s".to_owned() };
-            let troubles = if failing > 0 { vec![("unit 1".to_owned(), trouble)] } else { Vec::new() };
-            board.device(&format!("plc{device:04}")).write(|state| {
+            let fault = Fault { since: now, cause: "no whole reply within 3s".to_owned() };
+            let faults = if failing > 0 { vec![("unit 1".to_owned(), fault)] } else { Vec::new() };
+            registry.device(&format!("plc{device:04}")).write(|state| {
                 state.points = 4;
-                state.polled(Polled { readings: 4 - failing, failing, troubles, ..Polled::default() }, now);
+                state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
         let profile = Profile { agent_id: String::new(), hostname: String::new(), server: String::new(), started: now };
         let clock = Clock { good: true, state: String::new() };
-        let snapshot = take(&profile, &board, &Books::default(), None, clock, now);
+        let snapshot = take(&profile, &registry, &Books::default(), None, clock, now);
         let text = render(&snapshot, false);
         let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
         assert!(
             rows[0].starts_with("plc9998  down") && rows[0].ends_with("unit 1: no whole reply within 3s"),
             "{text}"
         );
-        assert!(rows[1].starts_with("plc9999  partly") && rows[2].starts_with("plc0000  up"), "{text}");
+        assert!(rows[1].starts_with("plc9999  degraded") && rows[2].starts_with("plc0000  up"), "{text}");
         assert_eq!(rows[MOST_DEVICES], "… and 9980 devices more, none worse than up; --all shows them");
         assert_eq!(rows.len(), MOST_DEVICES + 1);
         assert!(text.contains("9999 of 10000 devices answer, 1 of them not everything; 40000 points"), "{text}");

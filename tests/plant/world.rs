@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pattoo_agent_modbustcpd::config::Config;
-use pattoo_agent_modbustcpd::config::changes::Changes;
+use pattoo_agent_modbustcpd::config::diff::Diff;
 use pattoo_agent_modbustcpd::daemon::assemble;
 use pattoo_agent_modbustcpd::modbus::endpoint::Endpoint;
 use pattoo_agent_modbustcpd::modbus::error::ConnectError;
@@ -202,7 +202,7 @@ impl<'a> World<'a> {
         let Some(new) = configuration.load(self.directory) else { return Ok(()) };
         let new = Arc::new(self.config.as_ref().clone().taken_over_by(new));
         let old = std::mem::replace(&mut self.config, Arc::clone(&new));
-        let changes = Changes::between(&old, &new);
+        let changes = Diff::between(&old, &new);
         let kept: HashSet<Endpoint> = changes.kept.iter().map(|device| device.endpoint.clone()).collect();
         if std::env::var_os("PLANT_SKIP").is_none() {
             check_kept(&old, &new, &kept)?;
@@ -394,9 +394,9 @@ impl Actor {
         let points = core.plan().points();
         let (missing, refused) = core.missing();
         let all_read = outcome.due == points && outcome.readings.len() == points;
-        if all_read && (missing > 0 || !core.troubles().is_empty()) {
-            let troubles = core.troubles();
-            return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
+        if all_read && (missing > 0 || !core.faults().is_empty()) {
+            let faults = core.faults();
+            return Err(format!("every value is read, and yet {missing} are missing, {faults:?}"));
         }
         if outcome.due == points && missing != points - read {
             return Err(format!("{read} of {points} values are read, and {missing} are missing"));
@@ -452,14 +452,14 @@ impl Actor {
         let longest = core.plan().cycles.iter().map(|cycle| cycle.interval).max().unwrap_or_default();
         let (missing, _) = core.missing();
         if outcome.due == core.plan().points() && device.is_well(now, 2 * RAREST + 3 * longest) && missing > 0 {
-            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.troubles()));
+            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.faults()));
         }
         let soon = settings.max_backoff.max(longest) + Duration::from_secs(60);
         let link = |subject: &&Subject| !matches!(subject, Subject::Block { .. });
         if device.is_well(now, soon)
-            && let Some(subject) = core.troubles().keys().find(link)
+            && let Some(subject) = core.faults().keys().find(link)
         {
-            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.troubles()));
+            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.faults()));
         }
         // A pause after connecting that was needed once, or is tried, may cost ticks.
         if skipped > 0 && !outcome.connected && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {

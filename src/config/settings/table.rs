@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::{KEYS, Origins};
+use super::KEYS;
 use crate::config::Config;
+use crate::config::provenance::Provenance;
 use crate::modbus::settings::{Parity, Settings, Transport};
 use crate::text::count;
 use crate::text::table::Sheet;
@@ -22,7 +23,7 @@ const ALL: &str = "(all devices)";
 /// The settings of `config`.
 #[must_use]
 pub fn settings(config: &Config) -> String {
-    let Origins { defaults, devices } = &config.settings;
+    let Provenance { defaults, devices } = &config.settings;
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
     let mut sheet = Sheet::new(&["device", "setting", "value", "from"]);
     let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::node::{Node, Route, Step};
 use super::source::Source;
 use super::yaml11;
-use crate::config::diagnostic::{Fault, MAX_TOLD};
+use crate::config::diagnostic::{Diagnostic, MAX_TOLD};
 
 /// So much that the Python agent took is warned of one by one; the rest is counted.
 const MOST_TAKEN: usize = 10_000;
@@ -17,9 +17,9 @@ const MOST_TAKEN: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Report {
     /// What stops the agent from starting.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Diagnostic>,
     /// What a person should know.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
     /// What `~` stands for.
     pub home: Option<OsString>,
     /// Whether the file at hand is taken as the Python agent took it ([`crate::config::original`]).
@@ -34,7 +34,7 @@ pub struct Report {
 
 impl Report {
     /// The warnings in order, no more than are told, the last one with the number of the others.
-    pub fn settle_warnings(&mut self, sort: impl Fn(&mut Vec<Fault>)) {
+    pub fn settle_warnings(&mut self, sort: impl Fn(&mut Vec<Diagnostic>)) {
         sort(&mut self.warnings);
         // One slip in a group is one warning, however many devices the group has.
         self.warnings.dedup();
@@ -42,13 +42,13 @@ impl Report {
         self.warnings.truncate(MAX_TOLD);
         if let Some(last) = self.warnings.last().filter(|_| beyond > 0) {
             let message = format!("there are {beyond} more warnings; they are shown when these are mended");
-            self.warnings.push(Fault::of_file(&last.file, message));
+            self.warnings.push(Diagnostic::of_file(&last.file, message));
         }
     }
 
     /// What the Python agent took and this one does not: a warning where the file is taken as it took it, else a
     /// fault. `taken` says as what.
-    pub fn unless_lenient(&mut self, mut fault: Fault, taken: &str) {
+    pub fn unless_lenient(&mut self, mut fault: Diagnostic, taken: &str) {
         if self.lenient {
             self.taken += 1;
             // A mapping that is merged into hundreds of groups brings its unknown keys each time.
@@ -64,7 +64,7 @@ impl Report {
 
 /// One node of one file.
 #[derive(Debug, Clone)]
-pub struct View<'a> {
+pub struct Cursor<'a> {
     source: &'a Source,
     /// The node as it is meant.
     pub node: Cow<'a, Node>,
@@ -80,12 +80,12 @@ pub struct Entry<'a> {
     /// The key.
     pub key: String,
     /// What stands at the key itself.
-    pub key_view: View<'a>,
+    pub key_cursor: Cursor<'a>,
     /// Its value.
-    pub value: View<'a>,
+    pub value: Cursor<'a>,
 }
 
-impl<'a> View<'a> {
+impl<'a> Cursor<'a> {
     /// The whole file.
     pub fn root(source: &'a Source) -> Self {
         Self {
@@ -100,15 +100,15 @@ impl<'a> View<'a> {
     fn below(&self, node: &'a Node, step: Step, path: String) -> Self {
         let mut route = self.route.clone();
         route.push(step);
-        let mut view = Self { source: self.source, node: Cow::Borrowed(node), parsed: node, route, path };
+        let mut cursor = Self { source: self.source, node: Cow::Borrowed(node), parsed: node, route, path };
         // A plain scalar that YAML 1.1 and 1.2 read differently has the meaning that it had for the original.
         if let Node::Text(text) = node
             && let Some(meant) = yaml11::resolve(text)
-            && self.source.is_plain(&view.route)
+            && self.source.is_plain(&cursor.route)
         {
-            view.node = Cow::Owned(meant);
+            cursor.node = Cow::Owned(meant);
         }
-        view
+        cursor
     }
 
     fn borrowed(&self) -> Option<&'a Node> {
@@ -140,9 +140,9 @@ impl<'a> View<'a> {
                 let name = cut(name);
                 if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
             };
-            let key_view = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
+            let key_cursor = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
             let Node::Text(name) = key else {
-                let fault = key_view.fault(format!("found the key {}; allowed are words", key.shown()));
+                let fault = key_cursor.diagnostic(format!("found the key {}; allowed are words", key.shown()));
                 report.unless_lenient(fault, "it is ignored");
                 continue;
             };
@@ -151,15 +151,18 @@ impl<'a> View<'a> {
                 let sources = value.items().unwrap_or_else(|| vec![value]);
                 merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
             } else if let Some(&first) = known.get(name.as_str()) {
-                report.unless_lenient(key_view.fault("found this key twice; allowed is once"), "the last one counts");
+                report.unless_lenient(
+                    key_cursor.diagnostic("found this key twice; allowed is once"),
+                    "the last one counts",
+                );
                 if report.lenient
                     && let Some(first) = found.get_mut(first)
                 {
-                    *first = Entry { key: name.clone(), key_view, value };
+                    *first = Entry { key: name.clone(), key_cursor, value };
                 }
             } else {
                 known.insert(name, found.len());
-                found.push(Entry { key: name.clone(), key_view, value });
+                found.push(Entry { key: name.clone(), key_cursor, value });
             }
         }
         let mut known: HashSet<String> = known.into_keys().map(str::to_owned).collect();
@@ -172,13 +175,13 @@ impl<'a> View<'a> {
     }
 
     /// A fault at this node.
-    pub fn fault(&self, message: impl Into<String>) -> Fault {
-        self.source.fault(&self.route, &self.path, message)
+    pub fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        self.source.diagnostic(&self.route, &self.path, message)
     }
 
     /// A fault that says what was found here and what is allowed.
-    pub fn unfit(&self, allowed: &str) -> Fault {
-        self.fault(format!("found {}; allowed is {allowed}", self.node.shown()))
+    pub fn unfit(&self, allowed: &str) -> Diagnostic {
+        self.diagnostic(format!("found {}; allowed is {allowed}", self.node.shown()))
     }
 
     /// The known word that was probably meant by `found`.
@@ -193,7 +196,7 @@ impl<'a> View<'a> {
 
     /// Line and column of this node, for a message about another one.
     pub fn place(&self) -> String {
-        match self.fault("").position {
+        match self.diagnostic("").position {
             Some((line, column)) => format!("{line}:{column}"),
             None => self.path.clone(),
         }
@@ -225,11 +228,11 @@ impl Entry<'_> {
     }
 
     /// A fault for a key that nobody knows.
-    pub fn unknown(&self, known: &[&str]) -> Fault {
-        let hint = match self.key_view.meant(&self.key, known) {
+    pub fn unknown(&self, known: &[&str]) -> Diagnostic {
+        let hint = match self.key_cursor.meant(&self.key, known) {
             Some(word) => format!("did you mean \"{word}\"?"),
             None => format!("allowed are {}", known.join(", ")),
         };
-        self.key_view.fault(format!("found an unknown key; {hint}"))
+        self.key_cursor.diagnostic(format!("found an unknown key; {hint}"))
     }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeSeed as _;
 
 use super::nesting::{self, Excess};
 use super::node::{Budget, Build, Node, Route, locate};
-use crate::config::diagnostic::{Fault, did_you_mean};
+use crate::config::diagnostic::{Diagnostic, did_you_mean};
 
 /// No configuration file is larger: ten thousand devices by their addresses have 300 KB.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -44,13 +44,13 @@ pub struct Source {
 
 impl Source {
     /// The file at `path`, or `None` when there is none.
-    pub fn read(path: &Path) -> Result<Option<Self>, Fault> {
+    pub fn read(path: &Path) -> Result<Option<Self>, Diagnostic> {
         let Some(bytes) = read(path)? else { return Ok(None) };
         Self::of_text(path, text(path, bytes)?).map(Some)
     }
 
     /// The file at `path` as if it held this text.
-    pub fn of_text(path: &Path, text: String) -> Result<Self, Fault> {
+    pub fn of_text(path: &Path, text: String) -> Result<Self, Diagnostic> {
         let root = parse(path, &text)?;
         Ok(Self {
             file: path.to_owned(),
@@ -70,9 +70,9 @@ impl Source {
 
     /// A fault at the node that `route` leads to; `path` is the same way in words. Beyond
     /// [`MAX_WALKED`] the path must do.
-    pub fn fault(&self, route: &Route, path: &str, message: impl Into<String>) -> Fault {
+    pub fn diagnostic(&self, route: &Route, path: &str, message: impl Into<String>) -> Diagnostic {
         let position = self.may_walk(&self.walked_for_faults).then(|| locate(&self.text, route)).flatten();
-        Fault { position, path: path.to_owned(), ..Fault::of_file(&self.file, message) }
+        Diagnostic { position, path: path.to_owned(), ..Diagnostic::of_file(&self.file, message) }
     }
 
     /// Whether the scalar at `route` stands in the file without quotes.
@@ -87,10 +87,10 @@ impl Source {
     }
 
     /// The fault of a file with too many scalars that YAML 1.1 and 1.2 read differently.
-    pub fn too_ambiguous(&self) -> Option<Fault> {
+    pub fn too_ambiguous(&self) -> Option<Diagnostic> {
         let message = "found too many values such as 0123, 1_000, 1:30 or yes, which not every program reads the same \
                        way; write them plainly";
-        (self.walked_for_quotes.get() > MAX_WALKED).then(|| Fault::of_file(&self.file, message))
+        (self.walked_for_quotes.get() > MAX_WALKED).then(|| Diagnostic::of_file(&self.file, message))
     }
 
     fn may_walk(&self, walked: &Cell<usize>) -> bool {
@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Node, Fault> {
+fn parse(path: &Path, text: &str) -> Result<Node, Diagnostic> {
     if let Some(excess) = nesting::excess(text) {
         return Err(too_much(path, excess));
     }
@@ -111,17 +111,17 @@ fn parse(path: &Path, text: &str) -> Result<Node, Fault> {
         Some(Err(error)) => return Err(not_yaml(path, text, &error)),
     };
     if documents.next().is_some() {
-        return Err(Fault::of_file(path, "found a second document (after `---`); allowed is one"));
+        return Err(Diagnostic::of_file(path, "found a second document (after `---`); allowed is one"));
     }
     if root == Node::Null {
-        return Err(Fault::of_file(path, "the file is empty"));
+        return Err(Diagnostic::of_file(path, "the file is empty"));
     }
     Ok(root)
 }
 
 /// The bytes of a file that is safe to read, or `None` when there is none.
-pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
-    let failed = |error: io::Error| Fault::of_file(path, format!("cannot be read: {error}"));
+pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
+    let failed = |error: io::Error| Diagnostic::of_file(path, format!("cannot be read: {error}"));
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -131,30 +131,33 @@ pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Fault::of_file(path, "is no regular file"));
+        return Err(Diagnostic::of_file(path, "is no regular file"));
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err(Fault::of_file(path, "can be written by every user of this machine; run chmod o-w on it"));
+        return Err(Diagnostic::of_file(path, "can be written by every user of this machine; run chmod o-w on it"));
     }
     if metadata.len() > MAX_BYTES {
-        return Err(Fault::of_file(path, format!("has {} bytes; allowed are {MAX_BYTES}", metadata.len())));
+        return Err(Diagnostic::of_file(path, format!("has {} bytes; allowed are {MAX_BYTES}", metadata.len())));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(bytes))
 }
 
-pub(in crate::config) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Fault> {
+pub(in crate::config) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Diagnostic> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         let line = valid.matches('\n').count() + 1;
         let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Fault { position: Some((line, column)), ..Fault::of_file(path, "found a byte that is not UTF-8 text") }
+        Diagnostic {
+            position: Some((line, column)),
+            ..Diagnostic::of_file(path, "found a byte that is not UTF-8 text")
+        }
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-fn too_much(path: &Path, excess: Excess) -> Fault {
+fn too_much(path: &Path, excess: Excess) -> Diagnostic {
     let (position, message) = match excess {
         Excess::Brackets(line, column) => {
             let message = format!(
@@ -168,10 +171,10 @@ fn too_much(path: &Path, excess: Excess) -> Fault {
             "this is not YAML of a configuration: found many lines that begin with %; allowed is one, %YAML".to_owned(),
         ),
     };
-    Fault { position: Some(position), ..Fault::of_file(path, message) }
+    Diagnostic { position: Some(position), ..Diagnostic::of_file(path, message) }
 }
 
-fn not_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Fault {
+fn not_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Diagnostic {
     if let Some(fault) = documented_slip(path, text) {
         return fault;
     }
@@ -179,11 +182,11 @@ fn not_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Fault {
     // Its own text ends in the position, which the fault states in front.
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    Fault { position, ..Fault::of_file(path, format!("this is not YAML: {message}")) }
+    Diagnostic { position, ..Diagnostic::of_file(path, format!("this is not YAML: {message}")) }
 }
 
 /// The sample in the original's documentation has `- 30789` and, below it, an indented `multiplier: 1`.
-fn documented_slip(path: &Path, text: &str) -> Option<Fault> {
+fn documented_slip(path: &Path, text: &str) -> Option<Diagnostic> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
     let place = lines.windows(2).position(|pair| {
@@ -198,7 +201,7 @@ fn documented_slip(path: &Path, text: &str) -> Option<Fault> {
     let instead =
         [format!("    - {number}"), "or".to_owned(), format!("    - address: {number}"), format!("      {multiplier}")];
     let position = Some((place + 2, indent(lines[place + 1]) + 1));
-    Some(Fault { position, instead: instead.into(), ..Fault::of_file(path, message) })
+    Some(Diagnostic { position, instead: instead.into(), ..Diagnostic::of_file(path, message) })
 }
 
 #[cfg(test)]
@@ -233,7 +236,8 @@ mod tests {
         let known: Vec<&str> = vec!["kei"; 100];
         let meant = (0..1_000).filter(|_| source.meant("key", &known).is_some()).count();
         assert_eq!(meant, MAX_COMPARED / 100);
-        let located = (0..1_000).filter(|_| source.fault(&vec![Step::Value(9)], "", "").position.is_some()).count();
+        let located =
+            (0..1_000).filter(|_| source.diagnostic(&vec![Step::Value(9)], "", "").position.is_some()).count();
         assert_eq!(located, MAX_WALKED / source.text.len());
     }
 }

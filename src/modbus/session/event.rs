@@ -9,7 +9,7 @@ use crate::modbus::link::Remark;
 use crate::modbus::plan::{Block, Spot};
 use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
-use crate::outage::Change;
+use crate::outage::Transition;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
 /// What can be at fault by itself.
@@ -71,7 +71,7 @@ pub struct Event {
     /// What it is about.
     pub subject: Subject,
     /// What happened.
-    pub change: Change,
+    pub transition: Transition,
     /// Why; `None` for a recovery.
     pub cause: Option<ReadError>,
     /// How long until it is tried again, when that is not simply the next poll.

@@ -15,7 +15,7 @@ use crate::modbus::link::Link;
 use crate::modbus::plan::{Block, Limits, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
-use crate::outage::Change;
+use crate::outage::Transition;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::time::clock::{self, Moment};
 
@@ -180,8 +180,8 @@ async fn a_refused_block_costs_only_itself_and_is_told_once() {
             assert_eq!(points(&outcome), [0, 2]);
             events.extend(outcome.events);
         }
-        let changes: Vec<_> = events.iter().map(|event| event.change).collect();
-        assert!(matches!(changes[..], [Change::Failed { .. }, Change::Down { .. }]), "{changes:?}");
+        let transitions: Vec<_> = events.iter().map(|event| event.transition).collect();
+        assert!(matches!(transitions[..], [Transition::Failed { .. }, Transition::Down { .. }]), "{transitions:?}");
         assert!(matches!(events[0].subject, Subject::Block { address: 9, .. }));
         assert_eq!(device.seen.borrow().connections, 1);
     })
@@ -353,7 +353,7 @@ async fn a_device_that_refuses_connections_gets_one_attempt_per_backoff_period()
         assert_eq!(points(&outcome), [0, 1]);
         assert!(matches!(
             outcome.events[..],
-            [Event { subject: Subject::Connection, change: Change::Recovered { .. }, .. }]
+            [Event { subject: Subject::Connection, transition: Transition::Recovered { .. }, .. }]
         ));
     })
     .await;

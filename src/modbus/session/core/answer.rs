@@ -160,7 +160,7 @@ impl Core {
             self.poll.queue.extend(well);
             self.poll.queue.extend(others);
         }
-        if !self.health.is_well() {
+        if !self.outages.is_well() {
             for subject in [Subject::Connection, Subject::AllUnits, Subject::Unit(unit)] {
                 self.worked(subject, now);
             }

@@ -31,7 +31,7 @@ use crate::modbus::plan::{Block, Spot, runs};
 use crate::modbus::refusals::search::Found;
 use crate::modbus::refusals::{Learned, Refusals};
 use crate::modbus::register::{Table, UnitId};
-use crate::outage::{Health, Trouble};
+use crate::outage::{Fault, Outages};
 use crate::reading::Reading;
 use crate::text::{Chain, some_of};
 use crate::time::clock::Moment;
@@ -99,8 +99,8 @@ pub struct Core {
     silent: BTreeMap<UnitId, Silent>,
     /// While others answer, no silent unit is asked before.
     silent_from: Duration,
-    health: Health<Subject>,
-    troubles: BTreeMap<Subject, Trouble>,
+    outages: Outages<Subject>,
+    faults: BTreeMap<Subject, Fault>,
     refusals: Refusals,
     /// What the device said when it last refused a value of a unit and table.
     refused_with: BTreeMap<(UnitId, Table), String>,
@@ -184,8 +184,8 @@ impl Core {
             silent_from: Duration::ZERO,
             heard: false,
             heard_of: None,
-            health: Health::default(),
-            troubles: BTreeMap::new(),
+            outages: Outages::default(),
+            faults: BTreeMap::new(),
             refusals: Refusals::default(),
             refused_with: BTreeMap::new(),
             remarked: Vec::new(),
@@ -227,8 +227,8 @@ impl Core {
             Subject::Unit(unit) => units.contains(unit),
             Subject::Block { .. } => blocks.contains(subject),
         };
-        self.troubles.retain(|subject, _| concerned(subject));
-        self.health.retain(concerned);
+        self.faults.retain(|subject, _| concerned(subject));
+        self.outages.retain(concerned);
         self.refused_with.retain(|(unit, _), _| units.contains(unit));
         let forgotten = self.refusals.retain(plan.blocks());
         self.plan = plan;
@@ -258,8 +258,8 @@ impl Core {
 
     /// What is failing now.
     #[must_use]
-    pub fn troubles(&self) -> &BTreeMap<Subject, Trouble> {
-        &self.troubles
+    pub fn faults(&self) -> &BTreeMap<Subject, Fault> {
+        &self.faults
     }
 
     /// What the device is known to refuse.
@@ -297,11 +297,11 @@ impl Core {
     }
 
     /// What the device is known to refuse, by unit and table, for people.
-    pub fn refused(&self) -> impl Iterator<Item = (String, Trouble)> + '_ {
+    pub fn refused(&self) -> impl Iterator<Item = (String, Fault)> + '_ {
         self.refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
             let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
             let cause = format!("refused: {} ({with})", some_of(runs(spots).iter()));
-            (format!("unit {unit}, {table}"), Trouble { since, cause })
+            (format!("unit {unit}, {table}"), Fault { since, cause })
         })
     }
 
@@ -443,20 +443,20 @@ impl Core {
     }
 
     fn worked(&mut self, subject: Subject, now: Moment) {
-        if self.health.is_well() {
+        if self.outages.is_well() {
             return;
         }
-        self.troubles.remove(&subject);
-        if let Some(change) = self.health.worked(&subject, now.boot) {
-            self.poll.outcome.events.push(Event { subject, change, cause: None, retry_in: None });
+        self.faults.remove(&subject);
+        if let Some(transition) = self.outages.worked(&subject, now.boot) {
+            self.poll.outcome.events.push(Event { subject, transition, cause: None, retry_in: None });
         }
     }
 
     fn fault(&mut self, subject: Subject, cause: ReadError, retry_in: Option<Duration>, now: Moment) {
         let said = Chain(&cause).to_string();
-        self.troubles.entry(subject).or_insert_with(|| Trouble { since: now.wall, cause: String::new() }).cause = said;
-        if let Some(change) = self.health.failed(subject, cause.kind(), now.boot) {
-            self.poll.outcome.events.push(Event { subject, change, cause: Some(cause), retry_in });
+        self.faults.entry(subject).or_insert_with(|| Fault { since: now.wall, cause: String::new() }).cause = said;
+        if let Some(transition) = self.outages.failed(subject, cause.kind(), now.boot) {
+            self.poll.outcome.events.push(Event { subject, transition, cause: Some(cause), retry_in });
         }
     }
 }

@@ -28,7 +28,7 @@ const UNSUPERVISED: [&str; 3] = ["log", "signals", "spool"];
 pub const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Puts it right.
-pub fn settle() {
+pub fn apply() {
     umask(Mode::from_raw_mode(0o027));
     // Refused by no kernel that we know; a core file is no reason not to work.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// A handle on the queue of one sink.
 #[derive(Debug, Clone)]
-pub struct Outlet {
+pub struct LogWriter {
     shared: Arc<Shared>,
 }
 
@@ -36,7 +36,7 @@ struct State {
     lost: u64,
 }
 
-impl Outlet {
+impl LogWriter {
     /// Starts the thread that gives each line to `sink`, which may block.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Outlet {
     }
 }
 
-impl io::Write for Outlet {
+impl io::Write for LogWriter {
     /// Takes one whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.state();
@@ -128,19 +128,19 @@ mod tests {
     fn a_sink_that_blocks_costs_lines_and_no_time() {
         let (release, blocked) = mpsc::channel::<()>();
         let (written, lines) = mpsc::channel();
-        let mut outlet = Outlet::start("test", move |line| {
+        let mut writer = LogWriter::start("test", move |line| {
             blocked.recv().ok();
             written.send(line.to_vec()).map_err(io::Error::other)
         })
         .unwrap();
         let started = Instant::now();
         for number in 0..3 * QUEUE {
-            outlet.write_all(number.to_string().as_bytes()).unwrap();
+            writer.write_all(number.to_string().as_bytes()).unwrap();
         }
-        outlet.flush(started + Duration::from_millis(20));
+        writer.flush(started + Duration::from_millis(20));
         assert!(started.elapsed() < Duration::from_secs(60));
         drop(release);
-        outlet.flush(Instant::now() + Duration::from_secs(30));
+        writer.flush(Instant::now() + Duration::from_secs(30));
         let lines: Vec<_> = lines.try_iter().collect();
         assert!((QUEUE..=QUEUE + 1).contains(&lines.len()), "{}", lines.len());
         assert_eq!(lines[0], b"0");
@@ -149,15 +149,15 @@ mod tests {
     #[test]
     fn flushing_waits_for_the_last_line() {
         let (written, lines) = mpsc::channel();
-        let mut outlet = Outlet::start("test", move |line| {
+        let mut writer = LogWriter::start("test", move |line| {
             thread::yield_now();
             written.send(line.to_vec()).map_err(io::Error::other)
         })
         .unwrap();
         for number in 0..100 {
-            outlet.write_all(&[number]).unwrap();
+            writer.write_all(&[number]).unwrap();
         }
-        outlet.flush(Instant::now() + Duration::from_secs(30));
+        writer.flush(Instant::now() + Duration::from_secs(30));
         assert_eq!(lines.try_iter().count(), 100);
     }
 }

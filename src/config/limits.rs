@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::Device;
-use super::agent::{Group, span};
+use super::configuration::Device;
+use super::groups::{Group, span};
 use super::registers::Register;
 use super::yaml::cursor::Report;
 use crate::modbus::register::{Table, UnitId};
@@ -31,14 +31,14 @@ pub fn check(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
 fn any_unit(groups: &[Group<'_>], by_name: &HashMap<&str, &Device>, report: &mut Report) {
     let mut units: HashMap<&str, UnitId> = HashMap::new();
     for group in groups {
-        for (name, _, view) in &group.devices {
+        for (name, _, cursor) in &group.devices {
             let device = by_name
                 .get(&**name)
                 .filter(|device| device.settings.ignore_unit_id && device.settings.transport == Transport::Rtu);
             let Some(device) = device else { continue };
             let unit = *units.entry(device.name()).or_insert(group.unit);
             if unit != group.unit {
-                report.faults.push(view.fault(format!(
+                report.faults.push(cursor.diagnostic(format!(
                     "found unit {} of {}, whose unit {unit} is polled too, with ignore_unit_id; allowed is one unit, \
                      because on a serial line nothing else tells the replies of two devices apart",
                     group.unit,
@@ -53,7 +53,7 @@ fn any_unit(groups: &[Group<'_>], by_name: &HashMap<&str, &Device>, report: &mut
 fn broadcast(group: &Group<'_>, devices: &[&Device], report: &mut Report) {
     let device = devices.iter().find(|device| device.settings.transport == Transport::Rtu);
     if let (UnitId(0), Some(device), Some(first)) = (group.unit, device, group.registers.first()) {
-        report.warnings.push(first.view.fault(format!(
+        report.warnings.push(first.cursor.diagnostic(format!(
             "found unit 0 for {}, which on a serial line is nobody's and has no answer; give the group the unit of the \
              device",
             device.name()
@@ -74,9 +74,9 @@ fn too_long(table: Table, group: &Group<'_>, devices: &[&Device], report: &mut R
         (None, Some(wide)) => Some((wide, format!("a value of {} registers", wide.format.width()))),
         (None, None) => None,
     };
-    if let Some((Register { view, .. }, found)) = found {
+    if let Some((Register { cursor, .. }, found)) = found {
         report
             .faults
-            .push(view.fault(format!("found {found}; allowed are {most} in one request to {}", device.name())));
+            .push(cursor.diagnostic(format!("found {found}; allowed are {most} in one request to {}", device.name())));
     }
 }

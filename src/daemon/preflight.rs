@@ -20,7 +20,7 @@ const THREADS: usize = 8;
 
 /// Why there is no use in starting.
 #[derive(Debug, Error)]
-pub enum NoRoom {
+pub enum Insufficient {
     /// Not even for one device.
     #[error(
         "the process may not open as many files and sockets as it needs, {DESCRIPTORS} and one per device; \
@@ -39,12 +39,12 @@ pub enum NoRoom {
 ///
 /// # Errors
 /// When they do not.
-pub fn check() -> Result<(), NoRoom> {
+pub fn check() -> Result<(), Insufficient> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Refused, the process goes on with what it has.
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
     let files: Result<Vec<_>, _> = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
-    drop(files.map_err(NoRoom::Descriptors)?);
+    drop(files.map_err(Insufficient::Descriptors)?);
 
     let gate = RwLock::new(());
     thread::scope(|scope| {
@@ -52,7 +52,7 @@ pub fn check() -> Result<(), NoRoom> {
         let wait = || drop(gate.read());
         (0..THREADS).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, wait).map(drop))
     })
-    .map_err(NoRoom::Threads)
+    .map_err(Insufficient::Threads)
 }
 
 /// What a person should know who configured so many devices.

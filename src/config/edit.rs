@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
-use super::Fault;
+use super::diagnostic::Diagnostic;
 use super::yaml::source::{self, Source};
 
 /// Sections of keys and values, all else carried along.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Draft(Mapping);
+pub struct Edit(Mapping);
 
-impl Draft {
+impl Edit {
     /// What stands in a file.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Draft {
 ///
 /// # Errors
 /// When something is there that cannot be read as such.
-pub fn read(path: &Path) -> Result<Option<String>, Fault> {
+pub fn read(path: &Path) -> Result<Option<String>, Diagnostic> {
     source::read(path)?.map(|bytes| source::text(path, bytes)).transpose()
 }
 
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_is_not_set_stays() {
-        let mut draft = Draft::parse("pattoo: {log_level: debug}\npattoo_web_api: {ip_bind_port: 20202}\n").unwrap();
+        let mut draft = Edit::parse("pattoo: {log_level: debug}\npattoo_web_api: {ip_bind_port: 20202}\n").unwrap();
         assert_eq!(draft.get("pattoo", "log_level").as_deref(), Some("debug"));
         draft.set("pattoo", "log_level", "info");
         draft.set("pattoo_agent_api", "ip_bind_port", "20201");
@@ -86,7 +86,7 @@ mod tests {
     fn what_cannot_be_written_anew_is_refused_with_the_reason() {
         let cases = [("- a list", "expected a YAML mapping"), ("a: 1\nb: 1\na: 2\n", "\"a\""), ("a: [", "not YAML")];
         for (text, why) in cases {
-            let error = Draft::parse(text).unwrap_err();
+            let error = Edit::parse(text).unwrap_err();
             assert!(error.contains(why), "{text:?}: {error}");
         }
     }

@@ -7,20 +7,21 @@ use std::ptr;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::agent::{Group, span};
+use super::configuration::{AGENT_FILE, Device, Point, SHARED_AGENT_FILE, SHARED_FILE};
+use super::diagnostic::Diagnostic;
+use super::groups::{Group, span};
 use super::registers::Register;
 use super::yaml::cursor::Report;
-use super::{AGENT_FILE, Device, Fault, Point, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::files::trust;
 use crate::modbus::register::{Table, UnitId};
 use crate::text::{count, some_of};
 
 /// Whoever may write to the files, or put others in their place, decides what is polled and where it goes.
-pub fn of_owners(directory: &Path) -> Vec<Fault> {
+pub fn of_owners(directory: &Path) -> Vec<Diagnostic> {
     let files = [SHARED_FILE, SHARED_AGENT_FILE, AGENT_FILE].map(|name| directory.join(name));
     let doubt = |path: &Path| {
         let doubt = std::fs::metadata(path).ok().as_ref().and_then(trust::doubt)?;
-        Some(Fault::of_file(path, doubt))
+        Some(Diagnostic::of_file(path, doubt))
     };
     let directory = (!is_config_map(directory)).then_some(directory);
     directory.into_iter().chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
@@ -37,9 +38,9 @@ fn is_config_map(directory: &Path) -> bool {
 pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
     let mut others: BTreeMap<&str, &Device> =
         devices.iter().flat_map(|device| device.names.iter().skip(1).map(move |name| (&**name, device))).collect();
-    for (name, _, view) in groups.iter().flat_map(|group| &group.devices) {
+    for (name, _, cursor) in groups.iter().flat_map(|group| &group.devices) {
         if let Some(device) = others.remove(&**name) {
-            report.warnings.push(view.fault(format!(
+            report.warnings.push(cursor.diagnostic(format!(
                 "found {name:?}, which is the device {:?} under another name; the two are polled over one connection and \
                  charted as two devices, so spell it in one way unless that is meant",
                 device.name()
@@ -61,9 +62,9 @@ pub fn of_unit_0(groups: &[Group<'_>], points: &[Point], devices: &[Device], rep
         .flat_map(|(device, other)| device.names.iter().map(move |name| (&**name, other)))
         .collect();
     for group in groups.iter().filter(|group| group.unit == UnitId(0)) {
-        let gateway = group.devices.iter().find_map(|(name, _, view)| Some((name, view, gateways.get(&**name)?)));
-        if let Some((name, view, other)) = gateway {
-            report.warnings.push(view.fault(format!(
+        let gateway = group.devices.iter().find_map(|(name, _, cursor)| Some((name, cursor, gateways.get(&**name)?)));
+        if let Some((name, cursor, other)) = gateway {
+            report.warnings.push(cursor.diagnostic(format!(
                 "found {name:?} with unit 0 in group {:?}, and with unit {other} in another one; a gateway sends what is \
                  for unit 0 to all of its units and none of them answers, so give this group the unit of its device",
                 group.name
@@ -97,7 +98,7 @@ pub fn of_scale_registers(groups: &[Group<'_>], devices: &[Device], report: &mut
                 continue;
             };
             let keys = far.iter().map(|(_, it)| format!("{}{}", it.reference, it.format.part()));
-            report.warnings.push(first.view.fault(format!(
+            report.warnings.push(first.cursor.diagnostic(format!(
                 "found {} too far from scale_register to be read at once ({}): the two span up to {longest} registers, and \
                  one request to {} may have {most}; the scale register is read again at the end of each poll, which costs one \
                  more request, and a value is left out when it has changed meanwhile",
@@ -127,14 +128,14 @@ pub fn of_overlaps(points: &[Point], registers: &[&Register<'_>], report: &mut R
                 let same_place = place(other) == place(point) && end(other) == end(point);
                 // One device under two names is another matter, and so are many devices of one group.
                 if !same_place && other.target == point.target && told.insert(ptr::from_ref(register)) {
-                    report.warnings.push(register.view.fault(format!(
+                    report.warnings.push(register.cursor.diagnostic(format!(
                         "found {} ({}), which shares registers with {} ({}) at {}; one of the two is probably off by one \
                          or of another type",
                         point.key(),
                         point.format,
                         other.key(),
                         other.format,
-                        other_register.view.place()
+                        other_register.cursor.place()
                     )));
                 }
                 if end(point) > end(other) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::surroundings::LAST_WORDS;
+use super::process_setup::LAST_WORDS;
 use crate::config::Config;
 use crate::files::text_file::{self, TextFileError};
 use crate::modbus::refusals::store::Store;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Config, Device, Point};
+use super::configuration::{Config, Device, Point};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, UnitId};
@@ -20,7 +20,7 @@ use crate::text::{count, some_of};
 
 /// The differences between two configurations.
 #[derive(Debug, Default)]
-pub struct Changes<'a> {
+pub struct Diff<'a> {
     /// Devices of the new configuration that go on as they are.
     pub kept: Vec<&'a Device>,
     /// Devices of the old configuration that the new one does not have.
@@ -52,15 +52,15 @@ fn identity(point: &Point) -> Identity<'_> {
     (&point.target, point.unit, point.reference, point.format.part(), point.data_type)
 }
 
-impl<'a> Changes<'a> {
+impl<'a> Diff<'a> {
     /// What changes when `old` becomes `new`.
     #[must_use]
     pub fn between(old: &'a Config, new: &'a Config) -> Self {
-        let mut changes = Self::default();
-        changes.compare_devices(old, new);
-        changes.compare_series(old, new);
-        changes.compare_settings(old, new);
-        changes
+        let mut diff = Self::default();
+        diff.compare_devices(old, new);
+        diff.compare_series(old, new);
+        diff.compare_settings(old, new);
+        diff
     }
 
     /// Whether the two say the same.
@@ -215,7 +215,7 @@ fn series(number: usize) -> String {
 }
 
 /// What happens to devices and settings, in one sentence.
-impl fmt::Display for Changes<'_> {
+impl fmt::Display for Diff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         let mut devices = |what: &str, devices: Vec<&Device>| {

@@ -1,6 +1,6 @@
 //! How each device and the server are just now, written by the actors that know it.
 //!
-//! Cells of plain data behind short locks: a writer never waits for a reader that is slow, because readers
+//! Slots of plain data behind short locks: a writer never waits for a reader that is slow, because readers
 //! copy. What is not failing has no entry, so a healthy device costs a few words.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::polls::Polls;
-use crate::outage::Trouble;
+use crate::outage::Fault;
 use crate::reading::Timestamp;
 
 /// How a device is; the worst first.
@@ -21,7 +21,7 @@ pub enum State {
     /// None of its points can be read.
     Down,
     /// Some of its points cannot be read.
-    Partly,
+    Degraded,
     /// Its first poll has not ended.
     #[default]
     Starting,
@@ -33,7 +33,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Down => "down",
-            Self::Partly => "partly",
+            Self::Degraded => "degraded",
             Self::Starting => "starting",
             Self::Up => "up",
         })
@@ -64,7 +64,7 @@ pub struct DeviceState {
     /// The first value that the last poll gave.
     pub value: Option<f64>,
     /// What is failing now, by what it is called in the log.
-    pub troubles: Vec<(String, Trouble)>,
+    pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct Polled {
     /// The first value that it gave.
     pub value: Option<f64>,
     /// What is failing now.
-    pub troubles: Vec<(String, Trouble)>,
+    pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
 }
@@ -103,23 +103,23 @@ impl DeviceState {
         }
         let state = match polled.failing {
             0 => State::Up,
-            failing if failing < self.points => State::Partly,
+            failing if failing < self.points => State::Degraded,
             _ => State::Down,
         };
-        self.enter(state, polled.troubles, now);
+        self.enter(state, polled.faults, now);
     }
 
     /// Its actor panicked at `now` and is started again after `wait`.
     pub fn crashed(&mut self, wait: &str, now: Timestamp) {
         let cause = format!("its actor panicked, which is a bug; it is started again in {wait}");
-        self.enter(State::Down, vec![("the agent".to_owned(), Trouble { since: now, cause })], now);
+        self.enter(State::Down, vec![("the agent".to_owned(), Fault { since: now, cause })], now);
     }
 
-    fn enter(&mut self, state: State, troubles: Vec<(String, Trouble)>, now: Timestamp) {
+    fn enter(&mut self, state: State, faults: Vec<(String, Fault)>, now: Timestamp) {
         if self.state != state {
             self.since = Some(now);
         }
-        (self.state, self.troubles) = (state, troubles);
+        (self.state, self.faults) = (state, faults);
     }
 }
 
@@ -131,7 +131,7 @@ pub struct ServerState {
     /// Posts that it took.
     pub posts: u64,
     /// What is failing now, if anything.
-    pub trouble: Option<Trouble>,
+    pub fault: Option<Fault>,
     /// When it is tried again after that.
     pub next_attempt: Option<Timestamp>,
 }
@@ -139,29 +139,29 @@ pub struct ServerState {
 impl ServerState {
     /// It took a post at `now`.
     pub fn took(&mut self, now: Timestamp) {
-        *self = Self { last_success: Some(now), posts: self.posts + 1, trouble: None, next_attempt: None };
+        *self = Self { last_success: Some(now), posts: self.posts + 1, fault: None, next_attempt: None };
     }
 
     /// A post or a question failed at `now`; the next attempt is after `pause`.
     pub fn refused(&mut self, cause: String, now: Timestamp, pause: Duration) {
-        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        self.trouble = Some(Trouble { since, cause });
+        let since = self.fault.as_ref().map_or(now, |fault| fault.since);
+        self.fault = Some(Fault { since, cause });
         self.next_attempt = Some(now.after(pause));
     }
 }
 
 /// What the actors share with whoever asks how they are.
 #[derive(Debug, Default)]
-pub struct Board {
-    devices: Mutex<BTreeMap<String, Arc<Cell<DeviceState>>>>,
-    server: Cell<ServerState>,
+pub struct Registry {
+    devices: Mutex<BTreeMap<String, Arc<Slot<DeviceState>>>>,
+    server: Slot<ServerState>,
     polls: Polls,
 }
 
-impl Board {
-    /// The cell of a device, by its name in the log; the one it has had before, when its actor is started again.
+impl Registry {
+    /// The slot of a device, by its name in the log; the one it has had before, when its actor is started again.
     #[must_use]
-    pub fn device(&self, name: &str) -> Arc<Cell<DeviceState>> {
+    pub fn device(&self, name: &str) -> Arc<Slot<DeviceState>> {
         Arc::clone(lock(&self.devices).entry(name.to_owned()).or_default())
     }
 
@@ -173,9 +173,9 @@ impl Board {
     /// Every device, in order of name.
     #[must_use]
     pub fn devices(&self) -> Vec<(String, DeviceState)> {
-        // Cells are read after the list is free again: no device waits for ten thousand others.
-        let cells: Vec<_> = lock(&self.devices).iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
-        cells.into_iter().map(|(name, cell)| (name, cell.read())).collect()
+        // Slots are read after the list is free again: no device waits for ten thousand others.
+        let slots: Vec<_> = lock(&self.devices).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        slots.into_iter().map(|(name, slot)| (name, slot.read())).collect()
     }
 
     /// How polls go.
@@ -184,18 +184,18 @@ impl Board {
         &self.polls
     }
 
-    /// The server's cell.
+    /// The server's slot.
     #[must_use]
-    pub fn server(&self) -> &Cell<ServerState> {
+    pub fn server(&self) -> &Slot<ServerState> {
         &self.server
     }
 }
 
 /// A value that one thread writes and others copy.
 #[derive(Debug, Default)]
-pub struct Cell<T>(Mutex<T>);
+pub struct Slot<T>(Mutex<T>);
 
-impl<T: Clone> Cell<T> {
+impl<T: Clone> Slot<T> {
     /// Changes it.
     pub fn write(&self, change: impl FnOnce(&mut T)) {
         change(&mut lock(&self.0));
@@ -223,28 +223,28 @@ mod tests {
 
     #[test]
     fn a_device_is_as_much_of_it_can_be_read_since_that_changed() {
-        let board = Board::default();
-        let cell = board.device("meter");
-        cell.write(|state| state.points = 10);
-        assert_eq!((cell.read().state, cell.read().since), (State::Starting, None));
+        let registry = Registry::default();
+        let slot = registry.device("meter");
+        slot.write(|state| state.points = 10);
+        assert_eq!((slot.read().state, slot.read().since), (State::Starting, None));
         let cases = [
             (1, 0, 10, State::Up, 1),
             (2, 0, 0, State::Up, 1),
-            (3, 2, 8, State::Partly, 3),
-            (4, 9, 1, State::Partly, 3),
+            (3, 2, 8, State::Degraded, 3),
+            (4, 9, 1, State::Degraded, 3),
             (5, 10, 0, State::Down, 5),
             (6, 10, 0, State::Down, 5),
             (7, 0, 10, State::Up, 7),
         ];
         for (second, failing, readings, state, since) in cases {
-            cell.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
-            let now = cell.read();
+            slot.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
+            let now = slot.read();
             assert_eq!((now.state, now.since), (state, Some(at(since))), "{second}");
         }
-        let state = &board.devices()[0].1;
+        let state = &registry.devices()[0].1;
         assert_eq!((state.polls, state.readings, state.overruns, state.last_good), (7, 29, 7, Some(at(7))));
-        board.forget("meter");
-        assert!(board.devices().is_empty());
+        registry.forget("meter");
+        assert!(registry.devices().is_empty());
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let mut state = ServerState::default();
         state.refused("refused".to_owned(), at(1), Duration::from_secs(2));
         state.refused("hung".to_owned(), at(3), Duration::from_secs(4));
-        assert_eq!(state.trouble, Some(Trouble { since: at(1), cause: "hung".to_owned() }));
+        assert_eq!(state.fault, Some(Fault { since: at(1), cause: "hung".to_owned() }));
         assert_eq!(state.next_attempt, Some(at(7)));
         state.took(at(8));
         assert_eq!(state, ServerState { last_success: Some(at(8)), posts: 1, ..ServerState::default() });

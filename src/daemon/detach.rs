@@ -20,9 +20,9 @@ pub const DETACH: &str = "PATTOO_DETACH";
 /// What the starter waits for.
 pub const WORD: &str = "ready\n";
 
-/// Leaves the session of the starter, if that is wished.
-pub fn detach() {
-    if is_wished() {
+/// Leaves the session of the starter, if the starter asked for that.
+pub fn leave_session() {
+    if is_requested() {
         // Refused only to a process that leads a group already, which is as good.
         setsid().ok();
     }
@@ -33,7 +33,7 @@ pub fn detach() {
 /// # Errors
 /// When the streams cannot be let go of; the agent works all the same.
 pub fn announce(log_directory: &Path) -> io::Result<()> {
-    if !is_wished() {
+    if !is_requested() {
         return Ok(());
     }
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
@@ -51,6 +51,6 @@ pub fn announce(log_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_wished() -> bool {
+fn is_requested() -> bool {
     env::var_os(DETACH).is_some_and(|value| value == "1")
 }

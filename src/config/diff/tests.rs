@@ -26,11 +26,11 @@ fn config(shared: &str, agent: &str) -> Config {
 /// What an edit of the plant does: devices kept, removed, added, changed; series forked, orphaned, begun.
 fn edited(edit: &str) -> ([String; 4], [usize; 3]) {
     let (old, new) = (config(SHARED, PLANT), config(SHARED, edit));
-    let changes = Changes::between(&old, &new);
+    let diff = Diff::between(&old, &new);
     let names = |devices: &[&Device]| devices.iter().map(|device| device.name()).collect::<Vec<_>>().join(" ");
-    let replaced: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
-    let devices = [names(&changes.kept), names(&changes.removed), names(&changes.added), names(&replaced)];
-    (devices, [changes.forked.len(), changes.orphaned.len(), changes.begun])
+    let replaced: Vec<_> = diff.changed.iter().map(|(_, after)| *after).collect();
+    let devices = [names(&diff.kept), names(&diff.removed), names(&diff.added), names(&replaced)];
+    (devices, [diff.forked.len(), diff.orphaned.len(), diff.begun])
 }
 
 #[test]
@@ -121,15 +121,11 @@ fn where_a_group_stands_in_the_file_is_no_change_of_a_device() {
                 ),
             )
         });
-        let changes = Changes::between(&old, &new);
+        let diff = Diff::between(&old, &new);
         let names = |devices: &[&Device]| devices.iter().map(|device| device.name()).collect::<Vec<_>>().join(" ");
-        let replaced_by: Vec<_> = changes.changed.iter().map(|(_, after)| *after).collect();
-        assert_eq!((names(&changes.kept), names(&replaced_by)), (kept.to_owned(), replaced.to_owned()), "{what}");
-        assert_eq!(
-            (changes.forked.len(), changes.orphaned.len()),
-            (0, usize::from(what.contains("out again"))),
-            "{what}"
-        );
+        let replaced_by: Vec<_> = diff.changed.iter().map(|(_, after)| *after).collect();
+        assert_eq!((names(&diff.kept), names(&replaced_by)), (kept.to_owned(), replaced.to_owned()), "{what}");
+        assert_eq!((diff.forked.len(), diff.orphaned.len()), (0, usize::from(what.contains("out again"))), "{what}");
     }
 }
 
@@ -139,9 +135,9 @@ fn a_series_is_the_successor_of_one_other_at_most() {
                  - {ip_devices: [m1], unit: 2, input_registers: [30001]}\n";
     let once = "polling_groups:\n  - {ip_devices: [m1], unit: 3, input_registers: [30001]}\n";
     let (old, new) = (config(SHARED, twice), config(SHARED, once));
-    let changes = Changes::between(&old, &new);
-    assert_eq!((changes.forked.len(), changes.orphaned.len(), changes.begun), (1, 1, 0));
-    let back = Changes::between(&new, &old);
+    let diff = Diff::between(&old, &new);
+    assert_eq!((diff.forked.len(), diff.orphaned.len(), diff.begun), (1, 1, 0));
+    let back = Diff::between(&new, &old);
     assert_eq!((back.forked.len(), back.orphaned.len(), back.begun), (1, 0, 1));
 }
 
@@ -161,14 +157,14 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
     for (cases, is_at_once) in [(at_once, true), (restart, false)] {
         for (from, to, key) in cases {
             let new = config(&SHARED.replace(from, to), PLANT);
-            let changes = Changes::between(&old, &new);
+            let diff = Diff::between(&old, &new);
             let (settings, needs_restart) = if is_at_once { (vec![key], vec![]) } else { (vec![], vec![key]) };
-            assert_eq!((&changes.settings, &changes.needs_restart), (&settings, &needs_restart), "{key}");
-            assert!(!changes.is_empty() && changes.kept.len() == 3, "{key}");
+            assert_eq!((&diff.settings, &diff.needs_restart), (&settings, &needs_restart), "{key}");
+            assert!(!diff.is_empty() && diff.kept.len() == 3, "{key}");
             // What could not be taken over goes on being told.
             let running = old.taken_over_by(new.clone());
-            assert_eq!(Changes::between(&running, &new).needs_restart, needs_restart);
-            assert!(Changes::between(&running, &new).settings.is_empty(), "{key}");
+            assert_eq!(Diff::between(&running, &new).needs_restart, needs_restart);
+            assert!(Diff::between(&running, &new).settings.is_empty(), "{key}");
         }
     }
     let keys = [
@@ -182,13 +178,13 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
     for line in keys {
         let new = config(SHARED, &format!("{line}\n{PLANT}"));
         let key = line.split(':').next().unwrap();
-        assert_eq!(Changes::between(&old, &new).settings, [key]);
+        assert_eq!(Diff::between(&old, &new).settings, [key]);
         assert_eq!(old.taken_over_by(new.clone()), new, "{key}");
     }
     for line in ["status_listen: '127.0.0.1:1'", "agent_hostname: x"] {
         let new = config(SHARED, &format!("{line}\n{PLANT}"));
         let key = line.split(':').next().unwrap();
-        assert_eq!(Changes::between(&old, &new).needs_restart, [key]);
+        assert_eq!(Diff::between(&old, &new).needs_restart, [key]);
         assert_eq!(old.taken_over_by(new), old, "{key}");
     }
 }
@@ -197,21 +193,19 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
 fn what_has_changed_can_be_said_in_a_few_words() {
     let edit = PLANT.replace("m1, m2", "m0, M2").replace("10s", "20s");
     let (old, new) = (config(SHARED, PLANT), config(SHARED, &format!("agent_hostname: x\nflush_interval: 2s\n{edit}")));
-    let changes = Changes::between(&old, &new);
+    let diff = Diff::between(&old, &new);
     assert_eq!(
-        changes.to_string(),
+        diff.to_string(),
         "1 device added (m0), 1 device removed (m1), 2 devices replaced (M2, b:1502), 0 devices kept as they are, \
          2 series new at the server, new values of flush_interval"
     );
     assert_eq!(
-        changes.orphans().unwrap(),
+        diff.orphans().unwrap(),
         "2 series at the server are orphaned, their charts end here: input_register_30001 of m1 unit 1, \
          input_register_30002 of m1 unit 1"
     );
-    assert!(
-        changes.forks().unwrap().contains("input_register_30001 of m2 unit 1 as input_register_30001 of M2 unit 1")
-    );
-    assert!(changes.restart().unwrap().contains("all charts start anew"));
-    let none = Changes::between(&old, &old);
+    assert!(diff.forks().unwrap().contains("input_register_30001 of m2 unit 1 as input_register_30001 of M2 unit 1"));
+    assert!(diff.restart().unwrap().contains("all charts start anew"));
+    let none = Diff::between(&old, &old);
     assert!(none.is_empty() && none.orphans().is_none() && none.forks().is_none() && none.restart().is_none());
 }
