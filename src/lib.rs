@@ -23,7 +23,7 @@
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
 //! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus`, `tokio_rustls` and
-//! `serial2_tokio` in one file each below `modbus::link`, `awc` below `pattoo::post`, `serde_yaml` in `config`,
+//! `serial2_tokio` in one file each below `modbus::link`, `awc` below `outputs::pattoo::post`, `serde_yaml` in `config`,
 //! `std::fs` in `config`, `spool`, `pattoo` (the files that say who we are), `daemon`, `logging`, and in `clock` for
 //! the boot id.
 

@@ -19,7 +19,7 @@ use crate::books::Reason;
 use crate::clock;
 use crate::failpoint;
 use crate::health::QUIET;
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::phrase::{count, size};
 use crate::reading::Reading;
 

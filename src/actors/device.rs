@@ -23,7 +23,7 @@ use crate::modbus::plan::{Spot, runs};
 use crate::modbus::refusals::Limit;
 pub use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::modbus::session::{Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::phrase::{Chain, count, seconds, some_of};
 use crate::status::board::{Cell, DeviceState, Polled};
 use crate::tally::Tally;

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::refusals::store::Store;
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::phrase::seconds;
 use crate::status::board::Board;
 

@@ -2,8 +2,8 @@
 
 use crate::clock;
 use crate::config::Config;
-use crate::pattoo::identity::AgentId;
-use crate::pattoo::post::Poster;
+use crate::outputs::pattoo::identity::AgentId;
+use crate::outputs::pattoo::post::Poster;
 use crate::phrase::{Chain, count};
 use crate::terminal::escaped;
 

@@ -26,7 +26,7 @@ use super::python_agent::PythonAgent;
 use super::{ready, run};
 use crate::cli::Format;
 use crate::config::{Instance, Places};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::phrase::{Chain, seconds};
 use crate::status::{socket, table};
 use crate::terminal::{self, complain};

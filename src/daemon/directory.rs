@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::files::lock::WriteLock;
 use crate::files::trust::{self, Untrusted};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 
 /// Why a directory is of no use.
 #[derive(Debug, Error)]

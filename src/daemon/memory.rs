@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::surroundings::LAST_WORDS;
 use crate::config::Config;
 use crate::modbus::refusals::store::Store;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::pattoo::small_file::{self, SmallFileError};
 use crate::phrase::Chain;
 

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::rand::{GetRandomFlags, getrandom};
 use thiserror::Error;
 
-use super::identity::{AgentId, IdentityError, PROGRAM};
 use super::twice::{self, TwiceError};
 use crate::digest::sha256;
+use crate::outputs::pattoo::identity::{AgentId, IdentityError, PROGRAM};
 
 /// Why there is no agent id.
 #[derive(Debug, Error)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::fqdn;
-use super::identity::{MAX_TEXT_BYTES, PROGRAM};
 use super::twice::{self, TwiceError};
+use crate::outputs::pattoo::identity::{MAX_TEXT_BYTES, PROGRAM};
 
 /// How long the system may take to say its name when it only serves to warn of a change.
 const TO_COMPARE: Duration = Duration::from_secs(2);

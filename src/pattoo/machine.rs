@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::identity::{AgentId, PROGRAM};
 use super::small_file::{self, SmallFileError};
 use crate::digest::sha256;
+use crate::outputs::pattoo::identity::{AgentId, PROGRAM};
 
 /// Where the machine id is.
 const MACHINE_ID: &str = "/etc/machine-id";

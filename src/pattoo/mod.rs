@@ -1,40 +1,17 @@
-//! The server's side: what identifies a series, the body of a post, one attempt to deliver it.
+//! Who this agent is: the files that say so, and what they are read with.
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | [`identity`] | agent, series and the checksum by which the server knows a series; pure |
-//! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
-//! | [`restamp`] | a stored body of undated readings → the same body, dated; pure |
-//! | [`json`] | strings and floats as Python writes them; pure |
-//! | [`body`] | stored bodies read again: checked, merged, taken apart; pure |
-//! | [`post`] | one attempt to deliver one body; the only file that names `awc` |
 //! | [`agent_id`] | the file that holds the agent id |
 //! | [`hostname`] | the host name that is part of every series, and the file that remembers it |
 //! | [`fqdn`] | what the system says this host is called |
 //! | [`machine`] | the machine on which the agent id was first used |
 //! | [`twice`] | one line on disk in two copies, so that it is neither lost nor changed silently |
 //! | [`small_file`] | one line on disk, read with suspicion, written whole or not at all |
-//!
-//! The rule of the room: whatever the server answers 200 to and its ingester then dies of (an infinite
-//! value, a text over 512 bytes, an interval over 2³² ms) cannot be expressed by a body made here, because
-//! one such body stops the ingestion of every agent of that server.
 
 pub mod agent_id;
-pub mod body;
-pub mod consignment;
 pub mod fqdn;
 pub mod hostname;
-pub mod identity;
-pub mod json;
 pub mod machine;
-pub mod parts;
-pub mod payload;
-pub mod post;
-pub mod restamp;
 pub mod small_file;
 pub mod twice;
-
-#[cfg(test)]
-mod golden;
-#[cfg(test)]
-mod server_rules;

@@ -27,7 +27,7 @@ use crate::config::{self, ConfigError};
 use crate::daemon::exit::Exit;
 use crate::files::atomic::{self, Access};
 use crate::files::trust::{self, NewDirectory};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::phrase::Chain;
 use crate::terminal::{complain, say};
 

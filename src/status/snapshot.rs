@@ -13,7 +13,7 @@ use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
 use crate::books::{Books, Reason};
 use crate::health::Trouble;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
 use crate::timeline::ClockState;

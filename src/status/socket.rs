@@ -26,7 +26,7 @@ use tokio::time::MissedTickBehavior;
 use super::reporter::{Reporter, SAMPLE_EVERY};
 use super::snapshot::Snapshot;
 use crate::clock;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 
 /// How long a client may take, and how long one waits for the agent.
 pub const PATIENCE: Duration = Duration::from_secs(5);
