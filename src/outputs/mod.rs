@@ -11,6 +11,7 @@
 //! one line in the list of `config::outputs`.
 
 pub mod delivery;
+pub mod pattoo;
 pub mod pipeline;
 
 use std::future::Future;
