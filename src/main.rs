@@ -2,7 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, SheetFormat};
+use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, TableFormat};
 use pattoo_agent_modbustcpd::commands::{check, once, plan, probe};
 use pattoo_agent_modbustcpd::commands::{configure, install};
 use pattoo_agent_modbustcpd::config::Instance;
@@ -30,9 +30,9 @@ fn main() {
         }
         (Some(Command::Once(how)), _) => {
             let form = match how.format {
-                SheetFormat::Table => once::Form::Table,
-                SheetFormat::Json => once::Form::Json,
-                SheetFormat::Csv => once::Form::Csv,
+                TableFormat::Table => once::Form::Table,
+                TableFormat::Json => once::Form::Json,
+                TableFormat::Csv => once::Form::Csv,
             };
             once::once(instance, &once::Options { devices: how.device, groups: how.group, strict: how.strict, form })
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::buffers::Buffers;
 use crate::books::Books;
-use crate::modbus::refusals::store::Store;
+use crate::modbus::refusals::store::RefusalStore;
 use crate::status::registry::Registry;
 
 /// What the actors share with each other and with whoever asks how they are.
@@ -17,7 +17,7 @@ pub struct AgentContext {
     /// Where all say how they are.
     pub registry: Arc<Registry>,
     /// What was learned of devices.
-    pub learned: Arc<Store>,
+    pub learned: Arc<RefusalStore>,
     /// What readings are handed over in.
     pub buffers: Buffers,
 }

@@ -19,7 +19,7 @@ use crate::books::Reason;
 use crate::failpoint;
 use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
-use crate::modbus::plan::{Spot, runs};
+use crate::modbus::plan::{Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
@@ -302,13 +302,13 @@ fn tell(device: &str, event: Event) {
 /// One line for what was learned of a device.
 fn tell_discovery(device: &str, discovery: Discovery) {
     let code = 65_027_u64;
-    let named = |spots: &[Spot]| {
-        let Spot { unit, table, .. } = spots.first()?;
-        Some((*unit, *table, some_of(runs(spots.iter().copied()).iter())))
+    let named = |spans: &[Span]| {
+        let Span { unit, table, .. } = spans.first()?;
+        Some((*unit, *table, some_of(runs(spans.iter().copied()).iter())))
     };
     match discovery {
-        Discovery::Refused(spots, cause) => {
-            let Some((unit, table, numbers)) = named(&spots) else { return };
+        Discovery::Refused(spans, cause) => {
+            let Some((unit, table, numbers)) = named(&spans) else { return };
             tracing::warn!(
                 code,
                 device,
@@ -317,8 +317,8 @@ fn tell_discovery(device: &str, discovery: Discovery) {
                 Chain(&cause)
             );
         }
-        Discovery::Accepted(spots) => {
-            let Some((unit, table, numbers)) = named(&spots) else { return };
+        Discovery::Accepted(spans) => {
+            let Some((unit, table, numbers)) = named(&spans) else { return };
             tracing::info!(code, device, "{device}: unit {unit} no longer refuses {table} {numbers}");
         }
         Discovery::Gaps(unit) => {

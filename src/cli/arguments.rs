@@ -157,8 +157,8 @@ pub struct Once {
     #[arg(long, value_name = "NAME")]
     pub group: Vec<String>,
     /// How to print it
-    #[arg(id = "once_format", long = "format", value_enum, default_value_t = SheetFormat::Table)]
-    pub format: SheetFormat,
+    #[arg(id = "once_format", long = "format", value_enum, default_value_t = TableFormat::Table)]
+    pub format: TableFormat,
     /// Exit with 3 if any point has no value
     #[arg(long)]
     pub strict: bool,
@@ -166,7 +166,7 @@ pub struct Once {
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SheetFormat {
+pub enum TableFormat {
     /// In columns.
     Table,
     /// As a JSON array.

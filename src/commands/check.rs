@@ -12,10 +12,10 @@ use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, render};
 use crate::daemon::exit::Exit;
 use crate::daemon::refusal_file;
-use crate::modbus::plan::{Spot, runs};
-use crate::modbus::refusals::store::Store;
+use crate::modbus::plan::{Span, runs};
+use crate::modbus::refusals::store::RefusalStore;
 use crate::modbus::register::UnitId;
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::text::{Chain, count, some_of};
 
 /// Prints every fault and every warning to stderr, and what will be polled to stdout unless there is a fault; a
@@ -51,24 +51,24 @@ pub fn settings(instance: &Instance) -> Exit {
 }
 
 /// What the agent has learned of devices by asking them, for people; nothing when it has learned nothing.
-fn learned(config: &Config, store: &Store) -> String {
-    let mut sheet = Sheet::new(&["device", "learned"]);
+fn learned(config: &Config, store: &RefusalStore) -> String {
+    let mut table = TextTable::new(&["device", "learned"]);
     for device in &config.devices {
         let learned = store.of(&device.endpoint, &device.settings.fingerprint());
-        for (unit, spots) in by_unit(&learned.refused) {
-            sheet.push([device.name().to_owned(), format!("unit {unit} refuses {}", some_of(runs(spots).iter()))]);
+        for (unit, spans) in by_unit(&learned.refused) {
+            table.push([device.name().to_owned(), format!("unit {unit} refuses {}", some_of(runs(spans).iter()))]);
         }
         for sentence in learned.sentences() {
-            sheet.push([device.name().to_owned(), sentence]);
+            table.push([device.name().to_owned(), sentence]);
         }
     }
-    if sheet.is_empty() { String::new() } else { format!("\n{}", sheet.columns()) }
+    if table.is_empty() { String::new() } else { format!("\n{}", table.columns()) }
 }
 
-fn by_unit(spots: &[Spot]) -> BTreeMap<UnitId, Vec<Spot>> {
-    let mut units: BTreeMap<UnitId, Vec<Spot>> = BTreeMap::new();
-    for spot in spots {
-        units.entry(spot.unit).or_default().push(*spot);
+fn by_unit(spans: &[Span]) -> BTreeMap<UnitId, Vec<Span>> {
+    let mut units: BTreeMap<UnitId, Vec<Span>> = BTreeMap::new();
+    for span in spans {
+        units.entry(span.unit).or_default().push(*span);
     }
     units
 }

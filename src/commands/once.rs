@@ -16,14 +16,14 @@ use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
-use crate::modbus::plan::{Block, Reads, Spot};
+use crate::modbus::plan::{Block, Reads, Span};
 use crate::modbus::session::DeviceSettings;
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
 use crate::text::count;
 use crate::text::harmless;
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::time::clock;
 
 /// So many devices are polled at the same time.
@@ -94,9 +94,9 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
     match options.form {
         Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
-        Form::Csv => say(&sheet(&lines).csv()),
+        Form::Csv => say(&table(&lines).csv()),
         Form::Table => {
-            say(&sheet(&lines).columns());
+            say(&table(&lines).columns());
             say(&format!("\n{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
         }
     }
@@ -161,36 +161,36 @@ async fn poll_device(settings: &DeviceSettings) -> Vec<(PointId, Found)> {
     let mut session = Session::new(dial, settings.settings.clone()).keeping_words();
     let blocks: Vec<&Block> = settings.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let outcome = session.poll(blocks.iter().copied(), clock::wall).await;
-    let points = blocks.iter().flat_map(|block| block.points.iter().map(move |point| (block.spot(point), point)));
+    let points = blocks.iter().flat_map(|block| block.points.iter().map(move |point| (block.span(point), point)));
     let mut found = Vec::new();
-    for (spot, point) in points {
+    for (span, point) in points {
         let Reads::Value(id, _) = point.reads else { continue };
         let reading = outcome.readings.iter().find(|reading| reading.point == id);
         let result =
-            reading.map(|reading| (reading.value, reading.at)).ok_or_else(|| why(id, spot, &outcome, &session));
-        found.push((id, Found { words: words(spot, &outcome), result }));
+            reading.map(|reading| (reading.value, reading.at)).ok_or_else(|| why(id, span, &outcome, &session));
+        found.push((id, Found { words: words(span, &outcome), result }));
     }
     found
 }
 
-fn words(spot: Spot, outcome: &Outcome) -> Option<Vec<u16>> {
+fn words(span: Span, outcome: &Outcome) -> Option<Vec<u16>> {
     outcome.words.iter().find_map(|(read, words)| {
-        let start = usize::from(spot.address.checked_sub(read.address)?);
-        let same = (read.unit, read.table) == (spot.unit, spot.table);
-        words.get(start..start + usize::from(spot.width)).filter(|_| same).map(<[u16]>::to_vec)
+        let start = usize::from(span.address.checked_sub(read.address)?);
+        let same = (read.unit, read.table) == (span.unit, span.table);
+        words.get(start..start + usize::from(span.width)).filter(|_| same).map(<[u16]>::to_vec)
     })
 }
 
-fn why(id: PointId, spot: Spot, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
+fn why(id: PointId, span: Span, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
     let faults = session.core().faults();
     let fault = |subject: &Subject| faults.get(subject).map(|fault| fault.cause.clone());
     let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
-    let refused = || session.core().refusals().refuses(spot).then(|| session.core().refused_because(spot));
-    let asked = || faults.iter().find(|(subject, _)| subject.covers(spot)).map(|(_, fault)| fault.cause.clone());
+    let refused = || session.core().refusals().refuses(span).then(|| session.core().refused_because(span));
+    let asked = || faults.iter().find(|(subject, _)| subject.covers(span)).map(|(_, fault)| fault.cause.clone());
     omitted()
         .or_else(refused)
         .or_else(asked)
-        .or_else(|| fault(&Subject::Unit(spot.unit)))
+        .or_else(|| fault(&Subject::Unit(span.unit)))
         .or_else(|| fault(&Subject::AllUnits))
         .or_else(|| fault(&Subject::Connection))
         .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
@@ -217,12 +217,12 @@ fn line(point: &Point, found: Option<&Found>) -> Line {
     }
 }
 
-fn sheet(lines: &[Line]) -> Sheet {
-    let mut sheet = Sheet::new(&["device", "unit", "point", "raw", "value", "time", "why"]);
+fn table(lines: &[Line]) -> TextTable {
+    let mut table = TextTable::new(&["device", "unit", "point", "raw", "value", "time", "why"]);
     for line in lines {
         let time = line.time.map_or_else(String::new, |time| time.to_string());
         let (raw, why) = (line.raw.clone().unwrap_or_default(), line.why.clone().unwrap_or_default());
-        sheet.push([
+        table.push([
             line.device.clone(),
             line.unit.to_string(),
             line.point.clone(),
@@ -232,7 +232,7 @@ fn sheet(lines: &[Line]) -> Sheet {
             why,
         ]);
     }
-    sheet
+    table
 }
 
 /// The points that were asked for, with their devices.

@@ -19,7 +19,7 @@ use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::modbus::session::{EndpointDial, Session};
 use crate::text::harmless::{self, escaped};
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::text::{count, seconds, some_of};
 use crate::time::clock;
 
@@ -108,14 +108,14 @@ pub fn plan(instance: &Instance, options: Options) -> Exit {
         say(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
-    let mut sheet = Sheet::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);
+    let mut table = TextTable::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);
     for it in requests {
         let (unit, quantity) = (it.unit.to_string(), it.quantity.to_string());
         let (points, unused) = (it.points.to_string(), it.unused.to_string());
         let numbers = if it.again { it.numbers + " again" } else { it.numbers };
-        sheet.push([it.device, it.interval, unit, it.table, numbers, quantity, points, unused]);
+        table.push([it.device, it.interval, unit, it.table, numbers, quantity, points, unused]);
     }
-    say(&sheet.columns());
+    say(&table.columns());
     say("\n");
     for timing in &timings {
         say(&(verdict(timing) + "\n"));

@@ -16,12 +16,12 @@ use crate::daemon::exit::Exit;
 use crate::modbus::decode::value;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint};
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use crate::modbus::plan::{Limits, Spot, plan};
+use crate::modbus::plan::{Limits, Span, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
 use crate::modbus::settings::{Settings, Transport};
 use crate::reading::{PointId, Value};
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::time::clock;
 
 /// Between two requests of a search.
@@ -142,7 +142,7 @@ impl Device {
         let blocks = plan(&points, Limits::default());
         let outcome = self.session.poll(blocks.iter(), clock::wall).await;
         let mut words = vec![None; points.len()];
-        for (Spot { address, .. }, read) in &outcome.words {
+        for (Span { address, .. }, read) in &outcome.words {
             let start = usize::from(address.saturating_sub(first.address()));
             for (to, word) in words.iter_mut().skip(start).zip(read) {
                 *to = Some(*word);
@@ -176,9 +176,9 @@ impl Device {
                 (2, &[Kind::Uint32, Kind::Int32, Kind::Float32, Kind::Bcd(2)][..]),
                 (4, &[Kind::Uint64, Kind::Int64, Kind::Float64]),
             ] {
-                let sheet = several(first, &words, registers, kinds);
-                if !sheet.is_empty() {
-                    say(&format!("\n{}", sheet.columns()));
+                let table = several(first, &words, registers, kinds);
+                if !table.is_empty() {
+                    say(&format!("\n{}", table.columns()));
                 }
             }
         }
@@ -190,7 +190,7 @@ impl Device {
     }
 
     async fn units(&mut self, reference: Reference) -> Exit {
-        let mut found = Sheet::new(&["unit", "answer"]);
+        let mut found = TextTable::new(&["unit", "answer"]);
         let all: Vec<u8> = (0..=247).chain([255]).collect();
         let total = all.len();
         let search = async {
@@ -263,13 +263,13 @@ impl Device {
         };
         let ended = until_interrupted(search).await;
         over();
-        let mut sheet = Sheet::new(&["table", "numbers", "registers"]);
+        let mut found = TextTable::new(&["table", "numbers", "registers"]);
         for (table, first, last) in &runs {
             let number = |address: &u32| table.number_of(u16::try_from(*address).unwrap_or(u16::MAX)).to_string();
             let numbers = if first == last { number(first) } else { format!("{}-{}", number(first), number(last)) };
-            sheet.push([table.to_string(), numbers, (last - first + 1).to_string()]);
+            found.push([table.to_string(), numbers, (last - first + 1).to_string()]);
         }
-        say(&sheet.columns());
+        say(&found.columns());
         match ended {
             Some(Ok(())) if !runs.is_empty() => Exit::Done,
             Some(Ok(())) => {
@@ -293,7 +293,7 @@ impl Device {
             return Exit::Failure;
         };
         let mut models = Vec::new();
-        let mut sheet = Sheet::new(&["model", "about", "numbers", "length"]);
+        let mut table = TextTable::new(&["model", "about", "numbers", "length"]);
         while let Some([id, length]) = self.two(address).await
             && id != sunspec::END
             && models.len() < 200
@@ -302,12 +302,12 @@ impl Device {
             let last = u32::from(address) + u32::from(length) + 1;
             let number = |address| Table::HoldingRegisters.number_of(address);
             let numbers = format!("{}-{}", number(address), number(address) + last - u32::from(address));
-            sheet.push([id.to_string(), model.name().to_owned(), numbers, length.to_string()]);
+            table.push([id.to_string(), model.name().to_owned(), numbers, length.to_string()]);
             models.push(model);
             let Some(next) = model.next() else { break };
             address = next;
         }
-        say(&sheet.columns());
+        say(&table.columns());
         let groups = sunspec::groups(&models, &options.target, options.unit);
         if groups.is_empty() {
             say("\nNone of these models is known here.\n");
@@ -340,16 +340,17 @@ impl Device {
 /// Each entry by itself.
 fn single(first: Reference, words: &[Option<u16>]) -> String {
     if first.table().is_bits() {
-        let mut sheet = Sheet::new(&["number", "value"]);
+        let mut table = TextTable::new(&["number", "value"]);
         for (number, word) in (first.number()..).zip(words) {
-            sheet.push([number.to_string(), word.map_or("refused".to_owned(), |word| word.to_string())]);
+            table.push([number.to_string(), word.map_or("refused".to_owned(), |word| word.to_string())]);
         }
-        return sheet.columns();
+        return table.columns();
     }
-    let mut sheet = Sheet::new(&["number", "hex", "uint16", "int16", "high", "low", "float16", "bcd", "text", "note"]);
+    let mut table =
+        TextTable::new(&["number", "hex", "uint16", "int16", "high", "low", "float16", "bcd", "text", "note"]);
     for (number, word) in (first.number()..).zip(words) {
         let Some(word) = *word else {
-            sheet.push([number.to_string(), "refused".to_owned()]);
+            table.push([number.to_string(), "refused".to_owned()]);
             continue;
         };
         let as_kind = |kind| shown(kind, Order::Abcd, &[word]);
@@ -357,25 +358,25 @@ fn single(first: Reference, words: &[Option<u16>]) -> String {
         let cells =
             [Kind::Uint16, Kind::Int16, Kind::Uint8(Byte::High), Kind::Uint8(Byte::Low), Kind::Float16, Kind::Bcd(1)];
         let row = [number.to_string(), format!("{word:04x}")].into_iter().chain(cells.map(as_kind));
-        sheet.push(row.chain([text([high, low]), note(word).to_owned()]));
+        table.push(row.chain([text([high, low]), note(word).to_owned()]));
     }
-    sheet.columns()
+    table.columns()
 }
 
 /// Every pair (or four) from the first register on, in every order.
-fn several(first: Reference, words: &[Option<u16>], registers: usize, kinds: &[Kind]) -> Sheet {
+fn several(first: Reference, words: &[Option<u16>], registers: usize, kinds: &[Kind]) -> TextTable {
     const ORDERS: [(&str, Order); 4] =
         [("ABCD", Order::Abcd), ("CDAB", Order::Cdab), ("BADC", Order::Badc), ("DCBA", Order::Dcba)];
     let heads: Vec<&str> = ["number", "type"].into_iter().chain(ORDERS.map(|(name, _)| name)).collect();
-    let mut sheet = Sheet::new(&heads);
+    let mut table = TextTable::new(&heads);
     for (number, words) in (first.number()..).step_by(registers).zip(words.chunks_exact(registers)) {
         let Some(words) = words.iter().copied().collect::<Option<Vec<u16>>>() else { continue };
         for &kind in kinds {
             let cells = ORDERS.map(|(_, order)| shown(kind, order, &words));
-            sheet.push([number.to_string(), kind.to_string()].into_iter().chain(cells));
+            table.push([number.to_string(), kind.to_string()].into_iter().chain(cells));
         }
     }
-    sheet
+    table
 }
 
 fn shown(kind: Kind, order: Order, words: &[u16]) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::configuration::{Config, Device, Point};
 use super::diff::{self, Diff};
 use crate::text::harmless::escaped;
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::text::{count, seconds};
 
 /// The directories, the server and every run of registers.
@@ -62,7 +62,7 @@ pub fn diff(diff: &Diff<'_>) -> String {
 }
 
 /// One row for each run of adjacent values that are read alike.
-fn runs(points: &[Point]) -> Sheet {
+fn runs(points: &[Point]) -> TextTable {
     let kind =
         |point: &Point| if point.reference.table().is_bits() { "bit".to_owned() } else { point.format.to_string() };
     let mut sorted: Vec<(&Point, String)> = points.iter().map(|point| (point, kind(point))).collect();
@@ -74,7 +74,7 @@ fn runs(points: &[Point]) -> Sheet {
         (&a.target, a.unit, a.interval, of_a) == (&b.target, b.unit, b.interval, of_b)
             && a.reference.after(a.format.width().into()) == Some(b.reference)
     };
-    let mut sheet = Sheet::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
+    let mut runs = TextTable::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
     for run in sorted.chunk_by(same_run) {
         let (Some((first, kind)), Some((last, _))) = (run.first(), run.last()) else { continue };
         let end = last.reference.number() + u32::from(last.format.width()) - 1;
@@ -84,7 +84,7 @@ fn runs(points: &[Point]) -> Sheet {
         };
         let table = first.reference.table().to_string();
         let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
-        sheet.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
+        runs.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
     }
-    sheet
+    runs
 }

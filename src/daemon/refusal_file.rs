@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::process_setup::LAST_WORDS;
 use crate::config::Config;
 use crate::files::text_file::{self, TextFileError};
-use crate::modbus::refusals::store::Store;
-use crate::outputs::pattoo::identity::PROGRAM;
+use crate::modbus::refusals::store::RefusalStore;
+use crate::pattoo::identity::PROGRAM;
 use crate::text::Chain;
 
 /// How often it is looked whether there is something to write.
@@ -31,10 +31,10 @@ pub fn path(config: &Config) -> PathBuf {
 
 /// What an earlier process has kept; nothing, with a line in the log, when it cannot be read.
 #[must_use]
-pub fn recall(path: &Path) -> Store {
+pub fn recall(path: &Path) -> RefusalStore {
     look(path).unwrap_or_else(|error| {
         tracing::warn!("what devices refuse must be found again: {}", Chain(&error));
-        Store::default()
+        RefusalStore::default()
     })
 }
 
@@ -42,13 +42,13 @@ pub fn recall(path: &Path) -> Store {
 ///
 /// # Errors
 /// When there is such a file and it cannot be read.
-pub fn look(path: &Path) -> Result<Store, TextFileError> {
+pub fn look(path: &Path) -> Result<RefusalStore, TextFileError> {
     let text = text_file::read_up_to(path, MAX_BYTES)?;
-    Ok(Store::read(&text.unwrap_or_default()))
+    Ok(RefusalStore::read(&text.unwrap_or_default()))
 }
 
 /// Keeps what is learned, for as long as it is polled.
-pub async fn keep(path: PathBuf, learned: Arc<Store>) {
+pub async fn keep(path: PathBuf, learned: Arc<RefusalStore>) {
     loop {
         actix_rt::time::sleep(PAUSE).await;
         write_apart(path.clone(), Arc::clone(&learned)).await;
@@ -56,17 +56,17 @@ pub async fn keep(path: PathBuf, learned: Arc<Store>) {
 }
 
 /// Keeps what was learned last, unless the disk takes too long for an end in time.
-pub async fn keep_at_last(path: PathBuf, learned: Arc<Store>) {
+pub async fn keep_at_last(path: PathBuf, learned: Arc<RefusalStore>) {
     tokio::time::timeout(LAST_WORDS, write_apart(path, learned)).await.ok();
 }
 
 /// In a thread that may wait for the disk; a panic there costs what it was to write and nothing else.
-async fn write_apart(path: PathBuf, learned: Arc<Store>) {
+async fn write_apart(path: PathBuf, learned: Arc<RefusalStore>) {
     actix_rt::task::spawn_blocking(move || write(&path, &learned)).await.ok();
 }
 
 /// Writes what has been learned since the last time.
-fn write(path: &Path, learned: &Store) {
+fn write(path: &Path, learned: &RefusalStore) {
     let Some(text) = learned.changed() else { return };
     if let Err(error) = text_file::write(path, &text) {
         tracing::warn!("what devices refuse is not remembered across a restart: {}", Chain(&error));

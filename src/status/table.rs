@@ -7,7 +7,7 @@ use super::registry::State;
 use super::snapshot::{Device, Snapshot, Time};
 use crate::reading::Timestamp;
 use crate::text::harmless::escaped;
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 use crate::text::{count, seconds};
 
 /// How many devices are shown unless all are asked for.
@@ -100,11 +100,11 @@ fn devices(snapshot: &Snapshot, all: bool) -> String {
     // The list is in order of name, and stays so among equals.
     devices.sort_by_key(|device| (device.state, device.since));
     let shown = if all { devices.len() } else { MOST_DEVICES };
-    let mut sheet = Sheet::new(&["device", "state", "since", "last reading", "points", "why"]);
+    let mut table = TextTable::new(&["device", "state", "since", "last reading", "points", "why"]);
     for device in devices.iter().take(shown) {
-        sheet.push(row(device, snapshot.now));
+        table.push(row(device, snapshot.now));
     }
-    let mut text = sheet.columns();
+    let mut text = table.columns();
     if let Some(rest) = devices.get(shown..).filter(|rest| !rest.is_empty()) {
         let worst = rest.iter().map(|device| device.state).min().unwrap_or(State::Up);
         writeln!(text, "… and {} more, none worse than {worst}; --all shows them", count(rest.len(), "device")).ok();

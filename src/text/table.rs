@@ -4,11 +4,11 @@ use crate::text::harmless::escaped;
 
 /// A table: what its columns are called, and its rows.
 #[derive(Debug, Clone, Default)]
-pub struct Sheet {
+pub struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Sheet {
+impl TextTable {
     /// A table with these columns and no row yet.
     #[must_use]
     pub fn new(heads: &[&str]) -> Self {
@@ -59,11 +59,11 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_its_commas_and_quotes_survive() {
-        let mut sheet = Sheet::new(&["device", "why"]);
-        assert!(sheet.is_empty());
-        sheet.push(["größe".to_owned(), "said \"no\", twice".to_owned()]);
-        sheet.push(["a longer name".to_owned(), String::new()]);
-        assert_eq!(sheet.columns(), "device         why\ngröße          said \"no\", twice\na longer name\n");
-        assert_eq!(sheet.csv(), "device,why\ngröße,\"said \"\"no\"\", twice\"\na longer name,\n");
+        let mut table = TextTable::new(&["device", "why"]);
+        assert!(table.is_empty());
+        table.push(["größe".to_owned(), "said \"no\", twice".to_owned()]);
+        table.push(["a longer name".to_owned(), String::new()]);
+        assert_eq!(table.columns(), "device         why\ngröße          said \"no\", twice\na longer name\n");
+        assert_eq!(table.csv(), "device,why\ngröße,\"said \"\"no\"\", twice\"\na longer name,\n");
     }
 }

@@ -15,12 +15,12 @@
 //! the build date, none an hour ahead of the server's clock.
 //!
 //! *Undated readings.* While the clock is not believed, readings are held under their boot times. Once it is
-//! believed, [`date`](Timeline::date) gives each its date: later than all stamps from before the hold, and
+//! believed, [`date`](Timeline::date) gives each its date: later than all stamps from before the holdover, and
 //! no later than the line at its end. So order is kept if whoever holds them, when
 //! [`observe`](Timeline::observe) no longer says [`ClockState::NotPlausible`], dates and seals what is held,
 //! oldest first, before anything newer is sealed.
 
-mod notices;
+mod clock_log;
 mod stamp;
 mod state;
 #[cfg(test)]
@@ -28,10 +28,10 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::notices::{Notice, Notices};
+pub use self::clock_log::{ClockLog, Notice};
 pub use self::stamp::{Stamp, Track};
 use self::stamp::{next, whole};
-pub use self::state::{ClockState, Doubt};
+pub use self::state::{ClockState, Implausible};
 use crate::reading::{Timestamp, millis};
 use crate::shard::Shard;
 use crate::time::clock::Moment;
@@ -65,13 +65,13 @@ pub struct Timeline {
     server: Option<Line>,
     /// `None` before the first moment.
     line: Option<Line>,
-    /// The greatest stamp of this era.
+    /// The greatest stamp of this epoch.
     newest: Timestamp,
     /// Counts the steps back after which stamps repeat.
-    era: u64,
-    /// The greatest stamp of earlier eras.
+    epoch: u64,
+    /// The greatest stamp of earlier epochs.
     repeats: Timestamp,
-    hold: Option<Hold>,
+    holdover: Option<Holdover>,
     release: Option<Release>,
     /// The boot times on batches of undated readings.
     seals: Track,
@@ -90,9 +90,9 @@ impl Timeline {
             server: None,
             line: None,
             newest: last,
-            era: 0,
+            epoch: 0,
             repeats: Timestamp::default(),
-            hold: None,
+            holdover: None,
             release: None,
             seals: Track::default(),
             state: ClockState::Good,
@@ -121,7 +121,7 @@ impl Timeline {
     pub fn holding_since(self, since: Duration) -> Self {
         let since = whole(since);
         let line = Line { at: from_epoch(next(self.newest)), boot: since };
-        Self { line: Some(line), hold: Some(Hold { since, newest: since }), ..self }
+        Self { line: Some(line), holdover: Some(Holdover { since, newest: since }), ..self }
     }
 
     /// The server's clock showed `date` when the answer that came at `now` was written.
@@ -136,7 +136,7 @@ impl Timeline {
     /// A track whose stamps are greater than all that were given so far.
     #[must_use]
     pub fn track(&self) -> Track {
-        Track { last: self.newest, era: self.era, held: self.hold.map(|hold| hold.newest) }
+        Track { last: self.newest, epoch: self.epoch, held: self.holdover.map(|holdover| holdover.newest) }
     }
 
     /// The stamp of what happened at `now`, greater than those given to `track` before.
@@ -144,13 +144,13 @@ impl Timeline {
         let Some(mut at) = self.advance(now) else {
             return Stamp::Undated(self.undated(now.boot, track));
         };
-        if track.era == self.era {
+        if track.epoch == self.epoch {
             at = at.max(next(track.last));
         }
         if let Some(held) = track.held.and_then(|boot| self.date(boot)).filter(|_| self.dates_bind()) {
             at = at.max(next(held));
         }
-        (track.last, track.era) = (at, self.era);
+        (track.last, track.epoch) = (at, self.epoch);
         self.newest = self.newest.max(at);
         Stamp::At(at)
     }
@@ -168,24 +168,25 @@ impl Timeline {
     /// What to write on a batch of undated readings that is closed at `now`: its boot time, greater than those
     /// of all such batches before it. Its date will be before every later [`seal`](Self::seal).
     pub fn seal_undated(&mut self, now: Moment) -> Timestamp {
-        // A hold that is over takes in no later instant.
-        let boot = if self.hold.is_some() { now.boot } else { self.release.map_or(now.boot, |release| release.until) };
+        // A holdover that is over takes in no later instant.
+        let boot =
+            if self.holdover.is_some() { now.boot } else { self.release.map_or(now.boot, |release| release.until) };
         let mut seals = std::mem::take(&mut self.seals);
         let boot = self.undated(boot, &mut seals);
         self.seals = seals;
-        if let Some(release) = self.release.filter(|_| self.hold.is_none()) {
+        if let Some(release) = self.release.filter(|_| self.holdover.is_none()) {
             self.newest = self.newest.max(date(release.line.at(boot)));
         }
         Stamp::Undated(boot).written()
     }
 
-    /// What to add to a boot time of the last hold that is over, to date it; `None` when there was none.
+    /// What to add to a boot time of the last holdover that is over, to date it; `None` when there was none.
     #[must_use]
     pub fn offset(&self) -> Option<Duration> {
         self.release.map(|release| release.line.at.saturating_sub(release.line.boot))
     }
 
-    /// The date of an instant in the last hold that is over; `None` for any other instant.
+    /// The date of an instant in the last holdover that is over; `None` for any other instant.
     #[must_use]
     pub fn date(&self, boot: Duration) -> Option<Timestamp> {
         let release = self.release.filter(|release| (release.since..=release.until).contains(&boot))?;
@@ -214,7 +215,7 @@ impl Timeline {
     /// How often the clock was set back by so much that stamps are repeated.
     #[must_use]
     pub fn steps_back(&self) -> u64 {
-        self.era
+        self.epoch
     }
 
     /// Moves the line on to `now`; `None` while the clock is not believed.
@@ -225,11 +226,11 @@ impl Timeline {
         let boot = now.boot.max(last.boot);
         let straight = last.at(boot);
 
-        if let Some(reason) = self.doubt(now) {
-            if self.hold.is_none() {
+        if let Some(reason) = self.implausible(now) {
+            if self.holdover.is_none() {
                 let since = whole(boot);
                 self.line = Some(Line { at: straight.max(from_epoch(next(self.newest))), boot: since });
-                self.hold = Some(Hold { since, newest: since });
+                self.holdover = Some(Holdover { since, newest: since });
             }
             self.state = ClockState::NotPlausible { reason };
             return None;
@@ -238,7 +239,7 @@ impl Timeline {
         let at = if straight > self.highest(now) {
             self.leave(date(wall.saturating_sub(self.held_for(now))));
             wall
-        } else if self.hold.is_some() {
+        } else if self.holdover.is_some() {
             // What was held is dated by boot time: over it, the line must not have been slower.
             straight.max(wall)
         } else {
@@ -246,36 +247,37 @@ impl Timeline {
         };
         let line = Line { at, boot };
         self.line = Some(line);
-        if let Some(hold) = self.hold.take() {
-            self.release = Some(Release { since: hold.since, until: hold.newest.max(boot), line, era: self.era });
-            self.newest = self.newest.max(date(line.at(hold.newest)));
+        if let Some(holdover) = self.holdover.take() {
+            self.release =
+                Some(Release { since: holdover.since, until: holdover.newest.max(boot), line, epoch: self.epoch });
+            self.newest = self.newest.max(date(line.at(holdover.newest)));
         }
         self.state = self.judge(line, now);
         Some(date(at))
     }
 
     /// What speaks against the wall clock.
-    fn doubt(&self, now: Moment) -> Option<Doubt> {
+    fn implausible(&self, now: Moment) -> Option<Implausible> {
         let wall = from_epoch(now.wall);
-        // A clock that was not set when the hold began is not set by running past the build date.
+        // A clock that was not set when the holdover began is not set by running past the build date.
         if wall.saturating_sub(self.held_for(now)) < from_epoch(self.built) {
-            return Some(Doubt::NotSet { wall: now.wall });
+            return Some(Implausible::NotSet { wall: now.wall });
         }
         if self.trust_local_clock {
             return None;
         }
         match self.server.map(|server| server.at(now.boot)) {
             Some(server) if wall > server + AHEAD_OF_SERVER => {
-                Some(Doubt::AheadOfServer { by: wall.saturating_sub(server) })
+                Some(Implausible::AheadOfServer { by: wall.saturating_sub(server) })
             }
-            None if wall > from_epoch(self.built) + HORIZON => Some(Doubt::FarFuture { wall: now.wall }),
+            None if wall > from_epoch(self.built) + HORIZON => Some(Implausible::FarFuture { wall: now.wall }),
             _ => None,
         }
     }
 
-    /// Whether what was held last got dates of this era.
+    /// Whether what was held last got dates of this epoch.
     fn dates_bind(&self) -> bool {
-        self.release.is_some_and(|release| release.era == self.era)
+        self.release.is_some_and(|release| release.epoch == self.epoch)
     }
 
     /// How high the line may be, the clock being plausible.
@@ -285,12 +287,12 @@ impl Timeline {
     }
 
     /// Leaves the line for the clock, by which the next stamp will be `next` or later: if stamps as great as
-    /// that have been given out, a new era begins.
+    /// that have been given out, a new epoch begins.
     fn leave(&mut self, next: Timestamp) {
         if self.newest >= next {
             self.repeats = self.repeats.max(self.newest);
             self.newest = Timestamp::default();
-            self.era += 1;
+            self.epoch += 1;
         }
     }
 
@@ -301,7 +303,7 @@ impl Timeline {
         if self.is_repeated(date(line.at)) {
             ClockState::Repeating { until: self.repeats }
         } else if ahead >= NOTEWORTHY {
-            ClockState::Converging { ahead }
+            ClockState::Slewing { ahead }
         } else if by > HOUR {
             ClockState::Behind { by }
         } else {
@@ -315,9 +317,9 @@ impl Timeline {
         if let Some(last) = track.held {
             boot = boot.max(last + Duration::from_millis(1));
         }
-        if let Some(hold) = &mut self.hold {
-            boot = boot.max(hold.since);
-            hold.newest = hold.newest.max(boot);
+        if let Some(holdover) = &mut self.holdover {
+            boot = boot.max(holdover.since);
+            holdover.newest = holdover.newest.max(boot);
         }
         track.held = Some(boot);
         boot
@@ -325,7 +327,7 @@ impl Timeline {
 
     /// For how long the clock has not been believed.
     fn held_for(&self, now: Moment) -> Duration {
-        self.hold.map_or(Duration::ZERO, |hold| now.boot.saturating_sub(hold.since))
+        self.holdover.map_or(Duration::ZERO, |holdover| now.boot.saturating_sub(holdover.since))
     }
 
     /// The server's clock, if it counts.
@@ -349,19 +351,19 @@ impl Line {
 
 /// A time in which the clock is not believed.
 #[derive(Debug, Clone, Copy)]
-struct Hold {
+struct Holdover {
     since: Duration,
     /// The greatest boot time given out.
     newest: Duration,
 }
 
-/// The end of a hold, and the line by which what was held is dated for good.
+/// The end of a holdover, and the line by which what was held is dated for good.
 #[derive(Debug, Clone, Copy)]
 struct Release {
     since: Duration,
     until: Duration,
     line: Line,
-    era: u64,
+    epoch: u64,
 }
 
 fn from_epoch(date: Timestamp) -> Duration {

@@ -15,7 +15,7 @@ use pattoo_agent_modbustcpd::modbus::endpoint::Endpoint;
 use pattoo_agent_modbustcpd::modbus::error::ConnectError;
 use pattoo_agent_modbustcpd::modbus::plan::Block;
 use pattoo_agent_modbustcpd::modbus::refusals::RAREST;
-use pattoo_agent_modbustcpd::modbus::refusals::store::Store;
+use pattoo_agent_modbustcpd::modbus::refusals::store::RefusalStore;
 use pattoo_agent_modbustcpd::modbus::session::{DeviceSettings, Outcome, Polling, Step, Subject};
 use pattoo_agent_modbustcpd::reading::{PointId, Timestamp};
 use pattoo_agent_modbustcpd::time::clock::Moment;
@@ -100,7 +100,7 @@ pub struct World<'a> {
     now: Duration,
     devices: Vec<Device>,
     actors: BTreeMap<Endpoint, Actor>,
-    store: Store,
+    store: RefusalStore,
     config: Arc<Config>,
     stats: Stats,
 }
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
             now: Duration::ZERO,
             devices,
             actors: BTreeMap::new(),
-            store: Store::read(""),
+            store: RefusalStore::read(""),
             config,
             stats: Stats::default(),
         };
@@ -226,7 +226,7 @@ impl<'a> World<'a> {
         let text = self.store.changed();
         let before: Vec<_> = self.known();
         if let Some(text) = text {
-            self.store = Store::read(&text);
+            self.store = RefusalStore::read(&text);
         }
         if self.known() != before {
             return Err(format!("what was learned is not the same after a restart: {before:?}, {:?}", self.known()));
@@ -353,12 +353,17 @@ fn check_kept(old: &Config, new: &Config, kept: &HashSet<Endpoint>) -> Result<()
 }
 
 impl Actor {
-    fn note(&self, store: &Store) {
+    fn note(&self, store: &RefusalStore) {
         let core = self.polling.core();
         store.note(&core.plan().endpoint, &core.plan().settings.fingerprint(), core.learned());
     }
 
-    fn take_over(&mut self, plan: Arc<DeviceSettings>, config: Arc<Config>, store: &Store) -> Result<(), Violation> {
+    fn take_over(
+        &mut self,
+        plan: Arc<DeviceSettings>,
+        config: Arc<Config>,
+        store: &RefusalStore,
+    ) -> Result<(), Violation> {
         if self.polling.assign(plan) {
             self.note(store);
         }
@@ -368,12 +373,12 @@ impl Actor {
 
     fn nothing_outlives_its_plan(&self) -> Result<(), Violation> {
         let core = self.polling.core();
-        let planned: HashSet<_> = core.plan().blocks().flat_map(Block::spots).collect();
+        let planned: HashSet<_> = core.plan().blocks().flat_map(Block::spans).collect();
         let units: HashSet<_> = core.plan().blocks().map(|block| block.unit).collect();
         let learned = core.learned();
         let of_others =
             learned.limits.iter().map(|limit| limit.unit).chain(learned.gaps).find(|it| !units.contains(it));
-        match (core.refusals().spots().find(|spot| !planned.contains(spot)), of_others) {
+        match (core.refusals().spans().find(|span| !planned.contains(span)), of_others) {
             (None, None) => Ok(()),
             others => Err(format!("{others:?} is remembered though nothing asks for it")),
         }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::config::provenance::Provenance;
 use crate::modbus::settings::{Parity, Settings, Transport};
 use crate::text::count;
-use crate::text::table::Sheet;
+use crate::text::table::TextTable;
 
 /// Where a value comes from, as it is called in the file.
 const BUILT_IN: &str = "built in";
@@ -25,25 +25,25 @@ const ALL: &str = "(all devices)";
 pub fn settings(config: &Config) -> String {
     let Provenance { defaults, devices } = &config.settings;
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
-    let mut sheet = Sheet::new(&["device", "setting", "value", "from"]);
+    let mut table = TextTable::new(&["device", "setting", "value", "from"]);
     let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);
     // What is in `tls` has no default.
     for key in KEYS.into_iter().filter(|key| *key != "tls") {
-        sheet.push(match said(key) {
+        table.push(match said(key) {
             Some((_, value)) => row(ALL, key, value, DEFAULTS),
             None => row(ALL, key, &value(&Settings::default(), key), BUILT_IN),
         });
     }
     for (key, value) in defaults.iter().filter(|(key, _)| key.starts_with("tls.")) {
-        sheet.push(row(ALL, key, value, DEFAULTS));
+        table.push(row(ALL, key, value, DEFAULTS));
     }
     let own = config.devices.iter().filter_map(|device| Some((device.name(), devices.get(&device.endpoint)?)));
     for (name, stated) in own.clone() {
         for (key, value) in stated {
-            sheet.push(row(name, key, value, OWN));
+            table.push(row(name, key, value, OWN));
         }
     }
-    let mut text = sheet.columns();
+    let mut text = table.columns();
     let (all, own) = (count(config.devices.len(), "device"), own.count());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");

@@ -52,8 +52,8 @@ impl Stamp {
 pub struct Track {
     /// The last date given to it.
     pub(super) last: Timestamp,
-    /// The era of that date; a date of an earlier era binds nobody.
-    pub(super) era: u64,
+    /// The epoch of that date; a date of an earlier epoch binds nobody.
+    pub(super) epoch: u64,
     /// The last boot time given to it.
     pub(super) held: Option<Duration>,
 }

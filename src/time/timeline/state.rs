@@ -12,7 +12,7 @@ pub enum ClockState {
     /// It is not believed: stamps are boot times, readings wait for their date.
     NotPlausible {
         /// Why.
-        reason: Doubt,
+        reason: Implausible,
     },
     /// It was set back by more than stamps can hide: those given out now have been given out before.
     Repeating {
@@ -20,7 +20,7 @@ pub enum ClockState {
         until: Timestamp,
     },
     /// It was set back by less: stamps go on, slower than time, until it has caught up.
-    Converging {
+    Slewing {
         /// How far they are ahead of it.
         ahead: Duration,
     },
@@ -35,7 +35,7 @@ pub enum ClockState {
 
 /// Why the wall clock is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Implausible {
     /// It shows a time before this program was built, or has run on from one without being set.
     NotSet {
         /// What it shows.
@@ -64,7 +64,7 @@ impl fmt::Display for ClockState {
                     "the clock was set back to before {until}; the server drops readings until it is later than that"
                 )
             }
-            Self::Converging { ahead } => {
+            Self::Slewing { ahead } => {
                 let ahead = seconds(ahead);
                 write!(f, "the clock was set back; timestamps are {ahead} ahead of it until it has caught up")
             }
@@ -74,7 +74,7 @@ impl fmt::Display for ClockState {
     }
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for Implausible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NotSet { wall } => write!(f, "the clock says {} and has not been set", utc(wall)),
@@ -98,14 +98,14 @@ mod tests {
     fn states_are_told_in_words_whatever_the_clock_shows() {
         let cases = [
             (
-                Doubt::NotSet { wall: Timestamp::from_millis(50_000) },
+                Implausible::NotSet { wall: Timestamp::from_millis(50_000) },
                 "the clock says 1970-01-01T00:00:50Z and has not been set",
             ),
             (
-                Doubt::FarFuture { wall: Timestamp::from_millis(u64::MAX) },
+                Implausible::FarFuture { wall: Timestamp::from_millis(u64::MAX) },
                 "the clock says 9999-12-31T23:59:59Z, and no server confirms it",
             ),
-            (Doubt::AheadOfServer { by: Duration::from_secs(86_400) }, "the clock is 1day ahead of the server's"),
+            (Implausible::AheadOfServer { by: Duration::from_secs(86_400) }, "the clock is 1day ahead of the server's"),
         ];
         for (reason, said) in cases {
             assert_eq!(ClockState::NotPlausible { reason }.to_string(), said);

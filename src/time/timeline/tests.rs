@@ -95,7 +95,7 @@ fn c1_readings_before_the_clock_is_set_are_held_and_dated_once_it_is() {
         held.push((world.true_time(), undated(&mut line, world.now(), &mut track)));
         assert!(held.iter().all(|&(_, boot)| line.date(boot).is_none()));
     }
-    assert!(matches!(line.observe(world.now()), ClockState::NotPlausible { reason: Doubt::NotSet { .. } }));
+    assert!(matches!(line.observe(world.now()), ClockState::NotPlausible { reason: Implausible::NotSet { .. } }));
     world.error = 0;
     assert_eq!(line.observe(world.now()), ClockState::Good);
     for (truth, boot) in held {
@@ -141,7 +141,7 @@ fn c3_c7_a_step_back_of_up_to_an_hour_costs_no_reading_and_is_made_up_at_a_tenth
             ahead = ahead.saturating_sub(1_000);
             assert_eq!(stamp - wall, ahead, "{step} after {poll} polls");
             let state = line.observe(world.now());
-            let converging = ClockState::Converging { ahead: Duration::from_millis(ahead) };
+            let converging = ClockState::Slewing { ahead: Duration::from_millis(ahead) };
             assert_eq!(state == converging, ahead >= 1_000, "{state}");
             last = stamp;
             if ahead == 0 {
@@ -319,8 +319,8 @@ fn stamps_go_on_after_the_last_ones_of_an_earlier_process() {
     let cases: [(i64, ClockState); 4] = [
         (-10_000, ClockState::Good),
         (0, ClockState::Good),
-        (30_000, ClockState::Converging { ahead: Duration::from_millis(30_001) }),
-        (signed(HOUR_MS), ClockState::Converging { ahead: HOUR + Duration::from_millis(1) }),
+        (30_000, ClockState::Slewing { ahead: Duration::from_millis(30_001) }),
+        (signed(HOUR_MS), ClockState::Slewing { ahead: HOUR + Duration::from_millis(1) }),
     ];
     for (ahead, state) in cases {
         let world = World::new(0);

@@ -27,7 +27,7 @@ use super::pause::ConnectPause;
 use super::plan::DeviceSettings;
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Remark;
-use crate::modbus::plan::{Block, Spot, runs};
+use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::search::Found;
 use crate::modbus::refusals::{Learned, Refusals};
 use crate::modbus::register::{Table, UnitId};
@@ -289,18 +289,18 @@ impl Core {
         self.requests.iter().map(of).fold((0, 0), |(all, refused), (more, also)| (all + more, refused + also))
     }
 
-    /// Why the value at `spot`, which is refused, is refused.
+    /// Why the value at `span`, which is refused, is refused.
     #[must_use]
-    pub fn refused_because(&self, spot: Spot) -> String {
-        let with = self.refused_with.get(&(spot.unit, spot.table));
+    pub fn refused_because(&self, span: Span) -> String {
+        let with = self.refused_with.get(&(span.unit, span.table));
         with.cloned().unwrap_or_else(|| "refused in an earlier run of the agent".to_owned())
     }
 
     /// What the device is known to refuse, by unit and table, for people.
     pub fn refused(&self) -> impl Iterator<Item = (String, Fault)> + '_ {
-        self.refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
+        self.refusals.by_table().into_iter().map(|((unit, table), (since, spans))| {
             let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
-            let cause = format!("refused: {} ({with})", some_of(runs(spots).iter()));
+            let cause = format!("refused: {} ({with})", some_of(runs(spans).iter()));
             (format!("unit {unit}, {table}"), Fault { since, cause })
         })
     }

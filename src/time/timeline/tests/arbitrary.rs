@@ -61,8 +61,8 @@ struct Agent {
     sealed: [Timestamp; TRACKS],
     /// The last seal, which is what the disk knows.
     mark: Timestamp,
-    era: u64,
-    /// How high the line of this era may have got, less the time passed.
+    epoch: u64,
+    /// How high the line of this epoch may have got, less the time passed.
     highest: u64,
     server: Option<World>,
     seen: Seen,
@@ -87,7 +87,7 @@ impl Agent {
             last: Default::default(),
             sealed: Default::default(),
             mark: Timestamp::default(),
-            era: 0,
+            epoch: 0,
             highest: 0,
             server: None,
             seen: Seen::default(),
@@ -143,7 +143,7 @@ impl Agent {
     fn start(&mut self) {
         self.tracks = Default::default();
         self.last = self.sealed;
-        self.era = 0;
+        self.epoch = 0;
         self.server = None;
         // Until a process stamps, its predecessor is long gone.
         self.pass(1_000);
@@ -181,7 +181,7 @@ impl Agent {
 
     /// A step back of more than an hour is reported, and only that; order is asked for anew.
     fn notice(&mut self) {
-        if self.line.steps_back() == self.era {
+        if self.line.steps_back() == self.epoch {
             return;
         }
         let wall = self.now().wall;
@@ -189,7 +189,7 @@ impl Agent {
         let line = at(self.highest + self.world.passed + 2_000);
         assert!(line > limit, "a line at {line} is given up for {limit}");
         self.highest = 0;
-        self.era = self.line.steps_back();
+        self.epoch = self.line.steps_back();
         self.seen.steps_back += 1;
         self.last = Default::default();
         self.sealed = Default::default();

@@ -2,8 +2,8 @@
 //!
 //! Sits between the stream and `codec`: `tokio_modbus` believes too much of a lying device. It checks the number of
 //! registers in debug builds only (by a panic), buffers frames of up to 64 KiB, reports a closed connection as whatever
-//! error came last, and has no word for bytes that nobody asked for. The guard compares the reply with what is
-//! [`Expected`] of it. It counts the transactions, since the codec serves other connections too.
+//! error came last, and has no word for bytes that nobody asked for. The reader compares the reply with what is
+//! [`ReplyCheck`] of it. It counts the transactions, since the codec serves other connections too.
 //!
 //! Invariant: what is handed over fits its request exactly (the transaction, protocol 0 and length of Modbus TCP or the
 //! checksum of RTU, unit, function or its exception, byte count), and no request leaves whose function code is not one
@@ -13,7 +13,7 @@
 //!
 //! - Before the first request anything, at most [`MOST_GREETING`] bytes; with Modbus TCP also before the first reply, as
 //!   long as it does not look like a frame: many send their greeting after our first request has left.
-//! - With transaction ids, the whole and fitting reply to an older request that was given up ([`FrameGuard::give_up`]).
+//! - With transaction ids, the whole and fitting reply to an older request that was given up ([`ReplyReader::give_up`]).
 //!   Never more than one byte beyond the reply that was asked for is taken from the stream.
 //! - Without (RTU), what comes between exchanges, at most [`MOST_UNASKED`] bytes at a time; within them what
 //!   `deframe` says. While a reply to an earlier request is owed ([`Line`]), no request leaves.
@@ -29,9 +29,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use super::deframe::{self, Progress, SETTLE, Search};
-use super::expected::{Expected, Framing, Ignored, REQUEST_LEN};
 use super::line::Line;
 use super::remark::{Remark, Remarks};
+use super::reply_check::{Framing, Ignored, REQUEST_LEN, ReplyCheck};
 use super::tls;
 use crate::modbus::error::{ReadError, Violation};
 
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for S {}
 
 /// The stream and what is known of the exchanges on it.
 #[derive(Debug)]
-pub(super) struct FrameGuard {
+pub(super) struct ReplyReader {
     stream: Box<dyn Stream>,
     framing: Framing,
     /// What the device may get wrong.
@@ -87,9 +87,9 @@ pub(super) struct FrameGuard {
     /// So many of these came before the request left: no reply to it begins with them.
     early: usize,
     /// The request that is sent whole and not answered yet.
-    in_flight: Option<Expected>,
+    in_flight: Option<ReplyCheck>,
     /// Requests that were given up, whose replies may still come.
-    owed: Vec<Expected>,
+    owed: Vec<ReplyCheck>,
     /// Of the exchange under way, without transaction ids.
     search: Option<Box<Search>>,
     /// What outlives the connection, and until when it is to be marked if this exchange has no answer.
@@ -98,7 +98,7 @@ pub(super) struct FrameGuard {
     remarks: Remarks,
 }
 
-impl FrameGuard {
+impl ReplyReader {
     pub(super) fn new(stream: impl Stream + 'static, framing: Framing) -> Self {
         Self {
             stream: Box::new(stream),
@@ -198,7 +198,7 @@ impl FrameGuard {
         sent.map_err(|error| self.failed(error, 0))?;
         self.stream.flush().await.map_err(|error| self.failed(error, 0))?;
         let reply = match self.framing {
-            Framing::Mbap => self.receive_numbered(Expected::by(self.framing, self.ignored, &request)).await?,
+            Framing::Mbap => self.receive_numbered(ReplyCheck::by(self.framing, self.ignored, &request)).await?,
             // Boxed: serial lines are slow and few, and an unboxed future would enlarge every device's poll future.
             Framing::Rtu => Box::pin(self.receive_unnumbered(&request)).await?,
         };
@@ -217,12 +217,12 @@ impl FrameGuard {
         if let Some(search) = self.search.take() {
             return search.fault();
         }
-        if let Some(expected) = self.in_flight.take()
+        if let Some(check) = self.in_flight.take()
             && !self.is_without_ids()
             && !self.reused
             && !self.framed
         {
-            self.owed.push(expected);
+            self.owed.push(check);
         }
         None
     }
@@ -248,17 +248,17 @@ impl FrameGuard {
         }
     }
 
-    /// With transaction ids: the reply that is `expected`.
-    async fn receive_numbered(&mut self, expected: Expected) -> Result<Vec<u8>, ReadError> {
-        self.in_flight = Some(expected);
+    /// With transaction ids: the reply that is `reply_check`.
+    async fn receive_numbered(&mut self, check: ReplyCheck) -> Result<Vec<u8>, ReadError> {
+        self.in_flight = Some(check);
         loop {
-            let whole = match self.judge(&expected)? {
+            let whole = match self.judge(&check)? {
                 Judged::Whole(whole) => {
                     self.in_flight = None;
                     let behind = self.bytes.split_off(whole);
                     let mut reply = std::mem::replace(&mut self.bytes, behind);
-                    if expected.is_of_any_unit() {
-                        expected.correct_unit(&mut reply);
+                    if check.is_of_any_unit() {
+                        check.correct_unit(&mut reply);
                     }
                     return Ok(reply);
                 }
@@ -274,13 +274,13 @@ impl FrameGuard {
     }
 
     /// What stands at the beginning of what has come, without what is thrown away.
-    fn judge(&mut self, expected: &Expected) -> Result<Judged, Violation> {
+    fn judge(&mut self, check: &ReplyCheck) -> Result<Judged, Violation> {
         loop {
-            let checked = if self.early > 0 { Err(Violation::Unasked) } else { expected.check(&self.bytes) };
+            let checked = if self.early > 0 { Err(Violation::Unasked) } else { check.check(&self.bytes) };
             let violation = match checked {
                 Ok(Some(whole)) if whole <= self.bytes.len() => return Ok(Judged::Whole(whole)),
                 Ok(Some(whole)) => return Ok(Judged::Needs(whole)),
-                Ok(None) => return Ok(Judged::Needs(expected.whole())),
+                Ok(None) => return Ok(Judged::Needs(check.whole())),
                 Err(violation) => violation,
             };
             match self.skip_unwanted()? {
@@ -376,7 +376,7 @@ impl FrameGuard {
             }
         }
         if self.ignored.unit {
-            Expected::by(self.framing, self.ignored, request).correct_unit(&mut reply);
+            ReplyCheck::by(self.framing, self.ignored, request).correct_unit(&mut reply);
         }
         Ok(reply)
     }
@@ -490,7 +490,7 @@ impl FrameGuard {
     }
 }
 
-impl Drop for FrameGuard {
+impl Drop for ReplyReader {
     /// Whatever ends the exchange, also a future that is dropped: the line owes its reply.
     fn drop(&mut self) {
         if let (Some(line), Some(until)) = (&self.line, self.unanswered_until) {
@@ -533,7 +533,7 @@ mod tests {
     async fn nothing_behind_a_reply_is_handed_over_and_one_byte_of_it_is_taken() {
         let reply = [0, 0, 0, 0, 0, 5, 7, 3, 2, 0, 9];
         let (near, mut far) = duplex(64);
-        let mut guard = FrameGuard::new(near, Framing::Mbap);
+        let mut reader = ReplyReader::new(near, Framing::Mbap);
         let answer = async {
             far.read_exact(&mut [0; REQUEST_LEN]).await.unwrap();
             far.write_all(&reply).await.unwrap();
@@ -541,11 +541,11 @@ mod tests {
             drop(far);
         };
         let request = [0, 0, 0, 0, 0, 6, 7, 3, 0, 0, 0, 1];
-        let (handed_over, ()) = tokio::join!(guard.exchange(request, Duration::from_secs(1)), answer);
+        let (handed_over, ()) = tokio::join!(reader.exchange(request, Duration::from_secs(1)), answer);
         assert_eq!(handed_over.unwrap(), reply);
 
         let mut untouched = Vec::new();
-        guard.stream.read_to_end(&mut untouched).await.unwrap();
+        reader.stream.read_to_end(&mut untouched).await.unwrap();
         assert_eq!(untouched, [2, 3, 4]);
     }
 
@@ -554,19 +554,19 @@ mod tests {
         for framing in [Framing::Mbap, Framing::Rtu] {
             for function in 0..=u8::MAX {
                 let (near, mut far) = duplex(64);
-                let mut guard = FrameGuard::new(near, framing);
+                let mut reader = ReplyReader::new(near, framing);
                 let request = match framing {
                     Framing::Mbap => [0, 0, 0, 0, 0, 6, 7, function, 0, 0, 0, 1],
                     Framing::Rtu => [7, function, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
                 };
-                let exchange = guard.exchange(request, Duration::from_secs(1));
+                let exchange = reader.exchange(request, Duration::from_secs(1));
                 let error = tokio::select! {
                     result = exchange => Some(result.unwrap_err()),
                     read = far.read_u8() => { read.unwrap(); None }
                 };
                 let refused = matches!(error, Some(ReadError::NotARead { function: found }) if found == function);
                 assert_eq!(refused, !(1..=4).contains(&function), "{framing:?} {function}: {error:?}");
-                drop(guard);
+                drop(reader);
                 let mut sent = Vec::new();
                 far.read_to_end(&mut sent).await.unwrap();
                 assert_eq!(sent.is_empty(), refused, "{framing:?} {function}: {sent:?}");

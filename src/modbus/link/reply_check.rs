@@ -61,7 +61,7 @@ impl Ignored {
 
 /// What the reply to a request must look like.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expected {
+pub(super) struct ReplyCheck {
     framing: Framing,
     ignored: Ignored,
     pub(super) transaction: u16,
@@ -70,7 +70,7 @@ pub(super) struct Expected {
     quantity: u16,
 }
 
-impl Expected {
+impl ReplyCheck {
     /// As the bytes of a request for registers or bits ask for it.
     pub(super) fn by(framing: Framing, ignored: Ignored, request: &[u8; REQUEST_LEN]) -> Self {
         let (transaction, pdu) = match *request {

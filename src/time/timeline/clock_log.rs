@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::state::{ClockState, Doubt};
+use super::state::{ClockState, Implausible};
 use crate::outage::QUIET;
 use crate::text::seconds;
 
 /// What the log has said of the clock so far.
 #[derive(Debug, Default)]
-pub struct Notices {
+pub struct ClockLog {
     /// The state of the last line, and since when; `None` while the clock is right.
     told: Option<(Kind, Duration)>,
     /// When each kind was told last.
@@ -37,12 +37,12 @@ enum Kind {
     AheadOfServer,
     FarFuture,
     Repeating,
-    Converging,
+    Slewing,
     Behind,
     Good,
 }
 
-impl Notices {
+impl ClockLog {
     /// The line to write, if there is one, when the clock is in this state at the boot time `now`.
     pub fn observe(&mut self, state: ClockState, now: Duration) -> Option<Notice> {
         let kind = Kind::of(state);
@@ -61,11 +61,11 @@ impl Notices {
 impl Kind {
     fn of(state: ClockState) -> Self {
         match state {
-            ClockState::NotPlausible { reason: Doubt::NotSet { .. } } => Self::NotSet,
-            ClockState::NotPlausible { reason: Doubt::AheadOfServer { .. } } => Self::AheadOfServer,
-            ClockState::NotPlausible { reason: Doubt::FarFuture { .. } } => Self::FarFuture,
+            ClockState::NotPlausible { reason: Implausible::NotSet { .. } } => Self::NotSet,
+            ClockState::NotPlausible { reason: Implausible::AheadOfServer { .. } } => Self::AheadOfServer,
+            ClockState::NotPlausible { reason: Implausible::FarFuture { .. } } => Self::FarFuture,
             ClockState::Repeating { .. } => Self::Repeating,
-            ClockState::Converging { .. } => Self::Converging,
+            ClockState::Slewing { .. } => Self::Slewing,
             ClockState::Behind { .. } => Self::Behind,
             ClockState::Good => Self::Good,
         }
@@ -80,18 +80,18 @@ impl Kind {
 fn notice(state: ClockState, before: Kind, lasted: Duration) -> Notice {
     let held = "readings are taken on and kept on disk without dates; they get them and are delivered once";
     match state {
-        ClockState::NotPlausible { reason: Doubt::NotSet { .. } } => {
+        ClockState::NotPlausible { reason: Implausible::NotSet { .. } } => {
             Notice::Grave(format!("{state}; {held} it is set"))
         }
-        ClockState::NotPlausible { reason: Doubt::AheadOfServer { .. } } => Notice::Grave(format!(
+        ClockState::NotPlausible { reason: Implausible::AheadOfServer { .. } } => Notice::Grave(format!(
             "{state}; {held} the two are within an hour; set this machine's clock, or the server's, or \
              trust_local_clock in the configuration"
         )),
-        ClockState::NotPlausible { reason: Doubt::FarFuture { .. } } => Notice::Grave(format!(
+        ClockState::NotPlausible { reason: Implausible::FarFuture { .. } } => Notice::Grave(format!(
             "{state}; {held} one does or the clock is set; trust_local_clock in the configuration makes it believed"
         )),
         ClockState::Repeating { .. } => Notice::Grave(format!("{state}; they are read and posted all the same")),
-        ClockState::Converging { ahead } => {
+        ClockState::Slewing { ahead } => {
             // The line loses a tenth of real time.
             Notice::Warning(format!("{state}, in about {}; no reading is lost by it", seconds(ahead * 10)))
         }
@@ -111,10 +111,10 @@ mod tests {
     use crate::reading::Timestamp;
 
     const AHEAD: ClockState =
-        ClockState::NotPlausible { reason: Doubt::AheadOfServer { by: Duration::from_secs(7_200) } };
+        ClockState::NotPlausible { reason: Implausible::AheadOfServer { by: Duration::from_secs(7_200) } };
 
     fn converging(seconds: u64) -> ClockState {
-        ClockState::Converging { ahead: Duration::from_secs(seconds) }
+        ClockState::Slewing { ahead: Duration::from_secs(seconds) }
     }
 
     fn at(seconds: u64) -> Duration {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_state_is_told_once_whatever_its_amount_and_then_that_it_is_over() {
-        let mut notices = Notices::default();
+        let mut notices = ClockLog::default();
         assert_eq!(notices.observe(ClockState::Good, at(5)), None);
         let told = notices.observe(converging(60), at(6));
         assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_to_and_fro_gets_a_line_a_minute_for_each_of_its_states() {
-        let mut notices = Notices::default();
+        let mut notices = ClockLog::default();
         let states = [AHEAD, converging(60), ClockState::Good];
         let lines: Vec<_> =
             (0..240).zip(states.iter().cycle()).filter_map(|(n, &state)| notices.observe(state, at(n))).collect();
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_back_is_told_once_it_may_be() {
-        let mut notices = Notices::default();
+        let mut notices = ClockLog::default();
         assert!(notices.observe(AHEAD, at(0)).is_some());
         assert!(notices.observe(ClockState::Good, at(1)).is_some());
         assert_eq!(notices.observe(AHEAD, at(2)), None);
@@ -165,17 +165,17 @@ mod tests {
         let wall = Timestamp::from_millis(50_000);
         let cases = [
             (AHEAD, "kept on disk without dates"),
-            (ClockState::NotPlausible { reason: Doubt::NotSet { wall } }, "once it is set"),
-            (ClockState::NotPlausible { reason: Doubt::FarFuture { wall } }, "trust_local_clock"),
+            (ClockState::NotPlausible { reason: Implausible::NotSet { wall } }, "once it is set"),
+            (ClockState::NotPlausible { reason: Implausible::FarFuture { wall } }, "trust_local_clock"),
             (ClockState::Repeating { until: wall }, "the server drops readings until"),
             (converging(1), "no reading is lost"),
             (ClockState::Behind { by: at(9_000) }, "dated by this machine's clock"),
         ];
         for (state, said) in cases {
-            let told = format!("{:?}", Notices::default().observe(state, at(0)));
+            let told = format!("{:?}", ClockLog::default().observe(state, at(0)));
             assert!(told.contains(said), "{told}");
         }
-        let mut notices = Notices::default();
+        let mut notices = ClockLog::default();
         notices.observe(AHEAD, at(0));
         let told = format!("{:?}", notices.observe(ClockState::Good, at(90)));
         assert!(told.contains("right again after 1m 30s; what was kept without dates is dated"), "{told}");
