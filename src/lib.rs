@@ -27,8 +27,6 @@
 //! the boot id.
 
 pub mod actors;
-pub mod batch;
-pub mod books;
 pub mod cli;
 pub mod commands;
 pub mod config;

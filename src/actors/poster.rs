@@ -189,15 +189,15 @@ impl Handler<Reload> for PosterActor {
 
     fn handle(&mut self, reload: Reload, ctx: &mut Self::Context) {
         self.pipeline.configure(reload.limits, reload.flush_interval);
+        self.narrator.limit(reload.limits);
         for (name, OutputChange { server, split_refused_after }) in reload.outputs {
             let (encode, deliver) = server.unzip();
-            let is_other = deliver.is_some();
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(deliver) = deliver
             {
                 (way.deliver, way.generation) = (Some(deliver), way.generation + 1);
             }
-            self.pipeline.configure_output(&name, encode, is_other, split_refused_after);
+            self.pipeline.configure_output(&name, encode, split_refused_after);
         }
         self.pump(ctx);
     }
