@@ -181,7 +181,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::outputs::pattoo::identity::{Agent, AgentId, DataType, Series};
+    use crate::outputs::pattoo::identity::{Agent, AgentId, Series};
+    use crate::reading::points::Kind;
     use crate::reading::{PointId, Value};
 
     fn batcher() -> Batcher {
@@ -195,7 +196,7 @@ mod tests {
         let series: Vec<_> = (0..100)
             .map(|n| {
                 let key = format!("input_register_{}", first + n);
-                Series::new("device", key, 1, DataType::Integer, interval).unwrap()
+                Series::new("device", key, 1, Kind::Integer, interval).unwrap()
             })
             .collect();
         Arc::new(Catalogue::new(&agent, interval, &series).unwrap())

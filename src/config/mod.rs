@@ -29,7 +29,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
-use crate::outputs::pattoo::identity::DataType;
+use crate::reading::points;
 use crate::shard::Shard;
 use crate::spool::Limits;
 
@@ -159,8 +159,8 @@ pub struct Point {
     pub reference: Reference,
     /// Words → value.
     pub format: Format,
-    /// How the server treats it.
-    pub data_type: DataType,
+    /// What kind of number it holds.
+    pub kind: points::Kind,
     /// Time between two polls.
     pub interval: Duration,
     /// Points of one device, unit and table with the same number here are read by one request or not at all.
@@ -313,7 +313,7 @@ fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Fault> {
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
-type Identity<'g> = (&'g str, UnitId, Reference, Part, DataType);
+type Identity<'g> = (&'g str, UnitId, Reference, Part, points::Kind);
 
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
@@ -351,8 +351,8 @@ fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origin
                     devices[device].names.push(target.clone());
                 }
                 for register in &registers {
-                    let (format, data_type) = (&register.format, register.data_type);
-                    let identity = (target.as_str(), group.unit, register.reference, format.part(), data_type);
+                    let (format, kind) = (&register.format, register.kind);
+                    let identity = (target.as_str(), group.unit, register.reference, format.part(), kind);
                     if let Some(first) = known.get(&identity) {
                         first.clash(group, register, report);
                         continue;
@@ -366,7 +366,7 @@ fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Origin
                         unit: group.unit,
                         reference: register.reference,
                         format: format.clone(),
-                        data_type,
+                        kind,
                         interval: group.polling_interval.unwrap_or(agent.polling_interval),
                         together: group.together.then_some(number),
                     });

@@ -35,8 +35,7 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
 /// # Errors
 /// When the server could not store a series; the configuration refuses such a one before.
 pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
-    let series =
-        |point: &Point| Series::new(&*point.target, point.key(), point.unit.0, point.data_type, point.interval);
+    let series = |point: &Point| Series::new(&*point.target, point.key(), point.unit.0, point.kind, point.interval);
     config.points.iter().map(series).collect()
 }
 
