@@ -34,7 +34,7 @@ use crate::time::backoff::Backoff;
 use crate::time::clock;
 
 /// Another configuration, from whoever has read it. After the reply every device is read as it says.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reload {
     /// One entry per device.
