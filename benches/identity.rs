@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::Catalogue;
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::Catalogue;
 
 const POINTS: u32 = 10_000;
 

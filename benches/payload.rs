@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 const POINTS: u32 = 10_000;

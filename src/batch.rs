@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::pattoo::payload::{Catalogue, Encoder};
+use crate::outputs::pattoo::payload::{Catalogue, Encoder};
 use crate::reading::{Reading, Timestamp};
 use crate::time::timeline::Stamp;
 
@@ -181,7 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pattoo::identity::{Agent, AgentId, DataType, Series};
+    use crate::outputs::pattoo::identity::{Agent, AgentId, DataType, Series};
     use crate::reading::{PointId, Value};
 
     fn batcher() -> Batcher {

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column |
 //! | [`modbus`] | the device side: register numbers, the plan of requests, one connection, words → values |
-//! | [`pattoo`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
+//! | [`outputs`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
 //! | [`spool`] | the queue on disk between the two |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
@@ -22,7 +22,7 @@
 //! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
 //! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
 //! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus`, `tokio_rustls` and
-//! `serial2_tokio` in one file each below `modbus::link`, `awc` below `pattoo::post`, `serde_yaml` in `config`,
+//! `serial2_tokio` in one file each below `modbus::link`, `awc` below `outputs::pattoo::post`, `serde_yaml` in `config`,
 //! `std::fs` in `config`, `spool`, `pattoo` (the files that say who we are), `daemon`, `logging`, and in `clock` for
 //! the boot id.
 
@@ -32,6 +32,7 @@ pub mod books;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod digest;
 pub mod failpoint;
@@ -40,7 +41,7 @@ pub mod host;
 pub mod logging;
 pub mod modbus;
 pub mod outage;
-pub mod pattoo;
+pub mod outputs;
 pub mod reading;
 pub mod resolve;
 pub mod shard;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use pattoo_agent_modbustcpd::pattoo::identity::DataType;
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::DataType;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
 use tempfile::TempDir;

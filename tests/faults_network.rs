@@ -23,7 +23,7 @@ use std::time::Duration;
 use pattoo_agent_modbustcpd::actors::delivery::{Delivery, Destination, Doorway};
 use pattoo_agent_modbustcpd::actors::spooler::{self, SpoolThread};
 use pattoo_agent_modbustcpd::actors::timekeeper::Timekeeper;
-use pattoo_agent_modbustcpd::pattoo::post::{Poster, Timeouts};
+use pattoo_agent_modbustcpd::outputs::pattoo::post::{Poster, Timeouts};
 use pattoo_agent_modbustcpd::reading::Timestamp;
 use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, Spool};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pattoo_agent_modbustcpd::batch::MAX_DATAPOINTS;
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 use crate::simulator::DEAD;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, AgentId, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, AgentId, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 const POINTS: u32 = 50;

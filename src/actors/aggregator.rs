@@ -18,7 +18,7 @@ use crate::batch::{Batcher, MAX_PENDING_BYTES};
 use crate::books::Reason;
 use crate::failpoint;
 use crate::outage::QUIET;
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::reading::Reading;
 use crate::text::{count, size};
 use crate::time::backoff::Backoff;

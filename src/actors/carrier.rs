@@ -6,13 +6,13 @@
 //! eighth more when one is delivered.
 //!
 //! Nothing is dropped for being refused. After the patience given at the start the oldest batch is posted alone,
-//! then apart; what is then refused while its siblings are taken is condemned ([`Parts`](crate::pattoo::parts)).
+//! then apart; what is then refused while its siblings are taken is condemned ([`Parts`](crate::outputs::pattoo::parts)).
 
 use std::time::Duration;
 
-use crate::pattoo::consignment::Consignment;
-use crate::pattoo::parts::WITNESS;
-use crate::pattoo::post::PostError;
+use crate::outputs::pattoo::consignment::Consignment;
+use crate::outputs::pattoo::parts::WITNESS;
+use crate::outputs::pattoo::post::PostError;
 use crate::spool::Name;
 use crate::time::backoff::Backoff;
 

@@ -23,7 +23,7 @@ use crate::modbus::plan::{Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};

@@ -26,7 +26,7 @@ use crate::batch::Batcher;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::session::DeviceSettings;
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::text::seconds;
 use crate::time::backoff::Backoff;
 use crate::time::clock;

@@ -28,7 +28,7 @@ use crate::config::{self, ConfigError};
 use crate::daemon::exit::Exit;
 use crate::files::atomic::{self, Access};
 use crate::files::trust::{self, NewDirectory};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::text::Chain;
 
 /// Why nothing, or not all, was done.

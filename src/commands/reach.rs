@@ -1,8 +1,8 @@
 //! Whether the server and the devices of a configuration can be reached, one sentence each. Posts nothing.
 
 use crate::config::Config;
-use crate::pattoo::identity::AgentId;
-use crate::pattoo::post::Poster;
+use crate::outputs::pattoo::identity::AgentId;
+use crate::outputs::pattoo::post::Poster;
 use crate::text::harmless::escaped;
 use crate::text::{Chain, count};
 use crate::time::clock;

@@ -13,7 +13,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::Format;
 use crate::modbus::register::{Reference, UnitId};
 use crate::modbus::settings::Settings;
-use crate::pattoo::identity::DataType;
+use crate::outputs::pattoo::identity::DataType;
 use crate::shard::Shard;
 use crate::spool::Limits;
 

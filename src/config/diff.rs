@@ -15,7 +15,7 @@ use super::configuration::{Config, Device, Point};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, UnitId};
-use crate::pattoo::identity::DataType;
+use crate::outputs::pattoo::identity::DataType;
 use crate::text::{count, some_of};
 
 /// The differences between two configurations.

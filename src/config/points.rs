@@ -20,7 +20,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
-use crate::pattoo::identity::DataType;
+use crate::outputs::pattoo::identity::DataType;
 
 /// A fault when there are more points than [`MAX_POINTS`].
 pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {

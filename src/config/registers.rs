@@ -15,7 +15,7 @@ use super::yaml::yaml11::python_float;
 use crate::modbus::decode;
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use crate::modbus::register::{Reference, Table};
-use crate::pattoo::identity::DataType;
+use crate::outputs::pattoo::identity::DataType;
 use crate::reading::Value;
 
 pub const KEYS: [&str; 14] = [

@@ -11,8 +11,8 @@ use crate::config::{self, Config, Device, LogLevel, Point};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::modbus::session::{Cycle, DeviceSettings};
-use crate::pattoo::identity::{Agent, IdentityError, Series};
-use crate::pattoo::payload::Catalogue;
+use crate::outputs::pattoo::identity::{Agent, IdentityError, Series};
+use crate::outputs::pattoo::payload::Catalogue;
 use crate::reading::PointId;
 
 /// What to read from each device, in the order of the configuration.

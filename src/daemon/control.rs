@@ -27,7 +27,7 @@ use super::{detach, run};
 use crate::cli::arguments::Format;
 use crate::cli::terminal::{self, complain};
 use crate::config::{Instance, Places};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::status::{socket, table};
 use crate::text::harmless;
 use crate::text::{Chain, seconds};

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::files::directory::{self, DirectoryError};
 use crate::files::lock::{self, TakeError, WriteLock};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 
 /// How the name of the lock file ends.
 const SUFFIX: &str = "flock";

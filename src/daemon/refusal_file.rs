@@ -12,7 +12,7 @@ use super::process_setup::LAST_WORDS;
 use crate::config::Config;
 use crate::files::text_file::{self, TextFileError};
 use crate::modbus::refusals::store::RefusalStore;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::text::Chain;
 
 /// How often it is looked whether there is something to write.

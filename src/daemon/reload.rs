@@ -26,8 +26,8 @@ use crate::books::Books;
 use crate::config::diff::Diff;
 use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::logging;
-use crate::pattoo::identity::{Agent, IdentityError};
-use crate::pattoo::post::{PostError, Poster};
+use crate::outputs::pattoo::identity::{Agent, IdentityError};
+use crate::outputs::pattoo::post::{PostError, Poster};
 use crate::status::reporter::Reporter;
 use crate::text::{Chain, count};
 

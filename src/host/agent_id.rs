@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::digest::sha256;
 use crate::files::mirrored::{self, MirroredError};
-use crate::pattoo::identity::{AgentId, IdentityError, PROGRAM};
+use crate::outputs::pattoo::identity::{AgentId, IdentityError, PROGRAM};
 
 /// Why there is no agent id.
 #[derive(Debug, Error)]

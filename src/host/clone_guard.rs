@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::sha256;
 use crate::files::text_file::{self, TextFileError};
-use crate::pattoo::identity::{AgentId, PROGRAM};
+use crate::outputs::pattoo::identity::{AgentId, PROGRAM};
 
 /// Where the machine id is.
 const MACHINE_ID: &str = "/etc/machine-id";

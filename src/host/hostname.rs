@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::system_name;
 use crate::files::mirrored::{self, MirroredError};
-use crate::pattoo::identity::{MAX_TEXT_BYTES, PROGRAM};
+use crate::outputs::pattoo::identity::{MAX_TEXT_BYTES, PROGRAM};
 
 /// How long the system may take to say its name when it only serves to warn of a change.
 const TO_COMPARE: Duration = Duration::from_secs(2);

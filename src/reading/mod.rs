@@ -3,6 +3,8 @@
 //! Owns nothing but plain data. A [`Reading`] exists only for a value that a device sent in this poll;
 //! there is no reading for a failure.
 
+pub mod points;
+
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -51,12 +51,16 @@ use crate::files::lock::WriteLock;
 use crate::reading::Timestamp;
 
 mod adopt;
+pub mod batch;
+
 mod directory;
 mod error;
 mod held;
+pub mod job;
 mod limits;
 mod name;
 mod state;
+pub mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::polls::{Durations, Polls};
 use super::registry::{DeviceState, Registry, State};
 use crate::books::{Books, Reason};
 use crate::outage::Fault;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
 use crate::spool::Tally;
 use crate::time::timeline::ClockState;

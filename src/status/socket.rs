@@ -25,7 +25,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::reporter::{Reporter, SAMPLE_EVERY};
 use super::snapshot::Snapshot;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::time::clock;
 
 /// How long a client may take, and how long one waits for the agent.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use pattoo_agent_modbustcpd::pattoo::post::PostError;
+use pattoo_agent_modbustcpd::outputs::pattoo::post::PostError;
 use pattoo_agent_modbustcpd::reading::Timestamp;
 use pattoo_agent_modbustcpd::time::clock::Moment;
 

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn floats_read_as_python_writes_them() {
-        let table = include_str!("../../tests/fixtures/python_floats.txt");
+        let table = include_str!("../../../tests/fixtures/python_floats.txt");
         let mut cases = 0;
         for line in table.lines().filter(|line| !line.starts_with('#')) {
             let (bits, repr) = line.split_once(' ').unwrap();

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{Body, KEYS, NOWHERE};
-use crate::pattoo::json;
+use crate::outputs::pattoo::json;
 use crate::reading::Timestamp;
 
 /// Rows of bodies of one agent.

@@ -89,7 +89,7 @@ fn check_pair(pair: &Value) -> (String, Value) {
 /// A test of the test: the rules bite.
 #[test]
 fn a_body_with_a_missing_pair_a_fifth_key_or_a_short_row_is_noticed() {
-    let good = include_str!("../../tests/fixtures/golden/13/body.json");
+    let good = include_str!("../../../tests/fixtures/golden/13/body.json");
     assert_eq!(datapoints(good.as_bytes()).len(), 1);
     for (from, to) in [
         (r#""10": ["#, r#""11": ["#),

@@ -99,9 +99,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pattoo::identity::{Agent, DataType, Series};
-    use crate::pattoo::payload::{Catalogue, Encoder};
-    use crate::pattoo::server_rules::datapoints;
+    use crate::outputs::pattoo::identity::{Agent, DataType, Series};
+    use crate::outputs::pattoo::payload::{Catalogue, Encoder};
+    use crate::outputs::pattoo::server_rules::datapoints;
     use crate::reading::{PointId, Reading, Value};
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use super::push_id;
 use super::short::Short;
-use crate::pattoo::identity::{Agent, IdentityError, PROGRAM, Series, wire_millis};
-use crate::pattoo::json;
+use crate::outputs::pattoo::identity::{Agent, IdentityError, PROGRAM, Series, wire_millis};
+use crate::outputs::pattoo::json;
 
 /// Where in [`Catalogue::start`] the thirteen digits of the timestamp go; zeros until then.
 pub(super) const TIMESTAMP_PLACE: Range<usize> = 26..39;

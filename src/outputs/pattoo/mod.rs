@@ -1,4 +1,4 @@
-//! The server's side: what identifies a series, the body of a post, one attempt to deliver it.
+//! The pattoo server: what identifies a series, the body of a post, one attempt to deliver it.
 //!
 //! | file | what it owns |
 //! |---|---|

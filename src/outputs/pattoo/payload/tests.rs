@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pattoo::body::Body;
-use crate::pattoo::identity::{Agent, DataType, Series};
-use crate::pattoo::server_rules::datapoints;
+use crate::outputs::pattoo::body::Body;
+use crate::outputs::pattoo::identity::{Agent, DataType, Series};
+use crate::outputs::pattoo::server_rules::datapoints;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pattoo::consignment::{Consignment, Item};
-use crate::pattoo::identity::{Agent, AgentId, DataType, Series};
-use crate::pattoo::payload::{Catalogue, Encoder};
-use crate::pattoo::server_rules::{self, Datapoint};
+use crate::outputs::pattoo::consignment::{Consignment, Item};
+use crate::outputs::pattoo::identity::{Agent, AgentId, DataType, Series};
+use crate::outputs::pattoo::payload::{Catalogue, Encoder};
+use crate::outputs::pattoo::server_rules::{self, Datapoint};
 use crate::reading::{PointId, Reading, Value};
 
 const NOW: u64 = 1_700_000_000_123;

@@ -1,0 +1,169 @@
+//! Where readings go: what a kind of server must be able to say, and everything that is the same for all of them.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | this one | [`Encode`] and [`Deliver`]: what an output must be able to say |
+//! | `delivery` | the policy of one output: size of posts, backoff, refusals, what is set aside; pure |
+//! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
+//!
+//! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
+//! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own and gets
+//! one line in the list of `config::outputs`.
+
+pub mod delivery;
+pub mod pattoo;
+pub mod pipeline;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::reading::points::PointTable;
+use crate::reading::{Reading, Timestamp};
+use crate::spool::job::OldBatch;
+
+/// A future of the poster's thread.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Makes posts of readings. Pure: it waits for nothing.
+pub trait Encode: Send {
+    /// Makes one post of the first of `readings` (at least one, all dated, all of `table`): of as many as take
+    /// about `room` bytes, and of one at least. `posted` is the greatest stamp that a post had so far.
+    fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, posted: Timestamp) -> Encoded;
+
+    /// How the name of a file ends that holds such a post: `json`.
+    fn extension(&self) -> &'static str;
+
+    /// Takes apart a batch of an old cache, at `now`. Only the output that the old caches were made for can.
+    ///
+    /// # Errors
+    /// When it cannot be delivered: it is damaged, or not of this agent. The text says why.
+    fn old(&self, batch: OldBatch, now: Timestamp) -> Result<Box<dyn OldLoad>, String> {
+        let _ = (batch, now);
+        Err("this output does not take it".to_owned())
+    }
+}
+
+/// A batch of an old cache, ready to be posted: rows that are made into posts without being understood.
+pub trait OldLoad: Send {
+    /// What must not be posted, to be kept in quarantine before anything is posted.
+    fn unsound(&self) -> Option<Unsound>;
+
+    /// How many rows can be posted; they are numbered from 0, oldest first.
+    fn rows(&self) -> usize;
+
+    /// The series of a row: the same number for the same series.
+    fn series(&self, row: usize) -> u32;
+
+    /// When the reading of a row was taken.
+    fn at(&self, row: usize) -> Timestamp;
+
+    /// As [`Encode::encode`], of the first of these rows (at least one).
+    fn encode(&self, rows: &[usize], room: usize, posted: Timestamp) -> Encoded;
+}
+
+/// Rows of an old cache that no server could take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsound {
+    /// How many.
+    pub rows: usize,
+    /// What to keep.
+    pub body: Vec<u8>,
+    /// What is wrong with them.
+    pub why: String,
+}
+
+/// A post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// What is sent; nothing when none of the readings can be sent.
+    pub body: Option<Bytes>,
+    /// How many readings were used up: those in the body, and those that cannot be sent.
+    pub taken: usize,
+    /// Of those, the ones that no server of this kind could take.
+    pub not_sendable: usize,
+    /// The stamp of the post, greater than `posted`, if posts have such.
+    pub stamp: Option<Timestamp>,
+}
+
+/// Brings posts to a server, one at a time.
+pub trait Deliver: Send {
+    /// Makes one attempt.
+    fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer>;
+
+    /// Asks the server what time it is. An output whose servers do not tell answers at once, without a time.
+    fn ask_time(&mut self) -> LocalFuture<'_, Answer>;
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// `Ok`: the server has it.
+    pub result: Result<(), Failure>,
+    /// The server's clock when it answered, if it told.
+    pub server_time: Option<Timestamp>,
+}
+
+/// Why a post is not known to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What follows from it.
+    pub verdict: Verdict,
+    /// The name under which it is counted: `connect`, `timeout`, `refused` …
+    pub kind: &'static str,
+    /// In a sentence or two, for a person.
+    pub text: String,
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The post is too large for the server or the way.
+    TooLarge,
+    /// This post may be the reason, while the server takes others.
+    RefusedBody,
+    /// We are the reason: credentials, a database that is missing. Nothing is dropped for it.
+    RefusedUs,
+    /// Neither: try again.
+    Later {
+        /// How long the server wants to be left alone.
+        after: Option<Duration>,
+        /// The time ran out: the server may have it, and a smaller post may get through.
+        late: bool,
+    },
+}
+
+/// Where an output begins that has no cursor yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With what is read from now on.
+    #[default]
+    End,
+    /// With everything that is still on disk.
+    Beginning,
+}
+
+/// One configured output.
+pub struct Output {
+    /// Its name: letters, digits, `_` and `-`; that of its cursor.
+    pub name: String,
+    /// Its kind, as configured: `pattoo`, `file`.
+    pub kind: &'static str,
+    /// Where its posts go, for people.
+    pub target: String,
+    /// Makes its posts.
+    pub encode: Box<dyn Encode>,
+    /// Brings them there.
+    pub deliver: Box<dyn Deliver>,
+    /// Whether its server tells the time: then it is asked before the first post and after each step of our clock.
+    pub tells_time: bool,
+    /// Whether it takes what the old caches hold, byte for byte.
+    pub takes_old_caches: bool,
+    /// How long its oldest post may be refused before it is taken apart.
+    pub split_refused_after: Duration,
+    /// Where it begins when it is new.
+    pub start: Start,
+}

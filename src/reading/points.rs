@@ -1,0 +1,309 @@
+//! The point table: what every point of one configuration is, said once.
+//!
+//! A [`Reading`](super::Reading) names its point by a number; whoever stores or delivers it looks up here which device,
+//! register and unit of measurement that is. Owns plain data and its form on disk. A table never changes: another configuration has
+//! another table, and [`TableId`], which is derived from the content, tells them apart. So what was read under one
+//! configuration is never understood by another one.
+//!
+//! Knows no server. Limits and names of a server are the business of its output.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PointId, millis};
+use crate::digest::sha256;
+
+/// Which point table: the first 64 bits of the SHA-256 of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub u64);
+
+/// What kind of number a point holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A quantity of an integer type, scaled or not.
+    Integer,
+    /// A quantity of a floating-point type.
+    Float,
+    /// A counter of at most 32 bits, of interest as a rate.
+    Counter,
+    /// A counter of more than 32 bits, of interest as a rate.
+    Counter64,
+}
+
+/// What points of one device, unit and polling group have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Device {
+    /// The device as configured (`ip_device`).
+    pub device: String,
+    /// The unit id that is asked.
+    pub unit: u8,
+    /// The name of the polling group.
+    pub group: String,
+    /// Milliseconds between two polls.
+    pub interval_ms: u64,
+    /// What people call the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags for outputs that have such, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+}
+
+impl Device {
+    /// The time between two polls.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+}
+
+/// What points at the same place of different devices have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Register {
+    /// Table, reference number and part as one word: `input_register_30387`, `holding_register_40001_bit_3`.
+    pub key: String,
+    /// The table: `input_register`, `holding_register`, `coil` or `discrete_input`.
+    pub table: String,
+    /// The reference number as configured.
+    pub number: u32,
+    /// What kind of number it holds.
+    pub kind: Kind,
+    /// What people call the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// In what the value is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_of_measurement: Option<String>,
+}
+
+/// One point, looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point<'a> {
+    /// Where it is read.
+    pub device: &'a Device,
+    /// What is read there.
+    pub register: &'a Register,
+}
+
+/// What every point of one configuration is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PointTable {
+    id: TableId,
+    text: Text,
+}
+
+/// The content, as it is on disk.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Text {
+    /// The agent that read them.
+    agent_id: String,
+    /// The host name that the agent goes by.
+    hostname: String,
+    /// The default interval of the configuration in milliseconds.
+    polling_interval_ms: u64,
+    devices: Vec<Device>,
+    registers: Vec<Register>,
+    /// Of each point, its places in `devices` and `registers`.
+    points: Vec<(u32, u32)>,
+}
+
+/// A point table under construction.
+#[derive(Debug)]
+pub struct Builder {
+    text: Text,
+    known_devices: std::collections::HashMap<Device, u32>,
+    known_registers: std::collections::HashMap<Register, u32>,
+}
+
+impl Builder {
+    /// No points yet, of the agent `agent_id` on the host known as `hostname`; `polling_interval` is the default one.
+    #[must_use]
+    pub fn new(agent_id: &str, hostname: &str, polling_interval: Duration) -> Self {
+        let text = Text {
+            agent_id: agent_id.to_owned(),
+            hostname: hostname.to_owned(),
+            polling_interval_ms: millis(polling_interval),
+            devices: Vec::new(),
+            registers: Vec::new(),
+            points: Vec::new(),
+        };
+        Self {
+            text,
+            known_devices: std::collections::HashMap::new(),
+            known_registers: std::collections::HashMap::new(),
+        }
+    }
+
+    /// Adds the next point.
+    pub fn push(&mut self, device: &Device, register: &Register) {
+        let last = self.text.points.last().map(|&(device, _)| device);
+        let same = last.filter(|&last| self.text.devices.get(last as usize) == Some(device));
+        let device = same.unwrap_or_else(|| place(&mut self.text.devices, &mut self.known_devices, device));
+        let register = place(&mut self.text.registers, &mut self.known_registers, register);
+        self.text.points.push((device, register));
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn build(self) -> PointTable {
+        let id = id_of(&serde_json::to_vec(&self.text).unwrap_or_default());
+        PointTable { id, text: self.text }
+    }
+}
+
+fn place<T: Clone + Eq + std::hash::Hash>(
+    all: &mut Vec<T>,
+    known: &mut std::collections::HashMap<T, u32>,
+    one: &T,
+) -> u32 {
+    if let Some(&place) = known.get(one) {
+        return place;
+    }
+    let place = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    all.push(one.clone());
+    known.insert(one.clone(), place);
+    place
+}
+
+fn id_of(text: &[u8]) -> TableId {
+    let digest = sha256(&[text]);
+    TableId(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
+}
+
+impl PointTable {
+    /// A table without points, for tests and for what has none.
+    #[must_use]
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Builder::new("", "", Duration::from_secs(1)).build())
+    }
+
+    /// Which table it is.
+    #[must_use]
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The agent that read the points.
+    #[must_use]
+    pub fn agent_id(&self) -> &str {
+        &self.text.agent_id
+    }
+
+    /// The host name that the agent went by.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.text.hostname
+    }
+
+    /// The default interval of the configuration.
+    #[must_use]
+    pub fn polling_interval(&self) -> Duration {
+        Duration::from_millis(self.text.polling_interval_ms)
+    }
+
+    /// How many points there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.text.points.len()
+    }
+
+    /// Whether there is no point.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.points.is_empty()
+    }
+
+    /// The point of this number, if there is one.
+    #[must_use]
+    pub fn get(&self, point: PointId) -> Option<Point<'_>> {
+        let &(device, register) = self.text.points.get(point.index())?;
+        let device = self.text.devices.get(device as usize)?;
+        Some(Point { device, register: self.text.registers.get(register as usize)? })
+    }
+
+    /// Every point, in order of number.
+    pub fn iter(&self) -> impl Iterator<Item = Point<'_>> {
+        (0..).map(PointId).map_while(|point| self.get(point))
+    }
+
+    /// The table as it is kept on disk: one JSON object.
+    #[must_use]
+    pub fn to_text(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.text).unwrap_or_default()
+    }
+
+    /// The table that was kept as `text`.
+    ///
+    /// # Errors
+    /// When it is none, or not the one of the name `id`.
+    pub fn from_text(text: &[u8], id: TableId) -> Result<Self, NoTable> {
+        if id_of(text) != id {
+            return Err(NoTable::OtherContent);
+        }
+        Ok(Self { id, text: serde_json::from_slice(text)? })
+    }
+}
+
+/// Why a text is no point table.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTable {
+    /// The name is derived from another content.
+    #[error("its content is not the one that its name was derived from")]
+    OtherContent,
+    /// No JSON of this form.
+    #[error("it is no point table")]
+    NoJson(#[from] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> Device {
+        let group = "meters".to_owned();
+        Device { device: name.to_owned(), unit: 1, group, interval_ms: 10_000, name: None, tags: Vec::new() }
+    }
+
+    fn register(number: u32) -> Register {
+        let table = "input_register".to_owned();
+        let key = format!("{table}_{number}");
+        Register { key, table, number, kind: Kind::Integer, name: None, unit_of_measurement: None }
+    }
+
+    fn table() -> PointTable {
+        let mut builder = Builder::new("4c", "host", Duration::from_secs(300));
+        for name in ["a", "b"] {
+            for number in [30_001, 30_002] {
+                builder.push(&device(name), &register(number));
+            }
+        }
+        builder.build()
+    }
+
+    #[test]
+    fn every_point_is_found_by_its_number_before_and_after_the_disk() {
+        let table = table();
+        let read = PointTable::from_text(&table.to_text(), table.id()).unwrap();
+        assert_eq!(read, table);
+        for (place, (name, number)) in
+            [("a", 30_001), ("a", 30_002), ("b", 30_001), ("b", 30_002)].into_iter().enumerate()
+        {
+            let point = read.get(PointId(u32::try_from(place).unwrap())).unwrap();
+            assert_eq!((&*point.device.device, point.register.number), (name, number));
+        }
+        assert!(read.get(PointId(4)).is_none());
+        assert_eq!((read.text.devices.len(), read.text.registers.len()), (2, 2), "what is shared is there once");
+    }
+
+    #[test]
+    fn another_content_is_another_table_and_a_damaged_one_is_none() {
+        let other = Builder::new("4c", "other host", Duration::from_secs(300)).build();
+        assert_ne!(table().id(), other.id());
+        let mut text = table().to_text();
+        text[20] ^= 1;
+        assert!(matches!(PointTable::from_text(&text, table().id()), Err(NoTable::OtherContent)));
+    }
+}
