@@ -72,8 +72,6 @@
 //! | `zmij` | `outputs` |
 
 pub mod actors;
-pub mod batch;
-pub mod books;
 pub mod cli;
 pub mod commands;
 pub mod config;

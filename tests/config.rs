@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use pattoo_agent_modbustcpd::outputs::pattoo::identity::DataType;
+use pattoo_agent_modbustcpd::reading::points;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -434,10 +434,10 @@ proptest! {
 }
 
 /// What one register of a group is, given as it stands in the list.
-fn points(table: &str, registers: &str, of_the_group: &str) -> Vec<(String, Format, DataType)> {
+fn points(table: &str, registers: &str, of_the_group: &str) -> Vec<(String, Format, points::Kind)> {
     let file = format!("polling_groups:\n  - ip_devices: [a]\n{of_the_group}    {table}: [{registers}]\n");
     let points = load(&file).config.points;
-    points.into_iter().map(|point| (point.key(), point.format, point.data_type)).collect()
+    points.into_iter().map(|point| (point.key(), point.format, point.kind)).collect()
 }
 
 #[test]
@@ -445,25 +445,35 @@ fn every_type_is_what_it_is_called_and_has_its_own_key() {
     let word = |scale| Format::Word(scale);
     let plain = |kind| Format::Typed(Typed::plain(kind).into());
     let cases = [
-        ("40001", "40001", word(Scale::Times(1.0)), DataType::Integer),
-        ("{address: 40001, type: uint16}", "40001", word(Scale::Times(1.0)), DataType::Integer),
-        ("{address: 40001, type: uint16, multiplier: 0}", "40001", word(Scale::Raw), DataType::Integer),
-        ("{address: 40001, type: int16}", "40001", plain(Kind::Int16), DataType::Integer),
-        ("{address: 40001, type: uint8}", "40001_low", plain(Kind::Uint8(Byte::Low)), DataType::Integer),
-        ("{address: 40001, type: int8, byte: high}", "40001_high", plain(Kind::Int8(Byte::High)), DataType::Integer),
-        ("{address: 40001, type: uint32}", "40001", plain(Kind::Uint32), DataType::Integer),
-        ("{address: 40001, type: Float32}", "40001", plain(Kind::Float32), DataType::Float),
-        ("{address: 40001, type: float64}", "40001", plain(Kind::Float64), DataType::Float),
-        ("{address: 40001, type: bcd32}", "40001", plain(Kind::Bcd(2)), DataType::Integer),
-        ("{address: 40001, type: uint32, counter: true}", "40001", plain(Kind::Uint32), DataType::Counter),
-        ("{address: 40001, type: uint64, counter: true}", "40001", plain(Kind::Uint64), DataType::Counter64),
-        ("{address: 40001, type: float32, counter: true}", "40001", plain(Kind::Float32), DataType::Counter64),
-        ("{address: 40001, counter: true}", "40001", word(Scale::Times(1.0)), DataType::Counter),
-        ("{address: 40001, bit: 3}", "40001_bit_3", plain(Kind::Bits { first: 3, last: 3 }), DataType::Integer),
-        ("{address: 40001, bits: 4..7}", "40001_bits_4_7", plain(Kind::Bits { first: 4, last: 7 }), DataType::Integer),
+        ("40001", "40001", word(Scale::Times(1.0)), points::Kind::Integer),
+        ("{address: 40001, type: uint16}", "40001", word(Scale::Times(1.0)), points::Kind::Integer),
+        ("{address: 40001, type: uint16, multiplier: 0}", "40001", word(Scale::Raw), points::Kind::Integer),
+        ("{address: 40001, type: int16}", "40001", plain(Kind::Int16), points::Kind::Integer),
+        ("{address: 40001, type: uint8}", "40001_low", plain(Kind::Uint8(Byte::Low)), points::Kind::Integer),
+        (
+            "{address: 40001, type: int8, byte: high}",
+            "40001_high",
+            plain(Kind::Int8(Byte::High)),
+            points::Kind::Integer,
+        ),
+        ("{address: 40001, type: uint32}", "40001", plain(Kind::Uint32), points::Kind::Integer),
+        ("{address: 40001, type: Float32}", "40001", plain(Kind::Float32), points::Kind::Float),
+        ("{address: 40001, type: float64}", "40001", plain(Kind::Float64), points::Kind::Float),
+        ("{address: 40001, type: bcd32}", "40001", plain(Kind::Bcd(2)), points::Kind::Integer),
+        ("{address: 40001, type: uint32, counter: true}", "40001", plain(Kind::Uint32), points::Kind::Counter),
+        ("{address: 40001, type: uint64, counter: true}", "40001", plain(Kind::Uint64), points::Kind::Counter64),
+        ("{address: 40001, type: float32, counter: true}", "40001", plain(Kind::Float32), points::Kind::Counter64),
+        ("{address: 40001, counter: true}", "40001", word(Scale::Times(1.0)), points::Kind::Counter),
+        ("{address: 40001, bit: 3}", "40001_bit_3", plain(Kind::Bits { first: 3, last: 3 }), points::Kind::Integer),
+        (
+            "{address: 40001, bits: 4..7}",
+            "40001_bits_4_7",
+            plain(Kind::Bits { first: 4, last: 7 }),
+            points::Kind::Integer,
+        ),
     ];
-    for (register, key, format, data_type) in cases {
-        let expected = vec![(format!("holding_register_{key}"), format, data_type)];
+    for (register, key, format, kind) in cases {
+        let expected = vec![(format!("holding_register_{key}"), format, kind)];
         assert_eq!(points("holding_registers", register, ""), expected, "{register}");
     }
     assert_eq!(points("coils", "1, 00010", "")[1].0, "coil_00010", "a coil's number is decimal, leading zeros or not");

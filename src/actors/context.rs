@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use super::buffers::Buffers;
-use crate::books::Books;
+use crate::counters::Counters;
 use crate::modbus::refusals::store::RefusalStore;
 use crate::status::registry::Registry;
 
@@ -13,11 +12,9 @@ use crate::status::registry::Registry;
 #[derive(Debug, Clone, Default)]
 pub struct AgentContext {
     /// The counters.
-    pub books: Arc<Books>,
+    pub counters: Arc<Counters>,
     /// Where all say how they are.
     pub registry: Arc<Registry>,
     /// What was learned of devices.
     pub learned: Arc<RefusalStore>,
-    /// What readings are handed over in.
-    pub buffers: Buffers,
 }

@@ -15,7 +15,7 @@ use super::aggregator::Submit;
 use super::context::AgentContext;
 use super::lifecycle::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
-use crate::books::Reason;
+use crate::counters::DropReason;
 use crate::failpoint;
 use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
@@ -23,7 +23,7 @@ use crate::modbus::plan::{Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
-use crate::outputs::pattoo::payload::Catalogue;
+use crate::reading::points::PointTable;
 use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};
@@ -37,7 +37,7 @@ pub struct DevicePlan {
     /// What to read.
     pub settings: Arc<DeviceSettings>,
     /// What its points are.
-    pub catalogue: Arc<Catalogue>,
+    pub table: Arc<PointTable>,
 }
 
 /// The actor that polls one device.
@@ -73,7 +73,7 @@ impl DeviceActor {
         slot.write(|state| state.points = settings.points());
         let plan = Rc::new(RefCell::new(plan));
         let device = Device {
-            catalogue: Arc::clone(&plan.borrow().catalogue),
+            table: Arc::clone(&plan.borrow().table),
             plan: Rc::clone(&plan),
             submit,
             context,
@@ -137,7 +137,7 @@ struct Device {
     /// Replaced by the actor.
     plan: Rc<RefCell<DevicePlan>>,
     /// What the points of the present plan are.
-    catalogue: Arc<Catalogue>,
+    table: Arc<PointTable>,
     submit: Recipient<Submit>,
     context: AgentContext,
     /// How this device is, for whoever asks.
@@ -166,7 +166,7 @@ impl Device {
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
-        self.catalogue = plan.catalogue;
+        self.table = plan.table;
         if self.poller.assign(Arc::clone(&plan.settings)) {
             self.note_learned(&plan.settings);
         }
@@ -176,16 +176,13 @@ impl Device {
         failpoint::pass("device");
         let settings = Arc::clone(self.poller.polling().core().plan());
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
-        self.poller.core_mut().lend(self.context.buffers.take());
         self.poller.poll(&mut || timekeeper.stamp(track)).await;
         let (now, anchor) = self.timekeeper.polled();
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
-        if readings.is_empty() {
-            self.context.buffers.give_back(readings);
-        } else {
-            self.submit(Submit { catalogue: Arc::clone(&self.catalogue), readings }).await;
+        if !readings.is_empty() {
+            self.submit(Submit { table: Arc::clone(&self.table), readings }).await;
         }
         self.polled(&settings, outcome, (taken, value), skipped, now);
     }
@@ -207,7 +204,7 @@ impl Device {
         skipped: u64,
         now: Moment,
     ) {
-        self.context.books.overrun(skipped);
+        self.context.counters.overrun(skipped);
         let took = now.boot.saturating_sub(self.poller.polling().begun());
         self.context.registry.polls().took(took);
         for kind in &outcome.failures {
@@ -230,9 +227,8 @@ impl Device {
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
-        self.context.books.accept(outcome.omitted.len());
         for (_, why) in &outcome.omitted {
-            self.context.books.lose(reason(why), 1);
+            self.context.counters.drop_values(reason(why), 1);
         }
         for event in outcome.events {
             tell(&settings.name, event);
@@ -353,15 +349,15 @@ fn tell_discovery(device: &str, discovery: Discovery) {
 }
 
 /// Under which reason a value that is none is counted.
-fn reason(why: &NotAValue) -> Reason {
+fn reason(why: &NotAValue) -> DropReason {
     match why {
-        NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => Reason::NotSendable,
-        NotAValue::Outside(_) => Reason::OutsideLimits,
+        NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => DropReason::NotSendable,
+        NotAValue::Outside(_) => DropReason::OutsideLimits,
         NotAValue::Unavailable(_)
         | NotAValue::NotANumber(_)
         | NotAValue::NotDecimal(_)
         | NotAValue::Unscaled
-        | NotAValue::ScaleMoved { .. } => Reason::Unavailable,
+        | NotAValue::ScaleMoved { .. } => DropReason::Unavailable,
     }
 }
 

@@ -16,10 +16,7 @@
 //! other actor ends the process with a failure, so that whoever supervises it starts it whole again.
 
 pub mod aggregator;
-pub mod buffers;
-pub mod carrier;
 pub mod context;
-pub mod delivery;
 pub mod device;
 pub mod lifecycle;
 pub mod poster;

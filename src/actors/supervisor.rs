@@ -14,35 +14,35 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::aggregator::{AggregatorActor, FlushInterval};
+use super::aggregator::AggregatorActor;
 use super::context::AgentContext;
-use super::delivery::Destination;
+
 use super::device::{DeviceActor, DevicePlan};
 use super::lifecycle::{ActorId, ExitGuard, ExitStatus, Exited, Heartbeat, Stop};
 use super::poster::{self, PosterActor};
 use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
-use crate::batch::Batcher;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::session::DeviceSettings;
-use crate::outputs::pattoo::payload::Catalogue;
+use crate::outputs::Deliver;
+use crate::outputs::pipeline::Pipeline;
+use crate::reading::points::PointTable;
+use crate::status::narrator::Narrator;
 use crate::text::seconds;
 use crate::time::backoff::Backoff;
 use crate::time::clock;
 
 /// Another configuration, from whoever has read it. After the reply every device is read as it says.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reload {
     /// One entry per device.
     pub devices: Vec<Arc<DeviceSettings>>,
     /// Those of them that go on as they are, but for what their points are called.
     pub kept: HashSet<Endpoint>,
-    /// What is known of every point.
-    pub catalogue: Arc<Catalogue>,
-    /// How long a reading may wait for others.
-    pub flush_interval: Duration,
+    /// What every point is.
+    pub table: Arc<PointTable>,
     /// For the poster.
     pub delivery: poster::Reload,
 }
@@ -60,16 +60,18 @@ pub const GRACE: Duration = Duration::from_millis(1_500);
 pub struct Parts {
     /// One entry per device of the configuration.
     pub devices: Vec<Arc<DeviceSettings>>,
-    /// What is known of every point for ever.
-    pub catalogue: Arc<Catalogue>,
-    /// How long a reading may wait for others.
-    pub flush_interval: Duration,
-    /// The queue on disk.
+    /// What every point is.
+    pub table: Arc<PointTable>,
+    /// The log on disk.
     pub spool: SpoolThread,
+    /// What decides about log and outputs.
+    pub pipeline: Pipeline,
+    /// Of each output in the pipeline's order, its name and what brings its posts to the server.
+    pub outputs: Vec<(String, Box<dyn Deliver>)>,
+    /// Tells of both.
+    pub narrator: Narrator,
     /// The source of all stamps.
     pub timekeeper: Timekeeper,
-    /// Where to post.
-    pub destination: Destination,
     /// What all share.
     pub context: AgentContext,
 }
@@ -180,26 +182,24 @@ impl Actor for SupervisorActor {
         let arbiter = Arbiter::new();
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), ActorId::Poster);
-            let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
-            let registry = Arc::clone(&self.context.registry);
+            let (pipeline, outputs, spool, narrator) = (parts.pipeline, parts.outputs, parts.spool, parts.narrator);
+            let (timekeeper, context) = (self.timekeeper.clone(), self.context.clone());
             PosterActor::start_in_arbiter(&arbiter.handle(), move |_| {
-                PosterActor::new(to, spool, timekeeper, registry, guard)
+                PosterActor::new(pipeline, outputs, spool, timekeeper, context, narrator, guard)
             })
         };
-        let catalogue = parts.catalogue;
+        let table = parts.table;
         let aggregator = AggregatorActor::new(
-            Batcher::new(Arc::clone(&catalogue)),
             self.timekeeper.clone(),
             poster.clone().recipient(),
             self.context.clone(),
-            parts.flush_interval,
             ExitGuard::new(this.clone().recipient(), ActorId::Aggregator),
         )
         .start();
         let flow = Flow { aggregator, poster, _arbiter: Rc::new(arbiter) };
         self.context.learned.retain(parts.devices.iter().map(|device| &device.endpoint));
         for settings in parts.devices {
-            self.add_device(DevicePlan { settings, catalogue: Arc::clone(&catalogue) }, &flow, &this);
+            self.add_device(DevicePlan { settings, table: Arc::clone(&table) }, &flow, &this);
         }
         self.flow = Some(flow);
     }
@@ -227,16 +227,15 @@ impl Handler<Reload> for SupervisorActor {
 
     fn handle(&mut self, reload: Reload, _: &mut Self::Context) -> Self::Result {
         let Some(flow) = self.flow.clone().filter(|_| !self.stopping) else { return Box::pin(fut::ready(())) };
-        let Reload { devices, mut kept, catalogue, flush_interval, delivery } = reload;
+        let Reload { devices, mut kept, table, delivery } = reload;
         // What was learned of a device that is not configured any more is forgotten.
         self.context.learned.retain(devices.iter().map(|device| &device.endpoint));
-        flow.aggregator.do_send(FlushInterval(flush_interval));
         flow.poster.do_send(delivery);
         let mut wanted: BTreeMap<Endpoint, DevicePlan> = BTreeMap::new();
         let mut names = HashSet::new();
         for settings in devices {
             names.insert(settings.name.clone());
-            let plan = DevicePlan { settings, catalogue: Arc::clone(&catalogue) };
+            let plan = DevicePlan { settings, table: Arc::clone(&table) };
             wanted.insert(plan.settings.endpoint.clone(), plan);
         }
         let mut leaving = Vec::new();
@@ -305,14 +304,14 @@ impl Handler<Stop> for SupervisorActor {
             matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
         };
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
-            let books = &this.context.books;
-            let lost = books.lost().and_in_memory(books.in_memory());
+            let counters = &this.context.counters;
+            let lost = counters.lost().and_in_memory(counters.in_memory());
             if lost.count() > 0 {
-                tracing::error!(code = 1071, "stopped; LOST {lost}; {books}");
+                tracing::error!(code = 1071, "stopped; LOST {lost}; {counters}");
             } else if in_time {
-                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {books}");
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {counters}");
             } else {
-                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {books}");
+                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {counters}");
             }
             this.end(if in_time && lost.count() == 0 { ExitStatus::Done } else { ExitStatus::Failed });
         }));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::reading::Timestamp;
+use crate::spool::job::Hold;
 use crate::time::clock::{self, Moment};
 use crate::time::schedule::Anchor;
 use crate::time::timeline::{ClockLog, ClockState, Notice, Timeline, Track};
@@ -23,14 +24,15 @@ struct State {
     timeline: Timeline,
     anchor: Anchor,
     log: ClockLog,
+    boot_id: String,
 }
 
 impl Timekeeper {
-    /// Shares `timeline`.
+    /// Shares `timeline` of the boot `boot_id`.
     #[must_use]
-    pub fn new(timeline: Timeline) -> Self {
+    pub fn new(timeline: Timeline, boot_id: &str) -> Self {
         let (anchor, log) = (Anchor::new(clock::now()), ClockLog::default());
-        Self(Arc::new(Mutex::new(State { timeline, anchor, log })))
+        Self(Arc::new(Mutex::new(State { timeline, anchor, log, boot_id: boot_id.to_owned() })))
     }
 
     /// A panic in between leaves plain numbers, each of them whole.
@@ -55,15 +57,6 @@ impl Timekeeper {
         state.timeline.stamp(clock::now(), track).written()
     }
 
-    /// The stamp of a batch that is closed now, greater than every stamp before it: a date when its readings
-    /// are `dated`, else a boot time as it is written.
-    #[must_use]
-    pub fn seal(&self, dated: bool) -> Timestamp {
-        let mut state = self.state();
-        let now = clock::now();
-        if dated { state.timeline.seal(now) } else { state.timeline.seal_undated(now) }
-    }
-
     /// The server's clock showed `date` just now; returns what ours show.
     #[must_use]
     pub fn server_says(&self, date: Timestamp) -> Moment {
@@ -83,13 +76,28 @@ impl Timekeeper {
             state.anchor.follow(now);
             (now, state.anchor, state.log.observe(clock, now.boot))
         };
-        match notice {
-            Some(Notice::Grave(line)) => tracing::error!("{line}"),
-            Some(Notice::Warning(line)) => tracing::warn!("{line}"),
-            Some(Notice::Relief(line)) => tracing::info!("{line}"),
-            None => {}
-        }
+        tell(notice);
         (moment, anchor)
+    }
+
+    /// What the clocks show now, and whether the wall clock is believed. Writes to the log what is new about the clock.
+    #[must_use]
+    pub fn look(&self) -> (Moment, bool) {
+        let (moment, clock, notice) = {
+            let state = &mut *self.state();
+            let now = clock::now();
+            let clock = state.timeline.observe(now);
+            (now, clock, state.log.observe(clock, now.boot))
+        };
+        tell(notice);
+        (moment, !matches!(clock, ClockState::NotPlausible { .. }))
+    }
+
+    /// The time without a clock that undated readings are of: the present one, or the last that is over.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        let state = self.state();
+        state.timeline.holdover_since().map(|since| Hold::new(&state.boot_id, since))
     }
 
     /// How the clock is.
@@ -109,5 +117,14 @@ impl Timekeeper {
     #[must_use]
     pub fn too_far_ahead(&self, at: Timestamp) -> Option<Duration> {
         self.state().timeline.too_far_ahead(at, clock::now())
+    }
+}
+
+fn tell(notice: Option<Notice>) {
+    match notice {
+        Some(Notice::Grave(line)) => tracing::error!("{line}"),
+        Some(Notice::Warning(line)) => tracing::warn!("{line}"),
+        Some(Notice::Relief(line)) => tracing::info!("{line}"),
+        None => {}
     }
 }

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::outputs::OutputConfig;
 use super::provenance::Provenance;
 use crate::logging;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::Format;
 use crate::modbus::register::{Reference, UnitId};
 use crate::modbus::settings::Settings;
-use crate::outputs::pattoo::identity::DataType;
+use crate::reading::points;
 use crate::shard::Shard;
 use crate::spool::Limits;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub flush_interval: Duration,
     /// How much disk the spool may take.
     pub cache_limits: Limits,
+    /// Where readings go, in file order; one at least.
+    pub outputs: Vec<OutputConfig>,
     /// How long the oldest batch may be refused, before it is taken apart to find out why.
     pub split_refused_after: Duration,
     /// Whether this machine's clock is believed when the server's says otherwise.
@@ -124,7 +127,7 @@ pub struct Point {
     /// Words → value.
     pub format: Format,
     /// How the server treats it.
-    pub data_type: DataType,
+    pub kind: points::Kind,
     /// Time between two polls.
     pub interval: Duration,
     /// Points of one device, unit and table with the same number here are read by one request or not at all.

@@ -15,7 +15,7 @@ use super::configuration::{Config, Device, Point};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, UnitId};
-use crate::outputs::pattoo::identity::DataType;
+use crate::reading::points;
 use crate::text::{count, some_of};
 
 /// The differences between two configurations.
@@ -42,14 +42,14 @@ pub struct Diff<'a> {
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
-type Identity<'a> = (&'a str, UnitId, Reference, Part, DataType);
+type Identity<'a> = (&'a str, UnitId, Reference, Part, points::Kind);
 
 /// What is read from a device and how, whatever the order of the file. Points that are read together are known by the
 /// first of them: the number of their group is a place in the file, which another group may push on.
 type Readout<'a> = BTreeMap<Identity<'a>, (&'a Format, Duration, Option<Identity<'a>>)>;
 
 fn identity(point: &Point) -> Identity<'_> {
-    (&point.target, point.unit, point.reference, point.format.part(), point.data_type)
+    (&point.target, point.unit, point.reference, point.format.part(), point.kind)
 }
 
 impl<'a> Diff<'a> {

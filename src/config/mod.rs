@@ -31,6 +31,7 @@ mod original;
 mod path;
 mod points;
 mod provenance;
+pub mod outputs;
 mod registers;
 pub mod render;
 pub mod settings;

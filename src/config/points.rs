@@ -20,7 +20,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
-use crate::outputs::pattoo::identity::DataType;
+use crate::reading::points;
 
 /// A fault when there are more points than [`MAX_POINTS`].
 pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {
@@ -31,7 +31,7 @@ pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
-type Identity<'g> = (&'g str, UnitId, Reference, Part, DataType);
+type Identity<'g> = (&'g str, UnitId, Reference, Part, points::Kind);
 
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
@@ -69,8 +69,8 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                     devices[device].names.push(target.clone());
                 }
                 for register in &registers {
-                    let (format, data_type) = (&register.format, register.data_type);
-                    let identity = (target.as_str(), group.unit, register.reference, format.part(), data_type);
+                    let (format, kind) = (&register.format, register.kind);
+                    let identity = (target.as_str(), group.unit, register.reference, format.part(), kind);
                     if let Some(first) = known.get(&identity) {
                         first.clash(group, register, report);
                         continue;
@@ -84,7 +84,7 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                         unit: group.unit,
                         reference: register.reference,
                         format: format.clone(),
-                        data_type,
+                        kind,
                         interval: group.polling_interval.unwrap_or(agent.polling_interval),
                         together: group.together.then_some(number),
                     });

@@ -15,8 +15,8 @@ use super::yaml::yaml11::python_float;
 use crate::modbus::decode;
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use crate::modbus::register::{Reference, Table};
-use crate::outputs::pattoo::identity::DataType;
 use crate::reading::Value;
+use crate::reading::points;
 
 pub const KEYS: [&str; 14] = [
     "address",
@@ -65,8 +65,8 @@ pub struct Register<'a> {
     pub reference: Reference,
     /// How it becomes a value.
     pub format: Format,
-    /// How the server treats it.
-    pub data_type: DataType,
+    /// What kind of number it holds.
+    pub kind: points::Kind,
     /// The multiplier as configured: the original sorts by it.
     pub sorted_by: f64,
     /// Where it is configured.
@@ -236,13 +236,13 @@ fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Re
     };
     let range = range(table, address, report);
     let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
-    let (format, data_type) = if table.is_bits() {
-        (Some(Format::Word(Scale::Raw)), DataType::Integer)
+    let (format, kind) = if table.is_bits() {
+        (Some(Format::Word(Scale::Raw)), points::Kind::Integer)
     } else {
         let counts = of("counter").is_some_and(|value| flag(value, report));
         let typed = typed(table, &of, defaults, multiplier, counts, report);
-        let data_type = typed.as_ref().map_or(DataType::Integer, |typed| data_type(typed.kind, counts));
-        (typed.map(simplest), data_type)
+        let kind = typed.as_ref().map_or(points::Kind::Integer, |typed| point_kind(typed.kind, counts));
+        (typed.map(simplest), kind)
     };
     let count = of("count").and_then(|value| count(value, report));
     let ((first, last), format, multiplier) = (range?, format?, multiplier?);
@@ -276,7 +276,7 @@ fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Re
     }
     let sorted_by = multiplier.number.unwrap_or(1.0);
     Some(Run {
-        first: Register { reference: first, format, data_type, sorted_by, cursor: Rc::new(address.clone()) },
+        first: Register { reference: first, format, kind, sorted_by, cursor: Rc::new(address.clone()) },
         count,
     })
 }
@@ -463,13 +463,13 @@ fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
 
 /// Floats are floats to the server, and integers are what every register of the original is, scaled or not: a change
 /// of the multiplier must not begin another chart. A counter that is no 32-bit one at most is a 64-bit one.
-fn data_type(kind: Kind, counts: bool) -> DataType {
+fn point_kind(kind: Kind, counts: bool) -> points::Kind {
     match (counts, kind) {
-        (true, Kind::Float16 | Kind::Float32 | Kind::Float64) => DataType::Counter64,
-        (true, kind) if kind.width() > 2 => DataType::Counter64,
-        (true, _) => DataType::Counter,
-        (false, kind) if kind.is_float() => DataType::Float,
-        (false, _) => DataType::Integer,
+        (true, Kind::Float16 | Kind::Float32 | Kind::Float64) => points::Kind::Counter64,
+        (true, kind) if kind.width() > 2 => points::Kind::Counter64,
+        (true, _) => points::Kind::Counter,
+        (false, kind) if kind.is_float() => points::Kind::Float,
+        (false, _) => points::Kind::Integer,
     }
 }
 

@@ -18,16 +18,15 @@ use super::assemble;
 use super::preflight;
 use super::sd_notify::Manager;
 use super::signals::ReloadSignal;
-use crate::actors::delivery::Terms;
-use crate::actors::poster;
+use crate::actors::poster::{self, OutputChange};
 use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
-use crate::books::Books;
+use crate::counters::Counters;
 use crate::config::diff::Diff;
 use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::logging;
-use crate::outputs::pattoo::identity::{Agent, IdentityError};
-use crate::outputs::pattoo::post::{PostError, Poster};
+use crate::outputs::pattoo::identity::Agent;
+use crate::outputs::pattoo::post::PostError;
 use crate::status::reporter::Reporter;
 use crate::text::{Chain, count};
 
@@ -57,8 +56,6 @@ pub struct Reloader {
 /// Why a configuration without a fault is not taken over.
 #[derive(Debug, Error)]
 enum NotUsable {
-    #[error("the server could not store a series")]
-    Series(#[from] IdentityError),
     #[error("no server could be at that address")]
     Server(#[from] PostError),
 }
@@ -70,14 +67,14 @@ impl Reloader {
         wish: &ReloadSignal,
         supervisor: &Addr<SupervisorActor>,
         manager: &Manager,
-        books: &Books,
+        counters: &Counters,
     ) -> Infallible {
         loop {
             wish.asked().await;
             tracing::info!("SIGHUP; the configuration in {} is read again", self.instance.config_dir.display());
             manager.reloading();
             self.reload(supervisor).await;
-            manager.ready(&books.to_string());
+            manager.ready(&counters.to_string());
         }
     }
 
@@ -101,25 +98,30 @@ impl Reloader {
             tracing::info!("nothing in the configuration has changed");
             return Ok(());
         }
-        let catalogue = assemble::catalogue(&next, &self.agent)?;
-        let same = (&next.server_host, next.server_port) == (&self.running.server_host, self.running.server_port);
-        let poster = || Poster::new(&next.server_host, next.server_port, self.agent.id());
-        let server = (!same).then(poster).transpose()?;
+        let mut outputs = Vec::new();
+        for output in &next.outputs {
+            let other = assemble::target(output, &next) != assemble::target(output, &self.running);
+            let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
+            let split_refused_after = next.split_refused_after;
+            outputs.push((output.name.clone(), OutputChange { server, split_refused_after }));
+        }
         let reload = Reload {
             devices: assemble::devices(&next),
             kept: diff.kept.iter().map(|device| device.endpoint.clone()).collect(),
-            catalogue: Arc::new(catalogue),
-            flush_interval: next.flush_interval,
+            table: Arc::new(assemble::point_table(&next, &self.agent)),
             delivery: poster::Reload {
-                terms: Terms { server, patience: next.split_refused_after },
                 limits: next.cache_limits,
+                flush_interval: next.flush_interval,
+                outputs,
             },
         };
         logging::set_level(assemble::level(next.log_level));
         logging::set_format(next.log_format);
         self.timekeeper.trust_local_clock(next.trust_local_clock);
-        let server = assemble::server(&next);
-        self.reporter.lock().unwrap_or_else(PoisonError::into_inner).posts_to(server);
+        for output in &next.outputs {
+            let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+            reporter.posts_to(&output.name, assemble::target(output, &next));
+        }
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
         tell(&diff);

@@ -10,9 +10,11 @@
 //! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own and gets
 //! one line in the list of `config::outputs`.
 
+mod bisection;
 pub mod delivery;
 pub mod pattoo;
 pub mod pipeline;
+mod size;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -70,6 +72,8 @@ pub trait OldLoad: Send {
 pub struct Unsound {
     /// How many.
     pub rows: usize,
+    /// The stamp of the batch.
+    pub at: Timestamp,
     /// What to keep.
     pub body: Vec<u8>,
     /// What is wrong with them.
@@ -77,7 +81,7 @@ pub struct Unsound {
 }
 
 /// A post.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Encoded {
     /// What is sent; nothing when none of the readings can be sent.
     pub body: Option<Bytes>,

@@ -403,12 +403,14 @@ impl Pipeline {
         self.flush_interval = flush_interval;
     }
 
-    /// The delivery of the output `name`, for a reload.
-    pub fn delivery(&mut self, name: &str) -> Option<&mut Delivery> {
-        let lane = self.lanes.iter_mut().find(|lane| lane.name == name)?;
-        // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
-        (lane.told, lane.pause) = (None, Duration::ZERO);
-        Some(&mut lane.delivery)
+    /// From now on this holds for the output `name`: with `encode` another server is meant.
+    pub fn configure_output(&mut self, name: &str, encode: Option<Box<dyn super::Encode>>, split_refused_after: Duration) {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
+        if encode.is_some() {
+            // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
+            (lane.told, lane.pause) = (None, Duration::ZERO);
+        }
+        lane.delivery.configure(encode, split_refused_after);
     }
 
     /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on.

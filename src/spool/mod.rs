@@ -52,6 +52,7 @@ use crate::reading::Timestamp;
 
 mod adopt;
 pub mod batch;
+pub mod batcher;
 
 mod directory;
 mod error;

@@ -8,6 +8,7 @@
 //! Nothing here decides anything: a status that fails costs nothing but the status.
 
 pub mod metrics;
+pub mod narrator;
 pub mod page;
 pub mod polls;
 pub mod registry;

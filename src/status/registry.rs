@@ -123,7 +123,7 @@ impl DeviceState {
     }
 }
 
-/// The server as the poster sees it.
+/// The server of an output as the poster sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerState {
     /// When it last took a post.
@@ -154,7 +154,7 @@ impl ServerState {
 #[derive(Debug, Default)]
 pub struct Registry {
     devices: Mutex<BTreeMap<String, Arc<Slot<DeviceState>>>>,
-    server: Slot<ServerState>,
+    outputs: Mutex<BTreeMap<String, Arc<Slot<ServerState>>>>,
     polls: Polls,
 }
 
@@ -184,10 +184,10 @@ impl Registry {
         &self.polls
     }
 
-    /// The server's slot.
+    /// The slot of an output, by its name.
     #[must_use]
-    pub fn server(&self) -> &Slot<ServerState> {
-        &self.server
+    pub fn output(&self, name: &str) -> Arc<Slot<ServerState>> {
+        Arc::clone(lock(&self.outputs).entry(name.to_owned()).or_default())
     }
 }
 

@@ -11,11 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::polls::{Durations, Polls};
 use super::registry::{DeviceState, Registry, State};
-use crate::books::{Books, Reason};
+use crate::counters::{Counters, DropReason, OutputCounters, Published};
 use crate::outage::Fault;
 use crate::outputs::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
-use crate::spool::Tally;
 use crate::time::timeline::ClockState;
 
 /// What does not change while the agent runs.
@@ -25,10 +24,21 @@ pub struct Profile {
     pub agent_id: String,
     /// The host name that identifies every series.
     pub hostname: String,
-    /// Host and port of the server.
-    pub server: String,
+    /// The outputs, in the order of the configuration.
+    pub outputs: Vec<OutputProfile>,
     /// When the process started.
     pub started: Timestamp,
+}
+
+/// What does not change about an output but by a reload.
+#[derive(Debug, Clone, Default)]
+pub struct OutputProfile {
+    /// Its name.
+    pub name: String,
+    /// Its kind, as configured.
+    pub kind: &'static str,
+    /// Where its posts go, for people.
+    pub server: String,
 }
 
 /// All of it.
@@ -50,8 +60,11 @@ pub struct Snapshot {
     pub now: Time,
     /// Polling as a whole.
     pub polling: Polling,
-    /// Where readings go.
+    /// Where the readings of the first output go.
     pub server: Server,
+    /// Every output, in the order of the configuration.
+    #[serde(default)]
+    pub outputs: Vec<Output>,
     /// What waits on disk.
     pub cache: Cache,
     /// The machine's clock.
@@ -93,7 +106,7 @@ pub struct Polling {
 }
 
 /// Where readings go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// Host and port.
     pub address: String,
@@ -109,17 +122,39 @@ pub struct Server {
     pub next_attempt: Option<Time>,
 }
 
+/// One output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Its kind, as configured.
+    pub kind: String,
+    /// How its server takes posts.
+    pub server: Server,
+    /// The stamp of the oldest reading that waits for it, as far as it is known.
+    pub oldest: Option<Time>,
+    /// What became of the readings that it was to deliver.
+    pub readings: Ledger,
+}
+
 /// What waits on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cache {
-    /// Batches that can be delivered.
+    /// Readings that wait for the first output.
+    pub readings: u64,
+    /// Segments of the log.
+    pub segments: usize,
+    /// Files of old caches.
     pub batches: usize,
-    /// Batches that wait for a date.
-    pub undated: usize,
+    /// Readings that wait for a date.
+    pub undated: u64,
     /// Bytes.
     pub bytes: u64,
-    /// The stamp of the oldest batch.
+    /// The stamp of the oldest reading that waits for any output.
     pub oldest: Option<Time>,
+    /// What is wrong with the disk.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// The machine's clock.
@@ -204,13 +239,20 @@ pub struct DeviceTrouble {
 pub fn take(
     profile: &Profile,
     registry: &Registry,
-    books: &Books,
+    counters: &Counters,
     rate: Option<u64>,
     clock: Clock,
     now: Timestamp,
 ) -> Snapshot {
     let devices: Vec<Device> = registry.devices().into_iter().map(|(name, state)| device(name, state)).collect();
-    let tally = books.disk();
+    let published = counters.published();
+    let outputs: Vec<Output> = profile
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(place, profile)| output(profile, published.outputs.get(place), counters, registry))
+        .collect();
+    let oldest = published.outputs.iter().filter_map(|output| output.oldest).min();
     Snapshot {
         program: PROGRAM.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,16 +261,20 @@ pub fn take(
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
         now: Time(now),
-        polling: polling(&devices, rate, books.overruns(), registry.polls()),
-        server: server(profile, registry),
+        polling: polling(&devices, rate, counters.overruns(), registry.polls()),
+        server: outputs.first().map_or_else(Server::default, |output| output.server.clone()),
         cache: Cache {
-            batches: tally.batches,
-            undated: tally.held,
-            bytes: tally.bytes,
-            oldest: tally.oldest.map(Time),
+            readings: published.outputs.first().map_or(0, OutputCounters::waiting),
+            segments: published.log.segments,
+            batches: published.log.old_batches,
+            undated: published.log.undated,
+            bytes: published.log.bytes,
+            oldest: oldest.map(Time),
+            fault: published.log.fault.clone(),
         },
         clock,
-        books: ledger(books, &tally),
+        books: books(counters, &published),
+        outputs,
         devices,
     }
 }
@@ -257,39 +303,62 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
     }
 }
 
-fn server(profile: &Profile, registry: &Registry) -> Server {
-    let state = registry.server().read();
+fn output(
+    profile: &OutputProfile,
+    counted: Option<&OutputCounters>,
+    counters: &Counters,
+    registry: &Registry,
+) -> Output {
+    let state = registry.output(&profile.name).read();
     let (failing_since, cause) = state.fault.map(|Fault { since, cause }| (Time(since), cause)).unzip();
-    Server {
-        address: profile.server.clone(),
-        last_success: state.last_success.map(Time),
-        posts: state.posts,
-        failing_since,
-        cause,
-        next_attempt: state.next_attempt.map(Time),
+    Output {
+        name: profile.name.clone(),
+        kind: profile.kind.to_owned(),
+        server: Server {
+            address: profile.server.clone(),
+            last_success: state.last_success.map(Time),
+            posts: state.posts,
+            failing_since,
+            cause,
+            next_attempt: state.next_attempt.map(Time),
+        },
+        oldest: counted.and_then(|counted| counted.oldest).map(Time),
+        readings: counted.map_or_else(Ledger::default, |counted| ledger(counted, counters)),
     }
 }
 
-/// Each counter is read after those that it must not be behind, and what is in memory is what is left: the
-/// threads put down their parts of one batch one after the other, and no reader sees it twice or not at all.
-fn ledger(books: &Books, tally: &Tally) -> Ledger {
-    let direct = books.delivered_from_memory();
-    let lost = books.lost();
-    let dropped = Reason::ALL.map(|reason| (reason.as_str().to_owned(), books.dropped(reason)));
-    let left = tally.stored + direct + dropped.iter().map(|(_, count)| count).sum::<u64>();
-    let accepted = books.accepted();
-    let from_disk =
-        [("evicted", tally.evicted()), ("vanished", tally.vanished)].map(|(why, count)| (why.to_owned(), count));
+/// The first output's, and what is lost to any.
+fn books(counters: &Counters, published: &Published) -> Ledger {
+    let nothing = OutputCounters::default();
+    let lost = counters.lost();
+    let mut by_reason: BTreeMap<String, u64> =
+        DropReason::ALL.into_iter().filter(|reason| reason.is_loss()).map(|why| (why.as_str().to_owned(), 0)).collect();
+    by_reason.extend(lost.by_reason().into_iter().map(|(why, count)| (why.to_owned(), count)));
+    Ledger {
+        lost: lost.count(),
+        lost_by_reason: by_reason,
+        ..ledger(published.outputs.first().unwrap_or(&nothing), counters)
+    }
+}
+
+/// What is in memory is what is left: the threads put down their parts of one batch one after the other, and no reader
+/// sees it twice or not at all.
+fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
+    let values = counters.dropped_values();
+    let accepted = counters.accepted();
+    let dropped = |reason: DropReason| values.count(reason) + output.dropped.count(reason);
+    let gathered = accepted.saturating_sub(values.sum() + output.appended);
+    let losses = || DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
     Ledger {
         accepted,
-        found: tally.found,
-        delivered: tally.delivered + direct,
-        on_disk: tally.on_disk,
-        in_memory: accepted.saturating_sub(left),
-        quarantined: tally.quarantined,
-        dropped: dropped.into_iter().chain(from_disk).collect(),
-        lost: lost.count(),
-        lost_by_reason: lost.by_reason().map(|(why, count)| (why.to_owned(), count)).collect(),
+        found: output.found,
+        delivered: output.delivered,
+        on_disk: output.on_disk,
+        in_memory: output.in_memory + gathered,
+        quarantined: output.quarantined,
+        dropped: DropReason::ALL.map(|reason| (reason.as_str().to_owned(), dropped(reason))).into(),
+        lost: output.dropped.lost(),
+        lost_by_reason: losses().map(|reason| (reason.as_str().to_owned(), output.dropped.count(reason))).collect(),
     }
 }
 

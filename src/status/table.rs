@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::registry::State;
-use super::snapshot::{Device, Snapshot, Time};
+use super::snapshot::{Device, Output, Server, Snapshot, Time};
 use crate::reading::Timestamp;
 use crate::text::harmless::escaped;
 use crate::text::table::TextTable;
@@ -34,6 +34,12 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let refused = if polling.refused > 0 { format!(", {} of them refused", polling.refused) } else { String::new() };
     let oldest = cache.oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
     let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
+    let fault = cache.fault.as_ref().map_or_else(String::new, |fault| format!("; {fault}"));
+    let old = match cache.batches {
+        0 => String::new(),
+        1 => ", 1 batch of an old cache".to_owned(),
+        batches => format!(", {batches} batches of an old cache"),
+    };
     let dropped: Vec<_> =
         books.dropped.iter().filter(|(_, count)| **count > 0).map(|(why, count)| format!(", {why} {count}")).collect();
     let lost: Vec<_> = books
@@ -54,8 +60,8 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
                 count(usize::try_from(polling.overruns).unwrap_or(usize::MAX), "poll")
             ),
         ),
-        ("server", format!("{}: {}", server.address, health(snapshot))),
-        ("cache", format!("{}, {} bytes{oldest}{undated}", batches(cache.batches), cache.bytes)),
+        ("server", format!("{}: {}", server.address, health(server, *now))),
+        ("cache", format!("{}, {} bytes{old}{oldest}{undated}{fault}", readings(cache.readings), cache.bytes)),
         ("clock", snapshot.clock.state.clone()),
         (
             "readings",
@@ -71,20 +77,37 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if snapshot.outputs.len() > 1 {
+        for Output { name, kind, server, readings: counted, oldest } in &snapshot.outputs {
+            let waiting = counted.on_disk + counted.in_memory;
+            let oldest = oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
+            let lost = if counted.lost > 0 { format!(", LOST {}", counted.lost) } else { String::new() };
+            rows.push((
+                "output",
+                format!(
+                    "{name} ({kind}, {}): {}; delivered {}, {} waiting{oldest}{lost}",
+                    server.address,
+                    health(server, *now),
+                    counted.delivered,
+                    waiting
+                ),
+            ));
+        }
+    }
     if books.lost > 0 {
         rows.push(("LOST", format!("{} readings since the start: {}", books.lost, lost.join(", "))));
     }
     rows
 }
 
-fn batches(number: usize) -> String {
-    format!("{number} {}", if number == 1 { "batch" } else { "batches" })
+fn readings(number: u64) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "reading")
 }
 
-fn health(Snapshot { server, now, .. }: &Snapshot) -> String {
+fn health(server: &Server, now: Time) -> String {
     let last = server.last_success.map_or_else(
         || "has taken nothing yet".to_owned(),
-        |at| format!("took the last of {} posts {}", server.posts, ago(at, *now)),
+        |at| format!("took the last of {} posts {}", server.posts, ago(at, now)),
     );
     let Some(since) = server.failing_since else { return last };
     let next = server.next_attempt.map_or_else(String::new, |at| {
@@ -92,7 +115,7 @@ fn health(Snapshot { server, now, .. }: &Snapshot) -> String {
         format!("; next attempt in {}", seconds(wait))
     });
     let cause = server.cause.as_deref().unwrap_or("no reason is known");
-    format!("fails since {}: {cause}{next}; {last}", ago(since, *now))
+    format!("fails since {}: {cause}{next}; {last}", ago(since, now))
 }
 
 fn devices(snapshot: &Snapshot, all: bool) -> String {
@@ -148,7 +171,7 @@ fn ago(then: Time, now: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::books::Books;
+    use crate::counters::Counters;
     use crate::outage::Fault;
     use crate::status::registry::{Polled, Registry};
     use crate::status::snapshot::{Clock, Profile, take};
@@ -166,9 +189,9 @@ mod tests {
                 state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
-        let profile = Profile { agent_id: String::new(), hostname: String::new(), server: String::new(), started: now };
+        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs: Vec::new(), started: now };
         let clock = Clock { good: true, state: String::new() };
-        let snapshot = take(&profile, &registry, &Books::default(), None, clock, now);
+        let snapshot = take(&profile, &registry, &Counters::default(), None, clock, now);
         let text = render(&snapshot, false);
         let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
         assert!(

@@ -180,6 +180,12 @@ impl Timeline {
         Stamp::Undated(boot).written()
     }
 
+    /// The boot time at which the present holdover began, or the last one that is over.
+    #[must_use]
+    pub fn holdover_since(&self) -> Option<Duration> {
+        self.holdover.map(|holdover| holdover.since).or(self.release.map(|release| release.since))
+    }
+
     /// What to add to a boot time of the last holdover that is over, to date it; `None` when there was none.
     #[must_use]
     pub fn offset(&self) -> Option<Duration> {

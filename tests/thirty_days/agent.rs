@@ -10,9 +10,10 @@ use pattoo_agent_modbustcpd::actors::spooler;
 use pattoo_agent_modbustcpd::batch::Batcher;
 use pattoo_agent_modbustcpd::books::{Books, Reason};
 use pattoo_agent_modbustcpd::outputs::pattoo::consignment::{Consignment, Item, Kept, Post};
-use pattoo_agent_modbustcpd::outputs::pattoo::identity::{self, AgentId, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{self, AgentId, Series};
 use pattoo_agent_modbustcpd::outputs::pattoo::payload::Catalogue;
 use pattoo_agent_modbustcpd::outputs::pattoo::post::PostError;
+use pattoo_agent_modbustcpd::reading::points::Kind;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, millis};
 use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree, Name, Spool, Stored};
@@ -99,7 +100,7 @@ impl Agent {
         let series: Vec<Series> = (0..DEVICES * POINTS)
             .map(|place| {
                 let key = format!("input_register_{}", 30_001 + place % POINTS);
-                Series::new(target(place / POINTS), key, 1, DataType::Integer, interval).unwrap()
+                Series::new(target(place / POINTS), key, 1, Kind::Integer, interval).unwrap()
             })
             .collect();
         let catalogue = Arc::new(Catalogue::new(&agent, interval, &series).unwrap());

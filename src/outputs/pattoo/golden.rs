@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::identity::{Agent, DataType, Series};
+use super::identity::{Agent, Series};
 use super::payload::{Catalogue, Encoder};
 use super::server_rules::{Datapoint, datapoints};
+use crate::reading::points::Kind;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
 #[test]
@@ -46,7 +47,7 @@ fn encoded_anew(recorded: &[u8]) -> Vec<u8> {
                 text(datapoint, "pattoo_agent_polled_target"),
                 text(datapoint, "pattoo_key"),
                 text(datapoint, "unit").parse().unwrap(),
-                DataType::Integer,
+                Kind::Integer,
                 Duration::from_millis(text(datapoint, "pattoo_agent_polling_interval").parse().unwrap()),
             )
             .unwrap()

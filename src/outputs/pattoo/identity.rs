@@ -13,6 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::digest::sha256;
+use crate::reading::points::Kind;
 
 /// The program name that is part of every series, and of every file name the original chose.
 pub const PROGRAM: &str = "pattoo_agent_modbustcpd";
@@ -109,29 +110,16 @@ impl Agent {
     }
 }
 
-/// How the server treats the values of a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DataType {
-    /// 99, "integer": every 16-bit register, whatever its multiplier, and everything else that is no float.
-    Integer,
-    /// 101, "float".
-    Float,
-    /// 32, a counter of at most 32 bits, charted as a rate.
-    Counter,
-    /// 64, a counter of more, charted as a rate.
-    Counter64,
-}
-
-impl DataType {
-    /// The server's number for it.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Integer => 99,
-            Self::Float => 101,
-            Self::Counter => 32,
-            Self::Counter64 => 64,
-        }
+/// The server's number for a kind of values: its `pattoo_data_type`.
+#[must_use]
+pub fn code(kind: Kind) -> u8 {
+    match kind {
+        // Every 16-bit register, whatever its multiplier, and everything else that is no float.
+        Kind::Integer => 99,
+        Kind::Float => 101,
+        // Charted as a rate.
+        Kind::Counter => 32,
+        Kind::Counter64 => 64,
     }
 }
 
@@ -141,7 +129,7 @@ pub struct Series {
     target: String,
     key: String,
     unit: u8,
-    data_type: DataType,
+    kind: Kind,
     interval: Duration,
 }
 
@@ -154,7 +142,7 @@ impl Series {
         target: impl Into<String>,
         key: impl Into<String>,
         unit: u8,
-        data_type: DataType,
+        kind: Kind,
         interval: Duration,
     ) -> Result<Self, IdentityError> {
         wire_millis(interval)?;
@@ -162,7 +150,7 @@ impl Series {
             target: fitting("ip_device", target.into())?,
             key: fitting("key", key.into())?,
             unit,
-            data_type,
+            kind,
             interval,
         })
     }
@@ -185,10 +173,10 @@ impl Series {
         format!("{:03}", self.unit)
     }
 
-    /// How the server treats its values.
+    /// What kind of values it has.
     #[must_use]
-    pub fn data_type(&self) -> DataType {
-        self.data_type
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The time between two of its readings.
@@ -200,14 +188,14 @@ impl Series {
     /// Whether `other` is at most another value of the same device.
     #[must_use]
     pub(super) fn differs_only_in_key(&self, other: &Self) -> bool {
-        let Self { target, key: _, unit, data_type, interval } = self;
-        (target, unit, data_type, interval) == (&other.target, &other.unit, &other.data_type, &other.interval)
+        let Self { target, key: _, unit, kind, interval } = self;
+        (target, unit, kind, interval) == (&other.target, &other.unit, &other.kind, &other.interval)
     }
 
     /// What the server recognises the series by, when `agent` posts it: 64 lower-case hex digits.
     #[must_use]
     pub fn checksum(&self, agent: &Agent) -> String {
-        let code = self.data_type.code().to_string();
+        let code = code(self.kind).to_string();
         let seed = hex(sha256(&[self.key.as_bytes(), code.as_bytes()]));
         let sum = [
             ("unit", self.unit().as_str()),
@@ -275,7 +263,7 @@ mod tests {
             ("holding_register_40123", "cfa45cfe0a584eae1e0dcbdf2c0ad1694a1bbaa6ba056f53e52377ced2201a48"),
         ];
         for (key, checksum) in cases {
-            let series = Series::new("127.0.0.2", key, 0, DataType::Integer, MINUTE).unwrap();
+            let series = Series::new("127.0.0.2", key, 0, Kind::Integer, MINUTE).unwrap();
             assert_eq!(series.checksum(&agent), checksum, "{key}");
         }
     }
@@ -299,7 +287,7 @@ mod tests {
         let id: AgentId = ID.parse().unwrap();
         for (texts, ok) in [(fits, true), (does_not, false)] {
             for text in texts {
-                let series = |target: &str, key: &str| Series::new(target, key, 0, DataType::Integer, MINUTE).is_ok();
+                let series = |target: &str, key: &str| Series::new(target, key, 0, Kind::Integer, MINUTE).is_ok();
                 assert_eq!(series(&text, "k"), ok);
                 assert_eq!(series("t", &text), ok);
                 assert_eq!(Agent::new(id.clone(), text).is_ok(), ok);
@@ -326,7 +314,7 @@ mod tests {
     #[test]
     fn a_unit_has_three_digits() {
         for (unit, text) in [(0, "000"), (3, "003"), (255, "255")] {
-            let series = Series::new("t", "k", unit, DataType::Integer, MINUTE).unwrap();
+            let series = Series::new("t", "k", unit, Kind::Integer, MINUTE).unwrap();
             assert_eq!(series.unit(), text);
         }
     }

@@ -99,9 +99,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outputs::pattoo::identity::{Agent, DataType, Series};
+    use crate::outputs::pattoo::identity::{Agent, Series};
     use crate::outputs::pattoo::payload::{Catalogue, Encoder};
     use crate::outputs::pattoo::server_rules::datapoints;
+    use crate::reading::points::Kind;
     use crate::reading::{PointId, Reading, Value};
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -111,7 +112,7 @@ mod tests {
         let agent = Agent::new("4c".repeat(32).parse().unwrap(), "plant-7.example.net").unwrap();
         // A target as hostile as a name can be.
         let series = ["a", r#"["pattoo_timestamp",1000000000000]"#]
-            .map(|target| Series::new(target, "input_register_30001", 0, DataType::Integer, MINUTE).unwrap());
+            .map(|target| Series::new(target, "input_register_30001", 0, Kind::Integer, MINUTE).unwrap());
         let mut encoder = Encoder::new(Arc::new(Catalogue::new(&agent, MINUTE, &series).unwrap()));
         for &(point, at, value) in readings {
             encoder.push(&Reading { point: PointId(point), at: at.written(), value }).unwrap();

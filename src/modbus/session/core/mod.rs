@@ -80,8 +80,6 @@ pub struct Core {
     units_planned: usize,
     random: fastrand::Rng,
     keeps_words: bool,
-    /// What the next poll puts its readings into.
-    lent: Vec<Reading>,
     polls: u64,
     connection: Connection,
     /// Whether this connection, or the last one, has answered anything.
@@ -173,7 +171,6 @@ impl Core {
             units_planned: 0,
             random,
             keeps_words: false,
-            lent: Vec::new(),
             polls: 0,
             connection: Connection::default(),
             device: Gate::default(),
@@ -238,11 +235,6 @@ impl Core {
     /// Hands over the entries as they were read, too.
     pub fn keep_words(&mut self) {
         self.keeps_words = true;
-    }
-
-    /// The readings of the next poll go into `buffer`, which is empty.
-    pub fn lend(&mut self, buffer: Vec<Reading>) {
-        self.lent = buffer;
     }
 
     /// The connection was given up between polls.
@@ -366,7 +358,8 @@ impl Core {
         self.refusals.widen(now.boot);
         let poll = &mut self.poll;
         poll.begun = now.boot;
-        poll.outcome = Outcome { readings: std::mem::take(&mut self.lent), ..Outcome::default() };
+        let values = due.iter().map(|&place| self.requests[place].values).sum();
+        poll.outcome = Outcome { readings: Vec::with_capacity(values), ..Outcome::default() };
         poll.due.clear();
         poll.due.extend_from_slice(due);
         for &place in due {

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::outputs::pattoo::consignment::{Consignment, Item};
-use crate::outputs::pattoo::identity::{Agent, AgentId, DataType, Series};
+use crate::outputs::pattoo::identity::{Agent, AgentId, Series};
 use crate::outputs::pattoo::payload::{Catalogue, Encoder};
 use crate::outputs::pattoo::server_rules::{self, Datapoint};
+use crate::reading::points::Kind;
 use crate::reading::{PointId, Reading, Value};
 
 const NOW: u64 = 1_700_000_000_123;
@@ -25,7 +26,7 @@ fn ours(at: u64, readings: &[(u32, u64, f64)]) -> Vec<u8> {
     let agent = Agent::new(id(), "plant-7").unwrap();
     let interval = Duration::from_secs(10);
     let series: Vec<_> = (0..8)
-        .map(|n| Series::new("device", format!("input_register_{n}"), 1, DataType::Integer, interval).unwrap())
+        .map(|n| Series::new("device", format!("input_register_{n}"), 1, Kind::Integer, interval).unwrap())
         .collect();
     let mut encoder = Encoder::new(Arc::new(Catalogue::new(&agent, interval, &series).unwrap()));
     for &(point, late, value) in readings {

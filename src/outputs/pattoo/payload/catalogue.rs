@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::push_id;
 use super::short::Short;
-use crate::outputs::pattoo::identity::{Agent, IdentityError, PROGRAM, Series, wire_millis};
+use crate::outputs::pattoo::identity::{self, Agent, IdentityError, PROGRAM, Series, wire_millis};
 use crate::outputs::pattoo::json;
 
 /// Where in [`Catalogue::start`] the thirteen digits of the timestamp go; zeros until then.
@@ -246,7 +246,7 @@ impl<'a> Shared<'a> {
             self.pair("pattoo_agent_polled_target", Literal::Text(series.target())),
             self.pair("pattoo_agent_program", Literal::Text(PROGRAM)),
         ];
-        let data_type = self.pair("pattoo_data_type", Literal::Number(series.data_type().code().into()));
+        let data_type = self.pair("pattoo_data_type", Literal::Number(identity::code(series.kind()).into()));
         let families = &mut self.families;
         let family = Family { before_key, data_type };
         Ok(*self.known_families.entry(family).or_insert_with(|| {

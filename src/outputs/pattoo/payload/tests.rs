@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::outputs::pattoo::body::Body;
-use crate::outputs::pattoo::identity::{Agent, DataType, Series};
+use crate::outputs::pattoo::identity::{Agent, Series};
 use crate::outputs::pattoo::server_rules::datapoints;
+use crate::reading::points::Kind;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -17,7 +18,7 @@ fn agent() -> Agent {
 }
 
 fn series(target: &str, key: &str, unit: u8) -> Series {
-    Series::new(target, key, unit, DataType::Integer, MINUTE).unwrap()
+    Series::new(target, key, unit, Kind::Integer, MINUTE).unwrap()
 }
 
 fn encoder(series: &[Series]) -> Encoder {

@@ -1,0 +1,1 @@
+//! The policy against servers of all kinds.
