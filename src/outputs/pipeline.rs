@@ -161,6 +161,8 @@ pub enum Event {
         /// How many readings on disk it had not delivered.
         readings: u64,
     },
+    /// The limits have let go of so many batches of the old caches, whose readings nobody has counted.
+    OldEvicted(usize),
     /// All batches of the old caches are delivered.
     OldDone,
 }
@@ -961,7 +963,10 @@ impl Pipeline {
     }
 
     fn written(&mut self, written: Written, now: Duration, random: f64) {
-        let Written { result, end, durable, evicted, usage } = written;
+        let Written { result, end, durable, evicted, evicted_old, usage } = written;
+        if evicted_old > 0 {
+            self.events.push(Event::OldEvicted(evicted_old));
+        }
         let sent = std::mem::take(&mut self.sent);
         self.usage = usage;
         self.written = self.written.max(end.min(self.tail.end()));

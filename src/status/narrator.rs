@@ -130,6 +130,12 @@ impl Narrator {
                     count(usize::try_from(readings).unwrap_or(usize::MAX), "reading")
                 );
             }
+            Event::OldEvicted(batches) => {
+                tracing::error!(
+                    "LOST {batches} batches of an old cache in {}, because of the limits of the cache",
+                    self.path.display()
+                );
+            }
             Event::OldDone => tracing::debug!("no batch of an old cache waits"),
         }
     }
