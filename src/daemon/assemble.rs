@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::config::outputs::{OutputConfig, OutputKind};
 use crate::config::{self, Config, Device, LogLevel};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::modbus::session::{Cycle, DeviceSettings};
-use crate::config::outputs::{OutputConfig, OutputKind};
 use crate::outputs::file::FileOutput;
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
