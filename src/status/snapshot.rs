@@ -347,6 +347,13 @@ fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
     let values = counters.dropped_values();
     let accepted = counters.accepted();
     let dropped = |reason: DropReason| values.count(reason) + output.dropped.count(reason);
+    let mut dropped_by = BTreeMap::new();
+    for reason in DropReason::ALL {
+        // By which limit is said where losses are.
+        let evicted = matches!(reason, DropReason::MinFree | DropReason::MaxBytes | DropReason::MaxAge);
+        let name = if evicted { "evicted" } else { reason.as_str() };
+        *dropped_by.entry(name.to_owned()).or_insert(0) += dropped(reason);
+    }
     let gathered = accepted.saturating_sub(values.sum() + output.appended);
     let losses = || DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
     Ledger {
@@ -356,7 +363,7 @@ fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
         on_disk: output.on_disk,
         in_memory: output.in_memory + gathered,
         quarantined: output.quarantined,
-        dropped: DropReason::ALL.map(|reason| (reason.as_str().to_owned(), dropped(reason))).into(),
+        dropped: dropped_by,
         lost: output.dropped.lost(),
         lost_by_reason: losses().map(|reason| (reason.as_str().to_owned(), output.dropped.count(reason))).collect(),
     }
