@@ -68,23 +68,23 @@ mod holds;
 pub mod job;
 mod limits;
 mod log;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod model_tests;
 mod name;
 mod old;
 mod quarantine;
 mod read;
 mod real;
 mod segment;
+#[cfg(test)]
+#[path = "../../tests/support/sim_disk.rs"]
+mod sim_disk;
 mod source;
 mod state;
 mod tables;
 mod tally;
-#[cfg(test)]
-#[path = "../../tests/support/sim_disk.rs"]
-mod sim_disk;
-#[cfg(test)]
-mod log_tests;
-#[cfg(test)]
-mod model_tests;
 #[cfg(test)]
 mod tests;
 mod window;
