@@ -271,8 +271,8 @@ mod tests {
                     return Outcome { accepted, condemned, posts: post, done: true };
                 }
                 Ask::Control => {
-                    let refused = refuses(&accepted[..1]);
-                    bisection.control(!refused, now, &mut trust);
+                    let taken = !refuses(&accepted[..1]);
+                    bisection.control(taken, now, &mut trust);
                 }
                 Ask::Items(items) if refuses(&items) => bisection.refused(items.len(), now, &mut trust),
                 Ask::Items(items) => {
