@@ -6,8 +6,9 @@
 //! |---|---|
 //! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column |
 //! | [`modbus`] | the device side: register numbers, the plan of requests, one connection, words → values |
-//! | [`pattoo`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
-//! | [`spool`] | the queue on disk between the two |
+//! | [`spool`] | the queue on disk between devices and outputs |
+//! | [`outputs`] | where readings go: the policy of a delivery, the pattoo server, a file |
+//! | [`pattoo`] | who this agent is: its id, its host name |
 //! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
 //! | [`status`] | what the agent tells of itself: to people, to programs |
 //! | [`commissioning`] | what an engineer asks before the daemon runs: check, plan, once, probe |
