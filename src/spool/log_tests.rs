@@ -544,9 +544,9 @@ fn old_caches_come_out_in_order_and_are_forgotten() {
         world.plant(&ours(6, b"six"), b"damaged");
         world.plant("notes.json", b"");
         // Of an earlier release, without a date, and of another boot that cannot be dated.
-        let boot = crate::timeline::Stamp::Undated(Duration::from_millis(9));
-        let at = |stamp: crate::timeline::Stamp| {
-            (0..).map(Timestamp::from_millis).find(|&at| crate::timeline::Stamp::read(at) == stamp)
+        let boot = crate::time::timeline::Stamp::Undated(Duration::from_millis(9));
+        let at = |stamp: crate::time::timeline::Stamp| {
+            (0..).map(Timestamp::from_millis).find(|&at| crate::time::timeline::Stamp::read(at) == stamp)
         };
         let held = at(boot).unwrap_or_default();
         world.plant(&format!("undated/boot/{held}_{ID}_{:08x}.json", crc32c::crc32c(b"held")), b"held");
