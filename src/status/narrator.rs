@@ -12,9 +12,27 @@ use crate::counters::DropReason;
 use crate::outage::{Outages, QUIET, Transition};
 use crate::outputs::Failure;
 use crate::outputs::pipeline::Event;
-use crate::spool::Limits;
+use crate::spool::{Finding, Findings, Limits};
 use crate::text::{count, seconds, size};
 use crate::time::clock;
+
+/// Tells what was found strange or damaged on disk.
+pub fn tell_findings(Findings { told, untold }: &Findings) {
+    for Finding { path, why, moved } in told {
+        if *moved {
+            tracing::error!(
+                code = 1036,
+                "a part of the cache is damaged: {why}; it is kept as {} for you to look at",
+                path.display()
+            );
+        } else {
+            tracing::warn!("{} is not the agent's and is left alone: {why}", path.display());
+        }
+    }
+    if *untold > 0 {
+        tracing::error!(code = 1036, "{untold} more files like these");
+    }
+}
 
 /// Turns events into lines.
 #[derive(Debug)]
@@ -110,6 +128,12 @@ impl Narrator {
                 tracing::warn!(
                     "output {name} is configured no more; {} on disk were not delivered to it",
                     count(usize::try_from(readings).unwrap_or(usize::MAX), "reading")
+                );
+            }
+            Event::OldEvicted(batches) => {
+                tracing::error!(
+                    "LOST {batches} batches of an old cache in {}, because of the limits of the cache",
+                    self.path.display()
                 );
             }
             Event::OldDone => tracing::debug!("no batch of an old cache waits"),
