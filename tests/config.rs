@@ -9,7 +9,7 @@ use pattoo_agent_modbustcpd::config::outputs::{OutputConfig, OutputKind};
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use pattoo_agent_modbustcpd::outputs::Start;
-use pattoo_agent_modbustcpd::outputs::file::{FileFormat, FileSettings};
+use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
 use pattoo_agent_modbustcpd::reading::points;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
@@ -460,7 +460,12 @@ fn outputs_are_read_with_their_defaults() {
         let after: Vec<_> = load(&file).config.outputs.iter().map(|it| it.split_refused_after.as_secs()).collect();
         assert_eq!(after, [7_200, 60]);
     }
-    assert_eq!(load("split_refused_after: 2h\n{}".replace("{}", &group("")).as_str()).config.outputs[0].split_refused_after.as_secs(), 7_200);
+    assert_eq!(
+        load("split_refused_after: 2h\n{}".replace("{}", &group("")).as_str()).config.outputs[0]
+            .split_refused_after
+            .as_secs(),
+        7_200
+    );
 }
 
 #[test]
@@ -494,10 +499,7 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
             "outputs: [{type: file, path: DIR/a, kep: 1}]",
             "outputs[0].kep: found an unknown key; did you mean \"keep\"?",
         ),
-        (
-            "outputs: [{type: pattoo, start: now}]",
-            "outputs[0].start: found \"now\"; allowed is end or beginning",
-        ),
+        ("outputs: [{type: pattoo, start: now}]", "outputs[0].start: found \"now\"; allowed is end or beginning"),
         (
             "outputs: [{type: pattoo, split_refused_after: 0}]",
             "outputs[0].split_refused_after: found 0; allowed is a duration such as 1h, from 1s",
@@ -512,15 +514,18 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
             "outputs: [file]",
             "outputs[0]: found file without a path; write {type: file, path: /var/lib/pattoo/readings.jsonl}",
         ),
+        ("outputs: [{type: file}]", "outputs[0]: found an output of type file without a path; it names the file"),
         (
-            "outputs: [{type: file}]",
-            "outputs[0]: found an output of type file without a path; it names the file",
+            "outputs: [{type: file, path: a.csv}]",
+            "outputs[0].path: found \"a.csv\"; allowed is the whole path of a file",
         ),
-        ("outputs: [{type: file, path: a.csv}]", "outputs[0].path: found \"a.csv\"; allowed is the whole path of a file"),
         ("outputs: [{type: file, path: DIR/}]", "allowed is the whole path of a file, such as /var/lib/pattoo/"),
         ("outputs: [{type: file, path: /}]", "outputs[0].path: found \"/\"; allowed is the whole path of a file"),
         ("outputs: [{type: file, path: DIR/..}]", "allowed is the whole path of a file, such as"),
-        ("outputs: [{type: file, path: DIR/a, format: xml}]", "outputs[0].format: found \"xml\"; allowed is jsonl or csv"),
+        (
+            "outputs: [{type: file, path: DIR/a, format: xml}]",
+            "outputs[0].format: found \"xml\"; allowed is jsonl or csv",
+        ),
         (
             "outputs: [{type: file, path: DIR/a, max_bytes: 10kB}]",
             "outputs[0].max_bytes: found \"10kB\"; allowed is a size such as 64MB, from 64kB",
@@ -531,7 +536,7 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ),
         (
             "outputs: [pattoo, {type: pattoo, name: b}]",
-            "4:27: outputs[1].type: found a second output of type pattoo, the first is at 4:11; allowed is one",
+            "4:26: outputs[1].type: found a second output of type pattoo, the first is at 4:11; allowed is one",
         ),
         (
             "outputs: [{type: file, path: DIR/a}, {type: file, path: DIR/b}]",
@@ -577,7 +582,8 @@ fn what_speaks_against_the_place_of_a_file_is_a_warning() {
 fn no_two_shards_write_to_one_file() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path();
-    let config = load(&with_outputs("{type: file, path: DIR/a.b.csv}\n{type: file, name: x, path: DIR/log}", place)).config;
+    let config =
+        load(&with_outputs("{type: file, path: DIR/a.b.csv}\n{type: file, name: x, path: DIR/log}", place)).config;
     let files = |shard: &str| -> Vec<_> {
         config.clone().of_shard(shard.parse().unwrap()).outputs.iter().map(|it| it.target(&config)).collect()
     };

@@ -17,7 +17,7 @@ use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use crate::files::trust;
 use crate::outputs::Start;
-use crate::outputs::file::{FileFormat, FileSettings};
+use crate::outputs::file::{FileSettings, Format as FileFormat};
 use crate::shard::Shard;
 use crate::text::size;
 use crate::text::table::TextTable;
