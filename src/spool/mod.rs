@@ -73,6 +73,7 @@ mod name;
 pub mod old;
 mod quarantine;
 mod read;
+pub mod reader;
 pub mod real;
 mod segment;
 mod source;
