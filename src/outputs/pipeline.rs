@@ -392,7 +392,12 @@ impl Pipeline {
     }
 
     /// From now on this holds for the output `name`: with `encode` another server is meant.
-    pub fn configure_output(&mut self, name: &str, encode: Option<Box<dyn super::Encode>>, split_refused_after: Duration) {
+    pub fn configure_output(
+        &mut self,
+        name: &str,
+        encode: Option<Box<dyn super::Encode>>,
+        split_refused_after: Duration,
+    ) {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
         if encode.is_some() {
             // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
@@ -793,7 +798,6 @@ impl Pipeline {
                 self.skip(place, batch.end(), DropReason::Vanished);
                 continue;
             };
-            let lane = &mut self.lanes[place];
             if from < batch.first {
                 if loaded > 0 {
                     break;

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written_and_no_bit_of_it_may_change() {
-        for header in [header(), Header { undated: None, ..header() }, Header { undated: Some(HoldId(0)), ..header() }] {
+        for header in [header(), Header { undated: None, ..header() }, Header { undated: Some(HoldId(0)), ..header() }]
+        {
             let bytes = header.to_bytes();
             assert_eq!(Header::parse(&bytes), Some(header));
             for bit in 0..8 * FRAME_HEADER {

@@ -76,18 +76,14 @@ mod read;
 pub mod reader;
 pub mod real;
 mod segment;
+#[cfg(test)]
+#[path = "../../tests/support/sim_disk.rs"]
+mod sim_disk;
 mod source;
 mod state;
 mod tables;
 pub mod tail;
 mod tally;
-#[cfg(test)]
-#[path = "../../tests/support/sim_disk.rs"]
-mod sim_disk;
-#[cfg(test)]
-mod log_tests;
-#[cfg(test)]
-mod model_tests;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -180,7 +180,8 @@ impl Old {
         let mut refill = self.window.refill();
         let mut newest = Timestamp::default();
         disk.list("", &mut |file| {
-            if let Some(name) = Name::parse(file.as_bytes(), &self.agent_id).filter(|name| !self.passed.contains(name)) {
+            if let Some(name) = Name::parse(file.as_bytes(), &self.agent_id).filter(|name| !self.passed.contains(name))
+            {
                 refill.offer(name);
                 if name.at() < IMPLAUSIBLE {
                     newest = newest.max(name.at());

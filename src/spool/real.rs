@@ -263,11 +263,8 @@ impl Disk for RealDisk {
         self.close(to);
         let shown = self.shown(from);
         let (target, to) = self.place(to)?;
-        let target = target.fd().try_clone().map_err(|source| SpoolError::Io {
-            action: "move",
-            path: shown.clone(),
-            source,
-        })?;
+        let target =
+            target.fd().try_clone().map_err(|source| SpoolError::Io { action: "move", path: shown.clone(), source })?;
         let (directory, name) = split(from);
         let Some(directory) = self.at(directory, false)? else { return Ok(false) };
         match fs::renameat(directory.fd(), name, target, to) {

@@ -49,7 +49,8 @@ impl Tables {
         }
         let text = table.to_text();
         // One of an earlier life may be damaged by now.
-        let whole = self.on_disk.contains_key(&id) && read_whole(disk, &path(id)).is_ok_and(|on_disk| on_disk.as_ref() == Some(&text));
+        let whole = self.on_disk.contains_key(&id)
+            && read_whole(disk, &path(id)).is_ok_and(|on_disk| on_disk.as_ref() == Some(&text));
         if !whole {
             disk.replace(&path(id), &text)?;
         }

@@ -226,7 +226,7 @@ impl Narrator {
         };
         let new = count(usize::try_from(loss.readings - loss.told).unwrap_or(usize::MAX), "reading");
         tracing::error!(
-            "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost this way since the start",
+            "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost since the start for this reason",
             self.path.display(),
             loss.readings
         );

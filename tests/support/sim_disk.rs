@@ -272,7 +272,8 @@ impl Disk for SimDisk {
         let room = world.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(world.used()));
         let errno = fault.or((grows > room).then_some(ENOSPC));
         let part = match errno {
-            Some(_) => at(world.random(bytes.len() as u64 + 1)).min(bytes.len() - at(grows.saturating_sub(room)).min(bytes.len())),
+            Some(_) => at(world.random(bytes.len() as u64 + 1))
+                .min(bytes.len() - at(grows.saturating_sub(room)).min(bytes.len())),
             None => bytes.len(),
         };
         world.files[file].change(Change::Write(at(offset), bytes[..part].to_vec()));

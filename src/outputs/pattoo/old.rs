@@ -9,10 +9,10 @@ use super::body::{Body, Damaged, Datapoints, legible};
 use super::encode::stamp;
 use super::identity::AgentId;
 use crate::outputs::{Encoded, OldLoad, Unsound};
-use crate::text::Chain;
 use crate::reading::Timestamp;
 use crate::shard::Shard;
 use crate::spool::job::OldBatch;
+use crate::text::Chain;
 use crate::time::timeline::{HOUR, Stamp};
 
 /// A batch that can be posted, at least in part.
