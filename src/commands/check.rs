@@ -9,7 +9,7 @@ use super::plan;
 use crate::cli::terminal::{complain, say};
 use crate::config::diff::Diff;
 use crate::config::settings::table;
-use crate::config::{Config, Instance, Loaded, render};
+use crate::config::{Config, Instance, Loaded, outputs, render};
 use crate::daemon::exit::Exit;
 use crate::daemon::refusal_file;
 use crate::modbus::plan::{Span, runs};
@@ -43,6 +43,7 @@ pub fn check(instance: &Instance, strict: bool) -> Exit {
 pub fn settings(instance: &Instance) -> Exit {
     let Some(Loaded { config, .. }) = load(instance) else { return Exit::BadConfiguration };
     say(&table::settings(&config));
+    say(&format!("\n{}", outputs::table(&config.outputs)));
     match refusal_file::look(&refusal_file::path(&config)) {
         Ok(store) => say(&learned(&config, &store)),
         Err(error) => warn(format_args!("what was learned of devices cannot be shown: {}", Chain(&error))),

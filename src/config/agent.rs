@@ -12,10 +12,9 @@ use std::time::Duration;
 use super::diagnostic::Diagnostic;
 use super::groups::{self, Group};
 use super::original::{self, Known};
+use super::outputs::{self, OutputConfig, SPLIT_REFUSED_AFTER};
 use super::settings::{self, Sections};
-use super::value::{
-    LONGEST_DURATION, MAX_TEXT_BYTES, POLLING_INTERVAL, duration_within, flag, interval, originals_interval,
-};
+use super::value::{MAX_TEXT_BYTES, POLLING_INTERVAL, duration_within, flag, interval, originals_interval};
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use super::yaml::source::Source;
@@ -26,10 +25,7 @@ use crate::spool::Limits;
 /// The default of `flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The default of `split_refused_after`.
-pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
-
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "polling_interval",
     "flush_interval",
     "cache_min_free",
@@ -41,10 +37,12 @@ const KEYS: [&str; 14] = [
     "status_hosts",
     "agent_hostname",
     "log_format",
+    "outputs",
     "device_defaults",
     "devices",
     "polling_groups",
 ];
+
 /// The file as it is meant.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -52,6 +50,7 @@ pub struct Agent<'a> {
     pub flush_interval: Duration,
     pub cache_limits: Limits,
     pub split_refused_after: Duration,
+    pub outputs: Vec<OutputConfig>,
     pub trust_local_clock: bool,
     pub status_listen: Option<SocketAddr>,
     pub status_hosts: Vec<String>,
@@ -75,6 +74,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         flush_interval: FLUSH_INTERVAL,
         cache_limits: Limits::default(),
         split_refused_after: SPLIT_REFUSED_AFTER,
+        outputs: Vec::new(),
         trust_local_clock: false,
         status_listen: None,
         status_hosts: Vec::new(),
@@ -83,7 +83,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         sections: Sections::default(),
         groups: Vec::new(),
     };
-    let (mut listed, mut device_defaults, mut devices) = (None, None, None);
+    let (mut listed, mut device_defaults, mut devices, mut listed_outputs) = (None, None, None, None);
     for Entry { key, value, key_cursor } in &entries {
         match key.as_str() {
             "polling_interval" => {
@@ -99,8 +99,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                 cache::limit(key, value, &mut agent.cache_limits, report);
             }
             "split_refused_after" => {
-                let allowed = Duration::from_secs(1)..=LONGEST_DURATION;
-                let after = duration_within(value, allowed, "a duration such as 1h, from 1s", report);
+                let after = outputs::split_refused_after(value, report);
                 agent.split_refused_after = after.unwrap_or(SPLIT_REFUSED_AFTER);
             }
             "trust_local_clock" => flag(&mut agent.trust_local_clock, value, report),
@@ -122,6 +121,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                 _ => report.faults.push(value.unfit("text or json")),
             },
             "agent_hostname" => agent.hostname = hostname(value, report),
+            "outputs" => listed_outputs = Some(value),
             "device_defaults" => device_defaults = Some(value),
             "devices" => devices = Some(value),
             "polling_groups" => listed = Some(value),
@@ -144,6 +144,11 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
                 items.iter().enumerate().filter_map(|(place, item)| groups::read(place, item, report)).collect();
         }
     }
+    let after = agent.split_refused_after;
+    agent.outputs = match listed_outputs {
+        Some(listed) => outputs::read(listed, after, report),
+        None => vec![OutputConfig { split_refused_after: after, ..OutputConfig::default() }],
+    };
     agent.sections = settings::read([device_defaults, devices], &agent.groups, report);
     Some(agent)
 }

@@ -92,7 +92,7 @@ pub fn load_as_proposed(
                     polling_interval: agent.polling_interval,
                     flush_interval: agent.flush_interval,
                     cache_limits: agent.cache_limits,
-                    outputs: vec![OutputConfig::default()],
+                    outputs: agent.outputs,
                     split_refused_after: agent.split_refused_after,
                     trust_local_clock: agent.trust_local_clock,
                     status_listen: agent.status_listen,

@@ -83,12 +83,12 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
         Ok(Output {
             name: output.name.clone(),
             kind: output.kind.as_str(),
-            target: target(output, config),
+            target: output.target(config),
             encode,
             deliver,
             tells_time: is_pattoo,
             takes_old_caches: is_pattoo,
-            split_refused_after: config.split_refused_after,
+            split_refused_after: output.split_refused_after,
             start: output.start,
         })
     };
@@ -113,15 +113,6 @@ pub fn way(
             (Box::new(FileEncode(settings.format)), Box::new(FileDeliver::new(settings.clone())))
         }
     })
-}
-
-/// Where the posts of an output go, for people.
-#[must_use]
-pub fn target(output: &OutputConfig, config: &Config) -> String {
-    match &output.kind {
-        OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
-        OutputKind::File(settings) => settings.path.display().to_string(),
-    }
 }
 
 /// What is logged.

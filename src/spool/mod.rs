@@ -77,6 +77,7 @@ mod name;
 pub mod old;
 mod quarantine;
 mod read;
+pub mod reader;
 pub mod real;
 mod segment;
 #[cfg(test)]
