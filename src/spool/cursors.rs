@@ -120,7 +120,7 @@ impl Cursors {
             return Ok(());
         }
         if disk.stat(CURSORS)? == Stat::Missing {
-            disk.replace(CURSORS, &[0; SLOTS * SLOT])?;
+            disk.replace(CURSORS, &vec![0; SLOTS * SLOT])?;
         } else {
             // One that was cut, by whomever: what it holds stays.
             let mut content = read_whole(disk, CURSORS)?.unwrap_or_default();

@@ -335,14 +335,13 @@ impl Log {
         };
         match segment::look(&mut *self.disk, first) {
             Ok((Beginning::Ours(newest), _)) => self.newest = self.newest.max(newest),
-            Ok((Beginning::Damaged, _)) => {}
             Ok((Beginning::Foreign, _)) => {
                 self.tell(shown(&*self.disk, &path), "it is of another version, or not what its name says", false);
                 return Ok(());
             }
             Err(SpoolError::NotAFile { .. }) => return Ok(()),
-            // It may be readable by the time at which an output wants it.
-            Err(_) => {}
+            // Its frames may be whole, and what cannot be read now may be readable when an output wants it.
+            Ok((Beginning::Damaged, _)) | Err(_) => {}
         }
         self.segments.insert(first, Segment::found(first, size));
         Ok(())

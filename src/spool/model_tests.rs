@@ -135,8 +135,8 @@ impl Model {
         self.open();
     }
 
-    fn append(&mut self, sizes: &[u8], held: bool) {
-        let hold = held.then(|| HoldId(self.life.unsigned_abs()));
+    fn append(&mut self, sizes: &[u8], undated: bool) {
+        let hold = undated.then(|| HoldId(self.life.unsigned_abs()));
         for &size in sizes {
             let mut encoder = Encoder::default();
             let first = self.next;
