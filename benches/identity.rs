@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::Catalogue;
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::Catalogue;
+use pattoo_agent_modbustcpd::reading::points::Kind;
 
 const POINTS: u32 = 10_000;
 
@@ -16,7 +17,7 @@ fn identity(c: &mut Criterion) {
         .map(|point| {
             let (target, key) =
                 (format!("192.0.2.{}", point / 100), format!("input_register_{}", 30_001 + point % 100));
-            Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10)).expect("short names")
+            Series::new(target, key, 1, Kind::Integer, Duration::from_secs(10)).expect("short names")
         })
         .collect();
     let mut group = c.benchmark_group("identity");

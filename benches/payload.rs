@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::reading::points::Kind;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 const POINTS: u32 = 10_000;
@@ -27,7 +28,7 @@ fn series() -> Vec<Series> {
         .map(|point| {
             let target = format!("192.0.2.{}", point / 100);
             let key = format!("input_register_{}", 30_001 + point % 100);
-            Series::new(target, key, 1, DataType::Integer, Duration::from_secs(10)).expect("short names")
+            Series::new(target, key, 1, Kind::Integer, Duration::from_secs(10)).expect("short names")
         })
         .collect()
 }

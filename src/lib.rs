@@ -1,58 +1,92 @@
-//! `pattoo_agent_modbustcpd` polls Modbus TCP devices and delivers every reading to a pattoo server.
+//! `pattoo_agent_modbustcpd` polls Modbus devices and delivers every reading to where people keep time series.
 //!
-//! A tour of the rooms, in the order in which a reading passes through them:
+//! # Rooms
 //!
-//! | room | what it owns |
+//! From bottom to top. A room may import the rooms in the last column and no others; each of them stands above it in the table, so
+//! there is no circle. `tests/imports.rs` reads this table and every `crate::` path below `src`, tests apart.
+//!
+//! | room | what it owns | may import |
+//! |---|---|---|
+//! | [`digest`] | SHA-256 | – |
+//! | [`failpoint`] | lets tests break what cannot be broken from outside | – |
+//! | [`files`] | opens, writes and locks what others may have prepared for us | – |
+//! | [`reading`] | the vocabulary that all rooms share: point, time, value; what a point is | `digest` |
+//! | [`counters`] | what became of every reading, in numbers | `reading` |
+//! | [`shard`] | which of several agents with one configuration reads a device | `digest`, `reading` |
+//! | [`text`] | text for people: durations, numbers with nouns, tables, nothing that a terminal obeys | `reading` |
+//! | [`outage`] | what has failed since when, and which of it is worth a line in the log | `reading` |
+//! | [`logging`] | the log: one line per event, never blocking | `text` |
+//! | [`time`] | clocks, the timeline of stamps, schedule, backoff | `outage`, `reading`, `shard`, `text` |
+//! | [`resolve`] | the addresses of a host, for both sides | `logging`, `time` |
+//! | [`modbus`] | the device side: register numbers, plan of requests, one connection, words → values | `digest`, `outage`, `reading`, `resolve`, `text`, `time` |
+//! | [`spool`] | the log of readings on disk | `counters`, `digest`, `failpoint`, `files`, `reading`, `text`, `time` |
+//! | [`outputs`] | the server side: what an output must be able to say, delivery policy, one folder per kind of server | `counters`, `digest`, `failpoint`, `files`, `logging`, `outage`, `reading`, `resolve`, `shard`, `spool`, `text`, `time` |
+//! | [`host`] | who the agent is on this host: agent id, host name | `digest`, `files`, `outputs::pattoo::identity` |
+//! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column | `files`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `text` |
+//! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
+//! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
+//! | [`cli`] | command line and terminal | `shard`, `text` |
+//! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
+//! | [`commands`] | what a person asks for: check, plan, once, probe, configure, install | `cli`, `config`, `daemon`, `files`, `modbus`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
+//!
+//! Two of these deserve a word. `modbus` and `outputs` never import each other, nor `config`, nor `actors`: a device knows no
+//! server, and both can be tested without the rest. `host` names a type of one output, because an agent id is pattoo's.
+//!
+//! # Foreign crates
+//!
+//! Whoever wants to know how a library is used, or to replace it, has few files to read. Paths are below `src`; a folder means all
+//! that is in it.
+//!
+//! | crate | where it is named |
 //! |---|---|
-//! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column |
-//! | [`modbus`] | the device side: register numbers, the plan of requests, one connection, words → values |
-//! | [`pattoo`] | the server side: identity of a series, the JSON body, what goes into one post, one attempt |
-//! | [`spool`] | the queue on disk between the two |
-//! | [`actors`] | supervisor, devices, aggregator, poster: thin shells over the rooms above; the flow table |
-//! | [`status`] | what the agent tells of itself: to people, to programs |
-//! | [`commissioning`] | what an engineer asks before the daemon runs: check, plan, once, probe |
-//! | [`setup`] | configuration asked for and written, the systemd service put in and taken away |
-//! | [`daemon`] | the life of the process: run, signals, lock |
-//!
-//! Leaves without clock and without I/O: [`reading`] (the vocabulary that all rooms share), [`schedule`],
-//! [`backoff`], [`batch`], [`digest`], [`shard`], [`tally`], [`timeline`]. [`files`] opens, writes and locks what others may
-//! have prepared for us; [`terminal`] makes harmless what is shown. [`clock`] reads the clocks that they
-//! are told; [`resolve`] finds the addresses of a host for both sides; [`failpoint`] lets tests break what
-//! cannot be broken from outside.
-//!
-//! Who may import whom: `main → daemon → actors → {modbus, pattoo, spool} → reading`. The three middle
-//! rooms never import each other, never `config`, never `actors`; `config` names the types of other rooms.
-//! A foreign crate is named in one room: `actix` in `actors` and `daemon`, `tokio_modbus`, `tokio_rustls` and
-//! `serial2_tokio` in one file each below `modbus::link`, `awc` below `pattoo::post`, `serde_yaml` in `config`,
-//! `std::fs` in `config`, `spool`, `pattoo` (the files that say who we are), `daemon`, `logging`, and in `clock` for
-//! the boot id.
+//! | `actix` | `actors`, `daemon/run.rs`, `daemon/reload.rs` |
+//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `status/page.rs` |
+//! | `actix_web` | `status/page.rs` |
+//! | `awc` | `outputs` |
+//! | `bytes` | `actors`, `outputs`, `spool`, `status/page.rs` |
+//! | `clap` | `cli/arguments.rs`, `main.rs` |
+//! | `crc32c` | `spool` |
+//! | `dialoguer` | `commands/configure.rs` |
+//! | `dns_lookup` | `host/system_name.rs` |
+//! | `fastrand` | `actors`, `modbus/session`, `outputs` |
+//! | `futures_core` | `outputs` |
+//! | `humantime` | anywhere |
+//! | `itoa` | `outputs` |
+//! | `ring` | `digest.rs`, `modbus/link/tls.rs` |
+//! | `rustix` | `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
+//! | `serde` | anywhere |
+//! | `serde_json` | anywhere |
+//! | `serde_yaml` | `config/edit.rs`, `config/yaml` |
+//! | `serial2_tokio` | `modbus/link/serial.rs` |
+//! | `socket2` | `modbus/link/dial.rs`, `status/page/connections.rs` |
+//! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/socket.rs`, `time/clock.rs` |
+//! | `strsim` | `config/diagnostic.rs` |
+//! | `thiserror` | anywhere |
+//! | `tokio` | `actors`, `commands`, `daemon`, `modbus`, `outputs`, `resolve.rs`, `status` |
+//! | `tokio_modbus` | `modbus/link/codec.rs` |
+//! | `tokio_rustls` | `modbus/link/tls.rs`, `outputs` |
+//! | `tracing` | anywhere |
+//! | `tracing_subscriber` | `logging/mod.rs` |
+//! | `zmij` | `outputs` |
 
 pub mod actors;
-pub mod backoff;
-pub mod batch;
-pub mod books;
 pub mod cli;
-pub mod clock;
-pub mod commissioning;
+pub mod commands;
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod digest;
 pub mod failpoint;
 pub mod files;
-pub mod health;
-pub mod layout;
+pub mod host;
 pub mod logging;
 pub mod modbus;
+pub mod outage;
 pub mod outputs;
-pub mod pattoo;
-pub mod phrase;
 pub mod reading;
 pub mod resolve;
-pub mod schedule;
-pub mod setup;
 pub mod shard;
 pub mod spool;
 pub mod status;
-pub mod tally;
-pub mod terminal;
-pub mod timeline;
+pub mod text;
+pub mod time;

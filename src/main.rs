@@ -2,11 +2,11 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use pattoo_agent_modbustcpd::cli::{Cli, Command, Control, Format, Probe, SheetFormat};
-use pattoo_agent_modbustcpd::commissioning::{check, once, plan, probe};
+use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, TableFormat};
+use pattoo_agent_modbustcpd::commands::{check, once, plan, probe, spool};
+use pattoo_agent_modbustcpd::commands::{configure, install};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
-use pattoo_agent_modbustcpd::setup::{configure, install};
 
 const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, --restart or --status";
 
@@ -26,15 +26,15 @@ fn main() {
         },
         (Some(Command::Plan(how)), _) => {
             let json = how.format == Format::Json;
-            plan::plan(instance, plan::Wish { response: how.response, measure: how.measure, json })
+            plan::plan(instance, plan::Options { response: how.response, measure: how.measure, json })
         }
         (Some(Command::Once(how)), _) => {
             let form = match how.format {
-                SheetFormat::Table => once::Form::Table,
-                SheetFormat::Json => once::Form::Json,
-                SheetFormat::Csv => once::Form::Csv,
+                TableFormat::Table => once::Form::Table,
+                TableFormat::Json => once::Form::Json,
+                TableFormat::Csv => once::Form::Csv,
             };
-            once::once(instance, &once::Wish { devices: how.device, groups: how.group, strict: how.strict, form })
+            once::once(instance, &once::Options { devices: how.device, groups: how.group, strict: how.strict, form })
         }
         (Some(Command::Probe(how)), _) => {
             let number = how.address.unwrap_or(40_001);
@@ -45,8 +45,9 @@ fn main() {
                 () => probe::Search::Range { number, count: how.count },
             };
             let Probe { target, unit, rtu, timeout, .. } = how;
-            probe::probe(&probe::Wish { target, unit, rtu, timeout, search })
+            probe::probe(&probe::Options { target, unit, rtu, timeout, search })
         }
+        (Some(Command::Spool(how)), _) => spool::spool(instance, how.action),
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
-use crate::clock;
-use crate::tally::Tally;
+use crate::logging::throttle::LogThrottle;
+use crate::time::clock;
 
 /// No answer is waited for longer than this.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub struct Resolver {
     port: u16,
     last_good: Vec<SocketAddr>,
     asking: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
-    failures: Tally,
+    failures: LogThrottle,
 }
 
 impl Resolver {
@@ -35,7 +35,7 @@ impl Resolver {
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
         let host = host.to_owned();
-        Self { host, port, last_good: Vec::new(), asking: None, failures: Tally::default() }
+        Self { host, port, last_good: Vec::new(), asking: None, failures: LogThrottle::default() }
     }
 
     /// The host as it was given.

@@ -127,7 +127,7 @@ fn what_the_status_says_adds_up() {
 }
 
 #[test]
-fn a_device_is_down_partly_or_up_as_its_points_can_be_read() {
+fn a_device_is_down_degraded_or_up_as_its_points_can_be_read() {
     let stage = Stage::new();
     stage.home.write_groups(
         "100ms",
@@ -140,13 +140,13 @@ fn a_device_is_down_partly_or_up_as_its_points_can_be_read() {
     };
     until("all of it", || is("up", 0));
     stage.device.refuse(Table::Input, 4);
-    until("a part of it", || is("partly", 1));
+    until("a part of it", || is("degraded", 1));
     let shown = stage.control(&["--status"]).stdout;
     assert!(
         shown.contains("3, 1 refused") && shown.contains("refused: 30005 (") && shown.contains("illegal data address")
     );
     stage.device.refuse(Table::Input, 0);
-    until("more of it", || is("partly", 2));
+    until("more of it", || is("degraded", 2));
     stage.device.refuse(Table::Input, 5);
     until("nothing of it", || is("down", 3));
 }

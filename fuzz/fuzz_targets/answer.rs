@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use pattoo_agent_modbustcpd::pattoo::identity::AgentId;
-use pattoo_agent_modbustcpd::pattoo::post::{Poster, Timeouts};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
+use pattoo_agent_modbustcpd::outputs::pattoo::post::{Poster, Timeouts};
 
 struct Rig {
     answers: mpsc::Sender<Vec<u8>>,

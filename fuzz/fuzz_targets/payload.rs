@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use pattoo_agent_modbustcpd::pattoo::identity::{Agent, AgentId, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, AgentId, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::reading::points::Kind;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 const POINTS: u32 = 50;
@@ -16,7 +17,7 @@ static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
     let agent = Agent::new(AgentId::from_bytes([7; 32]), "höst \"quoted\"\u{1}").unwrap();
     let interval = Duration::from_secs(10);
     let series: Vec<_> = (0..POINTS)
-        .map(|n| Series::new("dévice", format!("input_register_{n}"), 1, DataType::Integer, interval).unwrap())
+        .map(|n| Series::new("dévice", format!("input_register_{n}"), 1, Kind::Integer, interval).unwrap())
         .collect();
     Arc::new(Catalogue::new(&agent, interval, &series).unwrap())
 });

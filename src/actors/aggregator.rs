@@ -1,27 +1,25 @@
-//! The aggregator: takes readings from all devices, hands batches to the poster one at a time.
+//! The aggregator: takes readings from all devices and hands them to the poster in batches.
 //!
-//! Owns the flush timer and nothing else of substance: what is sealed when and what gives way is
-//! [`Batcher`]'s business. A batch that the spool refuses stays first in line and is offered again after
-//! a backoff, so a full disk costs memory up to the batcher's cap and then the oldest readings, counted.
+//! Owns the timer of the open batch and nothing else of substance: what is closed when is [`Batcher`]'s business. A reading
+//! waits here for at most [`GATHER`]; that is what a kill can lose.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
 
-use super::poster::{Kept, Store};
-use super::supervisor::{ExitGuard, Pulse, Shared, Stop};
+use super::context::AgentContext;
+use super::lifecycle::{ExitGuard, Heartbeat, Stop};
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
-use crate::batch::{Batcher, MAX_PENDING_BYTES};
-use crate::books::Reason;
-use crate::clock;
 use crate::failpoint;
-use crate::health::QUIET;
-use crate::pattoo::payload::Catalogue;
-use crate::phrase::{count, size};
 use crate::reading::Reading;
+use crate::reading::points::PointTable;
+use crate::spool::batch::Batch;
+use crate::spool::batcher::Batcher;
+use crate::spool::job::Hold;
+
+/// How long a reading waits for others before its batch goes to the disk.
+pub const GATHER: Duration = Duration::from_millis(50);
 
 /// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
 const MAILBOX: usize = 256;
@@ -32,111 +30,50 @@ const MAILBOX: usize = 256;
 #[rtype(result = "()")]
 pub struct Submit {
     /// What their points are: those of the configuration by which they were read.
-    pub catalogue: Arc<Catalogue>,
-    /// They.
+    pub table: Arc<PointTable>,
+    /// The readings.
     pub readings: Vec<Reading>,
 }
 
-/// How long a reading may wait for others from now on, from the supervisor.
-#[derive(Debug, Clone, Copy, Message)]
+/// A batch, from the aggregator to the poster, which owns it from then on.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct FlushInterval(pub Duration);
+pub struct Append {
+    /// The batch.
+    pub batch: Batch,
+    /// What it is of, if it is undated.
+    pub hold: Option<Hold>,
+}
 
 /// The actor between all devices and the poster.
 #[derive(Debug)]
 pub struct AggregatorActor {
     batcher: Batcher,
     timekeeper: Timekeeper,
-    store: Recipient<Store>,
-    shared: Shared,
-    flush_interval: Duration,
-    /// The timer of the open batch, and the [`Batcher::seals`] by which it is known.
-    flush: Option<(u64, SpawnHandle)>,
-    backoff: Backoff,
-    stopping: Option<oneshot::Sender<()>>,
-    /// How many the memory had no room for when that was last told, and when.
-    loss_told: Option<(u64, Duration)>,
+    append: Recipient<Append>,
+    context: AgentContext,
+    timer: Option<SpawnHandle>,
     _guard: ExitGuard,
 }
 
 impl AggregatorActor {
-    /// An aggregator that stores into `store` what waited for `flush_interval` at most.
+    /// An aggregator that hands its batches to `append`.
     #[must_use]
-    pub fn new(
-        batcher: Batcher,
-        timekeeper: Timekeeper,
-        store: Recipient<Store>,
-        shared: Shared,
-        flush_interval: Duration,
-        guard: ExitGuard,
-    ) -> Self {
-        Self {
-            batcher,
-            timekeeper,
-            store,
-            shared,
-            flush_interval,
-            flush: None,
-            backoff: Backoff::default(),
-            stopping: None,
-            loss_told: None,
-            _guard: guard,
-        }
+    pub fn new(timekeeper: Timekeeper, append: Recipient<Append>, context: AgentContext, guard: ExitGuard) -> Self {
+        Self { batcher: Batcher::default(), timekeeper, append, context, timer: None, _guard: guard }
     }
 
-    fn flush(&mut self, ctx: &mut Context<Self>) {
-        self.flush = None;
-        let displaced = self.batcher.seal(|dated| self.timekeeper.seal(dated));
-        self.drop_oldest(displaced);
-        self.hand_over(ctx);
+    fn hand_over(&self, batch: Batch) {
+        let hold = batch.undated.and_then(|_| self.timekeeper.hold());
+        // Without a bound: the poster never waits for disk or server, and what it cannot get rid of it bounds itself. One that is
+        // gone ends the process.
+        self.append.do_send(Append { batch, hold });
     }
 
-    fn drop_oldest(&mut self, datapoints: usize) {
-        if datapoints == 0 {
-            return;
+    fn flush(&mut self) {
+        if let Some(batch) = self.batcher.close() {
+            self.hand_over(batch);
         }
-        self.shared.books.lose(Reason::MemoryFull, datapoints);
-        let (lost, now) = (self.shared.books.dropped(Reason::MemoryFull), clock::boot());
-        if self.loss_told.is_none_or(|(_, at)| now.saturating_sub(at) >= QUIET) {
-            let told = self.loss_told.map_or(0, |(told, _)| told);
-            tracing::error!(
-                "LOST {} that the disk does not take, the oldest in memory (it holds {} of them); \
-                 {lost} lost this way since the start",
-                count(usize::try_from(lost - told).unwrap_or(usize::MAX), "reading"),
-                size(MAX_PENDING_BYTES as u64)
-            );
-            self.loss_told = Some((lost, now));
-        }
-    }
-
-    fn hand_over(&mut self, ctx: &mut Context<Self>) {
-        let Some(batch) = self.batcher.hand_over() else {
-            if self.batcher.is_empty()
-                && let Some(stopping) = self.stopping.take()
-            {
-                // The supervisor may have run out of patience.
-                stopping.send(()).ok();
-            }
-            return;
-        };
-        let datapoints = batch.datapoints;
-        let stored = self.store.send(Store(batch)).into_actor(self).map(move |reply, this, ctx| {
-            if let Ok(Ok(kept)) = reply {
-                match kept {
-                    Kept::OnDisk => this.shared.books.store(datapoints),
-                    Kept::Delivered => this.shared.books.deliver_from_memory(datapoints),
-                }
-                this.batcher.stored();
-                this.backoff.reset();
-                this.hand_over(ctx);
-                return;
-            }
-            // Why, the poster has said.
-            this.batcher.refused();
-            let wait = this.backoff.fail(fastrand::f64());
-            ctx.run_later(wait, Self::hand_over);
-        });
-        ctx.spawn(stored);
     }
 }
 
@@ -151,53 +88,36 @@ impl Actor for AggregatorActor {
 impl Handler<Submit> for AggregatorActor {
     type Result = ();
 
-    fn handle(&mut self, Submit { catalogue, readings }: Submit, ctx: &mut Self::Context) {
+    fn handle(&mut self, Submit { table, readings }: Submit, ctx: &mut Self::Context) {
         failpoint::pass("aggregator");
-        self.shared.books.accept(readings.len());
-        let displaced = self.batcher.follow(&catalogue, |dated| self.timekeeper.seal(dated));
-        self.drop_oldest(displaced);
-        let accepted = self.batcher.accept(&readings, |dated| self.timekeeper.seal(dated));
-        self.shared.buffers.give_back(readings);
-        self.shared.books.lose(Reason::NotSendable, accepted.not_sendable);
-        self.drop_oldest(accepted.displaced);
-        self.hand_over(ctx);
-        let seals = self.batcher.seals();
-        if let Some((_, timer)) = self.flush.take_if(|(of, _)| *of != seals) {
-            // It was for readings that have left: those that came now have their time before them.
-            ctx.cancel_future(timer);
+        self.context.counters.accept(readings.len());
+        let hold = self.timekeeper.hold().map(|hold| hold.id);
+        for batch in self.batcher.accept(&table, &readings, hold) {
+            self.hand_over(batch);
         }
-        if self.flush.is_none() && self.batcher.is_open() {
-            self.flush = Some((seals, ctx.run_later(self.flush_interval, Self::flush)));
+        if self.timer.is_none() && self.batcher.is_open() {
+            // What was closed meanwhile leaves the timer to what came after it: that waits less than it might.
+            self.timer = Some(ctx.run_later(GATHER, |this, _| {
+                this.timer = None;
+                this.flush();
+            }));
         }
     }
 }
 
-impl Handler<FlushInterval> for AggregatorActor {
-    type Result = ();
-
-    fn handle(&mut self, FlushInterval(interval): FlushInterval, _: &mut Self::Context) {
-        self.flush_interval = interval;
-    }
-}
-
-impl Handler<Pulse> for AggregatorActor {
+impl Handler<Heartbeat> for AggregatorActor {
     type Result = bool;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
 }
 
 impl Handler<Stop> for AggregatorActor {
-    type Result = ResponseFuture<()>;
+    type Result = ();
 
-    /// The reply says that everything is on disk.
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
-        let (sender, receiver) = oneshot::channel();
-        self.stopping = Some(sender);
-        self.flush(ctx);
-        Box::pin(async move {
-            receiver.await.ok();
-        })
+    /// The reply says that the poster has everything.
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        self.flush();
     }
 }

@@ -12,38 +12,38 @@ use actix::prelude::*;
 use actix_rt::task::JoinHandle;
 
 use super::aggregator::Submit;
-use super::supervisor::{ExitGuard, Shared, Stop};
+use super::context::AgentContext;
+use super::lifecycle::{ExitGuard, Stop};
 use super::timekeeper::Timekeeper;
-use crate::books::Reason;
-use crate::clock::{self, Moment};
+use crate::counters::DropReason;
 use crate::failpoint;
-use crate::health::Change;
+use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
-use crate::modbus::plan::{Spot, runs};
+use crate::modbus::plan::{Span, runs};
 use crate::modbus::refusals::Limit;
-pub use crate::modbus::session::{Cycle, DeviceSettings};
-use crate::modbus::session::{Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
-use crate::pattoo::payload::Catalogue;
-use crate::phrase::{Chain, count, seconds, some_of};
-use crate::status::board::{Cell, DeviceState, Polled};
-use crate::tally::Tally;
-use crate::timeline::Track;
+use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
+use crate::outage::Transition;
+use crate::reading::points::PointTable;
+use crate::status::registry::{DeviceState, Polled, Slot};
+use crate::text::{Chain, count, seconds, some_of};
+use crate::time::clock::{self, Moment};
+use crate::time::timeline::Track;
 
 /// What a device actor does under one configuration. To a running one, from the supervisor: from now on it does this;
 /// only what its points are called may differ from what it did.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Assignment {
+pub struct DevicePlan {
     /// What to read.
     pub settings: Arc<DeviceSettings>,
     /// What its points are.
-    pub catalogue: Arc<Catalogue>,
+    pub table: Arc<PointTable>,
 }
 
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    assignment: Rc<RefCell<Assignment>>,
+    plan: Rc<RefCell<DevicePlan>>,
     /// What it does once it is started.
     device: Option<Device>,
     /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
@@ -54,37 +54,37 @@ impl DeviceActor {
     /// An actor that polls at once and then keeps to its grid.
     #[must_use]
     pub fn new(
-        assignment: Assignment,
+        plan: DevicePlan,
         submit: Recipient<Submit>,
         timekeeper: Timekeeper,
-        shared: Shared,
+        context: AgentContext,
         guard: ExitGuard,
     ) -> Self {
-        let settings = &assignment.settings;
+        let settings = &plan.settings;
         let fingerprint = settings.settings.fingerprint();
-        let learned = shared.learned.of(&settings.endpoint, &fingerprint);
+        let learned = context.learned.of(&settings.endpoint, &fingerprint);
         let polling = Polling::new(Arc::clone(settings), &learned, clock::now(), fastrand::Rng::new());
         // What is about nothing that is asked for any more is forgotten there, too.
-        shared.learned.note(&settings.endpoint, &fingerprint, polling.core().learned());
+        context.learned.note(&settings.endpoint, &fingerprint, polling.core().learned());
         let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
-        let cell = shared.board.device(&settings.name);
-        cell.write(|state| state.points = settings.points());
-        let assignment = Rc::new(RefCell::new(assignment));
+        let slot = context.registry.device(&settings.name);
+        slot.write(|state| state.points = settings.points());
+        let plan = Rc::new(RefCell::new(plan));
         let device = Device {
-            catalogue: Arc::clone(&assignment.borrow().catalogue),
-            assignment: Rc::clone(&assignment),
+            table: Arc::clone(&plan.borrow().table),
+            plan: Rc::clone(&plan),
             submit,
-            shared,
-            cell,
+            context,
+            slot,
             timekeeper,
-            overruns: Tally::default(),
+            overruns: LogThrottle::default(),
             poller: Poller::new(dial, polling),
             track,
             _guard: guard,
         };
-        Self { assignment, device: Some(device), polling: None }
+        Self { plan, device: Some(device), polling: None }
     }
 }
 
@@ -105,12 +105,12 @@ impl Actor for DeviceActor {
     }
 }
 
-impl Handler<Assignment> for DeviceActor {
+impl Handler<DevicePlan> for DeviceActor {
     type Result = ();
 
     /// A poll that runs goes on as it was; the next one is by this.
-    fn handle(&mut self, assignment: Assignment, _: &mut Self::Context) {
-        self.assignment.replace(assignment);
+    fn handle(&mut self, plan: DevicePlan, _: &mut Self::Context) {
+        self.plan.replace(plan);
     }
 }
 
@@ -135,15 +135,15 @@ impl Handler<Stop> for DeviceActor {
 #[derive(Debug)]
 struct Device {
     /// Replaced by the actor.
-    assignment: Rc<RefCell<Assignment>>,
+    plan: Rc<RefCell<DevicePlan>>,
     /// What the points of the present plan are.
-    catalogue: Arc<Catalogue>,
+    table: Arc<PointTable>,
     submit: Recipient<Submit>,
-    shared: Shared,
+    context: AgentContext,
     /// How this device is, for whoever asks.
-    cell: Arc<Cell<DeviceState>>,
+    slot: Arc<Slot<DeviceState>>,
     timekeeper: Timekeeper,
-    overruns: Tally,
+    overruns: LogThrottle,
     poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
@@ -162,13 +162,13 @@ impl Device {
 
     /// A reload during a poll is for the next one.
     fn take_over(&mut self) {
-        let assignment = self.assignment.borrow().clone();
-        if Arc::ptr_eq(self.poller.polling().core().plan(), &assignment.settings) {
+        let plan = self.plan.borrow().clone();
+        if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
-        self.catalogue = assignment.catalogue;
-        if self.poller.assign(Arc::clone(&assignment.settings)) {
-            self.note_learned(&assignment.settings);
+        self.table = plan.table;
+        if self.poller.assign(Arc::clone(&plan.settings)) {
+            self.note_learned(&plan.settings);
         }
     }
 
@@ -176,16 +176,13 @@ impl Device {
         failpoint::pass("device");
         let settings = Arc::clone(self.poller.polling().core().plan());
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
-        self.poller.core_mut().lend(self.shared.buffers.take());
         self.poller.poll(&mut || timekeeper.stamp(track)).await;
         let (now, anchor) = self.timekeeper.polled();
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
-        if readings.is_empty() {
-            self.shared.buffers.give_back(readings);
-        } else {
-            self.submit(Submit { catalogue: Arc::clone(&self.catalogue), readings }).await;
+        if !readings.is_empty() {
+            self.submit(Submit { table: Arc::clone(&self.table), readings }).await;
         }
         self.polled(&settings, outcome, (taken, value), skipped, now);
     }
@@ -207,15 +204,15 @@ impl Device {
         skipped: u64,
         now: Moment,
     ) {
-        self.shared.books.overrun(skipped);
+        self.context.counters.overrun(skipped);
         let took = now.boot.saturating_sub(self.poller.polling().begun());
-        self.shared.board.polls().took(took);
+        self.context.registry.polls().took(took);
         for kind in &outcome.failures {
-            self.shared.board.polls().failed(kind);
+            self.context.registry.polls().failed(kind);
         }
-        self.shared.board.polls().unread(outcome.unread);
+        self.context.registry.polls().unread(outcome.unread);
         let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
-        self.cell.write(|state| state.polled(polled, now.wall));
+        self.slot.write(|state| state.polled(polled, now.wall));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
             && outcome.failures.is_empty()
@@ -230,9 +227,8 @@ impl Device {
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
-        self.shared.books.accept(outcome.omitted.len());
         for (_, why) in &outcome.omitted {
-            self.shared.books.lose(reason(why), 1);
+            self.context.counters.drop_values(reason(why), 1);
         }
         for event in outcome.events {
             tell(&settings.name, event);
@@ -248,15 +244,15 @@ impl Device {
     /// For the next process.
     fn note_learned(&self, settings: &DeviceSettings) {
         let learned = self.poller.polling().core().learned();
-        self.shared.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
+        self.context.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
     }
 
     /// Adds what is failing and what was learned, for whoever asks.
     fn look(&self, mut polled: Polled) -> Polled {
         let core = self.poller.polling().core();
         (polled.failing, polled.refused) = core.missing();
-        let troubles = core.troubles().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.troubles = troubles.chain(core.refused()).collect();
+        let faults = core.faults().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
+        polled.faults = faults.chain(core.refused()).collect();
         polled.learned = core.learned().sentences();
         polled
     }
@@ -264,34 +260,34 @@ impl Device {
 
 /// One line for one change of state: what, which device, why, what happens next.
 fn tell(device: &str, event: Event) {
-    let Event { subject, change, cause, retry_in } = event;
+    let Event { subject, transition, cause, retry_in } = event;
     let code = code(subject);
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
         || "asked again at each poll".to_owned(),
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
-    match change {
-        Change::Failed { untold: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
-        Change::Failed { untold } => {
+    match transition {
+        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
+        Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject}: {cause}; {next}; {untold} short failures before this were not told"
+                "{device}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
             );
         }
-        Change::Down { lasted } => {
+        Transition::Down { lasted } => {
             let lasted = seconds(lasted);
             tracing::error!(code, device, "{device}: {subject}: down for {lasted}: {cause}; {next}");
         }
-        Change::OtherCause { failures } => {
+        Transition::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
                 "{device}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
-        Change::Recovered { lasted, failures } => {
+        Transition::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
             let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
             tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures}");
@@ -302,13 +298,13 @@ fn tell(device: &str, event: Event) {
 /// One line for what was learned of a device.
 fn tell_discovery(device: &str, discovery: Discovery) {
     let code = 65_027_u64;
-    let named = |spots: &[Spot]| {
-        let Spot { unit, table, .. } = spots.first()?;
-        Some((*unit, *table, some_of(runs(spots.iter().copied()).iter())))
+    let named = |spans: &[Span]| {
+        let Span { unit, table, .. } = spans.first()?;
+        Some((*unit, *table, some_of(runs(spans.iter().copied()).iter())))
     };
     match discovery {
-        Discovery::Refused(spots, cause) => {
-            let Some((unit, table, numbers)) = named(&spots) else { return };
+        Discovery::Refused(spans, cause) => {
+            let Some((unit, table, numbers)) = named(&spans) else { return };
             tracing::warn!(
                 code,
                 device,
@@ -317,8 +313,8 @@ fn tell_discovery(device: &str, discovery: Discovery) {
                 Chain(&cause)
             );
         }
-        Discovery::Accepted(spots) => {
-            let Some((unit, table, numbers)) = named(&spots) else { return };
+        Discovery::Accepted(spans) => {
+            let Some((unit, table, numbers)) = named(&spans) else { return };
             tracing::info!(code, device, "{device}: unit {unit} no longer refuses {table} {numbers}");
         }
         Discovery::Gaps(unit) => {
@@ -353,15 +349,15 @@ fn tell_discovery(device: &str, discovery: Discovery) {
 }
 
 /// Under which reason a value that is none is counted.
-fn reason(why: &NotAValue) -> Reason {
+fn reason(why: &NotAValue) -> DropReason {
     match why {
-        NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => Reason::NotSendable,
-        NotAValue::Outside(_) => Reason::OutsideLimits,
+        NotAValue::OutOfRange { .. } | NotAValue::NoWord { .. } => DropReason::NotSendable,
+        NotAValue::Outside(_) => DropReason::OutsideLimits,
         NotAValue::Unavailable(_)
         | NotAValue::NotANumber(_)
         | NotAValue::NotDecimal(_)
         | NotAValue::Unscaled
-        | NotAValue::ScaleMoved { .. } => Reason::Unavailable,
+        | NotAValue::ScaleMoved { .. } => DropReason::Unavailable,
     }
 }
 

@@ -5,7 +5,7 @@
 //! | poll due | timer → device | – | one armed timer | a poll that still runs at the next tick is an overrun: counted, skipped |
 //! | [`aggregator::Submit`] | device → aggregator | – | a mailbox of 256 | full: that device waits, and polls later; gone: the process ends |
 //! | [`poster::Store`] | aggregator → poster | on disk, fsynced | one outstanding | the aggregator keeps batches up to a cap, then drops the oldest, counted |
-//! | [`supervisor::Exited`] | drop guard → supervisor | – | one per actor | – |
+//! | [`lifecycle::Exited`] | drop guard → supervisor | – | one per actor | – |
 //! | stop | supervisor → devices → aggregator → poster | stopped | one | past the grace period: said what is lost, exit non-zero |
 //!
 //! Devices and aggregator share the main arbiter, because a hand-over between threads costs more than a
@@ -16,10 +16,9 @@
 //! other actor ends the process with a failure, so that whoever supervises it starts it whole again.
 
 pub mod aggregator;
-pub mod buffers;
-pub mod carrier;
-pub mod delivery;
+pub mod context;
 pub mod device;
+pub mod lifecycle;
 pub mod poster;
 pub mod spooler;
 pub mod supervisor;

@@ -1,77 +1,169 @@
-//! The poster: puts batches on disk; beside it a loop delivers what is there ([`super::delivery`]).
+//! The poster: performs what the [`Pipeline`] decides, with a thread for the disk and the configured servers.
 //!
-//! The two meet only on disk, so an outage merely makes the queue longer. The one exception is a disk that
-//! refuses a batch while nothing waits on it: then the batch goes to the server from memory, since no order
-//! can be broken by it. When the spool thread is gone the actor ends, and the process with it.
+//! Nothing is decided here. One job for the disk and one post for each output are under way; their answers go back to
+//! the pipeline, and what it says is worth telling goes to the log. When the spool thread is gone the actor ends, and the process
+//! with it.
 
-use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
-use super::delivery::{Delivery, Destination, Doorway, Terms};
-use super::spooler::{SpoolGone, SpoolThread};
-use super::supervisor::{ExitGuard, Pulse, Stop};
+use super::aggregator::Append;
+use super::context::AgentContext;
+use super::lifecycle::{ExitGuard, Heartbeat, Stop};
+use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
-use crate::batch::Batch;
-use crate::clock;
-use crate::health::{Change, Health};
-use crate::phrase::{Chain, count};
-use crate::spool::{Limits, SpoolError};
-use crate::status::board::Board;
+use crate::failpoint;
+use crate::outputs::pipeline::{Action, Now, Pipeline};
+use crate::outputs::{Deliver, Encode};
+use crate::spool::Limits;
+use crate::status::narrator::Narrator;
+use crate::time::clock;
 
-/// A batch to put on disk, from the aggregator. After `Ok` the sender may forget it; after `Err` it is neither
-/// on disk nor at the server, and why has been logged.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Kept, NotStored>")]
-pub struct Store(pub Arc<Batch>);
+/// How long a stop waits for servers once everything is on disk.
+pub const LAST_POSTS: Duration = Duration::from_millis(1_000);
 
 /// What a reload changes for the poster, from the supervisor: from the next post and the next batch on.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reload {
-    /// About deliveries.
-    pub terms: Terms,
     /// About the disk.
     pub limits: Limits,
+    /// For how long a batch may be written and not durable.
+    pub flush_interval: Duration,
+    /// About outputs, by name.
+    pub outputs: Vec<(String, OutputChange)>,
 }
 
-/// Where the batch is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// On disk, whatever crashes.
-    OnDisk,
-    /// At the server, the disk having refused it.
-    Delivered,
+/// What a reload changes about one output.
+pub struct OutputChange {
+    /// Another server; `None`: the same as before.
+    pub server: Option<(Box<dyn Encode>, Box<dyn Deliver>)>,
+    /// How long the oldest post may be refused before it is taken apart.
+    pub split_refused_after: Duration,
 }
 
-/// The spool refused the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotStored;
+/// An output as the actor holds it.
+pub struct Way {
+    /// Its name.
+    pub name: String,
+    /// Brings its posts to the server; `None` while one is under way.
+    pub deliver: Option<Box<dyn Deliver>>,
+    /// How often that was replaced: an answer of another one is not about the present server.
+    pub generation: u32,
+}
 
-/// The actor between the aggregator and the server.
+/// The actor between the aggregator and the servers.
 pub struct PosterActor {
+    pipeline: Pipeline,
+    ways: Vec<Way>,
     spool: SpoolThread,
     timekeeper: Timekeeper,
-    doorway: Rc<Doorway>,
-    delivery: Option<Delivery>,
-    health: Health<()>,
+    context: AgentContext,
+    narrator: Narrator,
+    timer: Option<SpawnHandle>,
+    /// Whoever waits for the end, and when that comes at the latest once everything is on disk.
+    stopping: Option<(oneshot::Sender<()>, Duration)>,
     _guard: ExitGuard,
 }
 
 impl PosterActor {
-    /// An actor that delivers what is in `spool`.
+    /// An actor that performs what `pipeline` decides; `ways` are its outputs, in its order.
     #[must_use]
     pub fn new(
-        to: Destination,
+        pipeline: Pipeline,
+        ways: Vec<(String, Box<dyn Deliver>)>,
         spool: SpoolThread,
         timekeeper: Timekeeper,
-        board: Arc<Board>,
+        context: AgentContext,
+        narrator: Narrator,
         guard: ExitGuard,
     ) -> Self {
-        let doorway = Rc::<Doorway>::default();
-        let delivery = Delivery::new(to, spool.clone(), timekeeper.clone(), board, Rc::clone(&doorway));
-        Self { spool, timekeeper, doorway, delivery: Some(delivery), health: Health::default(), _guard: guard }
+        let way = |(name, deliver)| Way { name, deliver: Some(deliver), generation: 0 };
+        let ways = ways.into_iter().map(way).collect();
+        Self { pipeline, ways, spool, timekeeper, context, narrator, timer: None, stopping: None, _guard: guard }
+    }
+
+    /// Does all that is to be done now, and comes back when there is more.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        failpoint::pass("poster");
+        loop {
+            let timekeeper = &self.timekeeper;
+            let too_far_ahead = |at| timekeeper.too_far_ahead(at);
+            let (moment, believed) = timekeeper.look();
+            let now = Now { moment, believed, offset: timekeeper.offset(), too_far_ahead: &too_far_ahead };
+            let Some(action) = self.pipeline.next(&now) else { break };
+            self.perform(action, ctx);
+        }
+        let now = clock::boot();
+        self.context.counters.publish(self.pipeline.published());
+        for event in self.pipeline.take_events() {
+            self.narrator.tell(event, &self.context.registry, now);
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let mut wait = self.pipeline.deadline(now).saturating_sub(now);
+        if let Some((_, latest)) = &self.stopping {
+            let stored = self.pipeline.is_stored_or_delivered();
+            if self.pipeline.is_settled() || (stored && now >= *latest) {
+                if let Some((stopped, _)) = self.stopping.take() {
+                    // The supervisor may have run out of time.
+                    stopped.send(()).ok();
+                }
+            } else if now < *latest {
+                wait = wait.min(*latest - now);
+            }
+        }
+        self.timer = Some(ctx.run_later(wait, |this, ctx| {
+            this.timer = None;
+            this.pump(ctx);
+        }));
+    }
+
+    fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
+        match action {
+            Action::Disk(job) => {
+                let done = self.spool.perform(job).into_actor(self).map(|done, this, ctx| {
+                    let Ok(done) = done else { return ctx.stop() };
+                    this.pipeline.done(done, clock::boot(), fastrand::f64());
+                    this.pump(ctx);
+                });
+                ctx.spawn(done);
+            }
+            Action::Post { output, body } => self.ask(output, Some(body), ctx),
+            Action::AskTime { output } => self.ask(output, None, ctx),
+        }
+    }
+
+    /// Posts `body`, or without one asks for the time.
+    fn ask(&mut self, output: usize, body: Option<bytes::Bytes>, ctx: &mut Context<Self>) {
+        let Some(way) = self.ways.get_mut(output) else { return };
+        let generation = way.generation;
+        let Some(mut deliver) = way.deliver.take() else { return };
+        let is_post = body.is_some();
+        let asked = async move {
+            let answer = match body {
+                Some(body) => deliver.post(body).await,
+                None => deliver.ask_time().await,
+            };
+            (deliver, answer)
+        };
+        let answered = asked.into_actor(self).map(move |(deliver, answer), this, ctx| {
+            if let Some(way) = this.ways.get_mut(output).filter(|way| way.generation == generation) {
+                way.deliver = Some(deliver);
+            }
+            let now = answer.server_time.map_or_else(clock::now, |date| this.timekeeper.server_says(date));
+            let random = fastrand::f64();
+            if is_post {
+                this.pipeline.answered(output, &answer, now, random);
+            } else {
+                this.pipeline.time_told(output, &answer, now, random);
+            }
+            this.pump(ctx);
+        });
+        ctx.spawn(answered);
     }
 }
 
@@ -79,94 +171,58 @@ impl Actor for PosterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(delivery) = self.delivery.take() else { return };
-        ctx.spawn(delivery.run().into_actor(self).map(|SpoolGone, _, ctx| ctx.stop()));
+        self.pump(ctx);
     }
 }
 
-impl Handler<Store> for PosterActor {
-    type Result = ResponseActFuture<Self, Result<Kept, NotStored>>;
+impl Handler<Append> for PosterActor {
+    type Result = ();
 
-    fn handle(&mut self, Store(batch): Store, _: &mut Self::Context) -> Self::Result {
-        let spool = self.spool.clone();
-        let append = {
-            let batch = Arc::clone(&batch);
-            let offset = self.timekeeper.offset();
-            async move { spool.append(batch, offset).await }
-        };
-        Box::pin(append.into_actor(self).then(move |answer, this, ctx| {
-            if answer.is_err() {
-                ctx.stop();
-            }
-            let on_disk = answer.is_ok_and(|appended| {
-                this.tell_stored(&appended.result, batch.datapoints);
-                appended.result.is_ok()
-            });
-            let doorway = Rc::clone(&this.doorway);
-            let kept = async move {
-                if on_disk {
-                    doorway.arrived();
-                    Ok(Kept::OnDisk)
-                } else if batch.dated && doorway.deliver_from_memory(batch).await {
-                    Ok(Kept::Delivered)
-                } else {
-                    Err(NotStored)
-                }
-            };
-            kept.into_actor(this)
-        }))
+    fn handle(&mut self, Append { batch, hold }: Append, ctx: &mut Self::Context) {
+        self.pipeline.accept(batch, hold, clock::boot());
+        self.pump(ctx);
     }
 }
 
 impl Handler<Reload> for PosterActor {
-    type Result = ResponseFuture<()>;
+    type Result = ();
 
-    fn handle(&mut self, Reload { terms, limits }: Reload, _: &mut Self::Context) -> Self::Result {
-        self.doorway.reload(terms);
-        let spool = self.spool.clone();
-        Box::pin(async move {
-            // A thread that is gone ends the process; the next batch finds out.
-            spool.limit(limits).await.ok();
-        })
-    }
-}
-
-impl PosterActor {
-    fn tell_stored(&mut self, result: &Result<(), SpoolError>, datapoints: usize) {
-        let now = clock::boot();
-        match result {
-            Ok(()) => {
-                if let Some(Change::Recovered { failures, .. }) = self.health.worked(&(), now) {
-                    tracing::info!("the cache directory takes batches again after {failures} failures");
-                }
+    fn handle(&mut self, reload: Reload, ctx: &mut Self::Context) {
+        self.pipeline.configure(reload.limits, reload.flush_interval);
+        self.narrator.limit(reload.limits);
+        for (name, OutputChange { server, split_refused_after }) in reload.outputs {
+            let (encode, deliver) = server.unzip();
+            if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
+                && let Some(deliver) = deliver
+            {
+                (way.deliver, way.generation) = (Some(deliver), way.generation + 1);
             }
-            Err(error) => {
-                if self.health.failed((), "disk", now).is_some() {
-                    tracing::error!(
-                        "cannot put a batch of {} on disk: {}; it stays in memory, goes to the server from there \
-                         when nothing on disk is before it, and is tried again",
-                        count(datapoints, "reading"),
-                        Chain(error)
-                    );
-                }
-            }
+            self.pipeline.configure_output(&name, encode, split_refused_after);
         }
+        self.pump(ctx);
     }
 }
 
-impl Handler<Pulse> for PosterActor {
+impl Handler<Heartbeat> for PosterActor {
     type Result = bool;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
 }
 
 impl Handler<Stop> for PosterActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    /// A post in flight is abandoned: its batch is on disk.
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
+    /// The reply says that there is nothing more to wait for: everything is on disk, and each server has what it takes.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        let (stopped, has_stopped) = oneshot::channel();
+        let now = clock::boot();
+        self.pipeline.stop(now);
+        self.stopping = Some((stopped, now + LAST_POSTS));
+        self.pump(ctx);
+        Box::pin(async move {
+            has_stopped.await.ok();
+        })
     }
 }

@@ -14,92 +14,37 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::aggregator::{AggregatorActor, FlushInterval};
-use super::buffers::Buffers;
-use super::delivery::Destination;
-use super::device::{Assignment, DeviceActor, DeviceSettings};
+use super::aggregator::AggregatorActor;
+use super::context::AgentContext;
+
+use super::device::{DeviceActor, DevicePlan};
+use super::lifecycle::{ActorId, ExitGuard, ExitStatus, Exited, Heartbeat, Stop};
 use super::poster::{self, PosterActor};
 use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
-use crate::backoff::Backoff;
-use crate::batch::Batcher;
-use crate::books::Books;
-use crate::clock;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::refusals::store::Store;
-use crate::pattoo::payload::Catalogue;
-use crate::phrase::seconds;
-use crate::status::board::Board;
-
-/// Stop, from the supervisor (to it: from a signal). The reply says that it is done.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Stop;
-
-/// Whether readings can get from the devices to the disk, from whoever keeps the watchdog quiet. To the
-/// supervisor: the reply is true once the aggregator and the poster have served a message too; to those: they do.
-/// No reply at all means that one of them hangs.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "bool")]
-pub struct Pulse;
+use crate::modbus::session::DeviceSettings;
+use crate::outputs::Deliver;
+use crate::outputs::pipeline::Pipeline;
+use crate::reading::points::PointTable;
+use crate::status::narrator::Narrator;
+use crate::text::seconds;
+use crate::time::backoff::Backoff;
+use crate::time::clock;
 
 /// Another configuration, from whoever has read it. After the reply every device is read as it says.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reload {
     /// One entry per device.
     pub devices: Vec<Arc<DeviceSettings>>,
     /// Those of them that go on as they are, but for what their points are called.
     pub kept: HashSet<Endpoint>,
-    /// What is known of every point.
-    pub catalogue: Arc<Catalogue>,
-    /// How long a reading may wait for others.
-    pub flush_interval: Duration,
+    /// What every point is.
+    pub table: Arc<PointTable>,
     /// For the poster.
     pub delivery: poster::Reload,
-}
-
-/// An actor is gone, from its [`ExitGuard`].
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Exited {
-    /// Which actor.
-    pub who: Who,
-    /// Whether a panic was its end.
-    pub panicked: bool,
-}
-
-/// An actor under supervision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    /// The device that was given this number.
-    Device(u64),
-    /// The aggregator.
-    Aggregator,
-    /// The poster.
-    Poster,
-}
-
-/// Tells the supervisor when the actor that holds it is dropped, during unwinding too.
-#[derive(Debug)]
-pub struct ExitGuard {
-    supervisor: Recipient<Exited>,
-    who: Who,
-}
-
-impl ExitGuard {
-    /// A guard for the actor `who`.
-    #[must_use]
-    pub fn new(supervisor: Recipient<Exited>, who: Who) -> Self {
-        Self { supervisor, who }
-    }
-}
-
-impl Drop for ExitGuard {
-    fn drop(&mut self) {
-        self.supervisor.do_send(Exited { who: self.who, panicked: std::thread::panicking() });
-    }
 }
 
 /// Panics of one device within [`FORGIVEN`] of each other after which the whole process gives up.
@@ -115,44 +60,33 @@ pub const GRACE: Duration = Duration::from_millis(1_500);
 pub struct Parts {
     /// One entry per device of the configuration.
     pub devices: Vec<Arc<DeviceSettings>>,
-    /// What is known of every point for ever.
-    pub catalogue: Arc<Catalogue>,
-    /// How long a reading may wait for others.
-    pub flush_interval: Duration,
-    /// The queue on disk.
+    /// What every point is.
+    pub table: Arc<PointTable>,
+    /// The log on disk.
     pub spool: SpoolThread,
+    /// What decides about log and outputs.
+    pub pipeline: Pipeline,
+    /// Of each output in the pipeline's order, its name and what brings its posts to the server.
+    pub outputs: Vec<(String, Box<dyn Deliver>)>,
+    /// Tells of both.
+    pub narrator: Narrator,
     /// The source of all stamps.
     pub timekeeper: Timekeeper,
-    /// Where to post.
-    pub destination: Destination,
     /// What all share.
-    pub shared: Shared,
-}
-
-/// What the actors share with each other and with whoever asks how they are.
-#[derive(Debug, Clone, Default)]
-pub struct Shared {
-    /// The counters.
-    pub books: Arc<Books>,
-    /// Where all say how they are.
-    pub board: Arc<Board>,
-    /// What was learned of devices.
-    pub learned: Arc<Store>,
-    /// What readings are handed over in.
-    pub buffers: Buffers,
+    pub context: AgentContext,
 }
 
 /// The actor that owns all others.
 pub struct SupervisorActor {
     parts: Option<Parts>,
     timekeeper: Timekeeper,
-    shared: Shared,
+    context: AgentContext,
     /// By number; no number is given twice.
     devices: BTreeMap<u64, Supervised>,
     next_number: u64,
     flow: Option<Flow>,
     stopping: bool,
-    ending: Option<oneshot::Sender<Ending>>,
+    ending: Option<oneshot::Sender<ExitStatus>>,
 }
 
 /// The way of a reading, downstream of the devices.
@@ -165,7 +99,7 @@ struct Flow {
 }
 
 struct Supervised {
-    assignment: Assignment,
+    plan: DevicePlan,
     address: Addr<DeviceActor>,
     started: Instant,
     restarts: Backoff,
@@ -174,11 +108,11 @@ struct Supervised {
 impl SupervisorActor {
     /// A supervisor that will start `parts`, and the word of how it ended; no word at all means a panic.
     #[must_use]
-    pub fn new(parts: Parts) -> (Self, oneshot::Receiver<Ending>) {
+    pub fn new(parts: Parts) -> (Self, oneshot::Receiver<ExitStatus>) {
         let (ending, ended) = oneshot::channel();
         let this = Self {
             timekeeper: parts.timekeeper.clone(),
-            shared: parts.shared.clone(),
+            context: parts.context.clone(),
             parts: Some(parts),
             devices: BTreeMap::new(),
             next_number: 0,
@@ -189,25 +123,25 @@ impl SupervisorActor {
         (this, ended)
     }
 
-    fn end(&mut self, ending: Ending) {
+    fn end(&mut self, ending: ExitStatus) {
         if let Some(sender) = self.ending.take() {
             sender.send(ending).ok();
         }
     }
 
-    fn add_device(&mut self, assignment: Assignment, flow: &Flow, this: &Addr<Self>) {
+    fn add_device(&mut self, plan: DevicePlan, flow: &Flow, this: &Addr<Self>) {
         let number = self.next_number;
         self.next_number += 1;
-        let address = self.start_device(number, assignment.clone(), flow, this);
-        let device = Supervised { assignment, address, started: Instant::now(), restarts: Backoff::default() };
+        let address = self.start_device(number, plan.clone(), flow, this);
+        let device = Supervised { plan, address, started: Instant::now(), restarts: Backoff::default() };
         self.devices.insert(number, device);
     }
 
-    fn start_device(&self, number: u64, assignment: Assignment, flow: &Flow, this: &Addr<Self>) -> Addr<DeviceActor> {
-        let guard = ExitGuard::new(this.clone().recipient(), Who::Device(number));
+    fn start_device(&self, number: u64, plan: DevicePlan, flow: &Flow, this: &Addr<Self>) -> Addr<DeviceActor> {
+        let guard = ExitGuard::new(this.clone().recipient(), ActorId::Device(number));
         let submit = flow.aggregator.clone().recipient();
         let timekeeper = self.timekeeper.clone();
-        DeviceActor::new(assignment, submit, timekeeper, self.shared.clone(), guard).start()
+        DeviceActor::new(plan, submit, timekeeper, self.context.clone(), guard).start()
     }
 
     fn restart_device(&mut self, number: u64, ctx: &mut Context<Self>) {
@@ -217,20 +151,20 @@ impl SupervisorActor {
             device.restarts.reset();
         }
         let wait = device.restarts.fail(fastrand::f64());
-        let name = &device.assignment.settings.name;
+        let name = &device.plan.settings.name;
         if device.restarts.failures() > MAX_RESTARTS {
             tracing::error!(device = %name, restarts = MAX_RESTARTS, "{name}: its actor panics again and again; the agent gives up and exits");
-            self.end(Ending::Failed);
+            self.end(ExitStatus::Failed);
             return;
         }
-        self.shared.board.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
+        self.context.registry.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
         tracing::error!(device = %name, "{name}: its actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {
                 return;
             }
             let (Some(device), Some(flow)) = (this.devices.get(&number), this.flow.as_ref()) else { return };
-            let address = this.start_device(number, device.assignment.clone(), flow, &ctx.address());
+            let address = this.start_device(number, device.plan.clone(), flow, &ctx.address());
             if let Some(device) = this.devices.get_mut(&number) {
                 device.address = address;
                 device.started = Instant::now();
@@ -247,27 +181,25 @@ impl Actor for SupervisorActor {
         let this = ctx.address();
         let arbiter = Arbiter::new();
         let poster = {
-            let guard = ExitGuard::new(this.clone().recipient(), Who::Poster);
-            let (to, spool, timekeeper) = (parts.destination, parts.spool, self.timekeeper.clone());
-            let board = Arc::clone(&self.shared.board);
+            let guard = ExitGuard::new(this.clone().recipient(), ActorId::Poster);
+            let (pipeline, outputs, spool, narrator) = (parts.pipeline, parts.outputs, parts.spool, parts.narrator);
+            let (timekeeper, context) = (self.timekeeper.clone(), self.context.clone());
             PosterActor::start_in_arbiter(&arbiter.handle(), move |_| {
-                PosterActor::new(to, spool, timekeeper, board, guard)
+                PosterActor::new(pipeline, outputs, spool, timekeeper, context, narrator, guard)
             })
         };
-        let catalogue = parts.catalogue;
+        let table = parts.table;
         let aggregator = AggregatorActor::new(
-            Batcher::new(Arc::clone(&catalogue)),
             self.timekeeper.clone(),
             poster.clone().recipient(),
-            self.shared.clone(),
-            parts.flush_interval,
-            ExitGuard::new(this.clone().recipient(), Who::Aggregator),
+            self.context.clone(),
+            ExitGuard::new(this.clone().recipient(), ActorId::Aggregator),
         )
         .start();
         let flow = Flow { aggregator, poster, _arbiter: Rc::new(arbiter) };
-        self.shared.learned.retain(parts.devices.iter().map(|device| &device.endpoint));
+        self.context.learned.retain(parts.devices.iter().map(|device| &device.endpoint));
         for settings in parts.devices {
-            self.add_device(Assignment { settings, catalogue: Arc::clone(&catalogue) }, &flow, &this);
+            self.add_device(DevicePlan { settings, table: Arc::clone(&table) }, &flow, &this);
         }
         self.flow = Some(flow);
     }
@@ -280,11 +212,11 @@ impl Handler<Exited> for SupervisorActor {
         if self.stopping {
             return;
         }
-        match exited.who {
-            Who::Device(number) => self.restart_device(number, ctx),
-            Who::Aggregator | Who::Poster => {
-                tracing::error!(actor = ?exited.who, panicked = exited.panicked, "actor is gone; the agent exits so that it can be started whole");
-                self.end(Ending::Failed);
+        match exited.actor {
+            ActorId::Device(number) => self.restart_device(number, ctx),
+            ActorId::Aggregator | ActorId::Poster => {
+                tracing::error!(actor = ?exited.actor, panicked = exited.panicked, "actor is gone; the agent exits so that it can be started whole");
+                self.end(ExitStatus::Failed);
             }
         }
     }
@@ -295,27 +227,26 @@ impl Handler<Reload> for SupervisorActor {
 
     fn handle(&mut self, reload: Reload, _: &mut Self::Context) -> Self::Result {
         let Some(flow) = self.flow.clone().filter(|_| !self.stopping) else { return Box::pin(fut::ready(())) };
-        let Reload { devices, mut kept, catalogue, flush_interval, delivery } = reload;
+        let Reload { devices, mut kept, table, delivery } = reload;
         // What was learned of a device that is not configured any more is forgotten.
-        self.shared.learned.retain(devices.iter().map(|device| &device.endpoint));
-        flow.aggregator.do_send(FlushInterval(flush_interval));
+        self.context.learned.retain(devices.iter().map(|device| &device.endpoint));
         flow.poster.do_send(delivery);
-        let mut wanted: BTreeMap<Endpoint, Assignment> = BTreeMap::new();
+        let mut wanted: BTreeMap<Endpoint, DevicePlan> = BTreeMap::new();
         let mut names = HashSet::new();
         for settings in devices {
             names.insert(settings.name.clone());
-            let assignment = Assignment { settings, catalogue: Arc::clone(&catalogue) };
-            wanted.insert(assignment.settings.endpoint.clone(), assignment);
+            let plan = DevicePlan { settings, table: Arc::clone(&table) };
+            wanted.insert(plan.settings.endpoint.clone(), plan);
         }
         let mut leaving = Vec::new();
         self.devices.retain(|_, device| {
-            let endpoint = &device.assignment.settings.endpoint;
-            let Some(assignment) = kept.take(endpoint).and_then(|endpoint| wanted.remove(&endpoint)) else {
-                leaving.push((device.assignment.settings.name.clone(), device.address.clone()));
+            let endpoint = &device.plan.settings.endpoint;
+            let Some(plan) = kept.take(endpoint).and_then(|endpoint| wanted.remove(&endpoint)) else {
+                leaving.push((device.plan.settings.name.clone(), device.address.clone()));
                 return false;
             };
-            device.address.do_send(assignment.clone());
-            device.assignment = assignment;
+            device.address.do_send(plan.clone());
+            device.plan = plan;
             true
         });
         let stop = async move {
@@ -328,25 +259,25 @@ impl Handler<Reload> for SupervisorActor {
         Box::pin(stop.into_actor(self).map(move |left, this, ctx| {
             for (name, _) in left {
                 if !names.contains(&name) {
-                    this.shared.board.forget(&name);
+                    this.context.registry.forget(&name);
                 }
             }
             let Some(flow) = this.flow.clone().filter(|_| !this.stopping) else { return };
-            for assignment in wanted.into_values() {
-                this.add_device(assignment, &flow, &ctx.address());
+            for plan in wanted.into_values() {
+                this.add_device(plan, &flow, &ctx.address());
             }
         }))
     }
 }
 
-impl Handler<Pulse> for SupervisorActor {
+impl Handler<Heartbeat> for SupervisorActor {
     type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, _: Pulse, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         let flow = self.flow.as_ref().map(|flow| (flow.aggregator.clone(), flow.poster.clone()));
         Box::pin(async move {
             let Some((aggregator, poster)) = flow else { return false };
-            matches!((aggregator.send(Pulse).await, poster.send(Pulse).await), (Ok(true), Ok(true)))
+            matches!((aggregator.send(Heartbeat).await, poster.send(Heartbeat).await), (Ok(true), Ok(true)))
         })
     }
 }
@@ -373,25 +304,16 @@ impl Handler<Stop> for SupervisorActor {
             matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
         };
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
-            let books = &this.shared.books;
-            let lost = books.lost().and_in_memory(books.in_memory());
+            let counters = &this.context.counters;
+            let lost = counters.lost().and_in_memory(counters.in_memory());
             if lost.count() > 0 {
-                tracing::error!(code = 1071, "stopped; LOST {lost}; {books}");
+                tracing::error!(code = 1071, "stopped; LOST {lost}; {counters}");
             } else if in_time {
-                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {books}");
+                tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {counters}");
             } else {
-                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {books}");
+                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {counters}");
             }
-            this.end(if in_time && lost.count() == 0 { Ending::Done } else { Ending::Failed });
+            this.end(if in_time && lost.count() == 0 { ExitStatus::Done } else { ExitStatus::Failed });
         }));
     }
-}
-
-/// How the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Stopped as asked, everything on disk or delivered.
-    Done,
-    /// Readings of this run are lost, or something is broken.
-    Failed,
 }

@@ -1,7 +1,7 @@
 //! The timeline that all actors share, and the anchor of their grids: every stamp of the process comes from
 //! here, and every device is due by the same clock.
 //!
-//! Each poll looks at the clock too; what is worth saying of it is a line in the log ([`Notices`]).
+//! Each poll looks at the clock too; what is worth saying of it is a line in the log ([`ClockLog`]).
 //!
 //! A handle that can be cloned. The clocks are read while it is held, so that a moment read before a step of
 //! the clock cannot be applied after it.
@@ -9,67 +9,60 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Moment};
 use crate::reading::Timestamp;
-use crate::schedule::Anchor;
-use crate::timeline::{ClockState, Notice, Notices, Timeline, Track};
+use crate::spool::job::Hold;
+use crate::time::clock::{self, Moment};
+use crate::time::schedule::Anchor;
+use crate::time::timeline::{ClockLog, ClockState, Notice, Timeline, Track};
 
 /// A handle on the process's timeline.
 #[derive(Debug, Clone)]
-pub struct Timekeeper(Arc<Mutex<Shared>>);
+pub struct Timekeeper(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-struct Shared {
+struct State {
     timeline: Timeline,
     anchor: Anchor,
-    notices: Notices,
+    log: ClockLog,
+    boot_id: String,
 }
 
 impl Timekeeper {
-    /// Shares `timeline`.
+    /// Shares `timeline` of the boot `boot_id`.
     #[must_use]
-    pub fn new(timeline: Timeline) -> Self {
-        let (anchor, notices) = (Anchor::new(clock::now()), Notices::default());
-        Self(Arc::new(Mutex::new(Shared { timeline, anchor, notices })))
+    pub fn new(timeline: Timeline, boot_id: &str) -> Self {
+        let (anchor, log) = (Anchor::new(clock::now()), ClockLog::default());
+        Self(Arc::new(Mutex::new(State { timeline, anchor, log, boot_id: boot_id.to_owned() })))
     }
 
     /// A panic in between leaves plain numbers, each of them whole.
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A track that begins after every stamp so far.
     #[must_use]
     pub fn track(&self) -> Track {
-        self.shared().timeline.track()
+        self.state().timeline.track()
     }
 
     /// From now on, whether this machine's clock is believed over the server's.
     pub fn trust_local_clock(&self, trust: bool) {
-        self.shared().timeline.trust_local_clock(trust);
+        self.state().timeline.trust_local_clock(trust);
     }
 
     /// The stamp of what happens now, as it is written: a date, or the boot time while there is none.
     pub fn stamp(&self, track: &mut Track) -> Timestamp {
-        let mut shared = self.shared();
-        shared.timeline.stamp(clock::now(), track).written()
-    }
-
-    /// The stamp of a batch that is closed now, greater than every stamp before it: a date when its readings
-    /// are `dated`, else a boot time as it is written.
-    #[must_use]
-    pub fn seal(&self, dated: bool) -> Timestamp {
-        let mut shared = self.shared();
-        let now = clock::now();
-        if dated { shared.timeline.seal(now) } else { shared.timeline.seal_undated(now) }
+        let mut state = self.state();
+        state.timeline.stamp(clock::now(), track).written()
     }
 
     /// The server's clock showed `date` just now; returns what ours show.
     #[must_use]
     pub fn server_says(&self, date: Timestamp) -> Moment {
-        let mut shared = self.shared();
+        let mut state = self.state();
         let now = clock::now();
-        shared.timeline.server_says(date, now);
+        state.timeline.server_says(date, now);
         now
     }
 
@@ -77,37 +70,61 @@ impl Timekeeper {
     #[must_use]
     pub fn polled(&self) -> (Moment, Anchor) {
         let (moment, anchor, notice) = {
-            let shared = &mut *self.shared();
+            let state = &mut *self.state();
             let now = clock::now();
-            let state = shared.timeline.observe(now);
-            shared.anchor.follow(now);
-            (now, shared.anchor, shared.notices.observe(state, now.boot))
+            let clock = state.timeline.observe(now);
+            state.anchor.follow(now);
+            (now, state.anchor, state.log.observe(clock, now.boot))
         };
-        match notice {
-            Some(Notice::Grave(line)) => tracing::error!("{line}"),
-            Some(Notice::Warning(line)) => tracing::warn!("{line}"),
-            Some(Notice::Relief(line)) => tracing::info!("{line}"),
-            None => {}
-        }
+        tell(notice);
         (moment, anchor)
+    }
+
+    /// What the clocks show now, and whether the wall clock is believed. Writes to the log what is new about the clock.
+    #[must_use]
+    pub fn look(&self) -> (Moment, bool) {
+        let (moment, clock, notice) = {
+            let state = &mut *self.state();
+            let now = clock::now();
+            let clock = state.timeline.observe(now);
+            (now, clock, state.log.observe(clock, now.boot))
+        };
+        tell(notice);
+        (moment, !matches!(clock, ClockState::NotPlausible { .. }))
+    }
+
+    /// The time without a clock that undated readings are of: the present one, or the last that is over.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        let state = self.state();
+        state.timeline.holdover_since().map(|since| Hold::new(&state.boot_id, since))
     }
 
     /// How the clock is.
     #[must_use]
     pub fn observe(&self) -> ClockState {
-        let mut shared = self.shared();
-        shared.timeline.observe(clock::now())
+        let mut state = self.state();
+        state.timeline.observe(clock::now())
     }
 
     /// What to add to the boot times of the last hold, to date them; `None` while there is none that is over.
     #[must_use]
     pub fn offset(&self) -> Option<Duration> {
-        self.shared().timeline.offset()
+        self.state().timeline.offset()
     }
 
     /// How far a batch with this stamp is ahead of the server's clock, if it must not be sent yet.
     #[must_use]
     pub fn too_far_ahead(&self, at: Timestamp) -> Option<Duration> {
-        self.shared().timeline.too_far_ahead(at, clock::now())
+        self.state().timeline.too_far_ahead(at, clock::now())
+    }
+}
+
+fn tell(notice: Option<Notice>) {
+    match notice {
+        Some(Notice::Grave(line)) => tracing::error!("{line}"),
+        Some(Notice::Warning(line)) => tracing::warn!("{line}"),
+        Some(Notice::Relief(line)) => tracing::info!("{line}"),
+        None => {}
     }
 }

@@ -1,12 +1,14 @@
 //! One agent: a configuration directory, and which of several agents with it ([`Shard`]).
 //!
-//! A shard has the devices that are its own, and directories of its own for what one process alone may hold: the
-//! queue on disk, lock, pid file and socket. Agent id, host name and log are those of all.
+//! A shard has the devices that are its own, and places of its own for what one process alone may hold: the queue on
+//! disk, lock, pid file and socket, and the files of outputs. Agent id, host name and log are those of all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{AGENT_FILE, Config, ConfigError, Fault, Loaded, Point};
+use super::configuration::{AGENT_FILE, Config, Point};
+use super::diagnostic::{ConfigError, Diagnostic};
+use super::load::{self, Loaded};
 use crate::shard::Shard;
 
 /// Which agent.
@@ -24,10 +26,10 @@ impl Instance {
     /// # Errors
     /// With every fault of every file, and when shards would not post under one name.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let Loaded { config, warnings } = super::load(&self.config_dir)?;
+        let Loaded { config, warnings } = load::load(&self.config_dir)?;
         if self.shard.is_one_of_many() && config.agent_hostname.is_none() {
             let message = "agent_hostname is missing; it is part of every series, and all shards must have the same";
-            return Err(vec![Fault::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
+            return Err(vec![Diagnostic::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
         }
         Ok(Loaded { config: config.of_shard(self.shard), warnings })
     }
@@ -45,7 +47,7 @@ impl Instance {
     /// # Errors
     /// With every fault of the file that says it.
     pub fn places(&self) -> Result<Places, ConfigError> {
-        let [system, daemon] = super::daemon_directories(&self.config_dir)?;
+        let [system, daemon] = load::daemon_directories(&self.config_dir)?;
         Ok(Places {
             system_daemon_directory: own(&system, self.shard),
             pid_directories: pid_directories(system, daemon),
@@ -90,6 +92,7 @@ impl Config {
             cache_directory: own(&config.cache_directory, shard),
             system_daemon_directory: own(&config.system_daemon_directory, shard),
             status_listen,
+            outputs: config.outputs.into_iter().map(|output| output.of_shard(shard)).collect(),
             ..config
         }
     }

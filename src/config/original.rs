@@ -4,7 +4,7 @@
 //! it ignored or took for something else is a warning. One key of ours, and the file was written for this agent:
 //! then what is not understood is an error, because it may be what somebody has just typed. Pure.
 
-use super::node::Node;
+use super::yaml::node::Node;
 
 /// The keys of the Python agent, at the top.
 pub const KEYS: [&str; 2] = ["polling_interval", "polling_groups"];

@@ -5,17 +5,17 @@
 
 use std::path::PathBuf;
 
-use super::node::Node;
-use super::view::{Report, View};
-use crate::terminal::is_harmless;
+use super::yaml::cursor::{Cursor, Report};
+use super::yaml::node::Node;
+use crate::text::harmless::is_harmless;
 
 /// The path in `value`, which should be `what`; relative when it is written so. What is wrong is in the report.
-pub fn path(value: &View<'_>, what: &str, report: &mut Report) -> Option<PathBuf> {
+pub fn path(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<PathBuf> {
     let text = match &*value.node {
         Node::Text(text) if !text.is_empty() && text.chars().all(is_harmless) => text,
         Node::Text(text) if !text.is_empty() => {
             let found = value.node.shown();
-            report.faults.push(value.fault(format!(
+            report.faults.push(value.diagnostic(format!(
                 "found {found}, in which a character is invisible or controls a terminal; allowed is {what} without such"
             )));
             return None;
@@ -29,12 +29,12 @@ pub fn path(value: &View<'_>, what: &str, report: &mut Report) -> Option<PathBuf
         return Some(PathBuf::from(text));
     };
     let Some(home) = report.home.as_ref().filter(|home| !home.is_empty()) else {
-        report.faults.push(value.fault(format!("found \"{text}\", but HOME is not set; write the whole path")));
+        report.faults.push(value.diagnostic(format!("found \"{text}\", but HOME is not set; write the whole path")));
         return None;
     };
     if !home.to_str().is_some_and(|home| home.chars().all(is_harmless)) {
         let message = format!("found \"{text}\", but HOME holds what no path should; write the whole path");
-        report.faults.push(value.fault(message));
+        report.faults.push(value.diagnostic(message));
         return None;
     }
     Some(PathBuf::from(home).join(rest.trim_start_matches('/')))

@@ -7,15 +7,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::MAX_POINTS;
-use super::node::Node;
-use super::view::{Entry, Report, View};
-use super::yaml11::python_float;
+use super::configuration::MAX_POINTS;
+use super::diagnostic::Diagnostic;
+use super::yaml::cursor::{Cursor, Entry, Report};
+use super::yaml::node::Node;
+use super::yaml::yaml11::python_float;
 use crate::modbus::decode;
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use crate::modbus::register::{Reference, Table};
-use crate::pattoo::identity::DataType;
 use crate::reading::Value;
+use crate::reading::points;
 
 pub const KEYS: [&str; 14] = [
     "address",
@@ -64,12 +65,12 @@ pub struct Register<'a> {
     pub reference: Reference,
     /// How it becomes a value.
     pub format: Format,
-    /// How the server treats it.
-    pub data_type: DataType,
+    /// What kind of number it holds.
+    pub kind: points::Kind,
     /// The multiplier as configured: the original sorts by it.
     pub sorted_by: f64,
     /// Where it is configured.
-    pub view: Rc<View<'a>>,
+    pub cursor: Rc<Cursor<'a>>,
 }
 
 /// What a group says for all of its registers.
@@ -104,7 +105,7 @@ pub enum Sentinel {
 /// Reads the list of one table into `registers`.
 pub fn read<'a>(
     table: Table,
-    value: &View<'a>,
+    value: &Cursor<'a>,
     defaults: &Defaults,
     registers: &mut Vec<Register<'a>>,
     report: &mut Report,
@@ -129,7 +130,7 @@ pub fn read<'a>(
         // Of the whole file: a range of a few bytes is tens of thousands of registers.
         report.registers = report.registers.saturating_add(run.count as usize);
         if report.registers > MAX_POINTS {
-            report.faults.push(item.fault(format!("found more points than the {MAX_POINTS} that are allowed")));
+            report.faults.push(item.diagnostic(format!("found more points than the {MAX_POINTS} that are allowed")));
             return;
         }
         registers.extend(run.registers());
@@ -137,7 +138,7 @@ pub fn read<'a>(
 }
 
 /// Whether the Python agent went past this item of a list without a word.
-fn is_ignored(item: &View<'_>) -> bool {
+fn is_ignored(item: &Cursor<'_>) -> bool {
     let Node::Mapping(entries) = &*item.node else { return true };
     let address = entries.iter().rfind(|(key, _)| matches!(key, Node::Text(key) if key == "address"));
     // A merged one may have it.
@@ -149,7 +150,7 @@ fn is_ignored(item: &View<'_>) -> bool {
 }
 
 /// A type's name.
-pub fn kind(value: &View<'_>, report: &mut Report) -> Option<Kind> {
+pub fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
     let names = TYPES.map(|(name, _)| name);
     if let Node::Text(text) = &*value.node {
         let text = text.trim().to_lowercase();
@@ -157,7 +158,9 @@ pub fn kind(value: &View<'_>, report: &mut Report) -> Option<Kind> {
             return Some(*kind);
         }
         if let Some(word) = value.meant(&text, &names) {
-            report.faults.push(value.fault(format!("found \"{text}\", which is no type; did you mean \"{word}\"?")));
+            report
+                .faults
+                .push(value.diagnostic(format!("found \"{text}\", which is no type; did you mean \"{word}\"?")));
             return None;
         }
     }
@@ -166,7 +169,7 @@ pub fn kind(value: &View<'_>, report: &mut Report) -> Option<Kind> {
 }
 
 /// How bytes are arranged.
-pub fn order(value: &View<'_>, report: &mut Report) -> Option<Order> {
+pub fn order(value: &Cursor<'_>, report: &mut Report) -> Option<Order> {
     let order = match &*value.node {
         Node::Text(text) => Order::parse(text.trim()),
         _ => None,
@@ -178,7 +181,7 @@ pub fn order(value: &View<'_>, report: &mut Report) -> Option<Order> {
 }
 
 /// Numbers that mean that there is no value.
-pub fn sentinels(value: &View<'_>, report: &mut Report) -> Option<Sentinels> {
+pub fn sentinels(value: &Cursor<'_>, report: &mut Report) -> Option<Sentinels> {
     if let Node::Text(text) = &*value.node
         && text.trim().eq_ignore_ascii_case("sunspec")
     {
@@ -216,7 +219,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Report) -> Option<Run<'a>> {
+fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Report) -> Option<Run<'a>> {
     let faults = report.faults.len();
     let entries = item.entries(report).unwrap_or_default();
     let is_mapping = matches!(*item.node, Node::Mapping(_));
@@ -228,18 +231,18 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     let address = if is_mapping { of("address") } else { Some(item) };
     let Some(address) = address else {
         let message = "found a register without address; allowed is its number, or a mapping with address";
-        report.faults.push(item.fault(message));
+        report.faults.push(item.diagnostic(message));
         return None;
     };
     let range = range(table, address, report);
     let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
-    let (format, data_type) = if table.is_bits() {
-        (Some(Format::Word(Scale::Raw)), DataType::Integer)
+    let (format, kind) = if table.is_bits() {
+        (Some(Format::Word(Scale::Raw)), points::Kind::Integer)
     } else {
         let counts = of("counter").is_some_and(|value| flag(value, report));
         let typed = typed(table, &of, defaults, multiplier, counts, report);
-        let data_type = typed.as_ref().map_or(DataType::Integer, |typed| data_type(typed.kind, counts));
-        (typed.map(simplest), data_type)
+        let kind = typed.as_ref().map_or(points::Kind::Integer, |typed| point_kind(typed.kind, counts));
+        (typed.map(simplest), kind)
     };
     let count = of("count").and_then(|value| count(value, report));
     let ((first, last), format, multiplier) = (range?, format?, multiplier?);
@@ -249,7 +252,7 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     let width = u32::from(format.width());
     let count = match (last, count) {
         (Some(_), Some(_)) => {
-            report.faults.push(address.fault("found a range and a count; allowed is one of them"));
+            report.faults.push(address.diagnostic("found a range and a count; allowed is one of them"));
             return None;
         }
         (Some(last), None) => {
@@ -258,7 +261,7 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
                 let message = format!(
                     "found a range of {registers} registers; allowed are whole values of {width} registers each"
                 );
-                report.faults.push(address.fault(message));
+                report.faults.push(address.diagnostic(message));
                 return None;
             }
             registers / width
@@ -268,19 +271,18 @@ fn run<'a>(table: Table, item: &View<'a>, defaults: &Defaults, report: &mut Repo
     let end = first.after((count - 1) * width).map(|last| u32::from(last.address()) + width);
     if end.is_none_or(|end| end > 65_536) {
         let what = if count == 1 { "a value" } else { "a run of values" };
-        report.faults.push(address.fault(format!("found {what} that goes on behind the end of the {table}")));
+        report.faults.push(address.diagnostic(format!("found {what} that goes on behind the end of the {table}")));
         return None;
     }
     let sorted_by = multiplier.number.unwrap_or(1.0);
-    Some(Run {
-        first: Register { reference: first, format, data_type, sorted_by, view: Rc::new(address.clone()) },
-        count,
-    })
+    Some(Run { first: Register { reference: first, format, kind, sorted_by, cursor: Rc::new(address.clone()) }, count })
 }
 
-fn unknown(entry: &Entry<'_>, table: Table) -> super::Fault {
+fn unknown(entry: &Entry<'_>, table: Table) -> Diagnostic {
     if table.is_bits() && KEYS.contains(&entry.key.as_str()) {
-        return entry.key_view.fault(format!("found a key that {table} do not have; allowed are address and count"));
+        return entry
+            .key_cursor
+            .diagnostic(format!("found a key that {table} do not have; allowed are address and count"));
     }
     entry.unknown(if table.is_bits() { &BIT_KEYS } else { &KEYS })
 }
@@ -294,7 +296,7 @@ fn simplest(typed: Typed) -> Format {
 /// What is configured of a register but its place.
 fn typed<'v, 'a: 'v>(
     table: Table,
-    of: &impl Fn(&str) -> Option<&'v View<'a>>,
+    of: &impl Fn(&str) -> Option<&'v Cursor<'a>>,
     defaults: &Defaults,
     multiplier: Option<Multiplier>,
     counts: bool,
@@ -335,7 +337,7 @@ fn typed<'v, 'a: 'v>(
     if let (Some(low), Some(high), Some(value)) = (minimum, maximum, of("minimum"))
         && low > high
     {
-        report.faults.push(value.fault(format!("found {low}, which is above the maximum of {high}")));
+        report.faults.push(value.diagnostic(format!("found {low}, which is above the maximum of {high}")));
         return None;
     }
     Some(Typed { kind, order, scale, scale_address, offset, unavailable, minimum, maximum })
@@ -343,13 +345,13 @@ fn typed<'v, 'a: 'v>(
 
 /// The kind that `type`, `byte`, `bit` and `bits` say together.
 fn kind_of<'v, 'a: 'v>(
-    of: &impl Fn(&str) -> Option<&'v View<'a>>,
+    of: &impl Fn(&str) -> Option<&'v Cursor<'a>>,
     defaults: &Defaults,
     report: &mut Report,
 ) -> Option<Kind> {
     let named: Vec<_> = ["type", "bit", "bits"].into_iter().filter_map(|key| Some((key, of(key)?))).collect();
-    if let [(one, _), (other, view), ..] = named[..] {
-        report.faults.push(view.fault(format!("found {one} and {other}; allowed is one of them")));
+    if let [(one, _), (other, cursor), ..] = named[..] {
+        report.faults.push(cursor.diagnostic(format!("found {one} and {other}; allowed is one of them")));
         return None;
     }
     let kind = match named.first() {
@@ -370,14 +372,16 @@ fn kind_of<'v, 'a: 'v>(
         Kind::Uint8(_) => Some(Kind::Uint8(byte)),
         Kind::Int8(_) => Some(Kind::Int8(byte)),
         _ => {
-            report.faults.push(value.fault("found byte without a type of one byte; allowed is it with uint8 and int8"));
+            report
+                .faults
+                .push(value.diagnostic("found byte without a type of one byte; allowed is it with uint8 and int8"));
             None
         }
     }
 }
 
 /// `3`, or `4..7` from the least significant bit to the most significant one.
-fn bits(value: &View<'_>, report: &mut Report) -> Option<Kind> {
+fn bits(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
     let bounds = match &*value.node {
         Node::Integer(bit) => Some((*bit, *bit)),
         Node::Text(text) => text.split_once("..").or_else(|| text.split_once('-')).and_then(|(first, last)| {
@@ -402,7 +406,7 @@ fn patterns(
     kind: Kind,
     counts: bool,
     sentinels: &Sentinels,
-    mut said: Option<(&View<'_>, &mut Report)>,
+    mut said: Option<(&Cursor<'_>, &mut Report)>,
 ) -> Option<Vec<u64>> {
     let numbers = match sentinels {
         Sentinels::SunSpec => return Some(kind.sunspec_unavailable(counts)),
@@ -412,8 +416,8 @@ fn patterns(
     for sentinel in numbers {
         match (pattern(kind, *sentinel), &mut said) {
             (Some(pattern), _) => patterns.push(pattern),
-            (None, Some((view, report))) => {
-                report.faults.push(view.fault("found a number that a value of this type cannot have"));
+            (None, Some((cursor, report))) => {
+                report.faults.push(cursor.diagnostic("found a number that a value of this type cannot have"));
                 return None;
             }
             (None, None) => {}
@@ -456,17 +460,17 @@ fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
 
 /// Floats are floats to the server, and integers are what every register of the original is, scaled or not: a change
 /// of the multiplier must not begin another chart. A counter that is no 32-bit one at most is a 64-bit one.
-fn data_type(kind: Kind, counts: bool) -> DataType {
+fn point_kind(kind: Kind, counts: bool) -> points::Kind {
     match (counts, kind) {
-        (true, Kind::Float16 | Kind::Float32 | Kind::Float64) => DataType::Counter64,
-        (true, kind) if kind.width() > 2 => DataType::Counter64,
-        (true, _) => DataType::Counter,
-        (false, kind) if kind.is_float() => DataType::Float,
-        (false, _) => DataType::Integer,
+        (true, Kind::Float16 | Kind::Float32 | Kind::Float64) => points::Kind::Counter64,
+        (true, kind) if kind.width() > 2 => points::Kind::Counter64,
+        (true, _) => points::Kind::Counter,
+        (false, kind) if kind.is_float() => points::Kind::Float,
+        (false, _) => points::Kind::Integer,
     }
 }
 
-fn flag(value: &View<'_>, report: &mut Report) -> bool {
+fn flag(value: &Cursor<'_>, report: &mut Report) -> bool {
     if let Node::Bool(flag) = &*value.node {
         return *flag;
     }
@@ -474,7 +478,7 @@ fn flag(value: &View<'_>, report: &mut Report) -> bool {
     false
 }
 
-fn count(value: &View<'_>, report: &mut Report) -> Option<u32> {
+fn count(value: &Cursor<'_>, report: &mut Report) -> Option<u32> {
     let count = match &*value.node {
         Node::Integer(count) => u32::try_from(*count).ok().filter(|count| (1..=65_536).contains(count)),
         _ => None,
@@ -485,7 +489,7 @@ fn count(value: &View<'_>, report: &mut Report) -> Option<u32> {
     count
 }
 
-fn number_of(value: &View<'_>, report: &mut Report) -> Option<f64> {
+fn number_of(value: &Cursor<'_>, report: &mut Report) -> Option<f64> {
     let number = match &*value.node {
         #[allow(clippy::cast_precision_loss, reason = "a limit is a float")]
         Node::Integer(number) => Some(*number as f64),
@@ -500,7 +504,7 @@ fn number_of(value: &View<'_>, report: &mut Report) -> Option<f64> {
 }
 
 /// The first register, and the last one if it is a range.
-fn range(table: Table, value: &View<'_>, report: &mut Report) -> Option<(Reference, Option<Reference>)> {
+fn range(table: Table, value: &Cursor<'_>, report: &mut Report) -> Option<(Reference, Option<Reference>)> {
     let ends = match &*value.node {
         Node::Text(text) => text
             .split_once('-')
@@ -519,14 +523,16 @@ fn range(table: Table, value: &View<'_>, report: &mut Report) -> Option<(Referen
 }
 
 /// One number. One that is not of the table is left out with a warning, as the original does, unless `strict`.
-fn reference(table: Table, value: &View<'_>, strict: bool, report: &mut Report) -> Option<Reference> {
+fn reference(table: Table, value: &Cursor<'_>, strict: bool, report: &mut Report) -> Option<Reference> {
     let number = match (&*value.node, value.digits()) {
         // 00010 is how the field writes the tenth coil, whatever YAML 1.1 makes of it.
         (_, Some(digits)) if table == Table::Coils => digits.parse().unwrap_or(-1),
         (Node::Integer(number), _) => i64::try_from(*number).unwrap_or(-1),
         (Node::Text(text), _) if text.trim().parse::<i64>().is_ok() && !value.is_plain() => {
             let found = value.node.shown();
-            report.faults.push(value.fault(format!("found {found}, a text; allowed is a number (remove the quotes)")));
+            report
+                .faults
+                .push(value.diagnostic(format!("found {found}, a text; allowed is a number (remove the quotes)")));
             return None;
         }
         _ => {
@@ -549,9 +555,11 @@ fn reference(table: Table, value: &View<'_>, strict: bool, report: &mut Report) 
         };
         let (found, allowed) = (value.node.shown(), table.numbers());
         if strict {
-            report.faults.push(value.fault(format!("found {found}; allowed is {allowed}{hint}")));
+            report.faults.push(value.diagnostic(format!("found {found}; allowed is {allowed}{hint}")));
         } else {
-            report.warnings.push(value.fault(format!("found {found}, which is left out; allowed is {allowed}{hint}")));
+            report
+                .warnings
+                .push(value.diagnostic(format!("found {found}, which is left out; allowed is {allowed}{hint}")));
         }
     }
     reference
@@ -570,7 +578,7 @@ impl Multiplier {
     const NONE: Self = Self { number: None, raw: false };
 }
 
-fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
+fn multiplier(value: &Cursor<'_>, report: &mut Report) -> Option<Multiplier> {
     const ALLOWED: &str = "a finite number";
     let numeric = match &*value.node {
         #[allow(clippy::cast_precision_loss, reason = "as Python's float() does")]
@@ -582,7 +590,7 @@ fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
     let Some(number) = numeric else {
         if !matches!(*value.node, Node::Null) {
             let found = value.node.shown();
-            report.warnings.push(value.fault(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
+            report.warnings.push(value.diagnostic(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
         }
         return Some(Multiplier::NONE);
     };
@@ -591,7 +599,7 @@ fn multiplier(value: &View<'_>, report: &mut Report) -> Option<Multiplier> {
         let message = format!(
             "found {found}; allowed is {ALLOWED} below 1e24, because the server's ingester dies on larger values"
         );
-        report.faults.push(value.fault(message));
+        report.faults.push(value.diagnostic(message));
         return None;
     }
     let raw = number == 0.0 && !matches!(*value.node, Node::Text(_));

@@ -2,24 +2,26 @@
 
 use std::fmt::Write as _;
 
-use super::changes::{self, Changes};
-use super::{Config, Device, Point};
-use crate::layout::Sheet;
-use crate::phrase::{count, seconds};
-use crate::terminal::escaped;
+use super::configuration::{Config, Device, Point};
+use super::diff::{self, Diff};
+use crate::text::harmless::escaped;
+use crate::text::table::TextTable;
+use crate::text::{count, seconds};
 
-/// The directories, the server and every run of registers.
+/// The outputs, the directories and every run of registers.
 #[must_use]
 pub fn summary(config: &Config) -> String {
     let mut text = String::new();
+    for output in &config.outputs {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "output    {}, to {}", output.name, escaped(&output.target(config)));
+    }
     let directories = [
-        ("server", format!("{} port {}", config.server_host, config.server_port)),
         ("cache", config.cache_directory.display().to_string()),
         ("identity", config.daemon_directory.display().to_string()),
         ("log", config.log_directory.display().to_string()),
     ];
     for (what, value) in directories {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "{what:<9} {}", escaped(&value));
     }
     text.push('\n');
@@ -28,39 +30,45 @@ pub fn summary(config: &Config) -> String {
     text
 }
 
-/// Everything that `changes`, a line for each device, series and key.
+/// Everything that `diff` holds, a line for each device, series and key.
 #[must_use]
-pub fn changes(changes: &Changes<'_>) -> String {
+pub fn diff(diff: &Diff<'_>) -> String {
     let device = |device: &Device| (device.name().to_owned(), String::new());
     let key = |key: &str| (key.to_owned(), String::new());
     let mut rows: Vec<(&str, (String, String))> = Vec::new();
-    rows.extend(changes.removed.iter().map(|it| ("device removed", device(it))));
-    rows.extend(changes.changed.iter().map(|(_, it)| ("device replaced", device(it))));
-    rows.extend(changes.added.iter().map(|it| ("device added", device(it))));
-    rows.extend(changes.forked.iter().map(|(before, after)| {
-        ("chart forked", (changes::name(before), format!("goes on as {}", changes::name(after))))
-    }));
-    rows.extend(changes.orphaned.iter().map(|it| ("chart ends", (changes::name(it), String::new()))));
-    rows.extend(changes.settings.iter().map(|it| ("at once", key(it))));
-    rows.extend(changes.needs_restart.iter().map(|it| ("with a restart", key(it))));
+    rows.extend(diff.removed.iter().map(|it| ("device removed", device(it))));
+    rows.extend(diff.changed.iter().map(|(_, it)| ("device replaced", device(it))));
+    rows.extend(diff.added.iter().map(|it| ("device added", device(it))));
+    rows.extend(
+        diff.forked
+            .iter()
+            .map(|(before, after)| ("chart forked", (diff::name(before), format!("goes on as {}", diff::name(after))))),
+    );
+    rows.extend(diff.orphaned.iter().map(|it| ("chart ends", (diff::name(it), String::new()))));
+    rows.extend(diff.outputs.iter().map(|it| ("output", (it.to_string(), String::new()))));
+    rows.extend(diff.settings.iter().map(|it| ("at once", key(it))));
+    rows.extend(diff.needs_restart.iter().map(|it| ("with a restart", key(it))));
     let mut text = String::new();
     for (what, (name, more)) in rows {
         let line = format!("{what:<15}  {}  {}", escaped(&name), escaped(&more));
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    if changes.is_empty() {
+    if diff.is_empty() {
         text.push_str("Nothing changes.\n");
         return text;
     }
-    let _ = writeln!(text, "\nA reload means: {changes}.");
-    if let Some(restart) = changes.restart() {
+    let _ = writeln!(text, "\nA reload means: {diff}.");
+    if let Some(restart) = diff.restart() {
         let _ = writeln!(text, "Then {restart}.");
+    }
+    if let Some(drops) = diff.drops() {
+        let _ = writeln!(text, "But {drops}.");
     }
     text
 }
 
 /// One row for each run of adjacent values that are read alike.
-fn runs(points: &[Point]) -> Sheet {
+fn runs(points: &[Point]) -> TextTable {
     let kind =
         |point: &Point| if point.reference.table().is_bits() { "bit".to_owned() } else { point.format.to_string() };
     let mut sorted: Vec<(&Point, String)> = points.iter().map(|point| (point, kind(point))).collect();
@@ -72,7 +80,7 @@ fn runs(points: &[Point]) -> Sheet {
         (&a.target, a.unit, a.interval, of_a) == (&b.target, b.unit, b.interval, of_b)
             && a.reference.after(a.format.width().into()) == Some(b.reference)
     };
-    let mut sheet = Sheet::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
+    let mut runs = TextTable::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
     for run in sorted.chunk_by(same_run) {
         let (Some((first, kind)), Some((last, _))) = (run.first(), run.last()) else { continue };
         let end = last.reference.number() + u32::from(last.format.width()) - 1;
@@ -82,7 +90,7 @@ fn runs(points: &[Point]) -> Sheet {
         };
         let table = first.reference.table().to_string();
         let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
-        sheet.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
+        runs.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
     }
-    sheet
+    runs
 }

@@ -1,19 +1,18 @@
 //! `device_defaults` and `devices`: how devices are treated, all of them and each one.
 //!
 //! A value is taken from the device's own section, else from the defaults for all, else it is built in
-//! ([`Settings::default`]); [`Origins`] remembers which. A device has one connection, however many spellings
+//! ([`Settings::default`]); [`Provenance`] remembers which. A device has one connection, however many spellings
 //! lead to it, so that one section at most may be about it. A section that is about no device at all is a slip.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use self::credentials::{Vault, Wish};
-use super::Device;
-use super::agent::Group;
-use super::node::Node;
-use super::view::{Entry, Report, View};
+use self::credentials::{CredentialCache, TlsSection};
+use super::configuration::Device;
+use super::groups::Group;
+use super::provenance::{Provenance, Stated};
+use super::value::{duration, flag, number};
+use super::yaml::cursor::{Cursor, Entry, Report};
+use super::yaml::node::Node;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
 use crate::modbus::settings::{Parity, Settings, Transport};
 
@@ -55,8 +54,8 @@ struct Layer<'a> {
     /// Whether connections are to be secure; with `tls`.
     secure: bool,
     /// Where it is said how requests travel.
-    transport_at: Option<View<'a>>,
-    tls: Wish<'a>,
+    transport_at: Option<Cursor<'a>>,
+    tls: TlsSection<'a>,
     stated: Vec<Stated>,
 }
 
@@ -64,35 +63,23 @@ struct Layer<'a> {
 #[derive(Debug)]
 struct Own<'a> {
     layer: Layer<'a>,
-    key: View<'a>,
-}
-
-/// A key that stands in a section, and its value for people.
-type Stated = (&'static str, String);
-
-/// Where the settings of the devices come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// In `device_defaults`.
-    pub defaults: Vec<Stated>,
-    /// In the section of a device.
-    pub devices: BTreeMap<Endpoint, Vec<Stated>>,
+    key: Cursor<'a>,
 }
 
 /// Reads the sections, as far as they are there, for the devices of `groups`. What is wrong is in the report.
 pub fn read<'a>(
-    [defaults, devices]: [Option<&View<'a>>; 2],
+    [defaults, devices]: [Option<&Cursor<'a>>; 2],
     groups: &[Group<'_>],
     report: &mut Report,
 ) -> Sections<'a> {
     let mut sections = Sections::default();
-    if let Some(view) = defaults {
-        sections.defaults.read(view, report);
+    if let Some(cursor) = defaults {
+        sections.defaults.read(cursor, report);
     }
-    for Entry { key, key_view, value } in devices.map_or_else(Vec::new, |view| entries(view, "devices", report)) {
+    for Entry { key, key_cursor, value } in devices.map_or_else(Vec::new, |cursor| entries(cursor, "devices", report)) {
         let mut layer = Layer { stated: Vec::new(), ..sections.defaults.clone() };
         layer.read(&value, report);
-        sections.own.insert(key.trim().to_owned(), Own { layer, key: key_view });
+        sections.own.insert(key.trim().to_owned(), Own { layer, key: key_cursor });
     }
     let mut known: Vec<&str> = groups.iter().flat_map(|group| &group.devices).map(|(text, ..)| &**text).collect();
     known.sort_unstable();
@@ -103,26 +90,26 @@ pub fn read<'a>(
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "allowed are those of ip_devices, spelled alike".to_owned(),
             };
-            report.faults.push(own.key.fault(format!("found a device that no polling group has; {hint}")));
+            report.faults.push(own.key.diagnostic(format!("found a device that no polling group has; {hint}")));
         }
     }
     sections
 }
 
 /// The entries of a mapping that may be empty.
-fn entries<'a>(view: &View<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
-    view.entries(report).unwrap_or_else(|| {
+fn entries<'a>(cursor: &Cursor<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
+    cursor.entries(report).unwrap_or_else(|| {
         // All its lines may be comments.
-        if !matches!(*view.node, Node::Null) {
-            report.faults.push(view.unfit(&format!("a mapping of {of}")));
+        if !matches!(*cursor.node, Node::Null) {
+            report.faults.push(cursor.unfit(&format!("a mapping of {of}")));
         }
         Vec::new()
     })
 }
 
 impl<'a> Layer<'a> {
-    fn read(&mut self, view: &View<'a>, report: &mut Report) {
-        for entry in entries(view, "settings", report) {
+    fn read(&mut self, cursor: &Cursor<'a>, report: &mut Report) {
+        for entry in entries(cursor, "settings", report) {
             match KEYS.iter().find(|key| **key == entry.key) {
                 Some(&"transport") => self.transport(&entry.value, report),
                 Some(&"tls") => {
@@ -138,7 +125,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    fn transport(&mut self, value: &View<'a>, report: &mut Report) {
+    fn transport(&mut self, value: &Cursor<'a>, report: &mut Report) {
         let text = match &*value.node {
             Node::Text(text) => text.trim(),
             _ => "",
@@ -159,10 +146,10 @@ impl<'a> Layer<'a> {
     }
 
     /// The settings of the device at `endpoint`.
-    fn settled(&self, endpoint: &Endpoint, vault: &mut Vault, report: &mut Report) -> Settings {
+    fn settled(&self, endpoint: &Endpoint, cache: &mut CredentialCache, report: &mut Report) -> Settings {
         let mut tls = |host: &str| {
             let place = self.transport_at.as_ref().filter(|_| self.secure)?;
-            vault.tls(&self.tls, host, place, report)
+            cache.tls(&self.tls, host, place, report)
         };
         let transport = match endpoint {
             Endpoint::Serial { .. } => Transport::Rtu,
@@ -172,7 +159,7 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report) {
+fn set(settings: &mut Settings, key: &str, value: &Cursor<'_>, report: &mut Report) {
     match key {
         "connect_timeout" => duration(&mut settings.connect_timeout, Settings::TIMEOUTS, value, report),
         "response_timeout" => duration(&mut settings.response_timeout, Settings::TIMEOUTS, value, report),
@@ -197,48 +184,9 @@ fn set(settings: &mut Settings, key: &str, value: &View<'_>, report: &mut Report
     }
 }
 
-fn flag(of: &mut bool, value: &View<'_>, report: &mut Report) {
-    match &*value.node {
-        Node::Bool(flag) => *of = *flag,
-        _ => report.faults.push(value.unfit("true or false")),
-    }
-}
-
-/// A bare number is seconds.
-fn duration(of: &mut Duration, allowed: RangeInclusive<Duration>, value: &View<'_>, report: &mut Report) {
-    let duration = match &*value.node {
-        Node::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        Node::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
-        Node::Text(text) => humantime::parse_duration(text.trim()).ok(),
-        _ => None,
-    };
-    let Some(duration) = duration.filter(|duration| allowed.contains(duration)) else {
-        let [least, most] = [allowed.start(), allowed.end()].map(|bound| humantime::format_duration(*bound));
-        report.faults.push(value.unfit(&format!("a duration such as 500ms, from {least} to {most}")));
-        return;
-    };
-    *of = duration;
-}
-
-fn number<N>(of: &mut N, allowed: RangeInclusive<N>, value: &View<'_>, report: &mut Report)
-where
-    N: TryFrom<i128> + PartialOrd + Display,
-{
-    let number = match &*value.node {
-        Node::Integer(number) => N::try_from(*number).ok(),
-        _ => None,
-    };
-    let Some(number) = number.filter(|number| allowed.contains(number)) else {
-        let (least, most) = allowed.into_inner();
-        report.faults.push(value.unfit(&format!("a whole number from {least} to {most}")));
-        return;
-    };
-    *of = number;
-}
-
 impl<'a> Own<'a> {
     /// Where this section itself, not the defaults, says how requests travel.
-    fn transport_at(&self) -> Option<&View<'a>> {
+    fn transport_at(&self) -> Option<&Cursor<'a>> {
         let stated = self.layer.stated.iter().any(|(key, _)| *key == "transport");
         self.layer.transport_at.as_ref().filter(|_| stated)
     }
@@ -252,9 +200,9 @@ impl Sections<'_> {
     }
 
     /// Gives each device its settings.
-    pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Origins {
-        let mut origins = Origins { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
-        let mut vault = Vault::default();
+    pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Provenance {
+        let mut provenance = Provenance { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
+        let mut cache = CredentialCache::default();
         for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
             let own = sections.next();
@@ -264,19 +212,19 @@ impl Sections<'_> {
                     device.endpoint,
                     own.key.place()
                 );
-                report.faults.push(other.key.fault(message));
+                report.faults.push(other.key.diagnostic(message));
             }
             if let (Endpoint::Serial { .. }, Some(place)) = (&device.endpoint, own.and_then(Own::transport_at)) {
                 let message = "found a transport for a serial port, where only RTU is spoken; leave it out";
-                report.faults.push(place.fault(message));
+                report.faults.push(place.diagnostic(message));
             }
             let layer = own.map_or(&self.defaults, |own| &own.layer);
-            device.settings = layer.settled(&device.endpoint, &mut vault, report);
+            device.settings = layer.settled(&device.endpoint, &mut cache, report);
             if let Some(own) = own {
-                origins.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
+                provenance.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
             }
         }
-        origins
+        provenance
     }
 }
 

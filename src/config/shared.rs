@@ -6,12 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::LogLevel;
-use super::fault::Fault;
-use super::node::Node;
+use super::configuration::LogLevel;
+use super::diagnostic::Diagnostic;
 use super::path::path;
-use super::source::Source;
-use super::view::{Entry, Report, View};
+use super::yaml::cursor::{Cursor, Entry, Report};
+use super::yaml::node::Node;
+use super::yaml::source::Source;
 
 const PATTOO_KEYS: [&str; 6] =
     ["log_level", "log_directory", "cache_directory", "daemon_directory", "system_daemon_directory", "language"];
@@ -54,7 +54,7 @@ pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report)
 }
 
 /// A warning, unless both sections name the server `api`.
-fn two_servers(pattoo: &Source, wins: &Entry<'_>, loses: &Entry<'_>, api: &AgentApi) -> Option<Fault> {
+fn two_servers(pattoo: &Source, wins: &Entry<'_>, loses: &Entry<'_>, api: &AgentApi) -> Option<Diagnostic> {
     // What is wrong with a section that nobody uses is no fault.
     let other = agent_api(Some(loses), &mut Report { lenient: true, ..Report::default() });
     let same = |other: &AgentApi| other.host.eq_ignore_ascii_case(&api.host) && other.port == api.port;
@@ -62,10 +62,10 @@ fn two_servers(pattoo: &Source, wins: &Entry<'_>, loses: &Entry<'_>, api: &Agent
         return None;
     }
     let other = other.map_or_else(String::new, |other| format!(" ({} port {})", other.host, other.port));
-    Some(wins.key_view.fault(format!(
+    Some(wins.key_cursor.diagnostic(format!(
         "found another server than at {}:{}{other}; readings go to the one here, {} port {}; take one of the two sections out",
         pattoo.file.display(),
-        loses.key_view.place(),
+        loses.key_cursor.place(),
         api.host,
         api.port
     )))
@@ -83,12 +83,12 @@ pub fn daemon_directories(pattoo: &Source, report: &mut Report) -> Option<[PathB
     Some([pattoo.system_daemon_directory, pattoo.daemon_directory])
 }
 
-fn no_directories(file: &Path) -> Fault {
-    Fault::of_file(file, "the section \"pattoo\" is missing; it names the directories")
+fn no_directories(file: &Path) -> Diagnostic {
+    Diagnostic::of_file(file, "the section \"pattoo\" is missing; it names the directories")
 }
 
 fn sections<'a>(source: &'a Source, report: &mut Report) -> Vec<Entry<'a>> {
-    let root = View::root(source);
+    let root = Cursor::root(source);
     root.entries(report).unwrap_or_else(|| {
         report.faults.push(root.unfit("a mapping with the section \"pattoo\""));
         Vec::new()
@@ -121,7 +121,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
     let mut required = |name: &str, value: Option<Option<PathBuf>>| {
         if value.is_none() {
             let message = format!("{name} is missing; it must name a directory that the agent may write to");
-            report.faults.push(Fault { path: "pattoo".to_owned(), ..Fault::of_file(file, message) });
+            report.faults.push(Diagnostic { path: "pattoo".to_owned(), ..Diagnostic::of_file(file, message) });
         }
         value.flatten()
     };
@@ -139,7 +139,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
 }
 
 /// What is nothing to Python: for this the original took its default.
-fn is_nothing(value: &View<'_>) -> bool {
+fn is_nothing(value: &Cursor<'_>) -> bool {
     match &*value.node {
         Node::Null | Node::Bool(false) | Node::Integer(0) => true,
         Node::Text(text) => text.is_empty(),
@@ -150,7 +150,7 @@ fn is_nothing(value: &View<'_>) -> bool {
 }
 
 /// The original took everything that is no level for `debug`, nothing at all included.
-fn level(value: &View<'_>, report: &mut Report) -> LogLevel {
+fn level(value: &Cursor<'_>, report: &mut Report) -> LogLevel {
     let level = match &*value.node {
         Node::Text(text) => match text.to_lowercase().as_str() {
             "debug" => Some(LogLevel::Debug),
@@ -169,10 +169,10 @@ fn level(value: &View<'_>, report: &mut Report) -> LogLevel {
 }
 
 /// A path, `~` standing for the home directory.
-fn directory(value: &View<'_>, report: &mut Report) -> Option<PathBuf> {
+fn directory(value: &Cursor<'_>, report: &mut Report) -> Option<PathBuf> {
     let path = path(value, "a directory", report)?;
     if path.is_relative() {
-        report.warnings.push(value.fault(format!(
+        report.warnings.push(value.diagnostic(format!(
             "found \"{}\", which depends on the directory that the agent is started in; better begin it with / or ~/",
             path.display()
         )));
@@ -201,7 +201,7 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
     Some(AgentApi { host: host?, port: port? })
 }
 
-fn host(value: &View<'_>, report: &mut Report) -> Option<String> {
+fn host(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
     if let Node::Text(text) = &*value.node {
         let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
         let fit =
@@ -217,7 +217,7 @@ fn host(value: &View<'_>, report: &mut Report) -> Option<String> {
     None
 }
 
-fn port(value: &View<'_>, report: &mut Report) -> Option<u16> {
+fn port(value: &Cursor<'_>, report: &mut Report) -> Option<u16> {
     let port = match &*value.node {
         Node::Integer(port) => u16::try_from(*port).ok(),
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as int() did; in range")]

@@ -1,5 +1,5 @@
-//! One configuration → what each room needs of it, computed once: the plan of every device and the
-//! catalogue of every series. Pure.
+//! One configuration → what each room needs of it, computed once: the plan of every device the point table,
+//! the outputs. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::actors::device::{Cycle, DeviceSettings};
-use crate::config::{self, Config, Device, LogLevel, Point};
+use crate::config::outputs::{OutputConfig, OutputKind};
+use crate::config::{self, Config, Device, LogLevel};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
-use crate::pattoo::identity::{Agent, IdentityError, Series};
-use crate::pattoo::payload::Catalogue;
-use crate::reading::PointId;
+use crate::modbus::session::{Cycle, DeviceSettings};
+use crate::outputs::file::{FileDeliver, FileEncode};
+use crate::outputs::pattoo::encode::PattooEncode;
+use crate::outputs::pattoo::identity::Agent;
+use crate::outputs::pattoo::post::{PostError, Poster};
+use crate::outputs::{Deliver, Encode, Output};
+use crate::reading::points::{self, PointTable};
+use crate::reading::{PointId, millis};
 
 /// What to read from each device, in the order of the configuration.
 #[must_use]
@@ -30,28 +35,84 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
     config.devices.iter().zip(points).map(|(device, points)| Arc::new(settings(device, &points))).collect()
 }
 
-/// What the server knows of each point, in the order of the configuration.
-///
-/// # Errors
-/// When the server could not store a series; the configuration refuses such a one before.
-pub fn series(config: &Config) -> Result<Vec<Series>, IdentityError> {
-    let series =
-        |point: &Point| Series::new(&*point.target, point.key(), point.unit.0, point.data_type, point.interval);
-    config.points.iter().map(series).collect()
-}
-
-/// The catalogue of every series that `agent` posts.
-///
-/// # Errors
-/// As [`series`].
-pub fn catalogue(config: &Config, agent: &Agent) -> Result<Catalogue, IdentityError> {
-    series(config).and_then(|series| Catalogue::new(agent, config.polling_interval, &series))
-}
-
-/// Where posts go, for people.
+/// What every point is, in the order of the configuration, for the agent `agent`.
 #[must_use]
-pub fn server(config: &Config) -> String {
-    format!("{} port {}", config.server_host, config.server_port)
+pub fn point_table(config: &Config, agent: &Agent) -> PointTable {
+    let mut table = points::Builder::new(agent.id().as_str(), agent.hostname(), config.polling_interval);
+    let mut device: Option<points::Device> = None;
+    for point in &config.points {
+        let unit = point.unit.0;
+        let interval_ms = millis(point.interval);
+        let same = device.as_ref().is_some_and(|device| {
+            (&*device.device, device.unit, &*device.group, device.interval_ms)
+                == (&*point.target, unit, &*point.group, interval_ms)
+        });
+        if !same {
+            device = Some(points::Device {
+                device: point.target.to_string(),
+                unit,
+                group: point.group.to_string(),
+                interval_ms,
+                name: None,
+                tags: Vec::new(),
+            });
+        }
+        let register = points::Register {
+            key: point.key(),
+            table: point.reference.table().key_prefix().to_owned(),
+            number: point.reference.number(),
+            kind: point.kind,
+            name: None,
+            unit_of_measurement: None,
+        };
+        if let Some(device) = &device {
+            table.push(device, &register);
+        }
+    }
+    table.build()
+}
+
+/// Everything that readings go to, in the order of the configuration.
+///
+/// # Errors
+/// When no server could be at the address of one.
+pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError> {
+    let output = |output: &OutputConfig| {
+        let (encode, deliver) = way(output, config, agent)?;
+        let is_pattoo = matches!(output.kind, OutputKind::Pattoo);
+        Ok(Output {
+            name: output.name.clone(),
+            kind: output.kind.as_str(),
+            target: output.target(config),
+            encode,
+            deliver,
+            tells_time: is_pattoo,
+            takes_old_caches: is_pattoo,
+            split_refused_after: output.split_refused_after,
+            start: output.start,
+        })
+    };
+    config.outputs.iter().map(output).collect()
+}
+
+/// What makes the posts of an output, and what brings them to its server.
+///
+/// # Errors
+/// As [`outputs`].
+pub fn way(
+    output: &OutputConfig,
+    config: &Config,
+    agent: &Agent,
+) -> Result<(Box<dyn Encode>, Box<dyn Deliver>), PostError> {
+    Ok(match &output.kind {
+        OutputKind::Pattoo => (
+            Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
+            Box::new(Poster::new(&config.server_host, config.server_port, agent.id())?),
+        ),
+        OutputKind::File(settings) => {
+            (Box::new(FileEncode(settings.format)), Box::new(FileDeliver::new(settings.clone())))
+        }
+    })
 }
 
 /// What is logged.

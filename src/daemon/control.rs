@@ -23,13 +23,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::exit::Exit;
 use super::lock::{self, Holder, LockError};
 use super::python_agent::PythonAgent;
-use super::{ready, run};
-use crate::cli::Format;
+use super::{detach, run};
+use crate::cli::arguments::Format;
+use crate::cli::terminal::{self, complain};
 use crate::config::{Instance, Places};
-use crate::pattoo::identity::PROGRAM;
-use crate::phrase::{Chain, seconds};
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::status::{socket, table};
-use crate::terminal::{self, complain};
+use crate::text::harmless;
+use crate::text::{Chain, seconds};
 
 /// How long an agent may take to start; the first start may wait a minute for its own name from DNS.
 const START: Duration = Duration::from_secs(90);
@@ -166,7 +167,7 @@ pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
         Ok(snapshot) => {
             terminal::say(&match format {
                 Format::Table => format!("\n{}", table::render(&snapshot, all)),
-                Format::Json => terminal::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
+                Format::Json => harmless::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
             });
             Exit::Done
         }
@@ -278,7 +279,7 @@ fn spawn(instance: &Instance) -> io::Result<Child> {
         .args(["run", "--config_dir"])
         .arg(config_dir)
         .args(["--shard", &instance.shard.to_string()])
-        .env(ready::DETACH, "1")
+        .env(detach::DETACH, "1")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -296,8 +297,8 @@ fn wait_until_ready(mut agent: Child) -> io::Result<Exit> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut said = String::new();
-        word.take(ready::WORD.len() as u64).read_to_string(&mut said).ok();
-        sender.send(said == ready::WORD).ok();
+        word.take(detach::WORD.len() as u64).read_to_string(&mut said).ok();
+        sender.send(said == detach::WORD).ok();
     });
     match receiver.recv_timeout(START) {
         Ok(true) => {

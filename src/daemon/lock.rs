@@ -21,9 +21,9 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use thiserror::Error;
 
-use super::directory::{self, DirectoryError};
+use crate::files::directory::{self, DirectoryError};
 use crate::files::lock::{self, TakeError, WriteLock};
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
 
 /// How the name of the lock file ends.
 const SUFFIX: &str = "flock";

@@ -1,22 +1,21 @@
 //! The life of the process: one file per command, and what the commands share.
 //!
 //! [`run`] is the daemon in the foreground; [`control`] starts it in the background, stops it and asks how it is;
-//! [`ready`] tells the starter that the agent works, [`exit`] lists the exit
-//! codes, [`lock`] keeps a second agent away, [`python_agent`] finds the Python one, [`directory`] says which directories are to be trusted,
-//! [`signals`] obeys from the first moment to the last, [`reload`] takes over another configuration, [`surroundings`] puts right what the process inherits, [`room`]
+//! [`detach`] tells the starter that the agent works, [`exit`] lists the exit
+//! codes, [`lock`] keeps a second agent away, [`python_agent`] finds the Python one,
+//! [`signals`] obeys from the first moment to the last, [`reload`] takes over another configuration, [`process_setup`] puts right what the process inherits, [`preflight`]
 //! asks for the descriptors and threads that it needs, [`assemble`] turns a configuration into what the rooms need.
 
 pub mod assemble;
 pub mod control;
-pub mod directory;
+pub mod detach;
 pub mod exit;
 pub mod lock;
-pub mod memory;
-pub mod notify;
+pub mod preflight;
+pub mod process_setup;
 pub mod python_agent;
-pub mod ready;
+pub mod refusal_file;
 pub mod reload;
-pub mod room;
 pub mod run;
+pub mod sd_notify;
 pub mod signals;
-pub mod surroundings;

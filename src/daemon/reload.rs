@@ -2,7 +2,7 @@
 //!
 //! Refused whole with every fault in the log, and then nothing changes. Taken over: devices that the edit does
 //! not concern keep their connection and their tick; what the edit means for the charts at the server is said
-//! ([`Changes`]), and so is what only a restart changes.
+//! ([`Diff`]), and so is what only a restart changes.
 //!
 //! A file that is being written may be half there and without a fault: what two looks in a row
 //! do not find the same is looked at again.
@@ -15,21 +15,20 @@ use actix::prelude::*;
 use thiserror::Error;
 
 use super::assemble;
-use super::notify::Manager;
-use super::room;
-use super::signals::ReloadWish;
-use crate::actors::delivery::Terms;
-use crate::actors::poster;
+use super::preflight;
+use super::sd_notify::Manager;
+use super::signals::ReloadSignal;
+use crate::actors::poster::{self, OutputChange};
 use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
-use crate::books::Books;
-use crate::config::changes::Changes;
+use crate::config::diff::Diff;
 use crate::config::{Config, ConfigError, Instance, Loaded};
+use crate::counters::Counters;
 use crate::logging;
-use crate::pattoo::identity::{Agent, IdentityError};
-use crate::pattoo::post::{PostError, Poster};
-use crate::phrase::{Chain, count};
+use crate::outputs::pattoo::identity::Agent;
+use crate::outputs::pattoo::post::PostError;
 use crate::status::reporter::Reporter;
+use crate::text::{Chain, count};
 
 /// How long two looks at the files are apart.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -57,8 +56,6 @@ pub struct Reloader {
 /// Why a configuration without a fault is not taken over.
 #[derive(Debug, Error)]
 enum NotUsable {
-    #[error("the server could not store a series")]
-    Series(#[from] IdentityError),
     #[error("no server could be at that address")]
     Server(#[from] PostError),
 }
@@ -67,17 +64,17 @@ impl Reloader {
     /// Reads the configuration whenever somebody wishes it, and has `supervisor` take it over.
     pub async fn serve(
         mut self,
-        wish: &ReloadWish,
+        wish: &ReloadSignal,
         supervisor: &Addr<SupervisorActor>,
         manager: &Manager,
-        books: &Books,
+        counters: &Counters,
     ) -> Infallible {
         loop {
             wish.asked().await;
             tracing::info!("SIGHUP; the configuration in {} is read again", self.instance.config_dir.display());
             manager.reloading();
             self.reload(supervisor).await;
-            manager.ready(&books.to_string());
+            manager.ready(&counters.to_string());
         }
     }
 
@@ -96,34 +93,35 @@ impl Reloader {
 
     async fn take_over(&mut self, new: Config, supervisor: &Addr<SupervisorActor>) -> Result<(), NotUsable> {
         let next = self.running.taken_over_by(new.clone());
-        let changes = Changes::between(&self.running, &new);
-        if changes.is_empty() {
+        let diff = Diff::between(&self.running, &new);
+        if diff.is_empty() {
             tracing::info!("nothing in the configuration has changed");
             return Ok(());
         }
-        let catalogue = assemble::catalogue(&next, &self.agent)?;
-        let same = (&next.server_host, next.server_port) == (&self.running.server_host, self.running.server_port);
-        let poster = || Poster::new(&next.server_host, next.server_port, self.agent.id());
-        let server = (!same).then(poster).transpose()?;
+        let mut outputs = Vec::new();
+        for output in &next.outputs {
+            let other = output.target(&next) != output.target(&self.running);
+            let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
+            let split_refused_after = output.split_refused_after;
+            outputs.push((output.name.clone(), OutputChange { server, split_refused_after }));
+        }
         let reload = Reload {
             devices: assemble::devices(&next),
-            kept: changes.kept.iter().map(|device| device.endpoint.clone()).collect(),
-            catalogue: Arc::new(catalogue),
-            flush_interval: next.flush_interval,
-            delivery: poster::Reload {
-                terms: Terms { server, patience: next.split_refused_after },
-                limits: next.cache_limits,
-            },
+            kept: diff.kept.iter().map(|device| device.endpoint.clone()).collect(),
+            table: Arc::new(assemble::point_table(&next, &self.agent)),
+            delivery: poster::Reload { limits: next.cache_limits, flush_interval: next.flush_interval, outputs },
         };
         logging::set_level(assemble::level(next.log_level));
         logging::set_format(next.log_format);
         self.timekeeper.trust_local_clock(next.trust_local_clock);
-        let server = assemble::server(&next);
-        self.reporter.lock().unwrap_or_else(PoisonError::into_inner).posts_to(server);
+        for output in &next.outputs {
+            let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+            reporter.posts_to(&output.name, output.target(&next));
+        }
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
-        tell(&changes);
-        if let Some(warning) = room::warning(next.devices.len()) {
+        tell(&diff);
+        if let Some(warning) = preflight::warning(next.devices.len()) {
             tracing::warn!("{warning}");
         }
         self.running = next;
@@ -170,12 +168,12 @@ fn refuse(error: &ConfigError) {
     }
 }
 
-fn tell(changes: &Changes<'_>) {
-    tracing::info!("the new configuration is taken over: {changes}");
-    for ending in [changes.forks(), changes.orphans()].into_iter().flatten() {
+fn tell(diff: &Diff<'_>) {
+    tracing::info!("the new configuration is taken over: {diff}");
+    for ending in [diff.forks(), diff.orphans()].into_iter().flatten() {
         tracing::warn!("{ending}");
     }
-    if let Some(restart) = changes.restart() {
-        tracing::warn!("{restart}");
+    for later in [diff.restart(), diff.drops()].into_iter().flatten() {
+        tracing::warn!("{later}");
     }
 }

@@ -17,39 +17,45 @@ use actix::prelude::*;
 use rustix::process::Pid;
 
 use super::assemble;
-use super::directory::{self, DirectoryError};
+use super::detach;
 use super::exit::Exit;
 use super::lock::{Lock, LockError};
-use super::memory;
-use super::notify::Manager;
+use super::preflight;
+use super::process_setup::{self, LAST_WORDS};
 use super::python_agent::PythonAgent;
-use super::ready;
+use super::refusal_file;
 use super::reload::Reloader;
-use super::room;
-use super::signals::{self, Wishes};
-use super::surroundings::{self, LAST_WORDS};
-use crate::actors::delivery::Destination;
-use crate::actors::device::DeviceSettings;
-use crate::actors::spooler::{self, SpoolThread};
-use crate::actors::supervisor::{Ending, Parts, Pulse, Shared, Stop, SupervisorActor};
+use super::sd_notify::Manager;
+use super::signals::{self, Signals};
+use crate::actors::context::AgentContext;
+use crate::actors::lifecycle::{ExitStatus, Heartbeat, Stop};
+use crate::actors::spooler::SpoolThread;
+use crate::actors::supervisor::{Parts, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
-use crate::books::Books;
-use crate::clock;
+use crate::cli::terminal::complain;
 use crate::config::{Config, Instance};
+use crate::counters::Counters;
+use crate::files::directory::{self, DirectoryError};
+use crate::files::mirrored;
 use crate::files::trust::Untrusted;
+use crate::host::agent_id::{self, Missing, StoredAgentId};
+use crate::host::{clone_guard, hostname};
 use crate::logging;
-use crate::pattoo::agent_id::{self, Missing, StoredAgentId};
-use crate::pattoo::identity::{Agent, AgentId, PROGRAM};
-use crate::pattoo::post::Poster;
-use crate::pattoo::{hostname, machine, twice};
-use crate::phrase::{Chain, count};
-use crate::spool::{Spool, SpoolError};
+use crate::modbus::session::DeviceSettings;
+use crate::outputs::pattoo::identity::{Agent, AgentId, PROGRAM};
+use crate::outputs::pattoo::restamp;
+use crate::outputs::pipeline::{OutputPlan, Pipeline};
+use crate::spool::SpoolError;
+use crate::spool::log::{Life, Log, Opened};
+use crate::spool::real::RealDisk;
+use crate::status::narrator::{self, Narrator};
 use crate::status::page::{self, Hosts};
 use crate::status::reporter::Reporter;
-use crate::status::snapshot::Profile;
+use crate::status::snapshot::{OutputProfile, Profile};
 use crate::status::socket;
-use crate::terminal::complain;
-use crate::timeline::{BUILT, Timeline};
+use crate::text::{Chain, count};
+use crate::time::clock;
+use crate::time::timeline::{BUILT, Timeline};
 
 /// With the value 1, a missing agent id is an error: set where the volume that holds it may be missing.
 pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
@@ -60,16 +66,16 @@ pub const AGENT_ID: &str = "PATTOO_AGENT_ID";
 /// Runs `instance` until it is told to stop.
 #[must_use]
 pub fn run(instance: &Instance) -> Exit {
-    surroundings::settle();
-    ready::detach();
-    if let Err(error) = room::check() {
+    process_setup::apply();
+    detach::leave_session();
+    if let Err(error) = preflight::check() {
         // There is no log yet.
         complain(&Chain(&error).to_string());
         return Exit::Failure;
     }
     // Before all that can hang: as process 1 of a container, an unhandled SIGTERM would be ignored.
-    let wishes = match signals::serve() {
-        Ok(wishes) => wishes,
+    let signals = match signals::serve() {
+        Ok(signals) => signals,
         Err(error) => {
             complain(&format!("cannot handle signals: {error}"));
             return Exit::Failure;
@@ -87,7 +93,7 @@ pub fn run(instance: &Instance) -> Exit {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = serve(instance, config, wishes).unwrap_or_else(|refusal| {
+    let exit = serve(instance, config, signals).unwrap_or_else(|refusal| {
         tracing::error!("{}", refusal.why);
         refusal.exit
     });
@@ -107,7 +113,7 @@ fn start_log(config: &Config) {
     }
 }
 
-fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, Refusal> {
+fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit, Refusal> {
     let config = &running;
     // Before its pid file becomes ours.
     if let Some(other) = PythonAgent::find(&config.pid_directories()) {
@@ -124,71 +130,69 @@ fn serve(instance: &Instance, running: Config, wishes: Wishes) -> Result<Exit, R
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
-    let catalogue =
-        assemble::catalogue(config, &agent).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
-    let poster = Poster::new(&config.server_host, config.server_port, agent.id())
-        .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    let outputs = assemble::outputs(config, &agent).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    let table = Arc::new(assemble::point_table(config, &agent));
+    let cache = config.cache_directory.join(agent.id().as_str());
     directory::make_trusted(&config.cache_directory)?;
-    directory::make_trusted(&config.cache_directory.join(agent.id().as_str()))?;
-    let mut spool = Spool::open(&config.cache_directory, agent.id().as_str(), spooler::check, config.cache_limits)?;
+    directory::make_trusted(&cache)?;
+    let boot_id = clock::boot_id().unwrap_or_else(|| format!("unknown-{}", clock::wall()));
+    let disk = RealDisk::open(&config.cache_directory, agent.id().as_str())?;
     if let Some(name) = stored_id.original_cache {
-        let adopted = spool.adopt(&config.cache_directory, &name)?;
+        let adopted = disk.adopt(&name, agent.id().as_str())?;
         if adopted > 0 {
             tracing::info!("took in {adopted} batches that the Python agent left in the cache directory {name:?}");
         }
     }
-    let timeline = timeline(config, &mut spool)?;
-    let destination = Destination {
-        poster,
-        id: agent.id().clone(),
-        shard: config.shard,
-        posted: spool.posted(),
-        patience: config.split_refused_after,
-    };
+    let life = Life { agent_id: agent.id().as_str(), boot_id: &boot_id, restamp: restamp::by };
+    let (mut log, opened) = Log::open(Box::new(disk), config.cache_limits, &life)?;
+    let timeline = timeline(config, &opened, &boot_id);
     if let Some(warning) = directory::medium_warning(&config.cache_directory) {
         tracing::warn!("{warning}");
     }
     let devices = assemble::devices(config);
-    if let Some((files, quarantine)) = spool.in_quarantine() {
-        tracing::warn!(
-            "{} kept in {} because they could not be delivered; look at them, then remove them",
-            if files == 1 { "1 file is".to_owned() } else { format!("{files} files are") },
-            quarantine.display()
-        );
-    }
-    if let Some(warning) = room::warning(devices.len()) {
+    tell_opened(&mut log, &opened);
+    if let Some(warning) = preflight::warning(devices.len()) {
         tracing::warn!("{warning}");
     }
-    tell_start(config, &agent, &devices, &spool);
-    let books = Arc::<Books>::default();
-    let spool = SpoolThread::start(spool, Arc::clone(&books)).map_err(|error| Refusal::new(Exit::Failure, &error))?;
-    let learned = Arc::new(memory::recall(&memory::path(config)));
-    let shared = Shared { books: Arc::clone(&books), learned, ..Shared::default() };
-    let timekeeper = Timekeeper::new(timeline);
+    let profiles = outputs.iter().map(|output| OutputProfile {
+        name: output.name.clone(),
+        kind: output.kind,
+        server: output.target.clone(),
+    });
     let profile = Profile {
         agent_id: agent.id().as_str().to_owned(),
         hostname: agent.hostname().to_owned(),
-        server: assemble::server(config),
+        outputs: profiles.collect(),
         started: clock::wall(),
     };
+    tell_start(config, &agent, &devices, &profile);
+    let names = outputs.iter().map(|output| (output.name.clone(), output.target.clone())).collect();
+    let narrator = Narrator::new(names, cache, config.cache_limits);
+    let (plans, ways): (Vec<_>, Vec<_>) = outputs
+        .into_iter()
+        .map(|output| {
+            let name = output.name.clone();
+            let (plan, deliver) = OutputPlan::of(output);
+            (plan, (name, deliver))
+        })
+        .unzip();
+    let pipeline = Pipeline::new(opened, plans, &boot_id, config.flush_interval);
+    let counters = Arc::<Counters>::default();
+    counters.publish(pipeline.published());
+    let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
+    let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
+    let context = AgentContext { counters: Arc::clone(&counters), learned, ..AgentContext::default() };
+    let timekeeper = Timekeeper::new(timeline, &boot_id);
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&shared.board), books, move || clock.observe().into());
+    let reporter = Reporter::new(profile, Arc::clone(&context.registry), counters, move || clock.observe().into());
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, agent.hostname(), &reporter);
-    let parts = Parts {
-        devices,
-        catalogue: Arc::new(catalogue),
-        flush_interval: config.flush_interval,
-        spool,
-        timekeeper,
-        destination,
-        shared,
-    };
+    let parts = Parts { devices, table, spool, pipeline, outputs: ways, narrator, timekeeper, context };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
     let timekeeper = parts.timekeeper.clone();
     let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, reporter };
-    Ok(runner.block_on(live(parts, wishes, reloader)))
+    Ok(runner.block_on(live(parts, signals, reloader)))
 }
 
 /// Why no agent starts beside the Python one.
@@ -215,26 +219,34 @@ fn serve_status(config: &Config, hostname: &str, reporter: &Arc<Mutex<Reporter>>
         .ok()
 }
 
-/// The source of stamps, going on from what is on disk; what was held without dates is dated if it can be.
-fn timeline(config: &Config, spool: &mut Spool) -> Result<Timeline, SpoolError> {
-    let boot_id = clock::boot_id().unwrap_or_else(|| format!("unknown-{}", clock::wall()));
-    let undated = spool.open_held(&boot_id)?;
-    if let Some(offset) = undated.offset {
-        spool.date_held(offset, &spooler::redate)?;
-    }
-    if undated.other_boots > 0 {
-        tracing::warn!(
-            "readings of {} have no date and never will: the clock was not set then; they stay in {} for you to look at",
-            count(undated.other_boots, "earlier boot"),
-            config.cache_directory.display()
-        );
-    }
-    let timeline = Timeline::new(BUILT, spool.newest()).of_shard(config.shard);
+/// The source of stamps, going on from what is on disk.
+fn timeline(config: &Config, opened: &Opened, boot_id: &str) -> Timeline {
+    let timeline = Timeline::new(BUILT, opened.newest).of_shard(config.shard);
     let timeline = if config.trust_local_clock { timeline.trusting_local_clock() } else { timeline };
-    Ok(match undated.since.filter(|_| undated.offset.is_none()) {
+    let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
+    match undated.map(|hold| hold.since).max() {
         Some(since) => timeline.holding_since(since),
         None => timeline,
-    })
+    }
+}
+
+/// What is strange about what was found on disk.
+fn tell_opened(log: &mut Log, opened: &Opened) {
+    if let Some((files, quarantine)) = log.in_quarantine() {
+        tracing::warn!(
+            "{} kept in {} because they could not be delivered; look at them, then remove them",
+            if files == 1 { "1 file is".to_owned() } else { format!("{files} files are") },
+            quarantine.display()
+        );
+    }
+    narrator::tell_findings(&opened.findings);
+    if let Some(cut) = &opened.cut {
+        tracing::warn!(
+            "the end of {} was not whole, as after a power cut: {} bytes of readings that were never durable are LOST",
+            cut.path.display(),
+            cut.bytes
+        );
+    }
 }
 
 /// The agent id, and what is strange about it in the log.
@@ -242,7 +254,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     let file = agent_id::path(daemon_directory);
     directory::make_trusted(file.parent().unwrap_or(daemon_directory))?;
     // Shards that start at once make one id.
-    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory));
+    let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory), &format!("{PROGRAM}.lock"));
     let missing =
         if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
     let stored = match env::var(AGENT_ID) {
@@ -255,10 +267,10 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
             "the agent id was missing and is restored from its copy, so that charts go on; to start every chart anew, \
              remove both {} and {}",
             file.display(),
-            twice::copy(&file).display()
+            mirrored::copy(&file).display()
         );
     }
-    match machine::notice(daemon_directory) {
+    match clone_guard::notice(daemon_directory) {
         Ok(notice) => notice.into_iter().for_each(|notice| tracing::warn!("{notice}")),
         Err(error) => {
             tracing::warn!(cause = %Chain(&error), "cannot tell whether this is the machine of this agent id");
@@ -271,7 +283,7 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
 fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     // Shards that start at once remember one name.
     let path = hostname::path(&config.daemon_directory);
-    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory));
+    let _one_at_a_time = directory::hold(path.parent().unwrap_or(&config.daemon_directory), &format!("{PROGRAM}.lock"));
     let hostname = hostname::decide(config.agent_hostname.as_deref(), &config.daemon_directory)
         .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if let Some(warning) = hostname.warning {
@@ -280,20 +292,18 @@ fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     Agent::new(id, hostname.name).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))
 }
 
-fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], spool: &Spool) {
+fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], profile: &Profile) {
     let requests: usize = devices.iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
     let shard = if config.shard.is_one_of_many() { format!(", shard {}", config.shard) } else { String::new() };
+    let servers: Vec<_> = profile.outputs.iter().map(|output| output.server.as_str()).collect();
     tracing::info!(
         code = 1070,
-        "started {PROGRAM} {}{shard}: {}, {}, {} per cycle, {} batches on disk; \
-         posting to {} port {} as agent {} on {}",
+        "started {PROGRAM} {}{shard}: {}, {}, {} per cycle; posting to {} as agent {} on {}",
         env!("CARGO_PKG_VERSION"),
         count(config.devices.len(), "device"),
         count(config.points.len(), "point"),
         count(requests, "request"),
-        spool.tally().batches,
-        config.server_host,
-        config.server_port,
+        servers.join(", "),
         agent.id(),
         agent.hostname(),
     );
@@ -344,17 +354,17 @@ impl From<SpoolError> for Refusal {
 }
 
 /// From the first actor to the last.
-async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader) -> Exit {
+async fn live(parts: Parts, Signals { stop, reload }: Signals, reloader: Reloader) -> Exit {
     let manager = Rc::new(Manager::from_environment());
-    let memory = memory::path(&reloader.running);
+    let memory = refusal_file::path(&reloader.running);
     let log_directory = reloader.running.log_directory.clone();
-    let Shared { books, learned, .. } = parts.shared.clone();
+    let AgentContext { counters, learned, .. } = parts.context.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
-    manager.ready(&books.to_string());
-    let keeping = actix_rt::spawn(memory::keep(memory.clone(), Arc::clone(&learned)));
-    actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&books)));
-    if let Err(error) = ready::announce(&log_directory) {
+    manager.ready(&counters.to_string());
+    let keeping = actix_rt::spawn(refusal_file::keep(memory.clone(), Arc::clone(&learned)));
+    actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&counters)));
+    if let Err(error) = detach::announce(&log_directory) {
         tracing::warn!(cause = %error, "no pattoo-daemon.log in {}: what is said beside the log is lost", log_directory.display());
     }
     let ending = tokio::select! {
@@ -365,23 +375,23 @@ async fn live(parts: Parts, Wishes { stop, reload }: Wishes, reloader: Reloader)
             supervisor.do_send(Stop);
             ended.await
         }
-        never = reloader.serve(&reload, &supervisor, &manager, &books) => match never {},
+        never = reloader.serve(&reload, &supervisor, &manager, &counters) => match never {},
     };
     keeping.abort();
-    memory::keep_at_last(memory, learned).await;
+    refusal_file::keep_at_last(memory, learned).await;
     match ending {
-        Ok(Ending::Done) => Exit::Done,
-        Ok(Ending::Failed) | Err(_) => Exit::Failure,
+        Ok(ExitStatus::Done) => Exit::Done,
+        Ok(ExitStatus::Failed) | Err(_) => Exit::Failure,
     }
 }
 
 /// Tells the service manager of progress as long as there is any.
-async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, books: Arc<Books>) {
+async fn pulse(manager: Rc<Manager>, supervisor: Addr<SupervisorActor>, counters: Arc<Counters>) {
     while manager.listens() {
         actix_rt::time::sleep(manager.beat()).await;
         // An actor that hangs never answers, and the manager hears nothing more.
-        if supervisor.send(Pulse).await.is_ok_and(|alive| alive) {
-            manager.alive(&books.to_string());
+        if supervisor.send(Heartbeat).await.is_ok_and(|alive| alive) {
+            manager.alive(&counters.to_string());
         }
     }
 }

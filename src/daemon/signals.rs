@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::exit::Exit;
-use super::surroundings::end_at_once;
+use super::process_setup::end_at_once;
 
 /// Longer than every part of stopping may take together, and short of the two seconds promised.
 pub const PATIENCE: Duration = Duration::from_millis(1_750);
@@ -34,12 +34,12 @@ const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
 
 /// The wish that the process stops.
 #[derive(Debug)]
-pub struct StopWish {
+pub struct StopSignal {
     asked: oneshot::Receiver<&'static str>,
     heard: Arc<AtomicBool>,
 }
 
-impl StopWish {
+impl StopSignal {
     /// Waits for the wish; from now on whoever waits is the one who stops the process. Says which signal.
     pub async fn asked(self) -> &'static str {
         self.heard.store(true, Ordering::Release);
@@ -53,11 +53,11 @@ impl StopWish {
 
 /// The wish that the configuration is read again.
 #[derive(Debug, Clone, Default)]
-pub struct ReloadWish {
+pub struct ReloadSignal {
     asked: Arc<Notify>,
 }
 
-impl ReloadWish {
+impl ReloadSignal {
     /// Waits for the wish, however often it was uttered since the last time.
     pub async fn asked(&self) {
         self.asked.notified().await;
@@ -66,35 +66,35 @@ impl ReloadWish {
 
 /// What signals can wish for.
 #[derive(Debug)]
-pub struct Wishes {
+pub struct Signals {
     /// SIGTERM, SIGINT.
-    pub stop: StopWish,
+    pub stop: StopSignal,
     /// SIGHUP.
-    pub reload: ReloadWish,
+    pub reload: ReloadSignal,
 }
 
 /// Installs every handler, then serves them.
 ///
 /// # Errors
 /// When the system gives no handler or no thread.
-pub fn serve() -> io::Result<Wishes> {
+pub fn serve() -> io::Result<Signals> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let mut handlers = Handlers::install(&runtime)?;
     let (stop, asked) = oneshot::channel();
     let heard = Arc::new(AtomicBool::new(false));
-    let reload = ReloadWish::default();
-    let wishes = Wishes { stop: StopWish { asked, heard: Arc::clone(&heard) }, reload: reload.clone() };
-    let mut desk = Desk { reload, stop: Some(stop), heard, deadline: None, asked: None };
+    let reload = ReloadSignal::default();
+    let signals = Signals { stop: StopSignal { asked, heard: Arc::clone(&heard) }, reload: reload.clone() };
+    let mut signal_loop = SignalLoop { reload, stop: Some(stop), heard, deadline: None, asked: None };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
-                if let Some(end) = desk.serve(handlers.next()).await {
+                if let Some(end) = signal_loop.serve(handlers.next()).await {
                     end.happens();
                 }
             }
         });
     })?;
-    Ok(wishes)
+    Ok(signals)
 }
 
 struct Handlers {
@@ -167,8 +167,8 @@ impl End {
 /// group, and to end at once would lose what is in memory.
 const SAME: Duration = Duration::from_millis(200);
 
-struct Desk {
-    reload: ReloadWish,
+struct SignalLoop {
+    reload: ReloadSignal,
     stop: Option<oneshot::Sender<&'static str>>,
     heard: Arc<AtomicBool>,
     /// Once stopping: when it must be over.
@@ -177,7 +177,7 @@ struct Desk {
     asked: Option<(&'static str, Instant)>,
 }
 
-impl Desk {
+impl SignalLoop {
     /// Serves the next signal, but not beyond the end of patience; says whether the process ends by it.
     async fn serve(&mut self, next: impl Future<Output = Asked>) -> Option<End> {
         let asked = match self.deadline {
@@ -215,34 +215,34 @@ mod tests {
 
     use super::*;
     use crate::actors::supervisor::GRACE;
-    use crate::daemon::surroundings::LAST_WORDS;
+    use crate::daemon::process_setup::LAST_WORDS;
 
     /// Two seconds are promised.
     const _: () = assert!(GRACE.as_millis() < PATIENCE.as_millis());
     const _: () = assert!(PATIENCE.as_millis() + LAST_WORDS.as_millis() < 2_000);
 
-    fn desk(heard: bool) -> (Desk, oneshot::Receiver<&'static str>) {
+    fn signal_loop(heard: bool) -> (SignalLoop, oneshot::Receiver<&'static str>) {
         let (stop, asked) = oneshot::channel();
         let heard = Arc::new(AtomicBool::new(heard));
-        (Desk { reload: ReloadWish::default(), stop: Some(stop), heard, deadline: None, asked: None }, asked)
+        (SignalLoop { reload: ReloadSignal::default(), stop: Some(stop), heard, deadline: None, asked: None }, asked)
     }
 
-    async fn serve(desk: &mut Desk, asked: Asked) -> Option<End> {
-        desk.serve(ready(asked)).await
+    async fn serve(signal_loop: &mut SignalLoop, asked: Asked) -> Option<End> {
+        signal_loop.serve(ready(asked)).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_has_not_stopped_when_patience_ends_is_ended_then_and_not_before() {
-        let (mut desk, mut asked) = desk(true);
-        assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, None);
+        let (mut signal_loop, mut asked) = signal_loop(true);
+        assert_eq!(serve(&mut signal_loop, Asked::Stop("SIGTERM")).await, None);
         assert_eq!(asked.try_recv(), Ok("SIGTERM"));
         let begun = Instant::now();
         // Other signals in between give it no more time.
         for _ in 0..3 {
             tokio::time::advance(Duration::from_millis(400)).await;
-            assert_eq!(serve(&mut desk, Asked::Reload).await, None);
+            assert_eq!(serve(&mut signal_loop, Asked::Reload).await, None);
         }
-        assert_eq!(desk.serve(pending()).await, Some(End::NotStopped));
+        assert_eq!(signal_loop.serve(pending()).await, Some(End::NotStopped));
         // The timer counts whole milliseconds.
         assert_eq!(begun.elapsed().as_millis() / 10, PATIENCE.as_millis() / 10);
     }
@@ -256,21 +256,21 @@ mod tests {
             (199, Asked::Stop("SIGTERM"), None),
             (200, Asked::Stop("SIGTERM"), Some(End::Again("SIGTERM"))),
         ] {
-            let (mut desk, _asked) = desk(true);
-            assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, None);
+            let (mut signal_loop, _asked) = signal_loop(true);
+            assert_eq!(serve(&mut signal_loop, Asked::Stop("SIGTERM")).await, None);
             tokio::time::advance(Duration::from_millis(after)).await;
             let begun = Instant::now();
-            assert_eq!(serve(&mut desk, second).await, end, "after {after} ms");
+            assert_eq!(serve(&mut signal_loop, second).await, end, "after {after} ms");
             assert_eq!(begun.elapsed(), Duration::ZERO);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn before_anything_has_begun_the_first_ends_it() {
-        let (mut desk, _asked) = desk(false);
-        assert_eq!(serve(&mut desk, Asked::Stop("SIGTERM")).await, Some(End::Starting("SIGTERM")));
-        let (mut desk, _asked) = self::desk(true);
-        assert_eq!(serve(&mut desk, Asked::Quit).await, Some(End::Quit));
-        assert_eq!(serve(&mut desk, Asked::Reopen).await, None);
+        let (mut signal_loop, _asked) = signal_loop(false);
+        assert_eq!(serve(&mut signal_loop, Asked::Stop("SIGTERM")).await, Some(End::Starting("SIGTERM")));
+        let (mut signal_loop, _asked) = self::signal_loop(true);
+        assert_eq!(serve(&mut signal_loop, Asked::Quit).await, Some(End::Quit));
+        assert_eq!(serve(&mut signal_loop, Asked::Reopen).await, None);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use crate::modbus::plan::{Block, Reads, Spot, scale_requests};
+use crate::modbus::plan::{Block, Reads, Span, scale_requests};
 use crate::reading::{PointId, Timestamp, Value};
 
 /// The server stops ingesting at 1e30; a decimal below that leaves room for what it adds up.
@@ -78,7 +78,7 @@ pub enum NotAValue {
 pub struct PollDecoder {
     /// How many replies there were.
     replies: u32,
-    scales: HashMap<Spot, Scales>,
+    scales: HashMap<Span, Scales>,
     waiting: Vec<Waiting>,
 }
 
@@ -100,7 +100,7 @@ struct Waiting {
     reply: u32,
     number: Value,
     typed: Arc<Typed>,
-    scale: Spot,
+    scale: Span,
 }
 
 impl PollDecoder {
@@ -122,7 +122,7 @@ impl PollDecoder {
                 Reads::Value(id, format) => (*id, format),
                 Reads::PowerOfTen => {
                     if let Some(&[word, ..]) = of_point {
-                        let scales = self.scales.entry(block.spot(point)).or_default();
+                        let scales = self.scales.entry(block.span(point)).or_default();
                         scales.read.push((reply, at, word));
                         scales.longest = scales.longest.max(block.quantity);
                     }
@@ -141,7 +141,7 @@ impl PollDecoder {
                         (Err(none), _) => found(id, at, Err(none)),
                         (Ok(number), Some(&word)) => found(id, at, scaled_by(typed, number, word)),
                         (Ok(number), None) => {
-                            let scale = Spot { unit: block.unit, table: block.table, address, width: 1 };
+                            let scale = Span { unit: block.unit, table: block.table, address, width: 1 };
                             let typed = Arc::clone(typed);
                             self.waiting.push(Waiting { point: id, at, reply, number, typed, scale });
                         }

@@ -2,7 +2,7 @@
 //!
 //! Owns the life of the connection. What it asks for, and what the reply says, is `codec`'s, which can express no
 //! request but those for bits and registers. A reply is believed only when it fits its request in every field
-//! (`guard`), is whole before the deadline (of the exchange, not of each read), and has one word per register or bit.
+//! (`reply_reader`), is whole before the deadline (of the exchange, not of each read), and has one word per register or bit.
 //! Between exchanges it keeps the pauses that the device is to have, which count for no deadline.
 //!
 //! Invariant: after any failure but an exception, and after a read that was abandoned, the connection is
@@ -17,10 +17,10 @@
 mod codec;
 mod deframe;
 mod dial;
-mod expected;
-mod guard;
 mod line;
 mod remark;
+mod reply_check;
+mod reply_reader;
 mod serial;
 #[cfg(test)]
 mod tests;
@@ -36,9 +36,9 @@ use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::plan::Block;
 use crate::modbus::settings::{Settings, Transport};
 use crate::resolve::Resolver;
-use expected::{Framing, Ignored, REQUEST_LEN};
-use guard::FrameGuard;
 use remark::Remarks;
+use reply_check::{Framing, Ignored, REQUEST_LEN};
+use reply_reader::ReplyReader;
 
 pub use line::Line;
 pub use remark::Remark;
@@ -46,7 +46,7 @@ pub use remark::Remark;
 /// A connection to one device, open until the first failure.
 pub struct Link {
     /// Absent while a request is in flight, and for ever after a failure.
-    guard: Option<FrameGuard>,
+    reader: Option<ReplyReader>,
     response_timeout: Duration,
     pause: Duration,
     /// No request leaves before, by the pauses of the device.
@@ -59,7 +59,7 @@ pub struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("open", &self.guard.is_some()).finish_non_exhaustive()
+        f.debug_struct("Link").field("open", &self.reader.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -74,15 +74,15 @@ impl Link {
         let stream = dial::dial(host, settings.connect_timeout).await?;
         // The gateway, not the name: two names of one gateway lead to one line.
         let place = stream.peer_addr().map_or_else(|_| host.host().to_owned(), |address| address.to_string());
-        let guard = match &settings.transport {
-            Transport::Tcp => FrameGuard::new(stream, Framing::Mbap),
-            Transport::Rtu => FrameGuard::new(stream, Framing::Rtu),
+        let reader = match &settings.transport {
+            Transport::Tcp => ReplyReader::new(stream, Framing::Mbap),
+            Transport::Rtu => ReplyReader::new(stream, Framing::Rtu),
             Transport::Tls(tls) => {
                 let insecure = |source| ConnectError::Tls { host: host.host().to_owned(), source };
-                FrameGuard::new(tls.shake_hands(stream, deadline).await.map_err(insecure)?, Framing::Mbap)
+                ReplyReader::new(tls.shake_hands(stream, deadline).await.map_err(insecure)?, Framing::Mbap)
             }
         };
-        let link = Self::with(guard.ignoring(Ignored::by(settings)), settings.response_timeout);
+        let link = Self::with(reader.ignoring(Ignored::by(settings)), settings.response_timeout);
         let link = if link.is_without_ids() { link.on(Line::at(&place)) } else { link };
         Ok(link.paced(settings.pause_after_connect, settings.pause_between_requests))
     }
@@ -96,8 +96,8 @@ impl Link {
         let port = serial::open(path, settings).await?;
         let silence = serial::silence(settings.baud);
         let [first, others] = [settings.pause_after_connect, settings.pause_between_requests];
-        let guard = FrameGuard::new(port, Framing::Rtu).ignoring(Ignored::by(settings));
-        let link = Self::with(guard, settings.response_timeout).on(Line::at(path));
+        let reader = ReplyReader::new(port, Framing::Rtu).ignoring(Ignored::by(settings));
+        let link = Self::with(reader, settings.response_timeout).on(Line::at(path));
         Ok(link.paced(first.max(silence), others.max(silence)))
     }
 
@@ -106,7 +106,7 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self::with(FrameGuard::new(stream, Framing::Mbap), response_timeout)
+        Self::with(ReplyReader::new(stream, Framing::Mbap), response_timeout)
     }
 
     /// A link over a stream that is open already, with the frames of a serial line.
@@ -114,7 +114,7 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static,
     {
-        Self::with(FrameGuard::new(stream, Framing::Rtu), response_timeout)
+        Self::with(ReplyReader::new(stream, Framing::Rtu), response_timeout)
     }
 
     /// The same over a line that outlives it: what an earlier connection left unanswered is waited for.
@@ -124,13 +124,13 @@ impl Link {
             // What a gateway has kept for the next connection comes soon after that is made.
             self.keep_quiet_until(Instant::now() + self.response_timeout);
         }
-        self.guard = self.guard.map(|guard| guard.on(line));
+        self.reader = self.reader.map(|reader| reader.on(line));
         self
     }
 
-    fn with(guard: FrameGuard, response_timeout: Duration) -> Self {
+    fn with(reader: ReplyReader, response_timeout: Duration) -> Self {
         Self {
-            guard: Some(guard),
+            reader: Some(reader),
             response_timeout,
             pause: Duration::ZERO,
             silent_until: None,
@@ -155,7 +155,7 @@ impl Link {
     /// that is closed.
     #[must_use]
     pub fn is_without_ids(&self) -> bool {
-        self.guard.as_ref().is_some_and(FrameGuard::is_without_ids)
+        self.reader.as_ref().is_some_and(ReplyReader::is_without_ids)
     }
 
     /// No request leaves before `until`. Without transaction ids, what arrives until then is thrown away; with them it is
@@ -170,12 +170,12 @@ impl Link {
     /// ids as long as no reply has come over it at all, and not too many requests are open.
     #[must_use]
     pub fn may_ask_again(&self) -> bool {
-        self.guard.as_ref().is_some_and(FrameGuard::may_ask_again)
+        self.reader.as_ref().is_some_and(ReplyReader::may_ask_again)
     }
 
     /// What a person should know of this connection, each kind once.
     pub fn take_remark(&mut self) -> Option<Remark> {
-        self.guard.as_mut().map_or(&mut self.remarks, FrameGuard::remarks).take()
+        self.reader.as_mut().map_or(&mut self.remarks, ReplyReader::remarks).take()
     }
 
     /// The words of `block`, one per register; of bits, one per bit, 0 or 1.
@@ -189,41 +189,41 @@ impl Link {
             sleep_until(end).await;
         }
         // Put back only by an exchange that ended well: dropping this future closes the link too.
-        let mut guard = self.guard.take().ok_or(ReadError::LinkClosed)?;
-        let request = codec::request(guard.framing(), block);
-        let result = match guard.prepare(&request, self.quiet_until.take(), self.response_timeout).await {
+        let mut reader = self.reader.take().ok_or(ReadError::LinkClosed)?;
+        let request = codec::request(reader.framing(), block);
+        let result = match reader.prepare(&request, self.quiet_until.take(), self.response_timeout).await {
             Ok(()) => {
                 let exchanged =
-                    timeout(self.response_timeout, exchange(&mut guard, request, block, self.response_timeout));
-                exchanged.await.unwrap_or_else(|_elapsed| Err(self.timed_out(&mut guard)))
+                    timeout(self.response_timeout, exchange(&mut reader, request, block, self.response_timeout));
+                exchanged.await.unwrap_or_else(|_elapsed| Err(self.timed_out(&mut reader)))
             }
             Err(error) => Err(error),
         };
         let lives = match &result {
             Ok(_) => true,
-            Err(ReadError::ResponseTimeout(_)) => guard.may_ask_again(),
+            Err(ReadError::ResponseTimeout(_)) => reader.may_ask_again(),
             Err(error) => !error.link_is_dead(),
         };
         if lives {
-            self.guard = Some(guard);
+            self.reader = Some(reader);
             self.rest(self.pause);
         } else {
-            self.remarks = std::mem::take(guard.remarks());
+            self.remarks = std::mem::take(reader.remarks());
         }
         result
     }
 
-    fn timed_out(&self, guard: &mut FrameGuard) -> ReadError {
-        guard.give_up().map_or(ReadError::ResponseTimeout(self.response_timeout), ReadError::Protocol)
+    fn timed_out(&self, reader: &mut ReplyReader) -> ReadError {
+        reader.give_up().map_or(ReadError::ResponseTimeout(self.response_timeout), ReadError::Protocol)
     }
 }
 
 async fn exchange(
-    guard: &mut FrameGuard,
+    reader: &mut ReplyReader,
     request: [u8; REQUEST_LEN],
     block: &Block,
     response_timeout: Duration,
 ) -> Result<Vec<u16>, ReadError> {
-    let reply = guard.exchange(request, response_timeout).await?;
-    codec::words(guard.framing(), block, reply)
+    let reply = reader.exchange(request, response_timeout).await?;
+    codec::words(reader.framing(), block, reply)
 }

@@ -72,7 +72,7 @@ impl Default for Limits {
 
 /// Where a value is: entries of one table of one unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Spot {
+pub struct Span {
     /// The unit.
     pub unit: UnitId,
     /// The table.
@@ -85,9 +85,9 @@ pub struct Spot {
 
 /// Spots of one unit and table as runs of reference numbers: `40010`, `40013-40016`.
 #[must_use]
-pub fn runs(spots: impl IntoIterator<Item = Spot>) -> Vec<String> {
+pub fn runs(spans: impl IntoIterator<Item = Span>) -> Vec<String> {
     let mut runs: Vec<(Table, u32, u32)> = Vec::new();
-    for Spot { table, address, width, .. } in spots {
+    for Span { table, address, width, .. } in spans {
         let first = table.number_of(address);
         let last = first + u32::from(width.max(1)) - 1;
         match runs.last_mut() {
@@ -173,21 +173,21 @@ pub fn plan(points: &[Point], limits: Limits) -> Vec<Block> {
 pub fn rechecks<'b>(blocks: impl IntoIterator<Item = &'b Block, IntoIter: Clone>) -> Vec<Block> {
     let blocks = blocks.into_iter();
     // The first and the last request that reads a scale register, and the longest of them.
-    let mut read: HashMap<Spot, (usize, usize, u16)> = HashMap::new();
+    let mut read: HashMap<Span, (usize, usize, u16)> = HashMap::new();
     for (place, block) in blocks.clone().enumerate() {
-        for spot in block.scale_registers() {
-            let (_, last, longest) = read.entry(spot).or_insert((place, place, 0));
+        for span in block.scale_registers() {
+            let (_, last, longest) = read.entry(span).or_insert((place, place, 0));
             (*last, *longest) = (place, block.quantity.max(*longest));
         }
     }
     let mut again = BTreeMap::new();
     for (place, block) in blocks.enumerate() {
-        for spot in block.scale_registers_elsewhere() {
-            if let Some(&(first, last, longest)) = read.get(&spot)
+        for span in block.scale_registers_elsewhere() {
+            if let Some(&(first, last, longest)) = read.get(&span)
                 && first < place
                 && last < place
             {
-                again.insert(spot, longest);
+                again.insert(span, longest);
             }
         }
     }
@@ -196,14 +196,14 @@ pub fn rechecks<'b>(blocks: impl IntoIterator<Item = &'b Block, IntoIter: Clone>
 
 /// Requests for these scale registers alone. Each comes with how long a request for it may be; those that touch each
 /// other share one.
-pub(super) fn scale_requests(spots: impl IntoIterator<Item = (Spot, u16)>) -> Vec<Block> {
-    let spots: BTreeMap<Spot, u16> = spots.into_iter().collect();
+pub(super) fn scale_requests(spans: impl IntoIterator<Item = (Span, u16)>) -> Vec<Block> {
+    let spans: BTreeMap<Span, u16> = spans.into_iter().collect();
     let mut blocks: Vec<Block> = Vec::new();
     let mut longest = 0;
-    for (spot, most) in spots {
+    for (span, most) in spans {
         let known = blocks.len();
         longest = most.max(longest);
-        place(&mut blocks, true, Wanted::scale_register(spot), Limits { registers: longest, bits: longest, gap: 0 });
+        place(&mut blocks, true, Wanted::scale_register(span), Limits { registers: longest, bits: longest, gap: 0 });
         if blocks.len() > known {
             longest = most;
         }
@@ -228,15 +228,15 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The value of `format` that is at `spot`.
-    fn value(spot: Spot, id: PointId, format: Format, together: Option<u32>) -> Self {
-        let Spot { unit, table, address, width } = spot;
+    /// The value of `format` that is at `span`.
+    fn value(span: Span, id: PointId, format: Format, together: Option<u32>) -> Self {
+        let Span { unit, table, address, width } = span;
         Self { unit, table, together, address, width, value: Some((address, id, format)), scale: None }
     }
 
-    /// The scale register at `spot`.
-    fn scale_register(spot: Spot) -> Self {
-        let Spot { unit, table, address, width } = spot;
+    /// The scale register at `span`.
+    fn scale_register(span: Span) -> Self {
+        let Span { unit, table, address, width } = span;
         Self { unit, table, together: None, address, width, value: None, scale: Some(address) }
     }
 
@@ -259,13 +259,13 @@ impl Wanted {
 /// What must be read for the value of `point`.
 fn wanted(point: &Point, limits: Limits) -> impl Iterator<Item = Wanted> {
     let (unit, table, together) = (point.unit, point.reference.table(), point.together);
-    let spot = Spot { unit, table, address: point.reference.address(), width: point.format.width() };
-    let value = Wanted::value(spot, point.id, point.format.clone(), together);
+    let span = Span { unit, table, address: point.reference.address(), width: point.format.width() };
+    let value = Wanted::value(span, point.id, point.format.clone(), together);
     let most = if together.is_some() { WHOLE } else { limits }.of(table);
     let scale = point.format.scale_address();
     let both = scale.and_then(|scale| value.with_scale_register(scale, most));
     let apart = scale.filter(|_| both.is_none()).map(|address| {
-        let scale = Wanted::scale_register(Spot { unit, table, address, width: 1 });
+        let scale = Wanted::scale_register(Span { unit, table, address, width: 1 });
         Wanted { together, ..scale }
     });
     [Some(both.unwrap_or(value)), apart].into_iter().flatten()
@@ -284,14 +284,14 @@ fn place(blocks: &mut Vec<Block>, may: bool, wanted: Wanted, limits: Limits) {
 /// it does not read itself. Where two wait for each other, a request for the scale register alone comes first; `most`
 /// says how long it may be.
 fn scale_registers_first(blocks: Vec<Block>, most: impl Fn(Table) -> u16) -> Vec<Block> {
-    let needs: Vec<Vec<Spot>> = blocks.iter().map(|block| block.scale_registers_elsewhere().collect()).collect();
+    let needs: Vec<Vec<Span>> = blocks.iter().map(|block| block.scale_registers_elsewhere().collect()).collect();
     if needs.iter().all(Vec::is_empty) {
         return blocks;
     }
-    let mut readers: HashMap<Spot, usize> = HashMap::new();
+    let mut readers: HashMap<Span, usize> = HashMap::new();
     for (place, block) in blocks.iter().enumerate() {
-        for spot in block.scale_registers() {
-            readers.entry(spot).or_insert(place);
+        for span in block.scale_registers() {
+            readers.entry(span).or_insert(place);
         }
     }
     let (mut begun, mut read) = (vec![false; blocks.len()], HashSet::new());
@@ -302,20 +302,20 @@ fn scale_registers_first(blocks: Vec<Block>, most: impl Fn(Table) -> u16) -> Vec
         begun[start] = true;
         while let Some((place, next)) = path.last_mut() {
             let place = *place;
-            let Some(&spot) = needs[place].get(*next) else {
+            let Some(&span) = needs[place].get(*next) else {
                 path.pop();
                 order.push(place);
                 read.extend(blocks[place].scale_registers());
                 continue;
             };
             *next += 1;
-            match readers.get(&spot) {
-                _ if read.contains(&spot) => {}
+            match readers.get(&span) {
+                _ if read.contains(&span) => {}
                 // Nothing here reads it.
                 None => {}
                 Some(&reader) if begun[reader] => {
-                    alone.insert(spot, most(spot.table));
-                    read.insert(spot);
+                    alone.insert(span, most(span.table));
+                    read.insert(span);
                 }
                 Some(&reader) => {
                     begun[reader] = true;
@@ -340,41 +340,41 @@ impl Block {
         })
     }
 
-    /// The points whose values are at `wanted` spots.
-    pub fn values_at(&self, wanted: impl Fn(Spot) -> bool) -> impl Iterator<Item = PointId> {
+    /// The points whose values are at `wanted` spans.
+    pub fn values_at(&self, wanted: impl Fn(Span) -> bool) -> impl Iterator<Item = PointId> {
         self.points.iter().filter_map(move |point| match point.reads {
-            Reads::Value(id, _) if wanted(self.spot(point)) => Some(id),
+            Reads::Value(id, _) if wanted(self.span(point)) => Some(id),
             _ => None,
         })
     }
 
     /// Where its values are, each place once, in order of address.
     #[must_use]
-    pub fn spots(&self) -> Vec<Spot> {
-        let mut spots: Vec<_> = self.points.iter().map(|point| self.spot(point)).collect();
-        spots.sort_unstable_by_key(|spot| (spot.address, spot.width));
-        spots.dedup();
-        spots
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans: Vec<_> = self.points.iter().map(|point| self.span(point)).collect();
+        spans.sort_unstable_by_key(|span| (span.address, span.width));
+        spans.dedup();
+        spans
     }
 
     /// Where the value of one of its points is.
     #[must_use]
-    pub fn spot(&self, point: &BlockPoint) -> Spot {
+    pub fn span(&self, point: &BlockPoint) -> Span {
         let address = self.address.saturating_add(point.offset);
-        Spot { unit: self.unit, table: self.table, address, width: point.width }
+        Span { unit: self.unit, table: self.table, address, width: point.width }
     }
 
-    /// The requests that read what is at the spots to `keep` and no other entry, each of at most `longest` entries if
+    /// The requests that read what is at the spans to `keep` and no other entry, each of at most `longest` entries if
     /// its values allow it. A value stays with its scale register if both are kept, everything between them too, and
     /// they fit.
     #[must_use]
-    pub fn pieces(&self, longest: u16, keep: impl Fn(Spot) -> bool) -> Vec<Self> {
+    pub fn pieces(&self, longest: u16, keep: impl Fn(Span) -> bool) -> Vec<Self> {
         let limits = Limits { registers: longest, bits: longest, gap: 0 };
-        let kept: Vec<(Spot, &Reads)> =
-            self.points.iter().map(|point| (self.spot(point), &point.reads)).filter(|(spot, _)| keep(*spot)).collect();
+        let kept: Vec<(Span, &Reads)> =
+            self.points.iter().map(|point| (self.span(point), &point.reads)).filter(|(span, _)| keep(*span)).collect();
         let mut end = 0;
-        let touch = |(spot, _): &(Spot, &Reads), (next, _): &(Spot, &Reads)| {
-            end = end.max(u32::from(spot.address) + u32::from(spot.width));
+        let touch = |(span, _): &(Span, &Reads), (next, _): &(Span, &Reads)| {
+            end = end.max(u32::from(span.address) + u32::from(span.width));
             u32::from(next.address) <= end
         };
         let mut pieces: Vec<Self> = Vec::new();
@@ -383,10 +383,10 @@ impl Block {
                 |scale: &u16| run.iter().any(|(at, reads)| at.address == *scale && **reads == Reads::PowerOfTen);
             let mut wanted: Vec<Wanted> = run
                 .iter()
-                .map(|(spot, reads)| match reads {
-                    Reads::PowerOfTen => Wanted::scale_register(*spot),
+                .map(|(span, reads)| match reads {
+                    Reads::PowerOfTen => Wanted::scale_register(*span),
                     Reads::Value(id, format) => {
-                        let value = Wanted::value(*spot, *id, format.clone(), None);
+                        let value = Wanted::value(*span, *id, format.clone(), None);
                         let scale = format.scale_address().filter(is_read);
                         scale.and_then(|scale| value.with_scale_register(scale, longest)).unwrap_or(value)
                     }
@@ -405,19 +405,19 @@ impl Block {
     }
 
     /// The scale registers that it reads for values, in order of address.
-    fn scale_registers(&self) -> impl Iterator<Item = Spot> + '_ {
-        self.points.iter().filter(|point| point.reads == Reads::PowerOfTen).map(|point| self.spot(point))
+    fn scale_registers(&self) -> impl Iterator<Item = Span> + '_ {
+        self.points.iter().filter(|point| point.reads == Reads::PowerOfTen).map(|point| self.span(point))
     }
 
     /// The scale registers of its values that its reply does not have.
-    fn scale_registers_elsewhere(&self) -> impl Iterator<Item = Spot> + '_ {
+    fn scale_registers_elsewhere(&self) -> impl Iterator<Item = Span> + '_ {
         let of = |point: &BlockPoint| match &point.reads {
             Reads::Value(_, format) => format.scale_address(),
             Reads::PowerOfTen => None,
         };
         let has = |address: u16| address.checked_sub(self.address).is_some_and(|offset| offset < self.quantity);
-        let spot = |address| Spot { unit: self.unit, table: self.table, address, width: 1 };
-        self.points.iter().filter_map(of).filter(move |address| !has(*address)).map(spot)
+        let span = |address| Span { unit: self.unit, table: self.table, address, width: 1 };
+        self.points.iter().filter_map(of).filter(move |address| !has(*address)).map(span)
     }
 
     fn starting_at(wanted: Wanted) -> Self {

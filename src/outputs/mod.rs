@@ -10,6 +10,13 @@
 //! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own and gets
 //! one line in the list of `config::outputs`.
 
+mod bisection;
+pub mod delivery;
+pub mod file;
+pub mod pattoo;
+pub mod pipeline;
+mod size;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +26,7 @@ use bytes::Bytes;
 
 use crate::reading::points::PointTable;
 use crate::reading::{Reading, Timestamp};
+use crate::spool::job::OldBatch;
 
 /// A future of the poster's thread.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -31,10 +39,50 @@ pub trait Encode: Send {
 
     /// How the name of a file ends that holds such a post: `json`.
     fn extension(&self) -> &'static str;
+
+    /// Takes apart a batch of an old cache, at `now`. Only the output that the old caches were made for can.
+    ///
+    /// # Errors
+    /// When it cannot be delivered: it is damaged, or not of this agent. The text says why.
+    fn old(&self, batch: OldBatch, now: Timestamp) -> Result<Box<dyn OldLoad>, String> {
+        let _ = (batch, now);
+        Err("this output does not take it".to_owned())
+    }
+}
+
+/// A batch of an old cache, ready to be posted: rows that are made into posts without being understood.
+pub trait OldLoad: Send {
+    /// What must not be posted, to be kept in quarantine before anything is posted.
+    fn unsound(&self) -> Option<Unsound>;
+
+    /// How many rows can be posted; they are numbered from 0, oldest first.
+    fn rows(&self) -> usize;
+
+    /// The series of a row: the same number for the same series.
+    fn series(&self, row: usize) -> u32;
+
+    /// When the reading of a row was taken.
+    fn at(&self, row: usize) -> Timestamp;
+
+    /// As [`Encode::encode`], of the first of these rows (at least one).
+    fn encode(&self, rows: &[usize], room: usize, posted: Timestamp) -> Encoded;
+}
+
+/// Rows of an old cache that no server could take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsound {
+    /// How many.
+    pub rows: usize,
+    /// The stamp of the batch.
+    pub at: Timestamp,
+    /// What to keep.
+    pub body: Vec<u8>,
+    /// What is wrong with them.
+    pub why: String,
 }
 
 /// A post.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Encoded {
     /// What is sent; nothing when none of the readings can be sent.
     pub body: Option<Bytes>,

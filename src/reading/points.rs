@@ -169,8 +169,8 @@ fn place<T: Clone + Eq + std::hash::Hash>(
 }
 
 fn id_of(text: &[u8]) -> TableId {
-    let [a, b, c, d, e, f, g, h, ..] = sha256(&[text]);
-    TableId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    let digest = sha256(&[text]);
+    TableId(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
 }
 
 impl PointTable {

@@ -124,16 +124,15 @@ impl Encoder {
                 marks |= INTEGER;
                 push_zigzag(&mut self.payload, value);
             }
-            Value::Float(value) => match whole(value) {
-                Some(integer) => {
+            Value::Float(value) => {
+                if let Some(integer) = whole(value) {
                     marks |= WHOLE_FLOAT;
                     push_zigzag(&mut self.payload, integer);
-                }
-                None => {
+                } else {
                     marks |= FLOAT;
                     self.payload.extend_from_slice(&value.to_bits().to_le_bytes());
                 }
-            },
+            }
         }
         if let Some(byte) = self.payload.get_mut(flags) {
             *byte = marks;

@@ -12,7 +12,7 @@ use super::directory::{Content, Directory};
 use super::window::{Entry, Window};
 use super::{Name, QUARANTINE, Spool, SpoolError, WINDOW};
 use crate::reading::Timestamp;
-use crate::timeline::Stamp;
+use crate::time::timeline::Stamp;
 
 /// The directory beside the batches.
 pub(super) const UNDATED: &str = "undated";

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::SpoolError;
 use super::batch::{Batch, HoldId, Position};
 use super::limits::Limits;
-use crate::reading::Timestamp;
+use crate::digest::sha256;
+use crate::reading::{Timestamp, millis};
 
 /// How far an output has acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +33,17 @@ pub struct Hold {
     pub since: Duration,
     /// What to add to a boot time of it, as written in a reading, to date it; `None` while nobody knows.
     pub offset: Option<Duration>,
+}
+
+impl Hold {
+    /// The hold of the boot `boot_id` that began at `since`, with no offset yet.
+    #[must_use]
+    pub fn new(boot_id: &str, since: Duration) -> Self {
+        let digest = sha256(&[boot_id.as_bytes(), &millis(since).to_be_bytes()]);
+        // 0 is how a batch with dates is marked.
+        let id = digest.first_chunk().map_or(1, |first| u64::from_be_bytes(*first).max(1));
+        Self { id: HoldId(id), boot_id: boot_id.to_owned(), since, offset: None }
+    }
 }
 
 /// A job for the log.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs;
 
 use super::directory::Directory;
-use crate::phrase::size;
+use crate::text::size;
 
 /// The file system is asked again after this time,
 const ASK_AFTER: Duration = Duration::from_secs(1);

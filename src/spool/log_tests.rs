@@ -520,7 +520,7 @@ fn old_caches_come_out_in_order_and_are_forgotten() {
         world.plant(&ours(6, b"six"), b"damaged");
         world.plant("notes.json", b"");
         // Of an earlier release, without a date, and of another boot that cannot be dated.
-        let held = crate::timeline::Stamp::Undated(Duration::from_millis(9)).written();
+        let held = crate::time::timeline::Stamp::Undated(Duration::from_millis(9)).written();
         world.plant(&format!("undated/boot/{held}_{ID}_{:08x}.json", crc32c::crc32c(b"held")), b"held");
         world.plant("undated/boot/offset", (START * 1_000_000).to_string().as_bytes());
         world.plant("undated/other/x", b"");

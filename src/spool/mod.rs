@@ -57,9 +57,10 @@ use crate::reading::Timestamp;
 mod adopt;
 mod append;
 pub mod batch;
+pub mod batcher;
 mod cursors;
 mod directory;
-mod disk;
+pub mod disk;
 mod error;
 mod evict;
 mod frame;
@@ -67,16 +68,17 @@ mod held;
 mod holds;
 pub mod job;
 mod limits;
-mod log;
+pub mod log;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 mod model_tests;
 mod name;
-mod old;
+pub mod old;
 mod quarantine;
 mod read;
-mod real;
+pub mod reader;
+pub mod real;
 mod segment;
 #[cfg(test)]
 #[path = "../../tests/support/sim_disk.rs"]
@@ -84,6 +86,7 @@ mod sim_disk;
 mod source;
 mod state;
 mod tables;
+pub mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use super::state;
 use super::window::Window;
 use super::{Findings, IMPLAUSIBLE, Name, SpoolError, WINDOW};
 use crate::reading::Timestamp;
-use crate::timeline::Stamp;
+use crate::time::timeline::Stamp;
 
 const UNDATED: &str = "undated";
 const OFFSET: &str = "offset";

@@ -211,7 +211,7 @@ fn a_directory_that_was_removed_is_made_anew() {
 
 #[test]
 fn what_is_held_gets_its_dates_once_though_a_crash_comes_in_between() {
-    let boot = |seconds| crate::timeline::Stamp::Undated(Duration::from_secs(seconds)).written();
+    let boot = |seconds| crate::time::timeline::Stamp::Undated(Duration::from_secs(seconds)).written();
     let offset = Duration::from_millis(START);
     let redate =
         |body: &[u8], _: Duration, at: Timestamp| Ok(format!("{at} {}", String::from_utf8_lossy(body)).into_bytes());

@@ -5,8 +5,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::board::State;
-use super::snapshot::{Snapshot, Time};
+use super::registry::State;
+use super::snapshot::{Output, Snapshot, Time};
 
 const PREFIX: &str = "pattoo_agent_modbus";
 
@@ -16,6 +16,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     let mut page = Page(String::new());
     about_the_agent(&mut page, snapshot);
     about_readings(&mut page, snapshot);
+    about_outputs(&mut page, snapshot);
     about_devices(&mut page, snapshot);
     page.0
 }
@@ -31,11 +32,18 @@ fn about_the_agent(page: &mut Page, snapshot: &Snapshot) {
     let last = seconds(server.last_success);
     page.one("server_last_success_timestamp_seconds", "gauge", "When the server last took a post, 0 for never.", last);
     page.one("posts_total", "counter", "Posts that the server took.", server.posts);
-    page.one("cache_batches", "gauge", "Batches on disk that wait for the server.", cache.batches);
-    page.one("cache_undated_batches", "gauge", "Batches on disk that wait for a date.", cache.undated);
-    page.one("cache_bytes", "gauge", "Bytes of batches on disk.", cache.bytes);
+    page.one("cache_segments", "gauge", "Segments of the log on disk.", cache.segments);
+    page.one("cache_batches", "gauge", "Batches of old caches that wait for the server.", cache.batches);
+    page.one("cache_undated_readings", "gauge", "Readings that wait for a date.", cache.undated);
+    page.one("cache_bytes", "gauge", "Bytes of the cache on disk.", cache.bytes);
     let oldest = seconds(cache.oldest);
-    page.one("cache_oldest_timestamp_seconds", "gauge", "The stamp of the oldest batch, 0 for none.", oldest);
+    page.one(
+        "cache_oldest_timestamp_seconds",
+        "gauge",
+        "The stamp of the oldest reading that waits, 0 for none.",
+        oldest,
+    );
+    page.one("cache_writable", "gauge", "Whether the disk takes readings.", u8::from(cache.fault.is_none()));
 }
 
 fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
@@ -61,10 +69,41 @@ fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
     }
 }
 
+fn about_outputs(page: &mut Page, Snapshot { outputs, .. }: &Snapshot) {
+    page.family("output_up", "gauge", "Whether the last post of the output was taken.");
+    for Output { name, server, .. } in outputs {
+        let up = server.last_success.is_some() && server.failing_since.is_none();
+        page.sample("output_up", &[("output", name)], u8::from(up));
+    }
+    page.family("output_posts_total", "counter", "Posts that the output's server took.");
+    for Output { name, server, .. } in outputs {
+        page.sample("output_posts_total", &[("output", name)], server.posts);
+    }
+    page.family("output_readings_waiting", "gauge", "Readings that wait for the output, by where.");
+    for Output { name, readings, .. } in outputs {
+        for (place, count) in [("disk", readings.on_disk), ("memory", readings.in_memory)] {
+            page.sample("output_readings_waiting", &[("output", name), ("place", place)], count);
+        }
+    }
+    page.family("output_oldest_timestamp_seconds", "gauge", "The stamp of the oldest reading that waits, 0 for none.");
+    for Output { name, oldest, .. } in outputs {
+        page.sample("output_oldest_timestamp_seconds", &[("output", name)], seconds(*oldest));
+    }
+    page.family("output_readings_total", "counter", "Readings of the output that went, by what became of them.");
+    for Output { name, readings, .. } in outputs {
+        for (fate, count) in [("delivered", readings.delivered), ("quarantined", readings.quarantined)] {
+            page.sample("output_readings_total", &[("output", name), ("fate", fate)], count);
+        }
+        for (fate, count) in &readings.dropped {
+            page.sample("output_readings_total", &[("output", name), ("fate", fate)], count);
+        }
+    }
+}
+
 fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) {
     page.family("devices", "gauge", "Devices, by how they are.");
     let states =
-        [("up", polling.up), ("partly", polling.partly), ("down", polling.down), ("starting", polling.starting)];
+        [("up", polling.up), ("degraded", polling.degraded), ("down", polling.down), ("starting", polling.starting)];
     for (state, count) in states {
         page.sample("devices", &[("state", state)], count);
     }

@@ -28,8 +28,8 @@ use self::connections::Connections;
 pub use self::hosts::Hosts;
 use super::metrics;
 use super::reporter::Reporter;
-use crate::clock;
 use crate::digest::sha256;
+use crate::time::clock;
 
 mod connections;
 mod hosts;

@@ -9,14 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::board::{Board, DeviceState, State};
 use super::polls::{Durations, Polls};
-use crate::books::{Books, Reason};
-use crate::health::Trouble;
-use crate::pattoo::identity::PROGRAM;
+use super::registry::{DeviceState, Registry, State};
+use crate::counters::{Counters, DropReason, OutputCounters, Published};
+use crate::outage::Fault;
+use crate::outputs::pattoo::identity::PROGRAM;
 use crate::reading::Timestamp;
-use crate::spool::Tally;
-use crate::timeline::ClockState;
+use crate::time::timeline::ClockState;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -25,10 +24,21 @@ pub struct Profile {
     pub agent_id: String,
     /// The host name that identifies every series.
     pub hostname: String,
-    /// Host and port of the server.
-    pub server: String,
+    /// The outputs, in the order of the configuration.
+    pub outputs: Vec<OutputProfile>,
     /// When the process started.
     pub started: Timestamp,
+}
+
+/// What does not change about an output but by a reload.
+#[derive(Debug, Clone, Default)]
+pub struct OutputProfile {
+    /// Its name.
+    pub name: String,
+    /// Its kind, as configured.
+    pub kind: &'static str,
+    /// Where its posts go, for people.
+    pub server: String,
 }
 
 /// All of it.
@@ -50,8 +60,11 @@ pub struct Snapshot {
     pub now: Time,
     /// Polling as a whole.
     pub polling: Polling,
-    /// Where readings go.
+    /// Where the readings of the first output go.
     pub server: Server,
+    /// Every output, in the order of the configuration.
+    #[serde(default)]
+    pub outputs: Vec<Output>,
     /// What waits on disk.
     pub cache: Cache,
     /// The machine's clock.
@@ -70,7 +83,7 @@ pub struct Polling {
     /// Of those, the ones of which every point can be read.
     pub up: usize,
     /// Of those, the ones of which some points cannot be read.
-    pub partly: usize,
+    pub degraded: usize,
     /// Of those, the ones of which no point can be read.
     pub down: usize,
     /// Of those, the ones whose first poll has not ended.
@@ -93,7 +106,7 @@ pub struct Polling {
 }
 
 /// Where readings go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// Host and port.
     pub address: String,
@@ -109,17 +122,39 @@ pub struct Server {
     pub next_attempt: Option<Time>,
 }
 
+/// One output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Its kind, as configured.
+    pub kind: String,
+    /// How its server takes posts.
+    pub server: Server,
+    /// The stamp of the oldest reading that waits for it, as far as it is known.
+    pub oldest: Option<Time>,
+    /// What became of the readings that it was to deliver.
+    pub readings: Ledger,
+}
+
 /// What waits on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cache {
-    /// Batches that can be delivered.
+    /// Readings that wait for the first output.
+    pub readings: u64,
+    /// Segments of the log.
+    pub segments: usize,
+    /// Files of old caches.
     pub batches: usize,
-    /// Batches that wait for a date.
-    pub undated: usize,
+    /// Readings that wait for a date.
+    pub undated: u64,
     /// Bytes.
     pub bytes: u64,
-    /// The stamp of the oldest batch.
+    /// The stamp of the oldest reading that waits for any output.
     pub oldest: Option<Time>,
+    /// What is wrong with the disk.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// The machine's clock.
@@ -203,14 +238,21 @@ pub struct DeviceTrouble {
 #[must_use]
 pub fn take(
     profile: &Profile,
-    board: &Board,
-    books: &Books,
+    registry: &Registry,
+    counters: &Counters,
     rate: Option<u64>,
     clock: Clock,
     now: Timestamp,
 ) -> Snapshot {
-    let devices: Vec<Device> = board.devices().into_iter().map(|(name, state)| device(name, state)).collect();
-    let tally = books.disk();
+    let devices: Vec<Device> = registry.devices().into_iter().map(|(name, state)| device(name, state)).collect();
+    let published = counters.published();
+    let outputs: Vec<Output> = profile
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(place, profile)| output(profile, published.outputs.get(place), counters, registry))
+        .collect();
+    let oldest = published.outputs.iter().filter_map(|output| output.oldest).min();
     Snapshot {
         program: PROGRAM.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,16 +261,20 @@ pub fn take(
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
         now: Time(now),
-        polling: polling(&devices, rate, books.overruns(), board.polls()),
-        server: server(profile, board),
+        polling: polling(&devices, rate, counters.overruns(), registry.polls()),
+        server: outputs.first().map_or_else(Server::default, |output| output.server.clone()),
         cache: Cache {
-            batches: tally.batches,
-            undated: tally.held,
-            bytes: tally.bytes,
-            oldest: tally.oldest.map(Time),
+            readings: published.outputs.first().map_or(0, OutputCounters::waiting),
+            segments: published.log.segments,
+            batches: published.log.old_batches,
+            undated: published.log.undated,
+            bytes: published.log.bytes,
+            oldest: oldest.map(Time),
+            fault: published.log.fault.clone(),
         },
         clock,
-        books: ledger(books, &tally),
+        books: books(counters, &published),
+        outputs,
         devices,
     }
 }
@@ -244,7 +290,7 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
     Polling {
         devices: devices.len(),
         up: of(State::Up),
-        partly: of(State::Partly),
+        degraded: of(State::Degraded),
         down: of(State::Down),
         starting: of(State::Starting),
         points: devices.iter().map(|device| device.points).sum(),
@@ -257,45 +303,74 @@ fn polling(devices: &[Device], readings_per_minute: Option<u64>, overruns: u64, 
     }
 }
 
-fn server(profile: &Profile, board: &Board) -> Server {
-    let state = board.server().read();
-    let (failing_since, cause) = state.trouble.map(|Trouble { since, cause }| (Time(since), cause)).unzip();
-    Server {
-        address: profile.server.clone(),
-        last_success: state.last_success.map(Time),
-        posts: state.posts,
-        failing_since,
-        cause,
-        next_attempt: state.next_attempt.map(Time),
+fn output(
+    profile: &OutputProfile,
+    counted: Option<&OutputCounters>,
+    counters: &Counters,
+    registry: &Registry,
+) -> Output {
+    let state = registry.output(&profile.name).read();
+    let (failing_since, cause) = state.fault.map(|Fault { since, cause }| (Time(since), cause)).unzip();
+    Output {
+        name: profile.name.clone(),
+        kind: profile.kind.to_owned(),
+        server: Server {
+            address: profile.server.clone(),
+            last_success: state.last_success.map(Time),
+            posts: state.posts,
+            failing_since,
+            cause,
+            next_attempt: state.next_attempt.map(Time),
+        },
+        oldest: counted.and_then(|counted| counted.oldest).map(Time),
+        readings: counted.map_or_else(Ledger::default, |counted| ledger(counted, counters)),
     }
 }
 
-/// Each counter is read after those that it must not be behind, and what is in memory is what is left: the
-/// threads put down their parts of one batch one after the other, and no reader sees it twice or not at all.
-fn ledger(books: &Books, tally: &Tally) -> Ledger {
-    let direct = books.delivered_from_memory();
-    let lost = books.lost();
-    let dropped = Reason::ALL.map(|reason| (reason.as_str().to_owned(), books.dropped(reason)));
-    let left = tally.stored + direct + dropped.iter().map(|(_, count)| count).sum::<u64>();
-    let accepted = books.accepted();
-    let from_disk =
-        [("evicted", tally.evicted()), ("vanished", tally.vanished)].map(|(why, count)| (why.to_owned(), count));
+/// The first output's, and what is lost to any.
+fn books(counters: &Counters, published: &Published) -> Ledger {
+    let nothing = OutputCounters::default();
+    let lost = counters.lost();
+    let mut by_reason: BTreeMap<String, u64> =
+        DropReason::ALL.into_iter().filter(|reason| reason.is_loss()).map(|why| (why.as_str().to_owned(), 0)).collect();
+    by_reason.extend(lost.by_reason().into_iter().map(|(why, count)| (why.to_owned(), count)));
+    Ledger {
+        lost: lost.count(),
+        lost_by_reason: by_reason,
+        ..ledger(published.outputs.first().unwrap_or(&nothing), counters)
+    }
+}
+
+/// What is in memory is what is left: the threads put down their parts of one batch one after the other, and no reader
+/// sees it twice or not at all.
+fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
+    let values = counters.dropped_values();
+    let accepted = counters.accepted();
+    let dropped = |reason: DropReason| values.count(reason) + output.dropped.count(reason);
+    let mut dropped_by = BTreeMap::new();
+    for reason in DropReason::ALL {
+        // By which limit is said where losses are.
+        let evicted = matches!(reason, DropReason::MinFree | DropReason::MaxBytes | DropReason::MaxAge);
+        let name = if evicted { "evicted" } else { reason.as_str() };
+        *dropped_by.entry(name.to_owned()).or_insert(0) += dropped(reason);
+    }
+    let gathered = accepted.saturating_sub(values.sum() + output.appended);
+    let losses = || DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
     Ledger {
         accepted,
-        found: tally.found,
-        delivered: tally.delivered + direct,
-        on_disk: tally.on_disk,
-        in_memory: accepted.saturating_sub(left),
-        quarantined: tally.quarantined,
-        dropped: dropped.into_iter().chain(from_disk).collect(),
-        lost: lost.count(),
-        lost_by_reason: lost.by_reason().map(|(why, count)| (why.to_owned(), count)).collect(),
+        found: output.found,
+        delivered: output.delivered,
+        on_disk: output.on_disk,
+        in_memory: output.in_memory + gathered,
+        quarantined: output.quarantined,
+        dropped: dropped_by,
+        lost: output.dropped.lost(),
+        lost_by_reason: losses().map(|reason| (reason.as_str().to_owned(), output.dropped.count(reason))).collect(),
     }
 }
 
 fn device(name: String, state: DeviceState) -> Device {
-    let trouble =
-        |(what, Trouble { since, cause }): (String, Trouble)| DeviceTrouble { what, since: Time(since), cause };
+    let trouble = |(what, Fault { since, cause }): (String, Fault)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
         state: state.state,
@@ -308,7 +383,7 @@ fn device(name: String, state: DeviceState) -> Device {
         overruns: state.overruns,
         took: state.took.as_secs_f64(),
         value: state.value,
-        troubles: state.troubles.into_iter().map(trouble).collect(),
+        troubles: state.faults.into_iter().map(trouble).collect(),
         learned: state.learned,
     }
 }
@@ -341,51 +416,57 @@ impl<'de> Deserialize<'de> for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::board::Polled;
+    use crate::status::registry::Polled;
 
     #[test]
     fn a_snapshot_is_read_back_as_it_was_written() {
-        let board = Board::default();
+        let registry = Registry::default();
         let now = Timestamp::from_millis(1_700_000_000_123);
-        let refused = || Trouble { since: now, cause: "refused".to_owned() };
-        board.device("b").write(|state| {
+        let refused = || Fault { since: now, cause: "refused".to_owned() };
+        registry.device("b").write(|state| {
             state.points = 4;
             state.polled(Polled { readings: 3, failing: 1, refused: 1, ..Polled::default() }, now);
         });
-        board.device("a").write(|state| {
-            let troubles = vec![("connection".to_owned(), refused())];
-            state.polled(Polled { failing: 7, troubles, ..Polled::default() }, now);
+        registry.device("a").write(|state| {
+            let faults = vec![("connection".to_owned(), refused())];
+            state.polled(Polled { failing: 7, faults, ..Polled::default() }, now);
         });
-        board.device("c").write(|state| state.points = 7);
-        board.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
+        registry.device("c").write(|state| state.points = 7);
+        registry.output("pattoo").write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
-            server: "server port 20201".to_owned(),
+            outputs: vec![OutputProfile {
+                name: "pattoo".to_owned(),
+                kind: "pattoo",
+                server: "server port 20201".to_owned(),
+            }],
             started: now,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
-        let snapshot = take(&profile, &board, &Books::default(), Some(180), clock, now);
+        let snapshot = take(&profile, &registry, &Counters::default(), Some(180), clock, now);
         let json = serde_json::to_string(&snapshot).unwrap();
         assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
         let states: Vec<_> = snapshot.devices.iter().map(|device| device.state).collect();
-        assert_eq!(states, [State::Down, State::Partly, State::Starting]);
-        let Polling { up, partly, down, starting, points, refused, .. } = snapshot.polling;
-        assert_eq!((up, partly, down, starting, points, refused), (0, 1, 1, 1, 11, 1));
+        assert_eq!(states, [State::Down, State::Degraded, State::Starting]);
+        let Polling { up, degraded, down, starting, points, refused, .. } = snapshot.polling;
+        assert_eq!((up, degraded, down, starting, points, refused), (0, 1, 1, 1, 11, 1));
     }
 
     #[test]
-    fn the_books_are_closed_whichever_thread_has_put_down_its_part() {
-        let books = Books::default();
-        books.accept(100);
-        books.lose(Reason::NotSendable, 1);
-        books.deliver_from_memory(2);
-        // The spool's thread has stored forty, which the aggregator has not heard of.
-        let tally = Tally { found: 5, stored: 40, delivered: 20, evicted_age: 3, on_disk: 22, ..Tally::default() };
-        assert_eq!(tally.residual(), 0);
-        let ledger = ledger(&books, &tally);
-        assert_eq!(ledger.in_memory, 57);
+    fn the_books_are_closed_whatever_is_still_gathered() {
+        let counters = Counters::default();
+        counters.accept(99);
+        counters.drop_values(DropReason::OutsideLimits, 1);
+        let mut output =
+            OutputCounters { found: 5, appended: 40, delivered: 20, on_disk: 22, ..OutputCounters::default() };
+        output.dropped.add(DropReason::MaxAge, 3);
+        assert_eq!(output.residual(), 0);
+        counters.publish(Published { outputs: vec![output], ..Published::default() });
+        let ledger = books(&counters, &counters.published());
+        assert_eq!(ledger.in_memory, 59);
+        assert_eq!((ledger.lost, ledger.lost_by_reason["cache_max_age"]), (3, 3));
         let gone: u64 = ledger.dropped.values().sum();
         let accounted = ledger.delivered + ledger.on_disk + ledger.in_memory + ledger.quarantined + gone;
         assert_eq!(ledger.accepted + ledger.found, accounted);

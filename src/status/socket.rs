@@ -25,8 +25,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::reporter::{Reporter, SAMPLE_EVERY};
 use super::snapshot::Snapshot;
-use crate::clock;
-use crate::pattoo::identity::PROGRAM;
+use crate::outputs::pattoo::identity::PROGRAM;
+use crate::time::clock;
 
 /// How long a client may take, and how long one waits for the agent.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -211,18 +211,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::reading::Timestamp;
-    use crate::status::board::Board;
-    use crate::status::snapshot::{Clock, Profile};
+    use crate::status::registry::Registry;
+    use crate::status::snapshot::{Clock, OutputProfile, Profile};
 
-    fn reporter(board: Arc<Board>) -> Arc<Mutex<Reporter>> {
+    fn reporter(registry: Arc<Registry>) -> Arc<Mutex<Reporter>> {
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
-            server: "server port 20201".to_owned(),
+            outputs: vec![OutputProfile {
+                name: "pattoo".to_owned(),
+                kind: "pattoo",
+                server: "server port 20201".to_owned(),
+            }],
             started: Timestamp::default(),
         };
         let clock = || Clock { good: true, state: "good".to_owned() };
-        Arc::new(Mutex::new(Reporter::new(profile, board, Arc::default(), clock)))
+        Arc::new(Mutex::new(Reporter::new(profile, registry, Arc::default(), clock)))
     }
 
     #[test]
@@ -241,11 +245,11 @@ mod tests {
     fn who_asks_gets_everything_however_many_do_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = path(directory.path());
-        let board = Arc::<Board>::default();
+        let registry = Arc::<Registry>::default();
         for device in 0..10_000 {
-            board.device(&format!("192.168.{}.{}", device / 256, device % 256)).write(|state| state.points = 10);
+            registry.device(&format!("192.168.{}.{}", device / 256, device % 256)).write(|state| state.points = 10);
         }
-        let served = serve(&path, reporter(board)).unwrap();
+        let served = serve(&path, reporter(registry)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let idle: Vec<_> = (0..3 * MOST_CLIENTS).map(|_| UnixStream::connect(&path).unwrap()).collect();
         let snapshot = ask(&path).unwrap();

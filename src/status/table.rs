@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::board::State;
-use super::snapshot::{Device, Snapshot, Time};
-use crate::layout::Sheet;
-use crate::phrase::{count, seconds};
+use super::registry::State;
+use super::snapshot::{Device, Output, Server, Snapshot, Time};
 use crate::reading::Timestamp;
-use crate::terminal::escaped;
+use crate::text::harmless::escaped;
+use crate::text::table::TextTable;
+use crate::text::{count, seconds};
 
 /// How many devices are shown unless all are asked for.
 const MOST_DEVICES: usize = 20;
@@ -28,12 +28,18 @@ pub fn render(snapshot: &Snapshot, all: bool) -> String {
 fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let Snapshot { now, polling, server, cache, books, .. } = snapshot;
     let rate = polling.readings_per_minute.map_or_else(String::new, |rate| format!(", {rate} readings a minute"));
-    let partly =
-        if polling.partly > 0 { format!(", {} of them not everything", polling.partly) } else { String::new() };
-    let answering = polling.up + polling.partly;
+    let degraded =
+        if polling.degraded > 0 { format!(", {} of them not everything", polling.degraded) } else { String::new() };
+    let answering = polling.up + polling.degraded;
     let refused = if polling.refused > 0 { format!(", {} of them refused", polling.refused) } else { String::new() };
     let oldest = cache.oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
     let undated = if cache.undated > 0 { format!(", {} without a date", cache.undated) } else { String::new() };
+    let fault = cache.fault.as_ref().map_or_else(String::new, |fault| format!("; {fault}"));
+    let old = match cache.batches {
+        0 => String::new(),
+        1 => ", 1 batch of an old cache".to_owned(),
+        batches => format!(", {batches} batches of an old cache"),
+    };
     let dropped: Vec<_> =
         books.dropped.iter().filter(|(_, count)| **count > 0).map(|(why, count)| format!(", {why} {count}")).collect();
     let lost: Vec<_> = books
@@ -48,14 +54,14 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         (
             "polling",
             format!(
-                "{answering} of {} answer{partly}; {}{refused}{rate}, {} skipped",
+                "{answering} of {} answer{degraded}; {}{refused}{rate}, {} skipped",
                 count(polling.devices, "device"),
                 count(polling.points, "point"),
                 count(usize::try_from(polling.overruns).unwrap_or(usize::MAX), "poll")
             ),
         ),
-        ("server", format!("{}: {}", server.address, health(snapshot))),
-        ("cache", format!("{}, {} bytes{oldest}{undated}", batches(cache.batches), cache.bytes)),
+        ("server", format!("{}: {}", server.address, health(server, *now))),
+        ("cache", format!("{}, {} bytes{old}{oldest}{undated}{fault}", readings(cache.readings), cache.bytes)),
         ("clock", snapshot.clock.state.clone()),
         (
             "readings",
@@ -71,20 +77,37 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if snapshot.outputs.len() > 1 {
+        for Output { name, kind, server, readings: counted, oldest } in &snapshot.outputs {
+            let waiting = counted.on_disk + counted.in_memory;
+            let oldest = oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
+            let lost = if counted.lost > 0 { format!(", LOST {}", counted.lost) } else { String::new() };
+            rows.push((
+                "output",
+                format!(
+                    "{name} ({kind}, {}): {}; delivered {}, {} waiting{oldest}{lost}",
+                    server.address,
+                    health(server, *now),
+                    counted.delivered,
+                    waiting
+                ),
+            ));
+        }
+    }
     if books.lost > 0 {
         rows.push(("LOST", format!("{} readings since the start: {}", books.lost, lost.join(", "))));
     }
     rows
 }
 
-fn batches(number: usize) -> String {
-    format!("{number} {}", if number == 1 { "batch" } else { "batches" })
+fn readings(number: u64) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "reading")
 }
 
-fn health(Snapshot { server, now, .. }: &Snapshot) -> String {
+fn health(server: &Server, now: Time) -> String {
     let last = server.last_success.map_or_else(
         || "has taken nothing yet".to_owned(),
-        |at| format!("took the last of {} posts {}", server.posts, ago(at, *now)),
+        |at| format!("took the last of {} posts {}", server.posts, ago(at, now)),
     );
     let Some(since) = server.failing_since else { return last };
     let next = server.next_attempt.map_or_else(String::new, |at| {
@@ -92,7 +115,7 @@ fn health(Snapshot { server, now, .. }: &Snapshot) -> String {
         format!("; next attempt in {}", seconds(wait))
     });
     let cause = server.cause.as_deref().unwrap_or("no reason is known");
-    format!("fails since {}: {cause}{next}; {last}", ago(since, *now))
+    format!("fails since {}: {cause}{next}; {last}", ago(since, now))
 }
 
 fn devices(snapshot: &Snapshot, all: bool) -> String {
@@ -100,11 +123,11 @@ fn devices(snapshot: &Snapshot, all: bool) -> String {
     // The list is in order of name, and stays so among equals.
     devices.sort_by_key(|device| (device.state, device.since));
     let shown = if all { devices.len() } else { MOST_DEVICES };
-    let mut sheet = Sheet::new(&["device", "state", "since", "last reading", "points", "why"]);
+    let mut table = TextTable::new(&["device", "state", "since", "last reading", "points", "why"]);
     for device in devices.iter().take(shown) {
-        sheet.push(row(device, snapshot.now));
+        table.push(row(device, snapshot.now));
     }
-    let mut text = sheet.columns();
+    let mut text = table.columns();
     if let Some(rest) = devices.get(shown..).filter(|rest| !rest.is_empty()) {
         let worst = rest.iter().map(|device| device.state).min().unwrap_or(State::Up);
         writeln!(text, "… and {} more, none worse than {worst}; --all shows them", count(rest.len(), "device")).ok();
@@ -148,34 +171,34 @@ fn ago(then: Time, now: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::books::Books;
-    use crate::health::Trouble;
-    use crate::status::board::{Board, Polled};
+    use crate::counters::Counters;
+    use crate::outage::Fault;
+    use crate::status::registry::{Polled, Registry};
     use crate::status::snapshot::{Clock, Profile, take};
 
     #[test]
     fn the_worst_devices_come_first_and_the_rest_is_a_number_unless_all_are_asked_for() {
-        let board = Board::default();
+        let registry = Registry::default();
         let now = Timestamp::from_millis(1_700_000_000_000);
         for device in 0..10_000 {
             let failing = [0, 4, 2][usize::from(device == 9_998) + 2 * usize::from(device == 9_999)];
-            let trouble = Trouble { since: now, cause: "no whole reply within 3s".to_owned() };
-            let troubles = if failing > 0 { vec![("unit 1".to_owned(), trouble)] } else { Vec::new() };
-            board.device(&format!("plc{device:04}")).write(|state| {
+            let fault = Fault { since: now, cause: "no whole reply within 3s".to_owned() };
+            let faults = if failing > 0 { vec![("unit 1".to_owned(), fault)] } else { Vec::new() };
+            registry.device(&format!("plc{device:04}")).write(|state| {
                 state.points = 4;
-                state.polled(Polled { readings: 4 - failing, failing, troubles, ..Polled::default() }, now);
+                state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
-        let profile = Profile { agent_id: String::new(), hostname: String::new(), server: String::new(), started: now };
+        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs: Vec::new(), started: now };
         let clock = Clock { good: true, state: String::new() };
-        let snapshot = take(&profile, &board, &Books::default(), None, clock, now);
+        let snapshot = take(&profile, &registry, &Counters::default(), None, clock, now);
         let text = render(&snapshot, false);
         let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
         assert!(
             rows[0].starts_with("plc9998  down") && rows[0].ends_with("unit 1: no whole reply within 3s"),
             "{text}"
         );
-        assert!(rows[1].starts_with("plc9999  partly") && rows[2].starts_with("plc0000  up"), "{text}");
+        assert!(rows[1].starts_with("plc9999  degraded") && rows[2].starts_with("plc0000  up"), "{text}");
         assert_eq!(rows[MOST_DEVICES], "… and 9980 devices more, none worse than up; --all shows them");
         assert_eq!(rows.len(), MOST_DEVICES + 1);
         assert!(text.contains("9999 of 10000 devices answer, 1 of them not everything; 40000 points"), "{text}");

@@ -8,18 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pattoo_agent_modbustcpd::clock::Moment;
 use pattoo_agent_modbustcpd::config::Config;
-use pattoo_agent_modbustcpd::config::changes::Changes;
+use pattoo_agent_modbustcpd::config::diff::Diff;
 use pattoo_agent_modbustcpd::daemon::assemble;
 use pattoo_agent_modbustcpd::modbus::endpoint::Endpoint;
 use pattoo_agent_modbustcpd::modbus::error::ConnectError;
 use pattoo_agent_modbustcpd::modbus::plan::Block;
 use pattoo_agent_modbustcpd::modbus::refusals::RAREST;
-use pattoo_agent_modbustcpd::modbus::refusals::store::Store;
+use pattoo_agent_modbustcpd::modbus::refusals::store::RefusalStore;
 use pattoo_agent_modbustcpd::modbus::session::{DeviceSettings, Outcome, Polling, Step, Subject};
 use pattoo_agent_modbustcpd::reading::{PointId, Timestamp};
-use pattoo_agent_modbustcpd::schedule::Anchor;
+use pattoo_agent_modbustcpd::time::clock::Moment;
+use pattoo_agent_modbustcpd::time::schedule::Anchor;
 
 use super::configuration::Configuration;
 use super::device::{Ailment, Came, Device, Fault, QUANTITY, SCALED, SCALES};
@@ -100,7 +100,7 @@ pub struct World<'a> {
     now: Duration,
     devices: Vec<Device>,
     actors: BTreeMap<Endpoint, Actor>,
-    store: Store,
+    store: RefusalStore,
     config: Arc<Config>,
     stats: Stats,
 }
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
             now: Duration::ZERO,
             devices,
             actors: BTreeMap::new(),
-            store: Store::read(""),
+            store: RefusalStore::read(""),
             config,
             stats: Stats::default(),
         };
@@ -202,7 +202,7 @@ impl<'a> World<'a> {
         let Some(new) = configuration.load(self.directory) else { return Ok(()) };
         let new = Arc::new(self.config.as_ref().clone().taken_over_by(new));
         let old = std::mem::replace(&mut self.config, Arc::clone(&new));
-        let changes = Changes::between(&old, &new);
+        let changes = Diff::between(&old, &new);
         let kept: HashSet<Endpoint> = changes.kept.iter().map(|device| device.endpoint.clone()).collect();
         if std::env::var_os("PLANT_SKIP").is_none() {
             check_kept(&old, &new, &kept)?;
@@ -226,7 +226,7 @@ impl<'a> World<'a> {
         let text = self.store.changed();
         let before: Vec<_> = self.known();
         if let Some(text) = text {
-            self.store = Store::read(&text);
+            self.store = RefusalStore::read(&text);
         }
         if self.known() != before {
             return Err(format!("what was learned is not the same after a restart: {before:?}, {:?}", self.known()));
@@ -353,12 +353,17 @@ fn check_kept(old: &Config, new: &Config, kept: &HashSet<Endpoint>) -> Result<()
 }
 
 impl Actor {
-    fn note(&self, store: &Store) {
+    fn note(&self, store: &RefusalStore) {
         let core = self.polling.core();
         store.note(&core.plan().endpoint, &core.plan().settings.fingerprint(), core.learned());
     }
 
-    fn take_over(&mut self, plan: Arc<DeviceSettings>, config: Arc<Config>, store: &Store) -> Result<(), Violation> {
+    fn take_over(
+        &mut self,
+        plan: Arc<DeviceSettings>,
+        config: Arc<Config>,
+        store: &RefusalStore,
+    ) -> Result<(), Violation> {
         if self.polling.assign(plan) {
             self.note(store);
         }
@@ -368,12 +373,12 @@ impl Actor {
 
     fn nothing_outlives_its_plan(&self) -> Result<(), Violation> {
         let core = self.polling.core();
-        let planned: HashSet<_> = core.plan().blocks().flat_map(Block::spots).collect();
+        let planned: HashSet<_> = core.plan().blocks().flat_map(Block::spans).collect();
         let units: HashSet<_> = core.plan().blocks().map(|block| block.unit).collect();
         let learned = core.learned();
         let of_others =
             learned.limits.iter().map(|limit| limit.unit).chain(learned.gaps).find(|it| !units.contains(it));
-        match (core.refusals().spots().find(|spot| !planned.contains(spot)), of_others) {
+        match (core.refusals().spans().find(|span| !planned.contains(span)), of_others) {
             (None, None) => Ok(()),
             others => Err(format!("{others:?} is remembered though nothing asks for it")),
         }
@@ -394,9 +399,9 @@ impl Actor {
         let points = core.plan().points();
         let (missing, refused) = core.missing();
         let all_read = outcome.due == points && outcome.readings.len() == points;
-        if all_read && (missing > 0 || !core.troubles().is_empty()) {
-            let troubles = core.troubles();
-            return Err(format!("every value is read, and yet {missing} are missing, {troubles:?}"));
+        if all_read && (missing > 0 || !core.faults().is_empty()) {
+            let faults = core.faults();
+            return Err(format!("every value is read, and yet {missing} are missing, {faults:?}"));
         }
         if outcome.due == points && missing != points - read {
             return Err(format!("{read} of {points} values are read, and {missing} are missing"));
@@ -452,14 +457,14 @@ impl Actor {
         let longest = core.plan().cycles.iter().map(|cycle| cycle.interval).max().unwrap_or_default();
         let (missing, _) = core.missing();
         if outcome.due == core.plan().points() && device.is_well(now, 2 * RAREST + 3 * longest) && missing > 0 {
-            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.troubles()));
+            return Err(format!("well for hours, and {missing} values are missing: {:?}", core.faults()));
         }
         let soon = settings.max_backoff.max(longest) + Duration::from_secs(60);
         let link = |subject: &&Subject| !matches!(subject, Subject::Block { .. });
         if device.is_well(now, soon)
-            && let Some(subject) = core.troubles().keys().find(link)
+            && let Some(subject) = core.faults().keys().find(link)
         {
-            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.troubles()));
+            return Err(format!("well for {soon:?}, and {subject} is still left alone: {:?}", core.faults()));
         }
         // A pause after connecting that was needed once, or is tried, may cost ticks.
         if skipped > 0 && !outcome.connected && device.is_well(now, soon + RAREST) && core.plan().cycles.len() == 1 {

@@ -7,19 +7,20 @@ use std::time::Duration;
 use fastrand::Rng;
 use pattoo_agent_modbustcpd::actors::carrier::{Carrier, Next};
 use pattoo_agent_modbustcpd::actors::spooler;
-use pattoo_agent_modbustcpd::backoff::Backoff;
 use pattoo_agent_modbustcpd::batch::Batcher;
 use pattoo_agent_modbustcpd::books::{Books, Reason};
-use pattoo_agent_modbustcpd::clock::Moment;
-use pattoo_agent_modbustcpd::pattoo::consignment::{Consignment, Item, Kept, Post};
-use pattoo_agent_modbustcpd::pattoo::identity::{self, AgentId, DataType, Series};
-use pattoo_agent_modbustcpd::pattoo::payload::Catalogue;
-use pattoo_agent_modbustcpd::pattoo::post::PostError;
+use pattoo_agent_modbustcpd::outputs::pattoo::consignment::{Consignment, Item, Kept, Post};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{self, AgentId, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::payload::Catalogue;
+use pattoo_agent_modbustcpd::outputs::pattoo::post::PostError;
+use pattoo_agent_modbustcpd::reading::points::Kind;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, millis};
-use pattoo_agent_modbustcpd::schedule::{Anchor, Grid, Schedule};
 use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree, Name, Spool, Stored};
-use pattoo_agent_modbustcpd::timeline::{BUILT, Timeline, Track};
+use pattoo_agent_modbustcpd::time::backoff::Backoff;
+use pattoo_agent_modbustcpd::time::clock::Moment;
+use pattoo_agent_modbustcpd::time::schedule::{Anchor, Grid, Schedule};
+use pattoo_agent_modbustcpd::time::timeline::{BUILT, Timeline, Track};
 use tempfile::TempDir;
 
 use super::weather::{MINUTE, Server, World};
@@ -99,7 +100,7 @@ impl Agent {
         let series: Vec<Series> = (0..DEVICES * POINTS)
             .map(|place| {
                 let key = format!("input_register_{}", 30_001 + place % POINTS);
-                Series::new(target(place / POINTS), key, 1, DataType::Integer, interval).unwrap()
+                Series::new(target(place / POINTS), key, 1, Kind::Integer, interval).unwrap()
             })
             .collect();
         let catalogue = Arc::new(Catalogue::new(&agent, interval, &series).unwrap());

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use pattoo_agent_modbustcpd::clock::Moment;
-use pattoo_agent_modbustcpd::pattoo::post::PostError;
+use pattoo_agent_modbustcpd::outputs::pattoo::post::PostError;
 use pattoo_agent_modbustcpd::reading::Timestamp;
+use pattoo_agent_modbustcpd::time::clock::Moment;
 
 use super::agent::POISONED;
 use crate::support::server::Database;

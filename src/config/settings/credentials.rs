@@ -9,36 +9,37 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Stated, entries};
-use crate::config::node::Node;
+use super::entries;
 use crate::config::path::path;
-use crate::config::source;
-use crate::config::view::{Report, View};
+use crate::config::provenance::Stated;
+use crate::config::yaml::cursor::{Cursor, Report};
+use crate::config::yaml::node::Node;
+use crate::config::yaml::source;
 use crate::files::trust;
 use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
-use crate::phrase::Chain;
+use crate::text::Chain;
 
 const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 
 /// What the sections about a device say.
 #[derive(Debug, Clone, Default)]
-pub struct Wish<'a> {
+pub struct TlsSection<'a> {
     ca: Option<Named<'a>>,
     pin: Option<Pin>,
     certificate: Option<Named<'a>>,
     key: Option<Named<'a>>,
-    server_name: Option<(String, View<'a>)>,
+    server_name: Option<(String, Cursor<'a>)>,
 }
 
 /// A file, and where it is named.
-type Named<'a> = (PathBuf, View<'a>);
+type Named<'a> = (PathBuf, Cursor<'a>);
 
-impl<'a> Wish<'a> {
-    /// Adds what stands in `view`; what stood elsewhere before stays as far as this says nothing. The keys and
+impl<'a> TlsSection<'a> {
+    /// Adds what stands in `cursor`; what stood elsewhere before stays as far as this says nothing. The keys and
     /// their values for people.
-    pub fn read(&mut self, view: &View<'a>, report: &mut Report) -> Vec<Stated> {
+    pub fn read(&mut self, cursor: &Cursor<'a>, report: &mut Report) -> Vec<Stated> {
         let mut stated = Vec::new();
-        for entry in entries(view, "ca or pin, certificate, key and server_name", report) {
+        for entry in entries(cursor, "ca or pin, certificate, key and server_name", report) {
             let (key, file) = match entry.key.as_str() {
                 "ca" => ("tls.ca", &mut self.ca),
                 "certificate" => ("tls.certificate", &mut self.certificate),
@@ -65,7 +66,7 @@ impl<'a> Wish<'a> {
         stated
     }
 
-    fn pin(&mut self, value: &View<'a>, report: &mut Report) -> Option<Stated> {
+    fn pin(&mut self, value: &Cursor<'a>, report: &mut Report) -> Option<Stated> {
         let pin = match &*value.node {
             Node::Text(text) => text.trim().parse::<Pin>().ok(),
             _ => None,
@@ -80,7 +81,7 @@ impl<'a> Wish<'a> {
         Some(("tls.pin", pin.to_string()))
     }
 
-    fn server_name(&mut self, value: View<'a>, report: &mut Report) -> Option<Stated> {
+    fn server_name(&mut self, value: Cursor<'a>, report: &mut Report) -> Option<Stated> {
         let Node::Text(name) = &*value.node else {
             report.faults.push(value.unfit("a host name or an address"));
             return None;
@@ -93,48 +94,61 @@ impl<'a> Wish<'a> {
 
 /// Every set of files that was asked for, read once; `None` for what cannot be used, which has been told.
 #[derive(Debug, Default)]
-pub struct Vault(HashMap<Asked, Option<Arc<Credentials>>>);
+pub struct CredentialCache(HashMap<Asked, Option<Arc<Credentials>>>);
 
 /// Pin, authority, certificate, key.
 type Asked = (Option<Pin>, [Option<PathBuf>; 3]);
 
-impl Vault {
-    /// What `wish` means for the device on `host`, of which it is said at `place` that it is to be secure.
-    pub fn tls(&mut self, wish: &Wish<'_>, host: &str, place: &View<'_>, report: &mut Report) -> Option<Tls> {
-        let files = [&wish.ca, &wish.certificate, &wish.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
+impl CredentialCache {
+    /// What `section` means for the device on `host`, of which it is said at `place` that it is to be secure.
+    pub fn tls(
+        &mut self,
+        section: &TlsSection<'_>,
+        host: &str,
+        place: &Cursor<'_>,
+        report: &mut Report,
+    ) -> Option<Tls> {
+        let files =
+            [&section.ca, &section.certificate, &section.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
         let credentials =
-            self.0.entry((wish.pin, files)).or_insert_with(|| credentials(wish, place, report)).clone()?;
-        let (name, said_at) = match &wish.server_name {
-            Some((name, view)) => (name.as_str(), view),
+            self.0.entry((section.pin, files)).or_insert_with(|| credentials(section, place, report)).clone()?;
+        let (name, said_at) = match &section.server_name {
+            Some((name, cursor)) => (name.as_str(), cursor),
             None => (host, place),
         };
         Tls::new(credentials, name)
-            .map_err(|error| report.faults.push(said_at.fault(format!("found \"{name}\": {error}; set server_name"))))
+            .map_err(|error| {
+                report.faults.push(said_at.diagnostic(format!("found \"{name}\": {error}; set server_name")));
+            })
             .ok()
     }
 }
 
-fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
-    if let (None, None) = (&wish.ca, wish.pin) {
-        report.faults.push(place.fault(
+fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
+    if let (None, None) = (&section.ca, section.pin) {
+        report.faults.push(place.diagnostic(
             "found tls without tls.ca, the file with the certificate of who signs for the devices, and without tls.pin, \
              the SHA-256 of the device's own; without either no device can be believed",
         ));
         return None;
     }
-    let own = match (&wish.certificate, &wish.key) {
+    let own = match (&section.certificate, &section.key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
-        (Some((_, view)), None) => {
-            report.faults.push(view.fault("found tls.certificate without tls.key; they are given both or not at all"));
+        (Some((_, cursor)), None) => {
+            report
+                .faults
+                .push(cursor.diagnostic("found tls.certificate without tls.key; they are given both or not at all"));
             return None;
         }
-        (None, Some((_, view))) => {
-            report.faults.push(view.fault("found tls.key without tls.certificate; they are given both or not at all"));
+        (None, Some((_, cursor))) => {
+            report
+                .faults
+                .push(cursor.diagnostic("found tls.key without tls.certificate; they are given both or not at all"));
             return None;
         }
     };
-    let trust = match (wish.pin, &wish.ca) {
+    let trust = match (section.pin, &section.ca) {
         (Some(pin), _) => Some(Trust::Pin(pin)),
         (None, Some(ca)) => contents(ca, report).map(Trust::Authority),
         (None, None) => None,
@@ -150,11 +164,11 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
             let file = match (&error, own) {
                 (CredentialsError::Certificate(_), Some((certificate, _))) => Some(certificate),
                 (CredentialsError::Key(_) | CredentialsError::Pair(_), Some((_, key))) => Some(key),
-                _ => wish.ca.as_ref(),
+                _ => section.ca.as_ref(),
             };
             report.faults.push(match file {
-                Some((path, view)) => view.fault(format!("found {}: {}", path.display(), Chain(&error))),
-                None => place.fault(format!("found tls: {}", Chain(&error))),
+                Some((path, cursor)) => cursor.diagnostic(format!("found {}: {}", path.display(), Chain(&error))),
+                None => place.diagnostic(format!("found tls: {}", Chain(&error))),
             });
         })
         .ok()
@@ -163,7 +177,7 @@ fn credentials(wish: &Wish<'_>, place: &View<'_>, report: &mut Report) -> Option
 
 /// A file that nobody else should be able to read.
 fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
-    let (path, view) = named;
+    let (path, cursor) = named;
     let contents = contents(named, report)?;
     let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
     if mode & 0o007 != 0 {
@@ -172,25 +186,27 @@ fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
              and have the device's authority sign another one if somebody may have",
             path.display()
         );
-        report.warnings.push(view.fault(message));
+        report.warnings.push(cursor.diagnostic(message));
     }
     Some(contents)
 }
 
-fn contents((path, view): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+fn contents((path, cursor): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     match source::read(path) {
         Ok(Some(contents)) => {
             let directory = path.parent().unwrap_or(path);
-            for place in [path.as_path(), directory].into_iter().filter(|place| *place != view.directory()) {
+            for place in [path.as_path(), directory].into_iter().filter(|place| *place != cursor.directory()) {
                 if let Some(doubt) = std::fs::metadata(place).ok().as_ref().and_then(trust::doubt) {
-                    report.warnings.push(view.fault(format!("found {}; {doubt}", place.display())));
+                    report.warnings.push(cursor.diagnostic(format!("found {}; {doubt}", place.display())));
                 }
             }
             return Some(contents);
         }
-        Ok(None) => report.faults.push(view.fault(format!("found {}; there is no such file", path.display()))),
+        Ok(None) => report.faults.push(cursor.diagnostic(format!("found {}; there is no such file", path.display()))),
         // It says why, and of which file.
-        Err(fault) => report.faults.push(view.fault(format!("found {}, which {}", path.display(), fault.message))),
+        Err(fault) => {
+            report.faults.push(cursor.diagnostic(format!("found {}, which {}", path.display(), fault.message)));
+        }
     }
     None
 }

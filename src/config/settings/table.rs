@@ -5,11 +5,12 @@
 
 use std::fmt::Write as _;
 
-use super::{KEYS, Origins};
+use super::KEYS;
 use crate::config::Config;
-use crate::layout::Sheet;
+use crate::config::provenance::Provenance;
 use crate::modbus::settings::{Parity, Settings, Transport};
-use crate::phrase::count;
+use crate::text::count;
+use crate::text::table::TextTable;
 
 /// Where a value comes from, as it is called in the file.
 const BUILT_IN: &str = "built in";
@@ -22,27 +23,27 @@ const ALL: &str = "(all devices)";
 /// The settings of `config`.
 #[must_use]
 pub fn settings(config: &Config) -> String {
-    let Origins { defaults, devices } = &config.settings;
+    let Provenance { defaults, devices } = &config.settings;
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
-    let mut sheet = Sheet::new(&["device", "setting", "value", "from"]);
+    let mut table = TextTable::new(&["device", "setting", "value", "from"]);
     let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);
     // What is in `tls` has no default.
     for key in KEYS.into_iter().filter(|key| *key != "tls") {
-        sheet.push(match said(key) {
+        table.push(match said(key) {
             Some((_, value)) => row(ALL, key, value, DEFAULTS),
             None => row(ALL, key, &value(&Settings::default(), key), BUILT_IN),
         });
     }
     for (key, value) in defaults.iter().filter(|(key, _)| key.starts_with("tls.")) {
-        sheet.push(row(ALL, key, value, DEFAULTS));
+        table.push(row(ALL, key, value, DEFAULTS));
     }
     let own = config.devices.iter().filter_map(|device| Some((device.name(), devices.get(&device.endpoint)?)));
     for (name, stated) in own.clone() {
         for (key, value) in stated {
-            sheet.push(row(name, key, value, OWN));
+            table.push(row(name, key, value, OWN));
         }
     }
-    let mut text = sheet.columns();
+    let mut text = table.columns();
     let (all, own) = (count(config.devices.len(), "device"), own.count());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");

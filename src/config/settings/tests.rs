@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Config, Fault, Loaded, load_for};
+use crate::config::{Config, Diagnostic, Loaded, load_for};
 
 const SHARED: &str = "pattoo: {log_directory: /l, cache_directory: /c, daemon_directory: /d}\n";
 
@@ -27,7 +28,7 @@ fn load_in(directory: &TempDir, sections: &str) -> Result<Loaded, Vec<String>> {
     fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
     fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), format!("{sections}{GROUPS}")).unwrap();
     let below = format!("{}/", directory.path().display());
-    let told = |fault: &Fault| fault.to_string().replace(&below, "").split_once(':').unwrap().1.to_owned();
+    let told = |fault: &Diagnostic| fault.to_string().replace(&below, "").split_once(':').unwrap().1.to_owned();
     load_for(directory.path(), Some("/home/me".into())).map_err(|error| error.faults.iter().map(told).collect())
 }
 
@@ -449,7 +450,7 @@ fn serial(sections: &str, unit: u8) -> Result<Loaded, Vec<String>> {
         format!("polling_groups:\n  - {{ip_devices: ['serial:/dev/ttyS7'], unit: {unit}, input_registers: [30001]}}\n");
     fs::write(directory.path().join("pattoo.yaml"), SHARED).unwrap();
     fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), format!("{sections}{groups}")).unwrap();
-    let message = |fault: &Fault| fault.message.clone();
+    let message = |fault: &Diagnostic| fault.message.clone();
     load_for(directory.path(), None).map_err(|error| error.faults.iter().map(message).collect())
 }
 

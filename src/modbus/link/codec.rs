@@ -2,9 +2,9 @@
 //!
 //! A client of `tokio_modbus` holds two buffers of 8 KiB. One for each device would be most of what a device costs in
 //! memory, and cold in the processor's caches whenever its turn comes. So each thread has one client for each framing,
-//! on a [`Tape`] instead of a connection: it writes a request there, which the link sends, now and whenever it asks for
-//! the same again; it makes the request once more when the reply is there, which the link has received and the guard has
-//! compared with it, and reads that from the tape. It never waits.
+//! on a [`LoopbackStream`] instead of a connection: it writes a request there, which the link sends, now and whenever it asks for
+//! the same again; it makes the request once more when the reply is there, which the link has received and the reply reader has
+//! compared with it, and reads that from the stream. It never waits.
 //!
 //! It is asked for bits and registers with function codes 1 to 4; another request cannot be expressed.
 
@@ -20,7 +20,7 @@ use tokio_modbus::client::{self, Client, rtu, tcp};
 use tokio_modbus::slave::SlaveContext;
 use tokio_modbus::{ProtocolError, Request, Response, Slave};
 
-use super::expected::{Framing, REQUEST_LEN};
+use super::reply_check::{Framing, REQUEST_LEN};
 use crate::modbus::error::{Exception, ReadError, Violation};
 use crate::modbus::plan::Block;
 use crate::modbus::register::{Table, UnitId};
@@ -48,12 +48,12 @@ pub(super) fn words(framing: Framing, block: &Block, reply: Vec<u8>) -> Result<V
     match answer {
         Poll::Ready(Ok(Ok(response))) => of_response(response, block).map_err(ReadError::Protocol),
         Poll::Ready(Ok(Err(code))) => Err(ReadError::Exception(Exception { code: code.into() })),
-        // An exception without the function that it is about, see `expected`.
+        // An exception without the function that it is about, see `reply_check`.
         Poll::Ready(Err(tokio_modbus::Error::Protocol(ProtocolError::FunctionCodeMismatch {
             result: Err(no),
             ..
         }))) => Err(ReadError::Exception(Exception { code: no.exception.into() })),
-        // The guard has looked at all that these could be about; they are here to be total.
+        // The reply reader has looked at all that these could be about; they are here to be total.
         Poll::Ready(Err(tokio_modbus::Error::Protocol(error))) => Err(ReadError::Io(io::Error::other(error))),
         Poll::Ready(Err(tokio_modbus::Error::Transport(error))) => Err(ReadError::Io(error)),
         Poll::Pending => Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into())),
@@ -68,11 +68,11 @@ fn with<T>(framing: Framing, act: impl FnOnce(&mut Codec) -> T) -> T {
     codec.with_borrow_mut(act)
 }
 
-/// A client and the tape that it is on.
+/// A client and the stream that it is on.
 struct Codec {
     framing: Framing,
     client: client::Context,
-    tape: Tape,
+    stream: LoopbackStream,
     /// How many bytes of replies the client has been given.
     bytes: usize,
     /// Requests that were made before, by what they ask for.
@@ -81,9 +81,9 @@ struct Codec {
 
 impl Codec {
     fn new(framing: Framing) -> Self {
-        let tape = Tape::default();
-        tape.lock().repeats_transaction = framing == Framing::Mbap;
-        Self { framing, client: attach(framing, &tape), tape, bytes: 0, requests: HashMap::new() }
+        let stream = LoopbackStream::default();
+        stream.lock().repeats_transaction = framing == Framing::Mbap;
+        Self { framing, client: attach(framing, &stream), stream, bytes: 0, requests: HashMap::new() }
     }
 
     fn request(&mut self, block: &Block) -> [u8; REQUEST_LEN] {
@@ -93,7 +93,7 @@ impl Codec {
         }
         // Without a reply there is no answer.
         let written = self.call(block, Vec::new()).is_pending();
-        let request = self.tape.lock().request;
+        let request = self.stream.lock().request;
         if self.requests.len() >= MOST_REQUESTS {
             self.requests.clear();
         }
@@ -107,10 +107,10 @@ impl Codec {
     fn call(&mut self, block: &Block, reply: Vec<u8>) -> Poll<tokio_modbus::Result<Response>> {
         self.bytes += reply.len();
         if self.bytes > MOST_BYTES {
-            (self.client, self.bytes) = (attach(self.framing, &self.tape), reply.len());
+            (self.client, self.bytes) = (attach(self.framing, &self.stream), reply.len());
         }
         let replied = !reply.is_empty();
-        self.tape.lock().reply = reply;
+        self.stream.lock().reply = reply;
         self.client.set_slave(Slave(block.unit.0));
         let answer = {
             let call = pin!(self.client.call(of_block(block)));
@@ -118,16 +118,16 @@ impl Codec {
         };
         if replied && !matches!(answer, Poll::Ready(Ok(_))) {
             // What it has left unread is nobody's.
-            (self.client, self.bytes) = (attach(self.framing, &self.tape), 0);
+            (self.client, self.bytes) = (attach(self.framing, &self.stream), 0);
         }
         answer
     }
 }
 
-fn attach(framing: Framing, tape: &Tape) -> client::Context {
+fn attach(framing: Framing, stream: &LoopbackStream) -> client::Context {
     match framing {
-        Framing::Mbap => tcp::attach(tape.clone()),
-        Framing::Rtu => rtu::attach(tape.clone()),
+        Framing::Mbap => tcp::attach(stream.clone()),
+        Framing::Rtu => rtu::attach(stream.clone()),
     }
 }
 
@@ -171,7 +171,7 @@ fn of_response(response: Response, block: &Block) -> Result<Vec<u16>, Violation>
 
 /// Takes one request, and gives one reply when it has it.
 #[derive(Debug, Clone, Default)]
-struct Tape(Arc<Mutex<Recorded>>);
+struct LoopbackStream(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
 struct Recorded {
@@ -181,35 +181,35 @@ struct Recorded {
     repeats_transaction: bool,
 }
 
-impl Tape {
+impl LoopbackStream {
     fn lock(&self) -> MutexGuard<'_, Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AsyncRead for Tape {
+impl AsyncRead for LoopbackStream {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut tape = self.lock();
-        if tape.reply.is_empty() {
+        let mut stream = self.lock();
+        if stream.reply.is_empty() {
             // Nobody is to be woken: whoever asks asks once.
             return Poll::Pending;
         }
         // As much as the client has room for.
-        let length = tape.reply.len().min(buf.remaining());
-        buf.put_slice(&tape.reply[..length]);
-        tape.reply.drain(..length);
+        let length = stream.reply.len().min(buf.remaining());
+        buf.put_slice(&stream.reply[..length]);
+        stream.reply.drain(..length);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Tape {
+impl AsyncWrite for LoopbackStream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let tape = &mut *self.lock();
-        for (to, from) in tape.request.iter_mut().zip(bytes) {
+        let stream = &mut *self.lock();
+        for (to, from) in stream.request.iter_mut().zip(bytes) {
             *to = *from;
         }
-        if let ([to0, to1, ..], [from0, from1, ..]) = (&mut tape.reply[..], bytes)
-            && tape.repeats_transaction
+        if let ([to0, to1, ..], [from0, from1, ..]) = (&mut stream.reply[..], bytes)
+            && stream.repeats_transaction
         {
             (*to0, *to1) = (*from0, *from1);
         }
@@ -228,7 +228,7 @@ impl AsyncWrite for Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modbus::link::expected::checksum;
+    use crate::modbus::link::reply_check::checksum;
     use crate::modbus::link::tests::device::{UNIT, block, reply};
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
             let block = block(Table::InputRegisters, 0, length);
             assert_eq!(request(Framing::Mbap, &block)[6..], [UNIT, 4, 0, 0, 0, u8::try_from(length).unwrap()]);
             let sent = vec![length; length.into()];
-            // Of whatever transaction the guard has made it.
+            // Of whatever transaction the reply reader has made it.
             assert_eq!(words(Framing::Mbap, &block, reply(7_777, UNIT, 4, &sent)).unwrap(), sent, "{length}");
         }
     }

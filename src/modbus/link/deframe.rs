@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::expected::{Expected, Framing, Ignored, REQUEST_LEN, checksum};
+use super::reply_check::{Framing, Ignored, REQUEST_LEN, ReplyCheck, checksum};
 use crate::modbus::error::Violation;
 
 /// A burst has ended when nothing comes for so long: more than gateways wait before they send what they have.
@@ -43,7 +43,7 @@ const LONGEST: usize = 256;
 #[derive(Debug)]
 pub(super) struct Search {
     request: [u8; REQUEST],
-    expected: Expected,
+    check: ReplyCheck,
     /// What has come and is not decided.
     bytes: Vec<u8>,
     /// How many bytes have come.
@@ -88,7 +88,7 @@ impl Search {
         let [echo @ .., _, _, _, _] = *request;
         Self {
             request: echo,
-            expected: Expected::by(Framing::Rtu, ignored, request),
+            check: ReplyCheck::by(Framing::Rtu, ignored, request),
             bytes: Vec::new(),
             all: 0,
             most_noise,
@@ -165,7 +165,7 @@ impl Search {
         while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.look(rest) {
                 Found::Reply(whole) if ends_burst(whole, rest) => {
-                    if !self.may_take() || (self.expected.is_of_any_unit() && at > 0) {
+                    if !self.may_take() || (self.check.is_of_any_unit() && at > 0) {
                         return None;
                     }
                     let reply = rest[..whole].to_vec();
@@ -173,7 +173,7 @@ impl Search {
                     return Some(reply);
                 }
                 Found::OursSoFar => return None,
-                Found::Foreign(whole) if is_rival(&self.expected, &rest[..whole]) => return None,
+                Found::Foreign(whole) if is_rival(&self.check, &rest[..whole]) => return None,
                 Found::Echo => REQUEST,
                 Found::Reply(whole) | Found::Damaged(whole) | Found::Foreign(whole) => whole,
                 Found::ForeignSoFar | Found::Nothing => 1,
@@ -185,7 +185,7 @@ impl Search {
     /// Why there is no reply at the deadline; `None` when nothing has come but a part of it.
     pub(super) fn fault(&self) -> Option<Violation> {
         if self.rival {
-            return Some(Violation::OtherClient { unit: self.expected.unit });
+            return Some(Violation::OtherClient { unit: self.check.unit });
         }
         let undecided = match self.look(&self.bytes) {
             _ if self.bytes.is_empty() => 0,
@@ -198,7 +198,7 @@ impl Search {
 
     /// Whether a reply can be told from those to others.
     fn may_take(&self) -> bool {
-        !self.rival && !(self.expected.is_of_any_unit() && (self.others || self.noise > 0))
+        !self.rival && !(self.check.is_of_any_unit() && (self.others || self.noise > 0))
     }
 
     fn skip_noise(&mut self, bytes: usize) -> Result<(), Violation> {
@@ -213,8 +213,8 @@ impl Search {
     /// A frame of somebody else stands at the beginning.
     fn note(&mut self, whole: usize) {
         let frame = &self.bytes[..whole];
-        let Expected { unit, function, .. } = self.expected;
-        self.rival |= is_rival(&self.expected, frame);
+        let ReplyCheck { unit, function, .. } = self.check;
+        self.rival |= is_rival(&self.check, frame);
         if is_request(frame) {
             // Not our device answers strangely: others are talking.
             self.others = true;
@@ -226,7 +226,7 @@ impl Search {
             } else if *found != function {
                 Some(Violation::Function { expected: function, found: *found })
             } else {
-                Some(Violation::ByteCount { expected: self.expected.byte_count(), found: u16::from(*count) })
+                Some(Violation::ByteCount { expected: self.check.byte_count(), found: u16::from(*count) })
             };
             self.fault = self.fault.or(fault);
         }
@@ -240,7 +240,7 @@ impl Search {
         if self.request.starts_with(rest) {
             return Found::OursSoFar;
         }
-        let ours = match self.expected.check(rest) {
+        let ours = match self.check.check(rest) {
             Ok(None) => return Found::OursSoFar,
             Ok(Some(whole)) if rest.len() < whole => return Found::OursSoFar,
             Ok(Some(whole)) if checksum(&rest[..whole]) == 0 => return Found::Reply(whole),
@@ -262,11 +262,11 @@ fn ends_burst(whole: usize, bytes: &[u8]) -> bool {
     bytes.len() - whole <= if whole > EXCEPTION { TAIL } else { 0 }
 }
 
-/// Whether another client asks for what could be answered as `expected`.
-fn is_rival(expected: &Expected, frame: &[u8]) -> bool {
+/// Whether another client asks for what could be answered as `reply_check`.
+fn is_rival(check: &ReplyCheck, frame: &[u8]) -> bool {
     is_request(frame)
-        && frame.get(1) == Some(&expected.function)
-        && (expected.is_of_any_unit() || frame.first() == Some(&expected.unit))
+        && frame.get(1) == Some(&check.function)
+        && (check.is_of_any_unit() || frame.first() == Some(&check.unit))
 }
 
 /// Whether a whole frame asks to read something.
@@ -277,7 +277,7 @@ fn is_request(frame: &[u8]) -> bool {
 /// Whether `bytes` end with a request to what could answer as `request` does: that answer is about to come.
 pub(super) fn ends_with_rival(bytes: &[u8], request: &[u8; REQUEST_LEN], ignored: Ignored) -> bool {
     let last = bytes.len().checked_sub(REQUEST).and_then(|start| bytes.get(start..));
-    let expected = Expected::by(Framing::Rtu, ignored, request);
+    let expected = ReplyCheck::by(Framing::Rtu, ignored, request);
     last.is_some_and(|frame| checksum(frame) == 0 && is_rival(&expected, frame))
 }
 

@@ -262,7 +262,7 @@ fn pieces_keep_a_value_with_its_scale_register_where_the_device_allows_it() {
     for (values, longest, refused, expected) in cases {
         let blocks = plan(&scaled(values), Limits::default());
         assert_eq!(blocks.len(), 1, "{values:?}");
-        let pieces = blocks[0].pieces(longest, |spot| Some(spot.address) != refused);
+        let pieces = blocks[0].pieces(longest, |span| Some(span.address) != refused);
         assert_eq!(told(&pieces), strings(expected), "{values:?} {longest} {refused:?}");
     }
 }
@@ -306,9 +306,9 @@ fn a_long_run_is_cut_at_the_limit() {
 
 #[test]
 fn spots_are_told_as_runs_of_reference_numbers() {
-    let spot = |address, width| Spot { unit: UnitId(1), table: Table::HoldingRegisters, address, width };
-    let spots = [spot(0, 1), spot(1, 2), spot(2, 1), spot(9, 1), spot(9_998, 2), spot(20_000, 1)];
-    assert_eq!(runs(spots), ["40001-40003", "40010", "49999-50000", "420001"]);
+    let span = |address, width| Span { unit: UnitId(1), table: Table::HoldingRegisters, address, width };
+    let spans = [span(0, 1), span(1, 2), span(2, 1), span(9, 1), span(9_998, 2), span(20_000, 1)];
+    assert_eq!(runs(spans), ["40001-40003", "40010", "49999-50000", "420001"]);
 }
 
 #[test]
@@ -429,7 +429,7 @@ proptest! {
         longest in prop_oneof![4_u16..=125, Just(u16::MAX)],
         holes in prop::collection::btree_set(0_u16..300, 0..9),
     ) {
-        let keep = |Spot { address, width, .. }: Spot| {
+        let keep = |Span { address, width, .. }: Span| {
             !(address..address.saturating_add(width)).any(|address| holes.contains(&address))
         };
         for block in plan(&points, Limits::new(max).unwrap()) {
@@ -441,11 +441,11 @@ proptest! {
             prop_assert_eq!(kept, read);
             for (place, piece) in pieces.iter().enumerate() {
                 prop_assert!((1..=longest).contains(&piece.quantity));
-                prop_assert!(piece.spots().into_iter().all(|spot| keep(spot) && block.spots().contains(&spot)));
+                prop_assert!(piece.spans().into_iter().all(|span| keep(span) && block.spans().contains(&span)));
                 let covered =
                     |offset| piece.points.iter().any(|at| (at.offset..at.offset + at.width).contains(&offset));
                 prop_assert!((0..piece.quantity).all(covered), "no gaps");
-                let is_read = |block: &Block, scale: Spot| block.spots().contains(&scale);
+                let is_read = |block: &Block, scale: Span| block.spans().contains(&scale);
                 for scale in piece.scale_registers_elsewhere().filter(|scale| keep(*scale) && is_read(&block, *scale)) {
                     prop_assert!(pieces[..place].iter().any(|piece| is_read(piece, scale)));
                 }

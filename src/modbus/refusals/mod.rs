@@ -18,10 +18,10 @@ use std::fmt;
 use std::time::Duration;
 
 use self::search::Found;
-use super::plan::{Block, Limits, Spot};
+use super::plan::{Block, Limits, Span};
 use super::register::{Table, UnitId};
-use crate::clock::Moment;
 use crate::reading::Timestamp;
+use crate::time::clock::Moment;
 
 /// How soon a refused value that was never read is tried again for the first time.
 pub const SOONEST: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub const PROBES: usize = 2;
 /// What is known of one device.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    spots: BTreeMap<Spot, Refused>,
+    spans: BTreeMap<Span, Refused>,
     gaps: BTreeMap<UnitId, Gaps>,
     longest: BTreeMap<(UnitId, bool), Longest>,
     /// Units of which nothing could be read, and when they are searched again.
@@ -59,7 +59,7 @@ pub struct Refusals {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Learned {
     /// Values that are refused.
-    pub refused: Vec<Spot>,
+    pub refused: Vec<Span>,
     /// Units that refuse entries that nobody asked for.
     pub gaps: Vec<UnitId>,
     /// The longest requests that units take.
@@ -191,8 +191,8 @@ impl Refusals {
     /// What an earlier process has learned; each refused value is tried again soon.
     pub fn remember(&mut self, learned: &Learned, now: Moment) {
         self.generation += 1;
-        for &spot in &learned.refused {
-            self.spots.insert(spot, Refused::new(now.wall, false, now.boot));
+        for &span in &learned.refused {
+            self.spans.insert(span, Refused::new(now.wall, false, now.boot));
         }
         let gaps = Gaps { believed: true, until: now.boot + RAREST };
         self.gaps.extend(learned.gaps.iter().map(|&unit| (unit, gaps)));
@@ -212,7 +212,7 @@ impl Refusals {
             silent,
         };
         Learned {
-            refused: self.spots.keys().copied().collect(),
+            refused: self.spans.keys().copied().collect(),
             gaps: self.gaps.iter().filter(|(_, gaps)| gaps.believed).map(|(&unit, _)| unit).collect(),
             limits: self.longest.iter().map(limit).collect(),
             pause_after_connect: Duration::ZERO,
@@ -221,18 +221,18 @@ impl Refusals {
 
     /// Forgets what is about nothing that `blocks` ask for; whether there was any.
     pub fn retain<'b>(&mut self, blocks: impl Iterator<Item = &'b Block> + Clone) -> bool {
-        let known = (self.spots.len(), self.gaps.len(), self.longest.len());
+        let known = (self.spans.len(), self.gaps.len(), self.longest.len());
         if known == (0, 0, 0) {
             return false;
         }
         let units: BTreeSet<UnitId> = blocks.clone().map(|block| block.unit).collect();
-        let planned: BTreeSet<Spot> = blocks.filter(|block| !block.whole).flat_map(Block::spots).collect();
-        self.spots.retain(|spot, _| planned.contains(spot));
+        let planned: BTreeSet<Span> = blocks.filter(|block| !block.whole).flat_map(Block::spans).collect();
+        self.spans.retain(|span, _| planned.contains(span));
         self.gaps.retain(|unit, _| units.contains(unit));
         self.longest.retain(|(unit, _), _| units.contains(unit));
         self.search_backoff.retain(|unit, _| units.contains(unit));
         self.generation += 1;
-        known != (self.spots.len(), self.gaps.len(), self.longest.len())
+        known != (self.spans.len(), self.gaps.len(), self.longest.len())
     }
 
     /// Another number whenever [`substitutes`](Self::substitutes) may say otherwise than before.
@@ -243,39 +243,39 @@ impl Refusals {
 
     /// The values that are refused, in order.
     #[must_use]
-    pub fn spots(&self) -> impl ExactSizeIterator<Item = Spot> + '_ {
-        self.spots.keys().copied()
+    pub fn spans(&self) -> impl ExactSizeIterator<Item = Span> + '_ {
+        self.spans.keys().copied()
     }
 
     /// By unit and table, since when values are refused and which.
     #[must_use]
-    pub fn by_table(&self) -> BTreeMap<(UnitId, Table), (Timestamp, Vec<Spot>)> {
-        let mut tables: BTreeMap<_, (Timestamp, Vec<Spot>)> = BTreeMap::new();
-        for (&spot, refused) in &self.spots {
-            let (since, spots) = tables.entry((spot.unit, spot.table)).or_insert((refused.since, Vec::new()));
+    pub fn by_table(&self) -> BTreeMap<(UnitId, Table), (Timestamp, Vec<Span>)> {
+        let mut tables: BTreeMap<_, (Timestamp, Vec<Span>)> = BTreeMap::new();
+        for (&span, refused) in &self.spans {
+            let (since, spans) = tables.entry((span.unit, span.table)).or_insert((refused.since, Vec::new()));
             *since = refused.since.min(*since);
-            spots.push(spot);
+            spans.push(span);
         }
         tables
     }
 
     /// Whether a value is refused.
     #[must_use]
-    pub fn refuses(&self, spot: Spot) -> bool {
-        self.spots.contains_key(&spot)
+    pub fn refuses(&self, span: Span) -> bool {
+        self.spans.contains_key(&span)
     }
 
     /// The requests to make instead of `block`; `None`: it itself.
     #[must_use]
     pub fn substitutes(&self, block: &Block) -> Option<Vec<Block>> {
-        if block.whole || (self.spots.is_empty() && self.gaps.is_empty() && self.longest.is_empty()) {
+        if block.whole || (self.spans.is_empty() && self.gaps.is_empty() && self.longest.is_empty()) {
             return None;
         }
         let limit = self.limit_of(block.unit, block.table);
-        let holes = block.spots().iter().any(|&spot| self.refuses(spot));
+        let holes = block.spans().iter().any(|&span| self.refuses(span));
         let gaps =
             self.gaps.get(&block.unit).is_some_and(|gaps| gaps.believed) && block.pieces(u16::MAX, |_| true).len() > 1;
-        (holes || gaps || block.quantity > limit).then(|| block.pieces(limit, |spot| !self.refuses(spot)))
+        (holes || gaps || block.quantity > limit).then(|| block.pieces(limit, |span| !self.refuses(span)))
     }
 
     /// What has been believed for long enough is tried again, so that what a device has learned since is found: a longer
@@ -322,13 +322,13 @@ impl Refusals {
                 self.search_backoff.insert(unit, again);
                 false
             }
-            Found::Refused(spots) => {
+            Found::Refused(spans) => {
                 self.search_backoff.remove(&unit);
-                let before = self.spots.len();
-                for &spot in spots {
-                    self.spots.entry(spot).or_insert(Refused::new(wall, known, now));
+                let before = self.spans.len();
+                for &span in spans {
+                    self.spans.entry(span).or_insert(Refused::new(wall, known, now));
                 }
-                self.spots.len() > before
+                self.spans.len() > before
             }
             Found::Gaps => self.gaps.insert(unit, Gaps { believed: true, until: now + RAREST }).is_none(),
             Found::TooLong { works, fails } => self.limit(unit, table, *works, *fails, false, now),
@@ -381,28 +381,28 @@ impl Refusals {
 
     /// Refused values that are due to be tried, the longest due first.
     #[must_use]
-    pub fn due(&self, now: Duration) -> Vec<Spot> {
+    pub fn due(&self, now: Duration) -> Vec<Span> {
         let mut due: Vec<_> = self
-            .spots
+            .spans
             .iter()
             .filter(|(_, refused)| refused.again.at <= now)
             .map(|(&it, of)| (of.again.at, it))
             .collect();
         due.sort_unstable();
-        due.into_iter().map(|(_, spot)| spot).collect()
+        due.into_iter().map(|(_, span)| span).collect()
     }
 
     /// A refused value was tried and refused again.
-    pub fn refused_again(&mut self, spot: Spot, now: Duration) {
-        if let Some(refused) = self.spots.get_mut(&spot) {
+    pub fn refused_again(&mut self, span: Span, now: Duration) {
+        if let Some(refused) = self.spans.get_mut(&span) {
             let rarest = if refused.known { RAREST_OF_KNOWN } else { RAREST };
             refused.again = refused.again.later(now, rarest);
         }
     }
 
     /// A refused value was read.
-    pub fn accepted(&mut self, spot: Spot) {
-        self.spots.remove(&spot);
+    pub fn accepted(&mut self, span: Span) {
+        self.spans.remove(&span);
         self.generation += 1;
     }
 
@@ -410,7 +410,7 @@ impl Refusals {
     /// again at once.
     pub fn try_all_again(&mut self, unit: Option<UnitId>, now: Duration) {
         let concerned = |of: UnitId| unit.is_none_or(|unit| unit == of);
-        for (_, refused) in self.spots.iter_mut().filter(|(spot, _)| concerned(spot.unit)) {
+        for (_, refused) in self.spans.iter_mut().filter(|(span, _)| concerned(span.unit)) {
             refused.again = Refused::new(refused.since, refused.known, now).again;
             refused.again.at = now;
         }
@@ -456,8 +456,8 @@ mod tests {
         plan(&points, Limits::default().with_gap(gap)).remove(0)
     }
 
-    fn spot(address: u16) -> Spot {
-        Spot { unit: UnitId(1), table: Table::InputRegisters, address, width: 1 }
+    fn span(address: u16) -> Span {
+        Span { unit: UnitId(1), table: Table::InputRegisters, address, width: 1 }
     }
 
     /// Address and quantity of what is asked instead.
@@ -475,15 +475,15 @@ mod tests {
         let mut refusals = Refusals::default();
         let block = block(10, 0);
         assert_eq!(instead(&refusals, &block), []);
-        assert!(learn(&mut refusals, &Found::Refused(vec![spot(0), spot(4)])));
-        assert!(!learn(&mut refusals, &Found::Refused(vec![spot(4)])), "no news");
+        assert!(learn(&mut refusals, &Found::Refused(vec![span(0), span(4)])));
+        assert!(!learn(&mut refusals, &Found::Refused(vec![span(4)])), "no news");
         assert_eq!(instead(&refusals, &block), [(1, 3), (5, 5)]);
-        refusals.accepted(spot(0));
+        refusals.accepted(span(0));
         assert_eq!(instead(&refusals, &block), [(0, 4), (5, 5)]);
-        refusals.accepted(spot(4));
+        refusals.accepted(span(4));
         assert_eq!(instead(&refusals, &block), []);
         let whole = Block { whole: true, ..block };
-        refusals.remember(&Learned { refused: vec![spot(3)], ..Learned::default() }, moment());
+        refusals.remember(&Learned { refused: vec![span(3)], ..Learned::default() }, moment());
         assert_eq!(instead(&refusals, &whole), [], "together or not at all");
     }
 
@@ -563,35 +563,35 @@ mod tests {
     fn a_refused_value_is_tried_ever_more_rarely_and_a_known_one_soon() {
         for (known, soonest, a_day) in [(false, SOONEST, 24..=30), (true, SOONEST_OF_KNOWN, 1_300..=1_450)] {
             let mut refusals = Refusals::default();
-            let found = Found::Refused((0..5).map(spot).collect());
+            let found = Found::Refused((0..5).map(span).collect());
             refusals.learn(UnitId(1), Table::InputRegisters, &found, known, moment());
             assert_eq!(refusals.due(NOW), []);
             let mut now = NOW + soonest;
             assert_eq!(refusals.due(now).len(), 5);
             for n in 1..5 {
-                refusals.accepted(spot(n));
+                refusals.accepted(span(n));
             }
             let mut tried = 0;
             for _ in 0..24 * 3_600 {
                 if !refusals.due(now).is_empty() {
                     tried += 1;
-                    refusals.refused_again(spot(0), now);
+                    refusals.refused_again(span(0), now);
                 }
                 now += Duration::from_secs(1);
             }
             assert!(a_day.contains(&tried), "{tried} times a day");
             refusals.try_all_again(None, now);
-            assert_eq!(refusals.due(now), [spot(0)], "a device that has started anew");
+            assert_eq!(refusals.due(now), [span(0)], "a device that has started anew");
         }
     }
 
     #[test]
     fn of_two_that_are_due_the_one_that_waits_longer_is_first() {
         let mut refusals = Refusals::default();
-        learn(&mut refusals, &Found::Refused(vec![spot(0), spot(1)]));
+        learn(&mut refusals, &Found::Refused(vec![span(0), span(1)]));
         let now = NOW + SOONEST;
-        refusals.refused_again(spot(0), now);
-        assert_eq!(refusals.due(now + RAREST), [spot(1), spot(0)]);
+        refusals.refused_again(span(0), now);
+        assert_eq!(refusals.due(now + RAREST), [span(1), span(0)]);
     }
 
     #[test]
@@ -599,10 +599,10 @@ mod tests {
         let mut refusals = Refusals::default();
         let blocks = [block(10, 0)];
         assert!(!refusals.retain(blocks.iter()));
-        let other = Spot { unit: UnitId(2), ..spot(3) };
-        let wide = Spot { width: 2, ..spot(3) };
+        let other = Span { unit: UnitId(2), ..span(3) };
+        let wide = Span { width: 2, ..span(3) };
         let learned = Learned {
-            refused: vec![spot(3), wide, spot(10), other],
+            refused: vec![span(3), wide, span(10), other],
             gaps: vec![UnitId(1), UnitId(2)],
             limits: [1, 2]
                 .map(|unit| Limit { unit: UnitId(unit), bits: false, works: 5, fails: 6, silent: false })
@@ -613,7 +613,7 @@ mod tests {
         assert!(refusals.retain(blocks.iter()));
         assert!(!refusals.retain(blocks.iter()));
         let left = refusals.learned();
-        assert_eq!((left.refused, left.gaps, left.limits.len()), (vec![spot(3)], vec![UnitId(1)], 1));
+        assert_eq!((left.refused, left.gaps, left.limits.len()), (vec![span(3)], vec![UnitId(1)], 1));
         assert!(refusals.retain([].iter()) && refusals.learned().is_empty());
     }
 

@@ -12,7 +12,7 @@
 //!
 //! Bound: at most 2k·⌈log₂ n⌉ requests for k refused values of n, never more than 2n, each asked once more at most.
 
-use crate::modbus::plan::{Block, Spot};
+use crate::modbus::plan::{Block, Span};
 
 /// So many values are tried to see whether a unit answers at all.
 pub const SAMPLES: usize = 8;
@@ -26,8 +26,8 @@ pub struct Search {
     queue: Vec<Block>,
     asked: Option<Block>,
     sampling: bool,
-    refused: Vec<Spot>,
-    read: Vec<Spot>,
+    refused: Vec<Span>,
+    read: Vec<Span>,
     longest_read: u16,
     /// Whether a request without gaps for several values was refused.
     run_refused: bool,
@@ -45,7 +45,7 @@ pub enum Found {
     /// Nothing of the block can be read: perhaps nothing is wrong with any of its values.
     Nothing,
     /// These values are refused, in order of address.
-    Refused(Vec<Spot>),
+    Refused(Vec<Span>),
     /// The device refuses entries that nobody asked for.
     Gaps,
     /// The device refuses long requests.
@@ -74,14 +74,14 @@ impl Search {
             repeating: false,
             inconclusive: false,
         };
-        let spots = block.spots();
+        let spans = block.spans();
         if answering {
             this.narrow(block);
-        } else if spots.len() > 1 {
+        } else if spans.len() > 1 {
             this.sampling = true;
-            let step = spots.len().div_ceil(SAMPLES);
+            let step = spans.len().div_ceil(SAMPLES);
             // The last one too: the middle of a device is as often a hole as its ends.
-            let samples = spots.iter().step_by(step).chain(spots.last()).collect::<Vec<_>>();
+            let samples = spans.iter().step_by(step).chain(spans.last()).collect::<Vec<_>>();
             this.queue = samples.iter().rev().flat_map(|&&sample| alone(block, sample)).collect();
             this.queue.dedup();
         }
@@ -111,14 +111,14 @@ impl Search {
     /// The request was answered with values.
     pub fn read(&mut self) {
         let Some(asked) = self.asked.take() else { return };
-        self.read.extend(asked.spots());
+        self.read.extend(asked.spans());
         self.longest_read = self.longest_read.max(asked.quantity);
         if self.sampling {
             // It answers: the rest is worth the search.
             self.sampling = false;
             self.again.clear();
-            let known = |spot: &Spot| self.read.contains(spot) || self.refused.contains(spot);
-            self.queue = self.block.pieces(u16::MAX, |spot| !known(&spot));
+            let known = |span: &Span| self.read.contains(span) || self.refused.contains(span);
+            self.queue = self.block.pieces(u16::MAX, |span| !known(&span));
             self.queue.reverse();
         }
     }
@@ -126,7 +126,7 @@ impl Search {
     /// The request was refused.
     pub fn refused(&mut self) {
         let Some(asked) = self.asked.take() else { return };
-        self.run_refused |= asked.spots().len() > 1;
+        self.run_refused |= asked.spans().len() > 1;
         self.narrow(&asked);
     }
 
@@ -139,7 +139,7 @@ impl Search {
     /// What has been found.
     #[must_use]
     pub fn found(&self) -> Found {
-        if self.read.is_empty() && (self.sampling || self.block.spots().iter().all(|spot| self.refused.contains(spot)))
+        if self.read.is_empty() && (self.sampling || self.block.spans().iter().all(|span| self.refused.contains(span)))
         {
             return Found::Nothing;
         }
@@ -169,22 +169,22 @@ impl Search {
             self.queue.extend(pieces.into_iter().rev());
             return;
         }
-        let spots = block.spots();
-        match spots[..] {
+        let spans = block.spans();
+        match spans[..] {
             [] => {}
             [one] => self.refused.push(one),
             _ => {
-                let (first, second) = spots.split_at(spots.len() / 2);
+                let (first, second) = spans.split_at(spans.len() / 2);
                 for half in [second, first] {
-                    self.queue.extend(block.pieces(u16::MAX, |spot| half.contains(&spot)).into_iter().rev());
+                    self.queue.extend(block.pieces(u16::MAX, |span| half.contains(&span)).into_iter().rev());
                 }
             }
         }
     }
 }
 
-fn alone(block: &Block, spot: Spot) -> Vec<Block> {
-    block.pieces(u16::MAX, |other| other == spot)
+fn alone(block: &Block, span: Span) -> Vec<Block> {
+    block.pieces(u16::MAX, |other| other == span)
 }
 
 #[cfg(test)]
@@ -213,7 +213,7 @@ mod tests {
     }
 
     /// What comes of searching in `block`: the finding, the values read in order, the requests it took.
-    fn searched(device: &Device, block: &Block, answering: bool) -> (Found, Vec<Spot>, usize) {
+    fn searched(device: &Device, block: &Block, answering: bool) -> (Found, Vec<Span>, usize) {
         let (mut read, mut asked) = (Vec::new(), 0);
         let mut search = Search::new(block, answering);
         while let Some(part) = search.ask() {
@@ -221,7 +221,7 @@ mod tests {
             if device.refuses(part) {
                 search.refused();
             } else {
-                read.extend(part.spots());
+                read.extend(part.spans());
                 search.read();
             }
         }
@@ -247,8 +247,8 @@ mod tests {
         block
     }
 
-    fn spot(address: u16) -> Spot {
-        Spot { unit: UnitId(1), table: Table::HoldingRegisters, address, width: 1 }
+    fn span(address: u16) -> Span {
+        Span { unit: UnitId(1), table: Table::HoldingRegisters, address, width: 1 }
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let gappy = block(&[(0, 1), (3, 1), (2, 1)]);
         let none = BTreeSet::new;
         let cases = [
-            ("one hole", &run, Device { holes: [41].into(), longest: 125 }, true, Found::Refused(vec![spot(41)])),
+            ("one hole", &run, Device { holes: [41].into(), longest: 125 }, true, Found::Refused(vec![span(41)])),
             ("a hole in a gap", &gappy, Device { holes: [2].into(), longest: 125 }, true, Found::Gaps),
             (
                 "a hole in a gap of an unknown unit",
@@ -301,7 +301,7 @@ mod tests {
         for hole in 0..125 {
             let device = Device { holes: [hole].into(), longest: 125 };
             let (found, read, asked) = searched(&device, &block(&[(0, 1); 125]), true);
-            assert_eq!((found, read.len()), (Found::Refused(vec![spot(hole)]), 124));
+            assert_eq!((found, read.len()), (Found::Refused(vec![span(hole)]), 124));
             assert!(asked <= 2 * 7, "{hole}: {asked}");
         }
     }
@@ -321,7 +321,7 @@ mod tests {
                 } else if device.refuses(&part) {
                     search.refused();
                 } else {
-                    read.extend(part.spots());
+                    read.extend(part.spans());
                     search.read();
                 }
             }
@@ -330,7 +330,7 @@ mod tests {
                 // The whole block was refused and its halves are read: as if it were too long, which one look cannot tell.
                 (1, None) => assert_eq!(found, Found::TooLong { works: 50, fails: 100 }),
                 (2, None) => assert_eq!(found, Found::Nothing, "one hiccup too many"),
-                (1, Some(hole)) => assert_eq!(found, Found::Refused(vec![spot(hole)])),
+                (1, Some(hole)) => assert_eq!(found, Found::Refused(vec![span(hole)])),
                 // The hole is in the half that was never answered.
                 (_, Some(_)) => assert_eq!(found, Found::Nothing),
                 other => panic!("{other:?}"),
@@ -348,9 +348,9 @@ mod tests {
             let block = block(&values);
             let device = Device { holes, longest: 125 };
             prop_assume!(device.refuses(&block));
-            let spots = block.spots();
-            let readable = |spot: &Spot| !(spot.address..spot.address + spot.width).any(|at| device.holes.contains(&at));
-            let (good, bad): (Vec<_>, Vec<_>) = spots.iter().copied().partition(readable);
+            let spans = block.spans();
+            let readable = |span: &Span| !(span.address..span.address + span.width).any(|at| device.holes.contains(&at));
+            let (good, bad): (Vec<_>, Vec<_>) = spans.iter().copied().partition(readable);
             let (found, mut read, asked) = searched(&device, &block, true);
             read.sort_unstable();
             prop_assert_eq!(&read, &good);
@@ -361,9 +361,9 @@ mod tests {
                 Found::TooLong { .. } => prop_assert!(false, "nothing here is too long"),
             }
             let gaps = block.pieces(u16::MAX, |_| true).len();
-            let halvings = spots.len().next_power_of_two().ilog2() as usize;
+            let halvings = spans.len().next_power_of_two().ilog2() as usize;
             prop_assert!(asked <= gaps + 2 * bad.len() * halvings.max(1), "{} requests", asked);
-            prop_assert!(asked <= gaps + 2 * spots.len());
+            prop_assert!(asked <= gaps + 2 * spans.len());
         }
 
         #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{Learned, Limit};
 use crate::modbus::endpoint::Endpoint;
-use crate::modbus::plan::Spot;
+use crate::modbus::plan::Span;
 use crate::modbus::register::{Table, UnitId};
 use crate::reading::millis;
 
@@ -39,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What was learned, by endpoint.
 #[derive(Debug, Default)]
-pub struct Store {
+pub struct RefusalStore {
     known: Mutex<Known>,
 }
 
@@ -56,7 +56,7 @@ struct Device {
     learned: Learned,
 }
 
-impl Store {
+impl RefusalStore {
     /// What `text` says.
     #[must_use]
     pub fn read(text: &str) -> Self {
@@ -121,7 +121,7 @@ impl Store {
             if let Some(settings) = settings {
                 line(format_args!("settings {settings}"));
             }
-            for Spot { unit, table, address, width } in &learned.refused {
+            for Span { unit, table, address, width } in &learned.refused {
                 line(format_args!("refused {unit} {} {address} {width}", table.key_prefix()));
             }
             for unit in &learned.gaps {
@@ -160,7 +160,7 @@ impl Known {
                 let unit = UnitId(unit.parse().ok()?);
                 let (address, width) = (address.parse().ok()?, width.parse().ok()?);
                 let learned = &mut self.device(endpoint).learned;
-                learned.refused.push(Spot { unit, table, address, width });
+                learned.refused.push(Span { unit, table, address, width });
             }
             ("gaps", [unit]) => {
                 let unit = UnitId(unit.parse().ok()?);
@@ -196,28 +196,28 @@ mod tests {
 
     const SETTINGS: &str = "tcp,125,2000,0,0s";
 
-    fn spot(table: Table, address: u16) -> Spot {
-        Spot { unit: UnitId(3), table, address, width: 2 }
+    fn span(table: Table, address: u16) -> Span {
+        Span { unit: UnitId(3), table, address, width: 2 }
     }
 
-    fn refused(spots: &[Spot]) -> Learned {
-        Learned { refused: spots.to_vec(), ..Learned::default() }
+    fn refused(spans: &[Span]) -> Learned {
+        Learned { refused: spans.to_vec(), ..Learned::default() }
     }
 
     #[test]
     fn what_was_noted_is_known_to_the_next_process_and_malformed_lines_are_ignored() {
-        let store = Store::read("");
+        let store = RefusalStore::read("");
         assert_eq!(store.changed(), None);
         let [one, two, three]: [Endpoint; 3] = ["plc7", "[2001:db8::7]:1502", "gone"].map(|text| text.parse().unwrap());
         let limit = Limit { unit: UnitId(3), bits: false, works: 40, fails: 41, silent: true };
         let learned = Learned {
-            refused: vec![spot(Table::HoldingRegisters, 40), spot(Table::Coils, 65_534)],
+            refused: vec![span(Table::HoldingRegisters, 40), span(Table::Coils, 65_534)],
             gaps: vec![UnitId(3)],
             limits: vec![limit, Limit { unit: UnitId(4), bits: true, silent: false, ..limit }],
             pause_after_connect: Duration::from_secs(4),
         };
         store.note(&one, SETTINGS, learned.clone());
-        store.note(&two, SETTINGS, refused(&[spot(Table::InputRegisters, 0)]));
+        store.note(&two, SETTINGS, refused(&[span(Table::InputRegisters, 0)]));
         store.note(&three, SETTINGS, learned.clone());
         store.note(&three, SETTINGS, Learned::default());
         let text = store.changed().unwrap();
@@ -228,19 +228,19 @@ mod tests {
              plc7:502 what 1\n/ gaps 1"
         );
         for text in [text, damaged] {
-            let later = Store::read(&text);
+            let later = RefusalStore::read(&text);
             assert_eq!(later.of(&one, SETTINGS), learned);
-            assert_eq!(later.of(&two, SETTINGS), refused(&[spot(Table::InputRegisters, 0)]));
+            assert_eq!(later.of(&two, SETTINGS), refused(&[span(Table::InputRegisters, 0)]));
             assert!(later.of(&three, SETTINGS).is_empty());
         }
-        assert!(Store::read("some other file\nplc7:502 refused 3 coil 1 1").of(&one, SETTINGS).is_empty());
+        assert!(RefusalStore::read("some other file\nplc7:502 refused 3 coil 1 1").of(&one, SETTINGS).is_empty());
     }
 
     #[test]
     fn what_was_learned_under_other_settings_or_of_a_device_that_is_gone_is_forgotten() {
         let [one, two]: [Endpoint; 2] = ["plc7", "plc8"].map(|text| text.parse().unwrap());
-        let store = Store::read("");
-        let learned = refused(&[spot(Table::HoldingRegisters, 40)]);
+        let store = RefusalStore::read("");
+        let learned = refused(&[span(Table::HoldingRegisters, 40)]);
         store.note(&one, SETTINGS, learned.clone());
         store.note(&two, SETTINGS, learned.clone());
         assert!(store.of(&one, "rtu,125,2000,0,0s").is_empty());
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn the_file_of_the_version_before_is_read() {
         let endpoint: Endpoint = "plc7".parse().unwrap();
-        let store = Store::read("pattoo-refused-1\nplc7:502 3 holding_register 40 2\nplc7:502 3 gaps");
-        assert_eq!(store.of(&endpoint, SETTINGS), refused(&[spot(Table::HoldingRegisters, 40)]));
+        let store = RefusalStore::read("pattoo-refused-1\nplc7:502 3 holding_register 40 2\nplc7:502 3 gaps");
+        assert_eq!(store.of(&endpoint, SETTINGS), refused(&[span(Table::HoldingRegisters, 40)]));
     }
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::health::Change;
 use crate::modbus::decode::NotAValue;
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Remark;
-use crate::modbus::plan::{Block, Spot};
+use crate::modbus::plan::{Block, Span};
 use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
+use crate::outage::Transition;
 use crate::reading::{PointId, Reading, Timestamp, Value};
 
 /// What can be at fault by itself.
@@ -54,14 +54,14 @@ impl Subject {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
     }
 
-    /// Whether it is a request for what is at `spot`, among others.
+    /// Whether it is a request for what is at `span`, among others.
     #[must_use]
-    pub fn covers(self, spot: Spot) -> bool {
+    pub fn covers(self, span: Span) -> bool {
         let Self::Block { unit, table, address, quantity } = self else { return false };
         let end = |address: u16, quantity: u16| u32::from(address) + u32::from(quantity);
-        (unit, table) == (spot.unit, spot.table)
-            && address <= spot.address
-            && end(spot.address, spot.width) <= end(address, quantity)
+        (unit, table) == (span.unit, span.table)
+            && address <= span.address
+            && end(span.address, span.width) <= end(address, quantity)
     }
 }
 
@@ -71,7 +71,7 @@ pub struct Event {
     /// What it is about.
     pub subject: Subject,
     /// What happened.
-    pub change: Change,
+    pub transition: Transition,
     /// Why; `None` for a recovery.
     pub cause: Option<ReadError>,
     /// How long until it is tried again, when that is not simply the next poll.
@@ -82,9 +82,9 @@ pub struct Event {
 #[derive(Debug)]
 pub enum Discovery {
     /// These values are refused, and left out from now on.
-    Refused(Vec<Spot>, ReadError),
+    Refused(Vec<Span>, ReadError),
     /// Values that were refused are read again.
-    Accepted(Vec<Spot>),
+    Accepted(Vec<Span>),
     /// Entries that nobody asked for are refused.
     Gaps(UnitId),
     /// A request was refused, or not answered, that is longer than what is read without a fault.
@@ -152,7 +152,7 @@ pub struct Outcome {
     /// How many points that were due, now or earlier, are given up, by [`Unread::index`].
     pub unread: [usize; Unread::ALL.len()],
     /// The entries that were read, for a session that keeps them.
-    pub words: Vec<(Spot, Vec<u16>)>,
+    pub words: Vec<(Span, Vec<u16>)>,
     /// What is worth a line in the log.
     pub events: Vec<Event>,
     /// The [`kind`](ReadError::kind) of each request or connection that failed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::{Backoff, FIRST};
+use crate::time::backoff::{Backoff, FIRST};
 
 /// How long to wait: at least [`Pause::LEAST`], so that no loop that awaits one can spin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

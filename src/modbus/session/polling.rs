@@ -14,9 +14,9 @@ use super::core::{Core, Step};
 use super::event::Outcome;
 use super::gate::Pause;
 use super::plan::DeviceSettings;
-use crate::clock::Moment;
 use crate::modbus::refusals::Learned;
-use crate::schedule::{Anchor, Grid, Schedule};
+use crate::time::clock::Moment;
+use crate::time::schedule::{Anchor, Grid, Schedule};
 
 /// A device and when it is polled.
 #[derive(Debug)]

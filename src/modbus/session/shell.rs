@@ -7,7 +7,6 @@ use super::core::{Core, Step};
 use super::event::Outcome;
 use super::plan::{Cycle, DeviceSettings};
 use super::polling::Polling;
-use crate::clock::{self, Moment};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::link::Link;
@@ -16,7 +15,8 @@ use crate::modbus::refusals::Learned;
 use crate::modbus::settings::Settings;
 use crate::reading::Timestamp;
 use crate::resolve::Resolver;
-use crate::schedule::Anchor;
+use crate::time::clock::{self, Moment};
+use crate::time::schedule::Anchor;
 
 /// The way to a device: makes a new connection whenever the last one is gone.
 pub trait Dial {

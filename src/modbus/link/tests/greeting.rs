@@ -91,8 +91,8 @@ async fn a_device_that_answers_as_another_unit_is_read_only_if_that_is_set() {
     for unit in [0, 1, 255] {
         for ignored in [false, true] {
             let (near, mut far) = tokio::io::duplex(64);
-            let guard = FrameGuard::new(near, Framing::Mbap).ignoring(Ignored { unit: ignored, transaction: false });
-            let mut link = Link::with(guard, RESPONSE);
+            let reader = ReplyReader::new(near, Framing::Mbap).ignoring(Ignored { unit: ignored, transaction: false });
+            let mut link = Link::with(reader, RESPONSE);
             let block = holding(1);
             for (transaction, bytes) in [(0, reply(0, unit, 3, &[9])), (1, exception(1, unit, 3, 2))] {
                 let (read, ()) = tokio::join!(link.read(&block), async {

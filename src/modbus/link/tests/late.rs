@@ -143,7 +143,7 @@ async fn without_ids_nothing_is_asked_again_over_the_same_connection() {
     let ignored = Ignored { transaction: true, unit: false };
     for (framing, length) in [(Framing::Mbap, 12), (Framing::Rtu, 8)] {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut link = Link::with(FrameGuard::new(near, framing).ignoring(ignored), RESPONSE);
+        let mut link = Link::with(ReplyReader::new(near, framing).ignoring(ignored), RESPONSE);
         assert!(link.is_without_ids());
         let (read, again) = read_while(&mut link, async {
             far.read_exact(&mut vec![0; length]).await.unwrap();

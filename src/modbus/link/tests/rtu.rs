@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::device::{RESPONSE, UNIT, block, holding};
 use crate::modbus::error::{Exception, ReadError, Violation};
-use crate::modbus::link::expected::{Framing, Ignored};
-use crate::modbus::link::guard::FrameGuard;
+use crate::modbus::link::reply_check::{Framing, Ignored};
+use crate::modbus::link::reply_reader::ReplyReader;
 use crate::modbus::link::{Line, Link, Remark};
 use crate::modbus::register::Table;
 use crate::modbus::settings::{Settings, Transport};
@@ -269,7 +269,7 @@ async fn any_unit_may_answer_where_that_is_set_but_not_among_others() {
     let any = || {
         let (near, far) = duplex(64);
         let ignored = Ignored { unit: true, transaction: false };
-        (Link::with(FrameGuard::new(near, Framing::Rtu).ignoring(ignored), RESPONSE), far)
+        (Link::with(ReplyReader::new(near, Framing::Rtu).ignoring(ignored), RESPONSE), far)
     };
     let request = frame(&[UNIT, 3, 0, 0, 0, 1]);
     for unit in [0, 1, UNIT, 255] {

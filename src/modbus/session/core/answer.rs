@@ -7,16 +7,16 @@ use super::poll::{Asking, Poll, Purpose, Verdict};
 use super::{
     BUSY_PAUSE, Connection, Core, LONGEST_BUSY_PAUSE, MOST_EXTRA, MOST_RECHECKS, Request, SHARE_OF_SILENT, SILENT_UNITS,
 };
-use crate::clock::Moment;
 use crate::modbus::error::{ConnectError, ReadError};
 use crate::modbus::link::Remark;
-use crate::modbus::plan::{Block, Spot};
+use crate::modbus::plan::{Block, Span};
 use crate::modbus::refusals::Limit;
 use crate::modbus::register::{Table, UnitId};
 use crate::modbus::session::event::{Discovery, Outcome, Subject, Unread};
 use crate::modbus::session::gate::Gate;
-use crate::phrase::Chain;
 use crate::reading::Timestamp;
+use crate::text::Chain;
+use crate::time::clock::Moment;
 
 impl Core {
     /// The connection is there, or why it is not.
@@ -49,7 +49,7 @@ impl Core {
         self.poll.answering.insert(unit);
         let Poll { outcome, decoder, search, .. } = &mut self.poll;
         if self.keeps_words {
-            outcome.words.push((Spot { unit, table, address, width: quantity }, words.to_vec()));
+            outcome.words.push((Span { unit, table, address, width: quantity }, words.to_vec()));
         }
         outcome.readings.reserve(block.points.len());
         decoder.take(block, words, at, |point, at, value| outcome.take(point, at, value));
@@ -160,7 +160,7 @@ impl Core {
             self.poll.queue.extend(well);
             self.poll.queue.extend(others);
         }
-        if !self.health.is_well() {
+        if !self.outages.is_well() {
             for subject in [Subject::Connection, Subject::AllUnits, Subject::Unit(unit)] {
                 self.worked(subject, now);
             }
@@ -187,9 +187,9 @@ impl Core {
                 }
             }
             (Purpose::Probe, _) => {
-                if let [spot] = block.spots()[..] {
-                    self.refused_with.insert((spot.unit, spot.table), Chain(&cause).to_string());
-                    self.refusals.refused_again(spot, now.boot);
+                if let [span] = block.spans()[..] {
+                    self.refused_with.insert((span.unit, span.table), Chain(&cause).to_string());
+                    self.refusals.refused_again(span, now.boot);
                 }
             }
             // It answers, whatever it says.
@@ -289,11 +289,11 @@ impl Core {
 
     /// Refused values were read: whatever else is refused there may be readable again, too.
     fn accepted(&mut self, block: &Block) {
-        let (unit, table, spots) = (block.unit, block.table, block.spots());
-        for &spot in &spots {
-            self.refusals.accepted(spot);
+        let (unit, table, spans) = (block.unit, block.table, block.spans());
+        for &span in &spans {
+            self.refusals.accepted(span);
         }
-        self.poll.outcome.discoveries.push(Discovery::Accepted(spots));
+        self.poll.outcome.discoveries.push(Discovery::Accepted(spans));
         if !self.poll.regained.insert((unit, table)) {
             return;
         }
@@ -302,7 +302,7 @@ impl Core {
         for &place in &self.poll.due {
             let block = self.block_of(&self.requests[place]);
             if !block.whole && (block.unit, block.table) == (unit, table) {
-                let pieces = block.pieces(limit, |spot| self.refusals.refuses(spot));
+                let pieces = block.pieces(limit, |span| self.refusals.refuses(span));
                 runs.extend(pieces.into_iter().map(|piece| (place, piece)));
             }
         }
@@ -350,10 +350,10 @@ impl Core {
         let request = &self.requests[place];
         let block = self.block_of(request);
         let Request { left, values, exception, .. } = *request;
-        let refused = if left == 0 || block.whole || self.refusals.spots().len() == 0 {
+        let refused = if left == 0 || block.whole || self.refusals.spans().len() == 0 {
             0
         } else {
-            block.values_at(|spot| self.refusals.refuses(spot)).count().min(left)
+            block.values_at(|span| self.refusals.refuses(span)).count().min(left)
         };
         let (subject, unit) = (Subject::of(block), block.unit);
         let is_read = left == refused && !exception;

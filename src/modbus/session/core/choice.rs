@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::poll::{Asked, Asking, Parts, Poll, Purpose};
 use super::{Core, MOST_EXTRA, MOST_RECHECKS, TIMEOUTS_BEFORE_SMALL};
-use crate::clock::Moment;
 use crate::modbus::plan::Block;
 use crate::modbus::refusals::search::{Found, Search};
 use crate::modbus::refusals::{Limit, PROBES};
 use crate::modbus::session::event::Discovery;
-use crate::phrase::Chain;
+use crate::text::Chain;
+use crate::time::clock::Moment;
 
 impl Core {
     /// Chooses what to ask next; `false` when the poll is over.
@@ -134,12 +134,12 @@ impl Core {
         let substitutes = self.substitutes(request);
         let first = substitutes.as_ref().and_then(|blocks| blocks.first());
         let first = first.unwrap_or_else(|| self.block_of(&self.requests[request]));
-        let spots = first.spots();
-        if first.whole || spots.len() < 2 {
+        let spans = first.spans();
+        if first.whole || spans.len() < 2 {
             return None;
         }
-        let narrowest = spots.into_iter().min_by_key(|spot| spot.width)?;
-        first.pieces(u16::MAX, |spot| spot == narrowest).into_iter().next()
+        let narrowest = spans.into_iter().min_by_key(|span| span.width)?;
+        first.pieces(u16::MAX, |span| span == narrowest).into_iter().next()
     }
 
     fn next_of_search(&mut self, now: Moment) -> Option<Asking> {
@@ -204,9 +204,9 @@ impl Core {
         }
         let discovery = match found {
             Found::Nothing => return,
-            Found::Refused(spots) => {
+            Found::Refused(spans) => {
                 self.refused_with.insert((unit, table), Chain(&cause).to_string());
-                Discovery::Refused(spots, cause)
+                Discovery::Refused(spans, cause)
             }
             Found::Gaps => Discovery::Gaps(unit),
             Found::TooLong { works, fails } => {
@@ -219,17 +219,17 @@ impl Core {
 
     /// Refused values that are due to be tried, each alone.
     fn probes(&self, now: Duration) -> VecDeque<(usize, Block)> {
-        if self.refusals.spots().len() == 0 {
+        if self.refusals.spans().len() == 0 {
             return VecDeque::new();
         }
         let due = self.refusals.due(now).into_iter();
-        due.filter_map(|spot| {
+        due.filter_map(|span| {
             let at_hand = |place: &&usize| {
                 let block = self.block_of(&self.requests[**place]);
-                !block.whole && (block.unit, block.table) == (spot.unit, spot.table) && block.spots().contains(&spot)
+                !block.whole && (block.unit, block.table) == (span.unit, span.table) && block.spans().contains(&span)
             };
             let place = *self.poll.due.iter().find(at_hand)?;
-            let pieces = self.block_of(&self.requests[place]).pieces(u16::MAX, |other| other == spot);
+            let pieces = self.block_of(&self.requests[place]).pieces(u16::MAX, |other| other == span);
             Some((place, pieces.into_iter().next()?))
         })
         .take(PROBES)

@@ -25,16 +25,15 @@ use super::event::{Event, Outcome, Subject, Unread};
 use super::gate::{Gate, Pause};
 use super::pause::ConnectPause;
 use super::plan::DeviceSettings;
-use crate::clock::Moment;
-use crate::health::{Health, Trouble};
 use crate::modbus::error::ReadError;
 use crate::modbus::link::Remark;
-use crate::modbus::plan::{Block, Spot, runs};
+use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::search::Found;
 use crate::modbus::refusals::{Learned, Refusals};
 use crate::modbus::register::{Table, UnitId};
-use crate::phrase::{Chain, some_of};
-use crate::reading::Reading;
+use crate::outage::{Fault, Outages};
+use crate::text::{Chain, some_of};
+use crate::time::clock::Moment;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
 pub const SILENT_UNITS: usize = 2;
@@ -80,8 +79,6 @@ pub struct Core {
     units_planned: usize,
     random: fastrand::Rng,
     keeps_words: bool,
-    /// What the next poll puts its readings into.
-    lent: Vec<Reading>,
     polls: u64,
     connection: Connection,
     /// Whether this connection, or the last one, has answered anything.
@@ -99,8 +96,8 @@ pub struct Core {
     silent: BTreeMap<UnitId, Silent>,
     /// While others answer, no silent unit is asked before.
     silent_from: Duration,
-    health: Health<Subject>,
-    troubles: BTreeMap<Subject, Trouble>,
+    outages: Outages<Subject>,
+    faults: BTreeMap<Subject, Fault>,
     refusals: Refusals,
     /// What the device said when it last refused a value of a unit and table.
     refused_with: BTreeMap<(UnitId, Table), String>,
@@ -173,7 +170,6 @@ impl Core {
             units_planned: 0,
             random,
             keeps_words: false,
-            lent: Vec::new(),
             polls: 0,
             connection: Connection::default(),
             device: Gate::default(),
@@ -184,8 +180,8 @@ impl Core {
             silent_from: Duration::ZERO,
             heard: false,
             heard_of: None,
-            health: Health::default(),
-            troubles: BTreeMap::new(),
+            outages: Outages::default(),
+            faults: BTreeMap::new(),
             refusals: Refusals::default(),
             refused_with: BTreeMap::new(),
             remarked: Vec::new(),
@@ -227,8 +223,8 @@ impl Core {
             Subject::Unit(unit) => units.contains(unit),
             Subject::Block { .. } => blocks.contains(subject),
         };
-        self.troubles.retain(|subject, _| concerned(subject));
-        self.health.retain(concerned);
+        self.faults.retain(|subject, _| concerned(subject));
+        self.outages.retain(concerned);
         self.refused_with.retain(|(unit, _), _| units.contains(unit));
         let forgotten = self.refusals.retain(plan.blocks());
         self.plan = plan;
@@ -238,11 +234,6 @@ impl Core {
     /// Hands over the entries as they were read, too.
     pub fn keep_words(&mut self) {
         self.keeps_words = true;
-    }
-
-    /// The readings of the next poll go into `buffer`, which is empty.
-    pub fn lend(&mut self, buffer: Vec<Reading>) {
-        self.lent = buffer;
     }
 
     /// The connection was given up between polls.
@@ -258,8 +249,8 @@ impl Core {
 
     /// What is failing now.
     #[must_use]
-    pub fn troubles(&self) -> &BTreeMap<Subject, Trouble> {
-        &self.troubles
+    pub fn faults(&self) -> &BTreeMap<Subject, Fault> {
+        &self.faults
     }
 
     /// What the device is known to refuse.
@@ -289,19 +280,19 @@ impl Core {
         self.requests.iter().map(of).fold((0, 0), |(all, refused), (more, also)| (all + more, refused + also))
     }
 
-    /// Why the value at `spot`, which is refused, is refused.
+    /// Why the value at `span`, which is refused, is refused.
     #[must_use]
-    pub fn refused_because(&self, spot: Spot) -> String {
-        let with = self.refused_with.get(&(spot.unit, spot.table));
+    pub fn refused_because(&self, span: Span) -> String {
+        let with = self.refused_with.get(&(span.unit, span.table));
         with.cloned().unwrap_or_else(|| "refused in an earlier run of the agent".to_owned())
     }
 
     /// What the device is known to refuse, by unit and table, for people.
-    pub fn refused(&self) -> impl Iterator<Item = (String, Trouble)> + '_ {
-        self.refusals.by_table().into_iter().map(|((unit, table), (since, spots))| {
+    pub fn refused(&self) -> impl Iterator<Item = (String, Fault)> + '_ {
+        self.refusals.by_table().into_iter().map(|((unit, table), (since, spans))| {
             let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
-            let cause = format!("refused: {} ({with})", some_of(runs(spots).iter()));
-            (format!("unit {unit}, {table}"), Trouble { since, cause })
+            let cause = format!("refused: {} ({with})", some_of(runs(spans).iter()));
+            (format!("unit {unit}, {table}"), Fault { since, cause })
         })
     }
 
@@ -366,7 +357,8 @@ impl Core {
         self.refusals.widen(now.boot);
         let poll = &mut self.poll;
         poll.begun = now.boot;
-        poll.outcome = Outcome { readings: std::mem::take(&mut self.lent), ..Outcome::default() };
+        let values = due.iter().map(|&place| self.requests[place].values).sum();
+        poll.outcome = Outcome { readings: Vec::with_capacity(values), ..Outcome::default() };
         poll.due.clear();
         poll.due.extend_from_slice(due);
         for &place in due {
@@ -443,20 +435,20 @@ impl Core {
     }
 
     fn worked(&mut self, subject: Subject, now: Moment) {
-        if self.health.is_well() {
+        if self.outages.is_well() {
             return;
         }
-        self.troubles.remove(&subject);
-        if let Some(change) = self.health.worked(&subject, now.boot) {
-            self.poll.outcome.events.push(Event { subject, change, cause: None, retry_in: None });
+        self.faults.remove(&subject);
+        if let Some(transition) = self.outages.worked(&subject, now.boot) {
+            self.poll.outcome.events.push(Event { subject, transition, cause: None, retry_in: None });
         }
     }
 
     fn fault(&mut self, subject: Subject, cause: ReadError, retry_in: Option<Duration>, now: Moment) {
         let said = Chain(&cause).to_string();
-        self.troubles.entry(subject).or_insert_with(|| Trouble { since: now.wall, cause: String::new() }).cause = said;
-        if let Some(change) = self.health.failed(subject, cause.kind(), now.boot) {
-            self.poll.outcome.events.push(Event { subject, change, cause: Some(cause), retry_in });
+        self.faults.entry(subject).or_insert_with(|| Fault { since: now.wall, cause: String::new() }).cause = said;
+        if let Some(transition) = self.outages.failed(subject, cause.kind(), now.boot) {
+            self.poll.outcome.events.push(Event { subject, transition, cause: Some(cause), retry_in });
         }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Moment;
 use crate::modbus::decode::PollDecoder;
 use crate::modbus::error::ReadError;
 use crate::modbus::plan::Block;
@@ -12,6 +11,7 @@ use crate::modbus::refusals::search::Search;
 use crate::modbus::register::{Table, UnitId, Units};
 use crate::modbus::session::event::{Outcome, Subject, Unread};
 use crate::modbus::session::plan::DeviceSettings;
+use crate::time::clock::Moment;
 
 /// A poll under way.
 #[derive(Debug, Default)]

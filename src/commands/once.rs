@@ -1,0 +1,265 @@
+//! `once`: every device polled once, every value or the reason why there is none.
+//!
+//! Devices are polled side by side, `AT_ONCE` of them, by the same session that the daemon uses. A poll that takes
+//! long is followed on stderr, if that is a terminal.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::cli::terminal::{complain, say};
+use crate::config::{Config, Instance, Point};
+use crate::daemon::assemble;
+use crate::daemon::exit::Exit;
+use crate::modbus::plan::{Block, Reads, Span};
+use crate::modbus::session::DeviceSettings;
+use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
+use crate::reading::{PointId, Timestamp, Value};
+use crate::status::snapshot::Time;
+use crate::text::count;
+use crate::text::harmless;
+use crate::text::table::TextTable;
+use crate::time::clock;
+
+/// So many devices are polled at the same time.
+const AT_ONCE: usize = 64;
+
+/// How often it is said how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What to poll, and how to show it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these devices, by their text in `ip_devices`; all when empty.
+    pub devices: Vec<String>,
+    /// Only these groups, by name; all when empty.
+    pub groups: Vec<String>,
+    /// Whether a point without a value is a failure.
+    pub strict: bool,
+    /// How to show it.
+    pub form: Form,
+}
+
+/// How readings are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// In columns.
+    #[default]
+    Table,
+    /// As a JSON array.
+    Json,
+    /// With commas.
+    Csv,
+}
+
+/// One point after the poll.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    device: String,
+    unit: u8,
+    point: String,
+    /// The entries as read, in hexadecimal.
+    raw: Option<String>,
+    value: Option<f64>,
+    time: Option<Time>,
+    /// Why there is no value.
+    pub(super) why: Option<String>,
+    #[serde(skip)]
+    shown: String,
+}
+
+/// Polls once and prints what came of it.
+#[must_use]
+pub fn once(instance: &Instance, options: &Options) -> Exit {
+    let config = match instance.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => {
+            complain(&error.to_string());
+            return Exit::BadConfiguration;
+        }
+    };
+    let config = match chosen(config, options) {
+        Ok(config) => config,
+        Err(why) => {
+            complain(&why);
+            return Exit::Usage;
+        }
+    };
+    let lines = poll(&config);
+    let failed = lines.iter().filter(|line| line.value.is_none()).count();
+    match options.form {
+        Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
+        Form::Csv => say(&table(&lines).csv()),
+        Form::Table => {
+            say(&table(&lines).columns());
+            say(&format!("\n{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
+        }
+    }
+    if options.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
+}
+
+/// Every point of `config`, in its order, after one poll of every device.
+pub(super) fn poll(config: &Config) -> Vec<Line> {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("the system gives no means to wait for devices: {error}"));
+            return Vec::new();
+        }
+    };
+    let devices = assemble::devices(config);
+    let total = devices.len();
+    let local = LocalSet::new();
+    let polled = local.block_on(&runtime, async move {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let mut polls = JoinSet::new();
+        for settings in devices {
+            let turns = Arc::clone(&turns);
+            polls.spawn_local(async move {
+                // Nobody closes it.
+                let _turn = turns.acquire_owned().await;
+                poll_device(&settings).await
+            });
+        }
+        let mut found = HashMap::new();
+        let mut done = 0;
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
+        loop {
+            tokio::select! {
+                polled = polls.join_next() => match polled {
+                    None => break,
+                    Some(polled) => {
+                        done += 1;
+                        found.extend(polled.unwrap_or_default());
+                    }
+                },
+                _ = tick.tick() => progress(done, total),
+            }
+        }
+        progress_is_over();
+        found
+    });
+    // A name look-up that hangs must not hold the process.
+    runtime.shutdown_background();
+    (0..).map(PointId).zip(&config.points).map(|(id, point)| line(point, polled.get(&id))).collect()
+}
+
+/// What a poll has found of a point.
+#[derive(Debug, Clone)]
+struct Found {
+    words: Option<Vec<u16>>,
+    result: Result<(Value, Timestamp), String>,
+}
+
+async fn poll_device(settings: &DeviceSettings) -> Vec<(PointId, Found)> {
+    let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
+    let mut session = Session::new(dial, settings.settings.clone()).keeping_words();
+    let blocks: Vec<&Block> = settings.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
+    let outcome = session.poll(blocks.iter().copied(), clock::wall).await;
+    let points = blocks.iter().flat_map(|block| block.points.iter().map(move |point| (block.span(point), point)));
+    let mut found = Vec::new();
+    for (span, point) in points {
+        let Reads::Value(id, _) = point.reads else { continue };
+        let reading = outcome.readings.iter().find(|reading| reading.point == id);
+        let result =
+            reading.map(|reading| (reading.value, reading.at)).ok_or_else(|| why(id, span, &outcome, &session));
+        found.push((id, Found { words: words(span, &outcome), result }));
+    }
+    found
+}
+
+fn words(span: Span, outcome: &Outcome) -> Option<Vec<u16>> {
+    outcome.words.iter().find_map(|(read, words)| {
+        let start = usize::from(span.address.checked_sub(read.address)?);
+        let same = (read.unit, read.table) == (span.unit, span.table);
+        words.get(start..start + usize::from(span.width)).filter(|_| same).map(<[u16]>::to_vec)
+    })
+}
+
+fn why(id: PointId, span: Span, outcome: &Outcome, session: &Session<EndpointDial>) -> String {
+    let faults = session.core().faults();
+    let fault = |subject: &Subject| faults.get(subject).map(|fault| fault.cause.clone());
+    let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
+    let refused = || session.core().refusals().refuses(span).then(|| session.core().refused_because(span));
+    let asked = || faults.iter().find(|(subject, _)| subject.covers(span)).map(|(_, fault)| fault.cause.clone());
+    omitted()
+        .or_else(refused)
+        .or_else(asked)
+        .or_else(|| fault(&Subject::Unit(span.unit)))
+        .or_else(|| fault(&Subject::AllUnits))
+        .or_else(|| fault(&Subject::Connection))
+        .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
+}
+
+fn line(point: &Point, found: Option<&Found>) -> Line {
+    let words = found.and_then(|found| found.words.as_ref());
+    let result = found.map_or(Err("its poll was lost; this is a bug".to_owned()), |found| found.result.clone());
+    let (value, why) = (result.as_ref().ok(), result.as_ref().err());
+    let shown = match value {
+        Some((Value::Integer(integer), _)) => integer.to_string(),
+        Some((Value::Float(float), _)) => float.to_string(),
+        None => String::new(),
+    };
+    Line {
+        device: point.target.to_string(),
+        unit: point.unit.0,
+        point: point.key(),
+        raw: words.map(|words| words.iter().map(|word| format!("{word:04x}")).collect::<Vec<_>>().join(" ")),
+        value: value.map(|(value, _)| value.as_f64()),
+        time: value.map(|&(_, at)| Time(at)),
+        why: why.cloned(),
+        shown,
+    }
+}
+
+fn table(lines: &[Line]) -> TextTable {
+    let mut table = TextTable::new(&["device", "unit", "point", "raw", "value", "time", "why"]);
+    for line in lines {
+        let time = line.time.map_or_else(String::new, |time| time.to_string());
+        let (raw, why) = (line.raw.clone().unwrap_or_default(), line.why.clone().unwrap_or_default());
+        table.push([
+            line.device.clone(),
+            line.unit.to_string(),
+            line.point.clone(),
+            raw,
+            line.shown.clone(),
+            time,
+            why,
+        ]);
+    }
+    table
+}
+
+/// The points that were asked for, with their devices.
+fn chosen(config: Config, options: &Options) -> Result<Config, String> {
+    let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
+    for name in &options.devices {
+        if config.points.iter().all(|point| *point.target != **name) {
+            return Err(unknown("device", name));
+        }
+    }
+    for name in &options.groups {
+        if config.points.iter().all(|point| *point.group != **name) {
+            return Err(unknown("group", name));
+        }
+    }
+    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
+    Ok(config.with_points(|point| wanted(&options.devices, &point.target) && wanted(&options.groups, &point.group)))
+}
+
+fn progress(done: usize, total: usize) {
+    if io::stderr().is_terminal() {
+        write!(io::stderr(), "\r{done} of {} polled", count(total, "device")).ok();
+    }
+}
+
+fn progress_is_over() {
+    if io::stderr().is_terminal() {
+        write!(io::stderr(), "\r{:40}\r", "").ok();
+    }
+}

@@ -1,0 +1,148 @@
+//! What is allowed and probably not meant: one device under two names, unit 0 beside other units, values that share
+//! registers, values too far from the register that scales them. Nothing of it hinders a start.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use super::configuration::{AGENT_FILE, Device, Point, SHARED_AGENT_FILE, SHARED_FILE};
+use super::diagnostic::Diagnostic;
+use super::groups::{Group, span};
+use super::registers::Register;
+use super::yaml::cursor::Report;
+use crate::files::trust;
+use crate::modbus::register::{Table, UnitId};
+use crate::text::{count, some_of};
+
+/// Whoever may write to the files, or put others in their place, decides what is polled and where it goes.
+pub fn of_owners(directory: &Path) -> Vec<Diagnostic> {
+    let files = [SHARED_FILE, SHARED_AGENT_FILE, AGENT_FILE].map(|name| directory.join(name));
+    let doubt = |path: &Path| {
+        let doubt = std::fs::metadata(path).ok().as_ref().and_then(trust::doubt)?;
+        Some(Diagnostic::of_file(path, doubt))
+    };
+    let directory = (!is_config_map(directory)).then_some(directory);
+    directory.into_iter().chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
+}
+
+/// Whether Kubernetes has mounted a `ConfigMap` or a `Secret` there. It gives such a directory mode 0777 and lets no
+/// container write to it; nobody could follow the advice to change that.
+fn is_config_map(directory: &Path) -> bool {
+    let of_kubernetes = std::fs::symlink_metadata(directory.join("..data")).is_ok_and(|it| it.is_symlink());
+    of_kubernetes && statvfs(directory).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// A device that is spelled in two ways is one connection, but its charts are those of two devices.
+pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    let mut others: BTreeMap<&str, &Device> =
+        devices.iter().flat_map(|device| device.names.iter().skip(1).map(move |name| (&**name, device))).collect();
+    for (name, _, cursor) in groups.iter().flat_map(|group| &group.devices) {
+        if let Some(device) = others.remove(&**name) {
+            report.warnings.push(cursor.diagnostic(format!(
+                "found {name:?}, which is the device {:?} under another name; the two are polled over one connection and \
+                 charted as two devices, so spell it in one way unless that is meant",
+                device.name()
+            )));
+        }
+    }
+}
+
+/// A gateway takes unit 0 for a broadcast, which is not answered.
+pub fn of_unit_0(groups: &[Group<'_>], points: &[Point], devices: &[Device], report: &mut Report) {
+    let mut units: BTreeMap<usize, BTreeSet<UnitId>> = BTreeMap::new();
+    for point in points {
+        units.entry(point.device).or_default().insert(point.unit);
+    }
+    let gateways: BTreeMap<&str, UnitId> = units
+        .iter()
+        .filter(|(_, units)| units.contains(&UnitId(0)))
+        .filter_map(|(&device, units)| Some((devices.get(device)?, *units.range(UnitId(1)..).next()?)))
+        .flat_map(|(device, other)| device.names.iter().map(move |name| (&**name, other)))
+        .collect();
+    for group in groups.iter().filter(|group| group.unit == UnitId(0)) {
+        let gateway = group.devices.iter().find_map(|(name, _, cursor)| Some((name, cursor, gateways.get(&**name)?)));
+        if let Some((name, cursor, other)) = gateway {
+            report.warnings.push(cursor.diagnostic(format!(
+                "found {name:?} with unit 0 in group {:?}, and with unit {other} in another one; a gateway sends what is \
+                 for unit 0 to all of its units and none of them answers, so give this group the unit of its device",
+                group.name
+            )));
+        }
+    }
+}
+
+/// A value that cannot be read by one request with the register that scales it costs another request, and is lost
+/// whenever the device changes its scale. One word for each group and table, about the device that takes the least at
+/// once.
+pub fn of_scale_registers(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    let by_name: HashMap<&str, &Device> =
+        devices.iter().flat_map(|device| device.names.iter().map(move |name| (name.as_str(), device))).collect();
+    // What is read together fits, or is a fault.
+    for group in groups.iter().filter(|group| !group.together) {
+        for table in Table::ALL {
+            let scaled = || {
+                group.registers.iter().filter(|it| it.reference.table() == table && it.format.scale_address().is_some())
+            };
+            if scaled().next().is_none() {
+                continue;
+            }
+            let limit = |device: &&Device| device.settings.limits().of(table);
+            let of_group = group.devices.iter().filter_map(|(name, ..)| by_name.get(name.as_str()).copied());
+            let Some(device) = of_group.min_by_key(limit) else { continue };
+            let most = limit(&device);
+            let spans = scaled().filter_map(|it| Some((span(table, std::slice::from_ref(it))?, it)));
+            let far: Vec<(u32, &Register<'_>)> = spans.filter(|(span, _)| *span > most.into()).collect();
+            let (Some((_, first)), Some(longest)) = (far.first(), far.iter().map(|(span, _)| span).max()) else {
+                continue;
+            };
+            let keys = far.iter().map(|(_, it)| format!("{}{}", it.reference, it.format.part()));
+            report.warnings.push(first.cursor.diagnostic(format!(
+                "found {} too far from scale_register to be read at once ({}): the two span up to {longest} registers, and \
+                 one request to {} may have {most}; the scale register is read again at the end of each poll, which costs one \
+                 more request, and a value is left out when it has changed meanwhile",
+                count(far.len(), "value"),
+                some_of(keys),
+                device.name()
+            )));
+        }
+    }
+}
+
+/// Two values that share a register in part cannot both be what the device means by it.
+pub fn of_overlaps(points: &[Point], registers: &[&Register<'_>], report: &mut Report) {
+    let place = |point: &Point| (point.device, point.unit, point.reference.table(), point.reference.address());
+    let mut sorted: Vec<(&Point, &Register<'_>)> = points.iter().zip(registers.iter().copied()).collect();
+    sorted.sort_by_key(|(point, _)| place(point));
+    let mut told = HashSet::new();
+    // The one that reaches furthest of those before.
+    let mut before: Option<(&Point, &Register<'_>)> = None;
+    let end = |point: &Point| u32::from(point.reference.address()) + u32::from(point.format.width());
+    for (point, register) in sorted {
+        let same_table = |other: &Point| {
+            (other.device, other.unit, other.reference.table()) == (point.device, point.unit, point.reference.table())
+        };
+        match before {
+            Some((other, other_register)) if same_table(other) && end(other) > point.reference.address().into() => {
+                let same_place = place(other) == place(point) && end(other) == end(point);
+                // One device under two names is another matter, and so are many devices of one group.
+                if !same_place && other.target == point.target && told.insert(ptr::from_ref(register)) {
+                    report.warnings.push(register.cursor.diagnostic(format!(
+                        "found {} ({}), which shares registers with {} ({}) at {}; one of the two is probably off by one \
+                         or of another type",
+                        point.key(),
+                        point.format,
+                        other.key(),
+                        other.format,
+                        other_register.cursor.place()
+                    )));
+                }
+                if end(point) > end(other) {
+                    before = Some((point, register));
+                }
+            }
+            _ => before = Some((point, register)),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The files of a directory → one [`Config`], or every fault of every file at once.
+//!
+//! A file that cannot be read or parsed is a fault like any other: what the other files say is judged all the same.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
+use super::diagnostic::{ConfigError, Diagnostic};
+use super::outputs::OutputConfig;
+use super::points::{points, too_many_points};
+use super::yaml::cursor::Report;
+use super::yaml::source::Source;
+use super::{agent, lints, shared};
+use crate::shard::Shard;
+
+/// A configuration without faults, and what a person should know of it all the same.
+#[derive(Debug, PartialEq)]
+pub struct Loaded {
+    /// What to do.
+    pub config: Config,
+    /// What is questionable, in order of file and line; of very much the beginning, and how much more there is.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads the configuration files in `directory`.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load(directory: &Path) -> Result<Loaded, ConfigError> {
+    load_for(directory, std::env::var_os("HOME"))
+}
+
+/// Reads the configuration files in `directory` as a user with this home directory will.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load_for(directory: &Path, home: Option<OsString>) -> Result<Loaded, ConfigError> {
+    load_as_proposed(directory, home, Vec::new())
+}
+
+/// Reads the configuration files in `directory` as if some of them, by their paths, had these texts.
+///
+/// # Errors
+/// With every fault of every file.
+pub fn load_as_proposed(
+    directory: &Path,
+    home: Option<OsString>,
+    proposed: Vec<(PathBuf, String)>,
+) -> Result<Loaded, ConfigError> {
+    // The shared files have no keys but the original's.
+    let mut report = Report { home, proposed, lenient: true, ..Report::default() };
+    let shared_file = required(directory, SHARED_FILE, &mut report);
+    let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
+    let agent_file = required(directory, AGENT_FILE, &mut report);
+    report.warnings.extend(lints::of_owners(directory));
+    let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
+    let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
+    let sources = [&shared_file, &shared_agent_file, &agent_file];
+    report.faults.extend(sources.into_iter().flatten().filter_map(Source::too_ambiguous));
+    if let (Some(agent), Some(file)) = (&agent, &agent_file) {
+        report.faults.extend(too_many_points(agent, &file.file));
+    }
+    let points = agent.as_ref().filter(|_| report.faults.is_empty()).map(|agent| points(agent, &mut report));
+    if let (Some((_, _, points)), Some(file)) = (&points, &agent_file)
+        && points.is_empty()
+        && report.faults.is_empty()
+    {
+        report.faults.push(Diagnostic::of_file(
+            &file.file,
+            "there is nothing to poll: no polling group has both a device and a register",
+        ));
+    }
+    // A fault of the file as a whole comes first, one that was not located last.
+    let order = |fault: &Diagnostic| (fault.position.is_none() && !fault.path.is_empty(), fault.position);
+    let sort = |faults: &mut Vec<Diagnostic>| faults.sort_by(|a, b| (&a.file, order(a)).cmp(&(&b.file, order(b))));
+    sort(&mut report.faults);
+    report.settle_warnings(sort);
+    match (shared, agent, points) {
+        (Some((pattoo, api)), Some(agent), Some((devices, settings, points))) if report.faults.is_empty() => {
+            Ok(Loaded {
+                config: Config {
+                    shard: Shard::default(),
+                    log_level: pattoo.log_level,
+                    log_format: agent.log_format,
+                    log_directory: pattoo.log_directory,
+                    cache_directory: pattoo.cache_directory,
+                    daemon_directory: pattoo.daemon_directory,
+                    system_daemon_directory: pattoo.system_daemon_directory,
+                    server_host: api.host,
+                    server_port: api.port,
+                    polling_interval: agent.polling_interval,
+                    flush_interval: agent.flush_interval,
+                    cache_limits: agent.cache_limits,
+                    outputs: agent.outputs,
+                    split_refused_after: agent.split_refused_after,
+                    trust_local_clock: agent.trust_local_clock,
+                    status_listen: agent.status_listen,
+                    status_hosts: agent.status_hosts,
+                    agent_hostname: agent.hostname,
+                    devices,
+                    settings,
+                    points,
+                },
+                warnings: report.warnings,
+            })
+        }
+        _ => Err(ConfigError { faults: report.faults, warnings: report.warnings }),
+    }
+}
+
+/// `system_daemon_directory` and `daemon_directory`, whatever else is wrong with the files.
+///
+/// # Errors
+/// With every fault of the file that says it.
+pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError> {
+    let mut report = Report { home: std::env::var_os("HOME"), lenient: true, ..Report::default() };
+    let file = required(directory, SHARED_FILE, &mut report);
+    let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
+    found.ok_or_else(|| report.faults.into())
+}
+
+fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source> {
+    let path = directory.join(name);
+    let faults = report.faults.len();
+    let source = open(&path, report);
+    if source.is_none() && report.faults.len() == faults {
+        report.faults.push(Diagnostic::of_file(
+            &path,
+            "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it",
+        ));
+    }
+    source
+}
+
+fn open(path: &Path, report: &mut Report) -> Option<Source> {
+    let proposed = report.proposed.iter().find(|(of, _)| of == path).map(|(_, text)| text.clone());
+    let source = match proposed {
+        Some(text) => Source::of_text(path, text).map(Some),
+        None => Source::read(path),
+    };
+    source.unwrap_or_else(|fault| {
+        report.faults.push(fault);
+        None
+    })
+}

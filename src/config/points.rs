@@ -1,0 +1,143 @@
+//! Groups and devices → every point once, in the original's order, and the devices that they are read from.
+//!
+//! A point that is configured twice is polled once. It is a warning when both say the same or the original agent could
+//! not have been told of it, else a fault. What is allowed and probably not meant is judged here too, because only here all of it
+//! is known.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::agent::Agent;
+use super::configuration::{Device, MAX_POINTS, Point};
+use super::diagnostic::Diagnostic;
+use super::groups::Group;
+use super::provenance::Provenance;
+use super::registers::Register;
+use super::yaml::cursor::{Report, cut};
+use super::{limits, lints};
+use crate::modbus::endpoint::Endpoint;
+use crate::modbus::format::{Format, Part};
+use crate::modbus::register::{Reference, Table, UnitId};
+use crate::modbus::settings::Settings;
+use crate::reading::points;
+
+/// A fault when there are more points than [`MAX_POINTS`].
+pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {
+    let of = |group: &Group<'_>| group.devices.len().saturating_mul(group.registers.len());
+    let points = agent.groups.iter().map(of).fold(0, usize::saturating_add);
+    let message = format!("found {points} points (devices times registers); allowed are {MAX_POINTS}");
+    (points > MAX_POINTS).then(|| Diagnostic::of_file(file, message))
+}
+
+/// What identifies a series, but for what all series of an agent have in common.
+type Identity<'g> = (&'g str, UnitId, Reference, Part, points::Kind);
+
+/// Every point once, in the original's order: groups as in the file, input before holding registers, devices
+/// as in the file, then by multiplier and number.
+pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Provenance, Vec<Point>) {
+    let mut devices: Vec<Device> = Vec::new();
+    let mut places: HashMap<Endpoint, usize> = HashMap::new();
+    let mut known: HashMap<Identity<'g>, Seen<'_>> = HashMap::new();
+    let mut points = Vec::new();
+    let mut registers_of_points = Vec::new();
+    // A host can be spelled in thousands of ways.
+    let mut named: HashSet<(usize, &str)> = HashSet::new();
+    for (number, group) in (0..).zip(&agent.groups) {
+        if group.registers.is_empty() {
+            continue;
+        }
+        // Of millions of points many share a name.
+        let group_name: Arc<str> = group.name.as_str().into();
+        for table in Table::ALL {
+            let registers = in_order(group, table);
+            if registers.is_empty() {
+                continue;
+            }
+            for (target, address, _) in &group.devices {
+                let target_name: Arc<str> = target.as_str().into();
+                let endpoint = agent.sections.endpoint(target, address);
+                let device = *places.entry(endpoint.clone()).or_insert_with(|| {
+                    devices.push(Device {
+                        endpoint: endpoint.clone(),
+                        names: Vec::new(),
+                        settings: Settings::default(),
+                    });
+                    devices.len() - 1
+                });
+                if named.insert((device, target.as_str())) {
+                    devices[device].names.push(target.clone());
+                }
+                for register in &registers {
+                    let (format, kind) = (&register.format, register.kind);
+                    let identity = (target.as_str(), group.unit, register.reference, format.part(), kind);
+                    if let Some(first) = known.get(&identity) {
+                        first.clash(group, register, report);
+                        continue;
+                    }
+                    known.insert(identity, Seen { group: &group.name, register });
+                    registers_of_points.push(*register);
+                    points.push(Point {
+                        device,
+                        target: Arc::clone(&target_name),
+                        group: Arc::clone(&group_name),
+                        unit: group.unit,
+                        reference: register.reference,
+                        format: format.clone(),
+                        kind,
+                        interval: group.polling_interval.unwrap_or(agent.polling_interval),
+                        together: group.together.then_some(number),
+                    });
+                }
+            }
+        }
+    }
+    let settings = agent.sections.settle(&mut devices, report);
+    limits::check(&agent.groups, &devices, report);
+    lints::of_names(&agent.groups, &devices, report);
+    lints::of_unit_0(&agent.groups, &points, &devices, report);
+    lints::of_overlaps(&points, &registers_of_points, report);
+    lints::of_scale_registers(&agent.groups, &devices, report);
+    (devices, settings, points)
+}
+
+/// The registers of one table by multiplier and number: of a number that is there twice the smallest
+/// multiplier comes first, and the first is the one that is polled.
+fn in_order<'g, 'a>(group: &'g Group<'a>, table: Table) -> Vec<&'g Register<'a>> {
+    let mut registers: Vec<_> = group.registers.iter().filter(|register| register.reference.table() == table).collect();
+    let order = |register: &Register<'_>| (register.sorted_by, register.reference.number());
+    registers.sort_by(|a, b| {
+        let ((a, a_number), (b, b_number)) = (order(a), order(b));
+        a.total_cmp(&b).then(a_number.cmp(&b_number))
+    });
+    registers
+}
+
+/// The configured register that a point was first met in.
+struct Seen<'g> {
+    group: &'g str,
+    register: &'g Register<'g>,
+}
+
+impl Seen<'_> {
+    /// A point is posted once. Another configuration of it is worth a word unless it says the same, and a fault when
+    /// the original agent could not have been told either.
+    fn clash(&self, group: &Group<'_>, register: &Register<'_>, report: &mut Report) {
+        let same = self.register.format == register.format
+            && self.register.sorted_by.to_bits() == register.sorted_by.to_bits();
+        if self.group == group.name && same {
+            return;
+        }
+        let (place, other) = (self.register.cursor.place(), cut(self.group));
+        let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
+        if originals || same {
+            report.warnings.push(register.cursor.diagnostic(format!(
+                "found a register that is already read at {place} (group \"{other}\"); that one is posted, this one is left out"
+            )));
+        } else {
+            report.faults.push(register.cursor.diagnostic(format!(
+                "found a point that would be one chart with the one at {place} (group \"{other}\"), which is read otherwise; allowed is one of them"
+            )));
+        }
+    }
+}

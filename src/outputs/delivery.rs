@@ -1,0 +1,687 @@
+//! The policy of one output: what to post next, and what follows from the answer. Pure: told the time since boot and a
+//! random number, it waits for nothing and touches no disk.
+//!
+//! - Readings go in order, oldest first, as many in a post as the way lets through ([`Size`]).
+//! - A post whose answer is in doubt goes again byte for byte. Another body gets a greater stamp than any post that was given
+//!   out, so that it takes the place of none at the server.
+//! - Every failure pauses, longer each time, with jitter; a server that is back is posted to within [`MAX_BACKOFF`], unless it
+//!   asked for more.
+//! - Nothing is dropped for being refused. After `split_refused_after` the rest of the front run is taken apart by series, and
+//!   what is refused again and again while the server takes other things is set aside ([`Bisection`]). What was set aside in
+//!   the last hour is suspected at once the next time.
+//!
+//! Invariant: a reading is finished once: delivered, not sendable, or on disk in quarantine. [`Progress`] tells it when all
+//! readings before it are finished too, so a cursor that follows passes over nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::bisection::{Ask, Bisection, MEMORY, Trust, WITNESS};
+use super::size::Size;
+use super::{Encode, Encoded, Failure, OldLoad, Unsound, Verdict};
+use crate::digest::sha256;
+use crate::reading::points::{PointTable, TableId};
+use crate::reading::{Reading, Timestamp};
+use crate::spool::job::OldBatch;
+use crate::time::backoff::{Backoff, FIRST};
+
+/// A server that is back is posted to within this time, if nothing else is configured.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// The longest pause after a refusal while suspects are on trial: these posts are tiny, and the one before was accepted.
+const TRIAL_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause after a post that was merely too large: the next one is half as large, so there are few of these.
+const SMALLER_PAUSE: Duration = Duration::from_millis(100);
+
+/// Readings of one point table, all dated.
+#[derive(Debug)]
+pub struct Run {
+    /// What their points are.
+    pub table: Arc<PointTable>,
+    /// In order.
+    pub readings: Vec<Reading>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Post this now.
+    Post {
+        /// The post.
+        body: Bytes,
+        /// The newest stamp of its readings.
+        newest: Timestamp,
+        /// How many they are.
+        readings: usize,
+    },
+    /// Nothing before this time since boot.
+    Wait(Duration),
+    /// Keep this in quarantine first, then call [`Delivery::set_aside`].
+    SetAside {
+        /// The name of the file: the same for the same content.
+        file_name: String,
+        /// Its content.
+        body: Vec<u8>,
+        /// How many readings it holds.
+        readings: usize,
+        /// Why they cannot be delivered.
+        why: String,
+    },
+    /// What was loaded is all done, or nothing is loaded: take [`Delivery::progress`], then load more.
+    Empty,
+}
+
+/// How far a delivery has come since it was last asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Readings from the front of the load that are finished: the sum of the other three. Those of old caches do not count
+    /// here, because they are not in the log.
+    pub passed: usize,
+    /// The server has them.
+    pub delivered: usize,
+    /// No server of this kind could take them.
+    pub not_sendable: usize,
+    /// They are in quarantine.
+    pub quarantined: usize,
+}
+
+/// What follows from an answer for the shell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How long the server is left alone.
+    pub pause: Duration,
+    /// Whether the post counts as failed: not when it was merely too large, or a step of the search for what is refused.
+    pub failed: bool,
+}
+
+/// The delivery to one output.
+pub struct Delivery {
+    encode: Box<dyn Encode>,
+    split_refused_after: Duration,
+    max_backoff: Duration,
+    stamp: Timestamp,
+    way: Way,
+    not_before: Duration,
+    /// What is loaded, oldest first.
+    sources: VecDeque<Source>,
+    /// How far the front source has come.
+    front: Front,
+    /// Given out, and not answered for good.
+    post: Option<Post>,
+    aside: Option<Aside>,
+    progress: Progress,
+}
+
+/// What was learned of the way to the server, and of the server.
+#[derive(Debug, Default)]
+struct Way {
+    size: Size,
+    backoff: Backoff,
+    trust: Trust,
+    /// When the server last accepted something.
+    accepted: Option<Duration>,
+    /// A reading that it has accepted.
+    control: Option<(Arc<PointTable>, Reading)>,
+    /// Series that were condemned, and when.
+    condemned: HashMap<(TableId, u32), Duration>,
+}
+
+/// Where rows come from.
+enum Source {
+    Run(Run),
+    Old(Box<dyn OldLoad>),
+}
+
+/// How far the front source has come.
+#[derive(Default)]
+struct Front {
+    /// What became of each row.
+    marks: Vec<Mark>,
+    /// The first row that is not finished.
+    row: usize,
+    /// Since when its posts are refused.
+    refused: Option<Duration>,
+    /// A row of it that the server has accepted, for sources that have no readings.
+    control: Option<usize>,
+    search: Option<Search>,
+}
+
+/// A source that is taken apart.
+struct Search {
+    bisection: Bisection,
+    /// The rows of each item.
+    items: Vec<Vec<usize>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Mark {
+    #[default]
+    Waiting,
+    Delivered,
+    NotSendable,
+    Quarantined,
+}
+
+/// A post that was given out.
+struct Post {
+    body: Bytes,
+    newest: Timestamp,
+    rows: Vec<usize>,
+    not_sendable: usize,
+    what: What,
+    /// It was refused already, as it is.
+    refused: bool,
+}
+
+/// What a post is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// The next rows.
+    InOrder,
+    /// So many items of a search; and so many of them wholly.
+    Items { touched: usize, complete: usize },
+    /// What was accepted before.
+    Control,
+}
+
+/// What is to be set aside.
+struct Aside {
+    file_name: String,
+    body: Vec<u8>,
+    why: String,
+    what: Apart,
+}
+
+/// What is in a file that is set aside.
+enum Apart {
+    /// Rows of the front source, of which so many cannot be sent anyway.
+    Rows(Vec<usize>, usize),
+    /// So many rows that were never to be posted.
+    Unsound(usize),
+}
+
+impl Delivery {
+    /// Nothing is loaded. What is refused is taken apart after `split_refused_after`; the last post before had the stamp `stamp`.
+    #[must_use]
+    pub fn new(encode: Box<dyn Encode>, split_refused_after: Duration, stamp: Timestamp) -> Self {
+        Self {
+            encode,
+            split_refused_after,
+            max_backoff: MAX_BACKOFF,
+            stamp,
+            way: Way::default(),
+            not_before: Duration::ZERO,
+            sources: VecDeque::new(),
+            front: Front::default(),
+            post: None,
+            aside: None,
+            progress: Progress::default(),
+        }
+    }
+
+    /// No pause is longer from now on, but for one that the server asks for.
+    pub fn set_max_backoff(&mut self, most: Duration) {
+        self.max_backoff = most;
+    }
+
+    /// How many readings are worth loading: about one post.
+    #[must_use]
+    pub fn want(&self) -> usize {
+        self.way.size.readings()
+    }
+
+    /// Takes over readings, oldest first; only after [`Next::Empty`].
+    pub fn load(&mut self, runs: Vec<Run>) {
+        for mut run in runs.into_iter().filter(|run| !run.readings.is_empty()) {
+            match self.sources.back_mut() {
+                // What is of one table fits into one post.
+                Some(Source::Run(last)) if last.table.id() == run.table.id() && !self.front.is_begun() => {
+                    last.readings.append(&mut run.readings);
+                }
+                _ => self.sources.push_back(Source::Run(run)),
+            }
+        }
+    }
+
+    /// Takes over a batch of an old cache, at `now`; only after [`Next::Empty`].
+    ///
+    /// # Errors
+    /// When the output cannot deliver it: keep the file whole in quarantine.
+    pub fn load_old(&mut self, batch: OldBatch, now: Timestamp) -> Result<(), String> {
+        let load = self.encode.old(batch, now)?;
+        if let Some(Unsound { rows, at, body, why }) = load.unsound() {
+            let file_name = file_name(at, &body, self.encode.extension());
+            self.aside = Some(Aside { file_name, body, why, what: Apart::Unsound(rows) });
+        }
+        self.sources.push_back(Source::Old(load));
+        Ok(())
+    }
+
+    /// What to do at `now`, a time since boot. The same again, until it is done: see [`answered`](Self::answered) and
+    /// [`set_aside`](Self::set_aside).
+    pub fn next(&mut self, now: Duration) -> Next {
+        while self.aside.is_none() && self.post.is_none() {
+            if !self.prepare(now) {
+                return Next::Empty;
+            }
+        }
+        if let Some(Aside { file_name, body, why, what }) = &self.aside {
+            let readings = match what {
+                Apart::Rows(rows, _) => rows.len(),
+                Apart::Unsound(rows) => *rows,
+            };
+            return Next::SetAside { file_name: file_name.clone(), body: body.clone(), readings, why: why.clone() };
+        }
+        match &self.post {
+            Some(_) if now < self.not_before => Next::Wait(self.not_before),
+            Some(post) => Next::Post { body: post.body.clone(), newest: post.newest, readings: post.rows.len() },
+            None => Next::Empty,
+        }
+    }
+
+    /// What became of the post given out last; `random` is uniform in 0..1. Not for a post that was given out before
+    /// [`configure`](Self::configure) named another server.
+    pub fn answered(&mut self, result: &Result<(), Failure>, now: Duration, random: f64) -> Told {
+        let Some(post) = self.post.take() else { return Told::default() };
+        let told = match result {
+            Ok(()) => {
+                self.accepted(&post, now);
+                Told::default()
+            }
+            Err(failure) => self.failed(post, failure.verdict, now, random),
+        };
+        self.not_before = now + told.pause;
+        told
+    }
+
+    /// What was to be set aside is on disk.
+    pub fn set_aside(&mut self) {
+        match self.aside.take().map(|aside| aside.what) {
+            Some(Apart::Rows(rows, not_sendable)) => self.finish(&rows, not_sendable, Mark::Quarantined),
+            Some(Apart::Unsound(rows)) => self.progress.quarantined += rows,
+            None => {}
+        }
+    }
+
+    /// How far it has come since the last call.
+    pub fn progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// The stamp of the last post that was given out. Kept on disk before the post is made, it keeps the posts of another
+    /// life of this agent apart from it.
+    #[must_use]
+    pub fn stamp(&self) -> Timestamp {
+        self.stamp
+    }
+
+    /// Goes on under another configuration, at once. With `encode` the server is another one: what was learned of the way to the
+    /// old one is forgotten, and what is loaded stays.
+    pub fn configure(&mut self, encode: Option<Box<dyn Encode>>, split_refused_after: Duration) {
+        self.split_refused_after = split_refused_after;
+        self.not_before = Duration::ZERO;
+        let Some(encode) = encode else { return };
+        self.encode = encode;
+        self.way = Way::default();
+        self.post = None;
+        self.front.search = None;
+        self.front.refused = None;
+        self.front.control = None;
+        // The old server has condemned them; the new one may take them.
+        self.aside.take_if(|aside| matches!(aside.what, Apart::Rows(..)));
+    }
+
+    /// Makes what comes next, if anything is left.
+    fn prepare(&mut self, now: Duration) -> bool {
+        let Some(source) = self.sources.front() else { return false };
+        if self.front.marks.is_empty() {
+            self.front.marks = vec![Mark::Waiting; source.rows()];
+        }
+        if self.front.row >= self.front.marks.len() {
+            self.sources.pop_front();
+            self.front = Front::default();
+            return true;
+        }
+        match self.front.ask(self.way.control.is_some(), now) {
+            Asked::Rows => self.make(self.front.rest(), None, now),
+            Asked::Items(items) => self.make(self.front.rows_of(&items), Some(&items), now),
+            Asked::Control => self.make_control(),
+            Asked::Condemned(rows) => self.condemn(rows, now),
+        }
+        true
+    }
+
+    /// Makes a post of the first of `rows`, which are those of `items` if a search asked for them.
+    fn make(&mut self, mut rows: Vec<usize>, items: Option<&[usize]>, now: Duration) {
+        let Some(source) = self.sources.front() else { return };
+        let encoded = source.encode(&mut *self.encode, &rows, self.way.size.room(), self.stamp);
+        // An encoder that takes nothing would be asked for ever.
+        rows.truncate(encoded.taken.max(1));
+        let what = items.map_or(What::InOrder, |items| self.front.covered(items, rows.len()));
+        let Some(body) = encoded.body else {
+            if let (Some(search), What::Items { complete, .. }) = (&mut self.front.search, what) {
+                search.bisection.passed(complete, now, &mut self.way.trust);
+            }
+            self.finish(&rows, rows.len(), Mark::NotSendable);
+            return;
+        };
+        self.stamp = encoded.stamp.unwrap_or(self.stamp);
+        self.way.size.made(body.len(), rows.len());
+        let newest = rows.iter().map(|&row| source.at(row)).max().unwrap_or_default();
+        self.post = Some(Post { body, newest, rows, not_sendable: encoded.not_sendable, what, refused: false });
+    }
+
+    /// Makes a post of one reading that the server has accepted before.
+    ///
+    /// A suspect can only be condemned by a server that takes other things at the same moment. When everything else is through, one
+    /// reading goes again: a server drops, or writes over, what it has already. To post everything anew would cost more and say
+    /// no more.
+    fn make_control(&mut self) {
+        let room = self.way.size.room();
+        let (encoded, newest) = match (self.front.control, &self.way.control, self.sources.front()) {
+            (Some(row), _, Some(source)) => {
+                (source.encode(&mut *self.encode, &[row], room, self.stamp), source.at(row))
+            }
+            (None, Some((table, reading)), _) => {
+                (self.encode.encode(table, std::slice::from_ref(reading), room, self.stamp), reading.at)
+            }
+            _ => return,
+        };
+        let Some(body) = encoded.body else {
+            (self.front.control, self.way.control) = (None, None);
+            return;
+        };
+        self.stamp = encoded.stamp.unwrap_or(self.stamp);
+        self.post = Some(Post { body, newest, rows: Vec::new(), not_sendable: 0, what: What::Control, refused: false });
+    }
+
+    /// Makes a file of the first of `rows`, which the server refuses.
+    fn condemn(&mut self, mut rows: Vec<usize>, now: Duration) {
+        let Some(source) = self.sources.front() else { return };
+        let Encoded { body, taken, not_sendable, .. } =
+            source.encode(&mut *self.encode, &rows, usize::MAX, Timestamp::default());
+        rows.truncate(taken.max(1));
+        if let Source::Run(run) = source {
+            let id = run.table.id();
+            self.way.condemned.extend(rows.iter().map(|&row| ((id, source.series(row)), now)));
+        }
+        let Some(body) = body else {
+            self.finish(&rows, rows.len(), Mark::NotSendable);
+            return;
+        };
+        let first = rows.first().map(|&row| source.at(row)).unwrap_or_default();
+        self.aside = Some(Aside {
+            file_name: file_name(first, &body, self.encode.extension()),
+            body: body.into(),
+            why: "the server refuses them, though it takes others".to_owned(),
+            what: Apart::Rows(rows, not_sendable),
+        });
+    }
+
+    fn accepted(&mut self, post: &Post, now: Duration) {
+        self.way.accepted = Some(now);
+        self.way.backoff.reset();
+        self.front.refused = None;
+        match (&mut self.front.search, post.what) {
+            (Some(search), What::Control) => search.bisection.control(true, now, &mut self.way.trust),
+            (Some(search), What::Items { complete, .. }) => {
+                search.bisection.accepted(complete, now, &mut self.way.trust);
+            }
+            _ if post.refused => self.way.trust.contradicted(now),
+            _ => {}
+        }
+        if post.what == What::Control {
+            return;
+        }
+        self.way.size.delivered();
+        self.keep_control(post);
+        self.finish(&post.rows, post.not_sendable, Mark::Delivered);
+    }
+
+    /// Remembers one reading that was accepted.
+    fn keep_control(&mut self, post: &Post) {
+        // Of a post with some that could not be sent nobody knows which these are.
+        let (Some(&row), Some(source)) = (post.rows.last().filter(|_| post.not_sendable == 0), self.sources.front())
+        else {
+            return;
+        };
+        match source {
+            Source::Run(run) => {
+                let reading = run.readings.get(row).copied();
+                self.way.control = reading.map(|reading| (Arc::clone(&run.table), reading)).or(self.way.control.take());
+                if let Some(reading) = reading {
+                    self.way.condemned.remove(&(run.table.id(), reading.point.0));
+                }
+            }
+            Source::Old(_) => self.front.control = Some(row),
+        }
+    }
+
+    fn failed(&mut self, post: Post, verdict: Verdict, now: Duration, random: f64) -> Told {
+        let smaller = post.rows.len() > 1;
+        match verdict {
+            Verdict::TooLarge if smaller => {
+                self.way.size.too_large(post.body.len());
+                Told { pause: SMALLER_PAUSE.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0)), failed: false }
+            }
+            Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, now, random),
+            Verdict::RefusedUs | Verdict::Later { .. } => {
+                if let Some(search) = &mut self.front.search {
+                    search.bisection.disturbed();
+                }
+                let (after, late) = match verdict {
+                    Verdict::Later { after, late } => (after.unwrap_or_default(), late),
+                    _ => (Duration::ZERO, false),
+                };
+                if late {
+                    self.way.size.late(post.body.len());
+                }
+                if !(late && smaller) {
+                    self.post = Some(post);
+                }
+                Told { pause: after.max(self.way.backoff.fail_up_to(self.max_backoff, random)), failed: true }
+            }
+        }
+    }
+
+    fn refused(&mut self, mut post: Post, now: Duration, random: f64) -> Told {
+        let (mut most, mut failed) = (self.max_backoff, true);
+        if let Some(search) = &mut self.front.search {
+            let on_trial = search.bisection.is_on_trial();
+            match post.what {
+                What::Control => search.bisection.control(false, now, &mut self.way.trust),
+                What::Items { touched, .. } => search.bisection.refused(touched, now, &mut self.way.trust),
+                What::InOrder => {}
+            }
+            if self.way.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS) {
+                // It is what was posted, not the server, and more like it may be behind.
+                most = most.min(if on_trial { TRIAL_PAUSE } else { FIRST });
+                failed = false;
+            }
+        } else {
+            let since = *self.front.refused.get_or_insert(now);
+            post.refused = true;
+            if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
+                self.take_apart(now);
+            } else {
+                self.post = Some(post);
+            }
+        }
+        Told { pause: self.way.backoff.fail_up_to(most, random), failed }
+    }
+
+    /// Whether the front source holds a series that was condemned lately.
+    fn is_known_to_be_refused(&mut self, now: Duration) -> bool {
+        self.way.condemned.retain(|_, condemned| now.saturating_sub(*condemned) <= MEMORY);
+        let Some(Source::Run(run)) = self.sources.front() else { return false };
+        let id = run.table.id();
+        let rest = run.readings.iter().skip(self.front.row);
+        !self.way.condemned.is_empty() && rest.map(|reading| (id, reading.point.0)).any(|it| self.is_known(&it, now))
+    }
+
+    fn is_known(&self, series: &(TableId, u32), now: Duration) -> bool {
+        self.way.condemned.get(series).is_some_and(|condemned| now.saturating_sub(*condemned) <= MEMORY)
+    }
+
+    /// Goes on series by series with what is left of the front source.
+    fn take_apart(&mut self, now: Duration) {
+        let Some(source) = self.sources.front() else { return };
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let mut items: Vec<Vec<usize>> = Vec::new();
+        let mut known = Vec::new();
+        for row in self.front.row..self.front.marks.len() {
+            let series = source.series(row);
+            let place = *places.entry(series).or_insert_with(|| {
+                items.push(Vec::new());
+                known.push(match source {
+                    Source::Run(run) => self.is_known(&(run.table.id(), series), now),
+                    Source::Old(_) => false,
+                });
+                items.len() - 1
+            });
+            items.get_mut(place).into_iter().for_each(|rows| rows.push(row));
+        }
+        let bisection = Bisection::new(items.len(), |item| known.get(item).is_some_and(|&known| known));
+        self.front.search = Some(Search { bisection, items });
+    }
+
+    /// These rows are finished: the last `not_sendable` of them cannot be sent, the others are as `mark` says. (Which of the
+    /// rows of a post cannot be sent is known to the encoder only, and the sums are the same.)
+    fn finish(&mut self, rows: &[usize], not_sendable: usize, mark: Mark) {
+        let sent = rows.len().saturating_sub(not_sendable);
+        for (place, &row) in rows.iter().enumerate() {
+            if let Some(at) = self.front.marks.get_mut(row) {
+                *at = if place < sent { mark } else { Mark::NotSendable };
+            }
+        }
+        let in_the_log = matches!(self.sources.front(), Some(Source::Run(_)));
+        while let Some(&mark) = self.front.marks.get(self.front.row) {
+            match mark {
+                Mark::Waiting => break,
+                Mark::Delivered => self.progress.delivered += 1,
+                Mark::NotSendable => self.progress.not_sendable += 1,
+                Mark::Quarantined => self.progress.quarantined += 1,
+            }
+            self.progress.passed += usize::from(in_the_log);
+            self.front.row += 1;
+        }
+    }
+}
+
+/// What is to be made next.
+enum Asked {
+    Rows,
+    Items(Vec<usize>),
+    Control,
+    Condemned(Vec<usize>),
+}
+
+impl Front {
+    fn is_begun(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    fn ask(&mut self, control: bool, now: Duration) -> Asked {
+        let control = control || self.control.is_some();
+        let asked = self.search.as_mut().map(|search| search.bisection.ask(control, now));
+        match asked {
+            Some(Ask::Items(items)) => Asked::Items(items),
+            Some(Ask::Control) => Asked::Control,
+            Some(Ask::Done) => {
+                let condemned = self.search.as_ref().map_or(Vec::new(), |search| search.bisection.condemned().to_vec());
+                let mut rows = self.rows_of(&condemned);
+                rows.sort_unstable();
+                if !rows.is_empty() {
+                    return Asked::Condemned(rows);
+                }
+                self.search = None;
+                Asked::Rows
+            }
+            None => Asked::Rows,
+        }
+    }
+
+    /// All rows that are not finished.
+    fn rest(&self) -> Vec<usize> {
+        self.waiting(self.row..self.marks.len()).collect()
+    }
+
+    fn waiting(&self, rows: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+        rows.filter(|&row| self.marks.get(row) == Some(&Mark::Waiting))
+    }
+
+    /// The rows of these items that are not finished, item by item.
+    fn rows_of(&self, items: &[usize]) -> Vec<usize> {
+        let Some(search) = &self.search else { return Vec::new() };
+        self.waiting(items.iter().filter_map(|&item| search.items.get(item)).flatten().copied()).collect()
+    }
+
+    /// How far so many rows of `items` go.
+    fn covered(&self, items: &[usize], rows: usize) -> What {
+        let (mut touched, mut complete, mut left) = (0, 0, rows);
+        for item in items {
+            let rows = self.rows_of(std::slice::from_ref(item)).len();
+            touched += usize::from(left > 0 || rows == 0);
+            if left < rows {
+                break;
+            }
+            complete += 1;
+            left -= rows;
+        }
+        What::Items { touched, complete }
+    }
+}
+
+impl Source {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Run(run) => run.readings.len(),
+            Self::Old(load) => load.rows(),
+        }
+    }
+
+    fn at(&self, row: usize) -> Timestamp {
+        match self {
+            Self::Run(run) => run.readings.get(row).map(|reading| reading.at).unwrap_or_default(),
+            Self::Old(load) => load.at(row),
+        }
+    }
+
+    fn series(&self, row: usize) -> u32 {
+        match self {
+            Self::Run(run) => run.readings.get(row).map_or(u32::MAX, |reading| reading.point.0),
+            Self::Old(load) => load.series(row),
+        }
+    }
+
+    fn encode(&self, encode: &mut dyn Encode, rows: &[usize], room: usize, posted: Timestamp) -> Encoded {
+        let run = match self {
+            Self::Run(run) => run,
+            Self::Old(load) => return load.encode(rows, room, posted),
+        };
+        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Encoded::default() };
+        match run.readings.get(first..=last) {
+            // Usually they lie together, and nothing is copied.
+            Some(readings) if readings.len() == rows.len() && rows.is_sorted() => {
+                encode.encode(&run.table, readings, room, posted)
+            }
+            _ => {
+                let readings: Vec<_> = rows.iter().filter_map(|&row| run.readings.get(row)).copied().collect();
+                encode.encode(&run.table, &readings, room, posted)
+            }
+        }
+    }
+}
+
+/// The name of a file that holds `body`, of readings from `at` on.
+fn file_name(at: Timestamp, body: &[u8], extension: &str) -> String {
+    let [a, b, c, d, ..] = sha256(&[body]);
+    format!("{at}_{:08x}.{extension}", u32::from_be_bytes([a, b, c, d]))
+}
+
+#[cfg(test)]
+mod tests;

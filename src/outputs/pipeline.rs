@@ -1,0 +1,1198 @@
+//! From the aggregator to the servers: the memory tail, the disk and every output's delivery as one thing that decides.
+//!
+//! Pure: told `now` and what came of the last action, it says what to do next ([`Action`]). The poster actor performs
+//! that with a thread and real servers, the simulation with a disk and servers of its own; both drive this code.
+//!
+//! # Rules
+//!
+//! - There is one order. A batch gets its place when it comes, and no output sees a reading before those in front of it.
+//! - While the disk is well, an output is given only what is durable. While it refuses or hangs, outputs read on from the
+//!   memory tail; the disk is tried again beside the posts. What every output has by then is never written.
+//! - A write that fails evicts nothing. Readings are lost for the limits of the cache (the log says which), and when what the
+//!   disk does not take is more than memory may hold; each output counts what it had not delivered yet.
+//! - An undated batch holds up what is behind it until its date is known; from then on it is read like any other, its stamps moved
+//!   by one offset that is on disk before the first of them is given out.
+//! - One job for the disk and one post for each output are under way at a time. Whatever fails is tried again after a
+//!   pause that is never nothing.
+//! - Old caches are delivered first, by the output that takes them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::delivery::{Delivery, Next, Run};
+use super::{Answer, Failure, Output, Start};
+use crate::counters::{DropReason, LogCounters, OutputCounters, Published};
+use crate::reading::{Reading, Timestamp};
+use crate::spool::batch::{Batch, HoldId, Position};
+use crate::spool::job::{
+    Cursor, Done, Evicted, GapReason, Hold, Job, Limit, OldBatch, OldName, Read, SetAside, Usage, Write, Written,
+};
+use crate::spool::log::Opened;
+use crate::spool::tail::Tail;
+use crate::spool::{Limits, SpoolError};
+use crate::text::Chain;
+use crate::time::backoff::Backoff;
+use crate::time::clock::Moment;
+use crate::time::timeline::Stamp;
+
+/// A job that the disk has not answered for so long means that it hangs.
+pub const HANGS_AFTER: Duration = Duration::from_secs(2);
+
+/// The longest pause before the disk is tried again.
+const DISK_PAUSE: Duration = Duration::from_secs(10);
+
+/// No job writes more than about so many bytes, so that others have their turn.
+const MOST_WRITE: usize = 4 << 20;
+
+/// How often a server is asked for the time while readings wait for it,
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// and how soon, once, after an answer that made the clock implausible: one odd answer condemns nothing.
+const CONFIRM: Duration = Duration::from_secs(3);
+
+/// The longest pause after a question for the time that was not answered.
+const ASK_PAUSE: Duration = Duration::from_secs(10);
+
+/// A clock that has moved by this against the time since boot has been set.
+const STEP: Duration = Duration::from_secs(2);
+
+/// What the clocks say, and what is known of them.
+pub struct Now<'a> {
+    /// Both clocks.
+    pub moment: Moment,
+    /// Whether the wall clock is believed.
+    pub believed: bool,
+    /// What to add to the boot times of the last hold that is over, to date them.
+    pub offset: Option<Duration>,
+    /// How far a stamp is ahead of the server's clock, if it must not be sent yet.
+    pub too_far_ahead: &'a dyn Fn(Timestamp) -> Option<Duration>,
+}
+
+impl Now<'_> {
+    fn boot(&self) -> Duration {
+        self.moment.boot
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Action {
+    /// Give this to the log; tell [`Pipeline::done`] of the answer.
+    Disk(Job),
+    /// Post this by that output; tell [`Pipeline::answered`] of the answer.
+    Post {
+        /// Which output, by its place.
+        output: usize,
+        /// What.
+        body: Bytes,
+    },
+    /// Ask that output's server for the time; tell [`Pipeline::time_told`] of the answer.
+    AskTime {
+        /// Which output, by its place.
+        output: usize,
+    },
+}
+
+/// Something worth telling a person.
+#[derive(Debug)]
+pub enum Event {
+    /// A post was delivered.
+    Posted {
+        /// Which output.
+        output: usize,
+        /// Its bytes.
+        bytes: usize,
+        /// Its readings.
+        readings: usize,
+    },
+    /// A post, or a question for the time, failed.
+    Failed {
+        /// Which output.
+        output: usize,
+        /// Why.
+        failure: Failure,
+        /// Until the next attempt.
+        pause: Duration,
+    },
+    /// Readings are ahead of the server's clock and wait; `None`: they are not any more.
+    Ahead {
+        /// Which output.
+        output: usize,
+        /// By how much.
+        by: Option<Duration>,
+    },
+    /// Readings that an output could not deliver are in quarantine.
+    Quarantined {
+        /// Which output.
+        output: usize,
+        /// How many; 0 when nobody knows.
+        readings: usize,
+        /// What is wrong with them.
+        why: String,
+        /// Where they are.
+        path: std::path::PathBuf,
+    },
+    /// Readings are lost to an output.
+    Lost {
+        /// Which output.
+        output: usize,
+        /// How many.
+        readings: u64,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The disk refused something; what, in words.
+    DiskRefuses(String),
+    /// The disk has not answered for so long.
+    DiskHangs(Duration),
+    /// The disk does what it is asked again.
+    DiskWell,
+    /// What is on disk cannot be read, or moved; what, in words.
+    CannotRead(String),
+    /// It can again.
+    ReadsAgain,
+    /// A cursor of an output that is not configured any more was dropped.
+    Forgotten {
+        /// Its name.
+        name: String,
+        /// How many readings on disk it had not delivered.
+        readings: u64,
+    },
+    /// The limits have let go of so many batches of the old caches, whose readings nobody has counted.
+    OldEvicted(usize),
+    /// All batches of the old caches are delivered.
+    OldDone,
+}
+
+/// One output.
+struct Lane {
+    name: String,
+    tells_time: bool,
+    delivery: Delivery,
+    /// Up to here it is done, whatever the reason.
+    cursor: Position,
+    /// What of that is on disk; `None`: nothing, it is new.
+    saved: Option<Position>,
+    /// The positions of what the delivery has loaded: where each piece begins, and how many readings of it are not passed.
+    spans: VecDeque<(Position, u64)>,
+    /// Evicted up to here, and counted, while older readings are still in memory and under way.
+    evicted: Position,
+    /// A range that was given up in memory and counted.
+    hole: Option<(Position, Position)>,
+    old: Old,
+    /// A read is asked for and not answered.
+    reading: bool,
+    /// A post or a question is under way.
+    busy: bool,
+    /// Bytes and readings of the post.
+    posted: (usize, usize),
+    /// What comes next is of this time without a clock, and has no date yet.
+    held: Option<HoldId>,
+    /// Nothing is asked or posted before.
+    pause: Duration,
+    /// Put aside what cannot be delivered.
+    aside: Option<Aside>,
+    /// When its server last told the time.
+    told: Option<Moment>,
+    state: LaneState,
+    asking: Backoff,
+    counters: OutputCounters,
+}
+
+/// How attempts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneState {
+    Well,
+    /// The last one failed.
+    Failing,
+    /// What is next is ahead of the server's clock.
+    Ahead,
+}
+
+/// The old caches, for the output that takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Old {
+    /// There is nothing, or it is not for this output.
+    None,
+    /// There may be some; the oldest is not read yet.
+    Ask,
+    /// This one is loaded.
+    Loaded(OldName),
+}
+
+/// What goes into quarantine.
+#[derive(Debug)]
+struct Aside {
+    job: SetAside,
+    /// It is under way.
+    sent: bool,
+    readings: usize,
+    why: String,
+    /// The batch of the old caches that it is, whole.
+    whole: Option<OldName>,
+}
+
+/// What a write under way saves besides batches.
+#[derive(Debug, Default)]
+struct Sent {
+    cursors: Vec<(String, Cursor)>,
+    holds: Vec<Hold>,
+    forget: Vec<String>,
+    sync: bool,
+}
+
+/// How the disk is.
+#[derive(Debug, Default)]
+struct Disk {
+    /// A job is under way since.
+    busy: Option<Duration>,
+    /// Writes are refused.
+    refuses: bool,
+    /// It was said that it hangs.
+    hangs: bool,
+    backoff: Backoff,
+    /// Nothing is tried before.
+    pause: Duration,
+    /// Reads, and files moved, are refused: nothing of that is tried before.
+    read_pause: Duration,
+    read_backoff: Backoff,
+    cannot_read: bool,
+    fault: Option<String>,
+}
+
+/// The way of readings behind the aggregator.
+pub struct Pipeline {
+    boot_id: String,
+    flush_interval: Duration,
+    tail: Tail,
+    /// Up to here batches are on disk, or never need to be.
+    written: Position,
+    /// Up to here they are durable, or never need to be.
+    durable: Position,
+    /// When what is written must be durable.
+    sync_due: Option<Duration>,
+    holds: BTreeMap<HoldId, (Hold, bool)>,
+    lanes: Vec<Lane>,
+    disk: Disk,
+    usage: Usage,
+    forget: Vec<String>,
+    forget_old: VecDeque<OldName>,
+    limits: Option<Limits>,
+    /// When servers were last asked for the time because readings wait for it.
+    asked: Option<Duration>,
+    believed: bool,
+    /// The wall clock when it was last looked at, if it was believed.
+    wall: Option<Timestamp>,
+    /// What the write under way saves.
+    sent: Sent,
+    stopping: bool,
+    appended: u64,
+    undated: BTreeMap<HoldId, u64>,
+    events: Vec<Event>,
+}
+
+impl Pipeline {
+    /// What goes on from `opened` in the boot `boot_id`; batches are durable `flush_interval` after they came.
+    #[must_use]
+    pub fn new(opened: Opened, outputs: Vec<OutputPlan>, boot_id: &str, flush_interval: Duration) -> Self {
+        let Opened { end, newest, mut cursors, holds, usage, .. } = opened;
+        let mut lanes = Vec::new();
+        for plan in outputs {
+            let saved = cursors.remove(&plan.name);
+            let begin = match plan.start {
+                Start::End => end,
+                Start::Beginning => usage.start,
+            };
+            let cursor = saved.unwrap_or(Cursor { position: begin, stamp: Timestamp::default() });
+            let position = cursor.position.min(end);
+            let stamp = cursor.stamp.max(newest);
+            lanes.push(Lane {
+                tells_time: plan.tells_time,
+                delivery: Delivery::new(plan.encode, plan.split_refused_after, stamp),
+                cursor: position,
+                saved: saved.map(|saved| saved.position),
+                spans: VecDeque::new(),
+                evicted: Position::default(),
+                hole: None,
+                old: if plan.takes_old_caches { Old::Ask } else { Old::None },
+                reading: false,
+                busy: false,
+                posted: (0, 0),
+                held: None,
+                pause: Duration::ZERO,
+                aside: None,
+                told: None,
+                state: LaneState::Well,
+                asking: Backoff::default(),
+                counters: OutputCounters {
+                    name: plan.name.clone(),
+                    found: end.since(position),
+                    ..OutputCounters::default()
+                },
+                name: plan.name,
+            });
+        }
+        let events = cursors
+            .iter()
+            .map(|(name, cursor)| Event::Forgotten { name: name.clone(), readings: end.since(cursor.position) })
+            .collect();
+        Self {
+            boot_id: boot_id.to_owned(),
+            flush_interval,
+            tail: Tail::new(end),
+            written: end,
+            durable: end,
+            sync_due: None,
+            holds: holds.into_iter().map(|hold| (hold.id, (hold, true))).collect(),
+            lanes,
+            disk: Disk::default(),
+            usage,
+            forget: cursors.into_keys().collect(),
+            forget_old: VecDeque::new(),
+            limits: None,
+            asked: None,
+            believed: true,
+            wall: None,
+            sent: Sent::default(),
+            stopping: false,
+            appended: 0,
+            undated: BTreeMap::new(),
+            events,
+        }
+    }
+
+    /// Takes over a batch. It is in order from here on, and lost by nothing but a limit or an end before the disk has it.
+    ///
+    /// `hold` is the time without a clock that it is of, if it is undated.
+    pub fn accept(&mut self, batch: Batch, hold: Option<Hold>, now: Duration) {
+        if let Some(hold) = hold {
+            *self.undated.entry(hold.id).or_insert(0) += u64::from(batch.count);
+            self.holds.entry(hold.id).or_insert((hold, false));
+        }
+        self.appended += u64::from(batch.count);
+        self.tail.push(batch);
+        self.sync_due.get_or_insert(now + self.flush_interval);
+        while let Some(lost) = self.tail.overflow(self.written) {
+            self.give_up(&lost);
+        }
+    }
+
+    /// What has happened since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// From now on the log takes no more disk than `limits`, and batches are durable after `flush_interval`.
+    pub fn configure(&mut self, limits: Limits, flush_interval: Duration) {
+        self.limits = Some(limits);
+        self.flush_interval = flush_interval;
+    }
+
+    /// From now on this holds for the output `name`: with `encode` another server is meant.
+    pub fn configure_output(
+        &mut self,
+        name: &str,
+        encode: Option<Box<dyn super::Encode>>,
+        split_refused_after: Duration,
+    ) {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
+        if encode.is_some() {
+            // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
+            (lane.told, lane.pause) = (None, Duration::ZERO);
+        }
+        lane.delivery.configure(encode, split_refused_after);
+    }
+
+    /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on.
+    pub fn stop(&mut self, now: Duration) {
+        self.stopping = true;
+        self.disk.pause = now;
+        self.sync_due = self.sync_due.map(|_| now);
+    }
+
+    /// Whether a stop has nothing to wait for: everything is on disk or delivered, and each output is done or failing.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved();
+        let done = |lane: &Lane| {
+            let has_all = lane.cursor == self.tail.end() && lane.old == Old::None;
+            has_all || lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some()
+        };
+        self.is_stored_or_delivered() && (stored || self.disk.refuses) && self.lanes.iter().all(done)
+    }
+
+    /// Whether nothing is in memory only.
+    #[must_use]
+    pub fn is_stored_or_delivered(&self) -> bool {
+        self.durable == self.tail.end() || self.lanes.iter().all(|lane| lane.cursor == self.tail.end())
+    }
+
+    /// Whether the disk does not answer.
+    #[must_use]
+    pub fn hangs(&self, now: Duration) -> bool {
+        self.disk.busy.is_some_and(|since| now.saturating_sub(since) >= HANGS_AFTER)
+    }
+
+    /// The numbers, as they are now.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        let outputs = self.lanes.iter().map(|lane| self.counters(lane)).collect();
+        let log = LogCounters {
+            bytes: self.usage.bytes,
+            segments: self.usage.segments,
+            old_batches: self.usage.old_batches,
+            oldest: self.usage.oldest,
+            undated: self.undated.values().sum(),
+            fault: self.disk.fault.clone(),
+        };
+        Published { outputs, log }
+    }
+
+    fn counters(&self, lane: &Lane) -> OutputCounters {
+        let waiting = self.waiting(lane);
+        let in_memory = self.tail.end().since(self.written.max(lane.cursor)).min(waiting);
+        let next = self.tail.from(lane.cursor).next().filter(|_| lane.cursor >= self.tail.start());
+        let oldest = match next {
+            Some(batch) => batch.undated.is_none().then_some(batch.newest),
+            None => self.usage.oldest.filter(|_| waiting > 0),
+        };
+        OutputCounters {
+            appended: self.appended,
+            on_disk: waiting - in_memory,
+            in_memory,
+            oldest,
+            ..lane.counters.clone()
+        }
+    }
+
+    /// How many readings wait for `lane`: those from its cursor on that are still there.
+    fn waiting(&self, lane: &Lane) -> u64 {
+        let all = self.tail.end().since(lane.cursor);
+        let hole = lane.hole.map_or(0, |(from, to)| to.since(from.max(lane.cursor)));
+        let evicted = lane.evicted.since(lane.loaded_end());
+        all.saturating_sub(hole).saturating_sub(evicted)
+    }
+}
+
+impl Lane {
+    /// The position behind everything that is loaded.
+    fn loaded_end(&self) -> Position {
+        self.spans.back().map_or(self.cursor, |&(first, count)| first.after(count))
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.saved != Some(self.cursor)
+    }
+
+    /// Whether nothing is to be loaded now.
+    fn is_occupied(&self) -> bool {
+        self.reading || self.aside.is_some() || self.held.is_some() || !self.spans.is_empty()
+    }
+}
+
+/// What the pipeline needs of an [`Output`]; the rest of it is the shell's.
+pub struct OutputPlan {
+    /// As [`Output::name`].
+    pub name: String,
+    /// As [`Output::encode`].
+    pub encode: Box<dyn super::Encode>,
+    /// As [`Output::tells_time`].
+    pub tells_time: bool,
+    /// As [`Output::takes_old_caches`].
+    pub takes_old_caches: bool,
+    /// As [`Output::split_refused_after`].
+    pub split_refused_after: Duration,
+    /// As [`Output::start`].
+    pub start: Start,
+}
+
+impl OutputPlan {
+    /// Parts an output into what decides and what awaits.
+    #[must_use]
+    pub fn of(output: Output) -> (Self, Box<dyn super::Deliver>) {
+        let Output { name, encode, deliver, tells_time, takes_old_caches, split_refused_after, start, .. } = output;
+        (Self { name, encode, tells_time, takes_old_caches, split_refused_after, start }, deliver)
+    }
+}
+
+impl Pipeline {
+    /// What to do next; `None`: nothing before [`deadline`](Self::deadline), or until something happens.
+    pub fn next(&mut self, now: &Now<'_>) -> Option<Action> {
+        self.look_at_clock(now);
+        self.look_at_disk(now.boot());
+        if self.disk.busy.is_none()
+            && let Some(job) = self.next_job(now)
+        {
+            self.disk.busy = Some(now.boot());
+            return Some(Action::Disk(job));
+        }
+        for place in 0..self.lanes.len() {
+            if let Some(action) = self.next_of(place, now) {
+                return Some(action);
+            }
+        }
+        None
+    }
+
+    /// When to call [`next`](Self::next) again if nothing else happens before.
+    #[must_use]
+    pub fn deadline(&self, now: Duration) -> Duration {
+        // At least once in a while: the clock may become right while nothing happens.
+        let waits_for_date = !self.believed || self.lanes.iter().any(|lane| lane.held.is_some());
+        let mut at = now + Duration::from_secs(if waits_for_date { 1 } else { 30 });
+        if let Some(since) = self.disk.busy {
+            if !self.disk.hangs {
+                at = at.min(since + HANGS_AFTER);
+            }
+        } else {
+            let pauses = [self.disk.pause, self.disk.read_pause].into_iter().filter(|&pause| pause > now);
+            at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.pause))).fold(at, Duration::min);
+        }
+        at = self.lanes.iter().map(|lane| lane.pause).filter(|&pause| pause > now).fold(at, Duration::min);
+        at.max(now + Duration::from_millis(1))
+    }
+
+    /// Gives what is undated its date as soon as there is one.
+    fn look_at_clock(&mut self, now: &Now<'_>) {
+        if self.believed && !now.believed {
+            // What made it implausible may have been one odd answer.
+            self.asked = self.asked.map(|_| now.boot().saturating_sub(ASK_AGAIN.saturating_sub(CONFIRM)));
+        }
+        self.believed = now.believed;
+        self.wall = now.believed.then_some(now.moment.wall);
+        let Some(offset) = now.offset.filter(|_| now.believed) else { return };
+        for (hold, saved) in self.holds.values_mut() {
+            if hold.boot_id == self.boot_id && hold.offset.is_none() {
+                hold.offset = Some(offset);
+                *saved = false;
+            }
+        }
+    }
+
+    fn look_at_disk(&mut self, now: Duration) {
+        if let Some(since) = self.disk.busy.filter(|_| !self.disk.hangs)
+            && now.saturating_sub(since) >= HANGS_AFTER
+        {
+            self.disk.hangs = true;
+            let lasted = now.saturating_sub(since);
+            self.disk.fault =
+                Some(format!("the disk of the cache directory hangs for {}", crate::text::seconds(lasted)));
+            self.events.push(Event::DiskHangs(lasted));
+        }
+    }
+
+    /// Up to where outputs may read.
+    fn deliverable(&self) -> Position {
+        if self.disk.refuses || self.disk.hangs { self.tail.end() } else { self.durable }
+    }
+
+    fn is_cursor_unsaved(&self) -> bool {
+        self.lanes.iter().any(Lane::is_unsaved)
+    }
+
+    /// The job that the disk is to do now.
+    fn next_job(&mut self, now: &Now<'_>) -> Option<Job> {
+        let boot = now.boot();
+        if boot >= self.disk.pause {
+            let unwritten = self.tail.from(self.written).next().is_some();
+            let due = self.sync_due.is_some_and(|due| due <= boot);
+            let dates = self.holds.values().any(|(_, saved)| !saved);
+            if unwritten || due || dates || self.is_cursor_unsaved() || !self.forget.is_empty() {
+                let write = self.write(now, due);
+                let Write { cursors, holds, forget, sync, .. } = &write;
+                let (cursors, holds, forget) = (cursors.clone(), holds.clone(), forget.clone());
+                self.sent = Sent { cursors, holds, forget, sync: *sync };
+                return Some(Job::Write(write));
+            }
+            if let Some(limits) = self.limits.take() {
+                return Some(Job::Limit(limits));
+            }
+        }
+        if boot < self.disk.read_pause {
+            return None;
+        }
+        for place in 0..self.lanes.len() {
+            if let Some(aside) = self.lanes[place].aside.as_mut().filter(|aside| !aside.sent) {
+                aside.sent = true;
+                return Some(Job::SetAside(aside.job.clone()));
+            }
+        }
+        if let Some(name) = self.forget_old.front() {
+            return Some(Job::ForgetOld(name.clone()));
+        }
+        // Whoever was served last is behind the others.
+        let deliverable = self.deliverable();
+        let start = self.tail.start();
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            if lane.is_occupied() {
+                continue;
+            }
+            if lane.old == Old::Ask {
+                lane.reading = true;
+                return Some(Job::ReadOld { output: place });
+            }
+            if lane.old == Old::None && lane.cursor < start.min(deliverable) && lane.cursor < self.written {
+                lane.reading = true;
+                return Some(Job::Read { output: place, from: lane.cursor, most: lane.delivery.want() });
+            }
+        }
+        None
+    }
+
+    fn write(&mut self, now: &Now<'_>, sync: bool) -> Write {
+        let mut bytes = 0;
+        let fits = |batch: &&Arc<Batch>| {
+            let first = bytes == 0;
+            bytes += batch.payload.len();
+            first || bytes <= MOST_WRITE
+        };
+        let batches: Vec<_> = self.tail.from(self.written).take_while(fits).cloned().collect();
+        let cursors = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.is_unsaved())
+            .map(|lane| (lane.name.clone(), Cursor { position: lane.cursor, stamp: lane.delivery.stamp() }));
+        Write {
+            holds: self.holds.values().filter(|(_, saved)| !saved).map(|(hold, _)| hold.clone()).collect(),
+            cursors: cursors.collect(),
+            forget: self.forget.clone(),
+            release: self.lanes.iter().map(|lane| lane.cursor).min().unwrap_or(self.tail.end()),
+            sync,
+            now: now.believed.then_some(now.moment.wall),
+            batches,
+        }
+    }
+
+    /// What the output at `place` is to do now.
+    fn next_of(&mut self, place: usize, now: &Now<'_>) -> Option<Action> {
+        let boot = now.boot();
+        let lane = &self.lanes[place];
+        if lane.busy || lane.reading || boot < lane.pause {
+            return None;
+        }
+        if self.must_ask(place, now) {
+            let lane = &mut self.lanes[place];
+            lane.busy = true;
+            self.asked = Some(boot);
+            return Some(Action::AskTime { output: place });
+        }
+        if self.lanes[place].aside.is_some() {
+            return None;
+        }
+        loop {
+            if self.lanes[place].spans.is_empty() {
+                self.load_from_tail(place);
+            }
+            let lane = &mut self.lanes[place];
+            match lane.delivery.next(boot) {
+                Next::Empty => {
+                    self.pass(place);
+                    let lane = &mut self.lanes[place];
+                    if let Old::Loaded(name) = std::mem::replace(&mut lane.old, Old::None) {
+                        lane.old = Old::Ask;
+                        self.forget_old.push_back(name);
+                        return None;
+                    }
+                    if self.lanes[place].spans.is_empty() && !self.load_from_tail(place) {
+                        return None;
+                    }
+                }
+                Next::Wait(until) => {
+                    lane.pause = until;
+                    return None;
+                }
+                Next::SetAside { file_name, body, readings, why } => {
+                    let job = SetAside { output: place, file_name, body };
+                    lane.aside = Some(Aside { job, sent: false, readings, why, whole: None });
+                    return None;
+                }
+                Next::Post { body, newest, readings } => {
+                    if lane.tells_time && lane.told.is_none_or(|told| told.has_stepped(now.moment, STEP)) {
+                        lane.busy = true;
+                        self.asked = Some(boot);
+                        return Some(Action::AskTime { output: place });
+                    }
+                    let ahead = (now.too_far_ahead)(newest);
+                    if ahead.is_some() || lane.state == LaneState::Ahead {
+                        lane.state = if ahead.is_some() { LaneState::Ahead } else { LaneState::Well };
+                        self.events.push(Event::Ahead { output: place, by: ahead });
+                    }
+                    if ahead.is_some() {
+                        lane.pause = boot + ASK_AGAIN;
+                        lane.told = None;
+                        return None;
+                    }
+                    lane.busy = true;
+                    lane.posted = (body.len(), readings);
+                    return Some(Action::Post { output: place, body });
+                }
+            }
+        }
+    }
+
+    /// Whether the server is to be asked for the time because readings wait for it.
+    fn must_ask(&self, place: usize, now: &Now<'_>) -> bool {
+        let first = self.lanes.iter().position(|lane| lane.tells_time) == Some(place);
+        let waits = !now.believed || self.lanes.iter().any(|lane| lane.held.is_some());
+        first && waits && self.asked.is_none_or(|asked| now.boot().saturating_sub(asked) >= ASK_AGAIN)
+    }
+
+    /// Gives the output what comes next, if that is in memory.
+    fn load_from_tail(&mut self, place: usize) -> bool {
+        let (lane, deliverable) = (&self.lanes[place], self.deliverable());
+        if lane.old != Old::None || lane.is_occupied() {
+            return false;
+        }
+        // What is not in memory is on disk, unless it was given up.
+        let skip = lane.hole.filter(|&(from, to)| from <= lane.cursor && lane.cursor < to);
+        let cursor = skip.map_or(lane.cursor, |(_, to)| to);
+        if cursor < self.tail.start() && cursor < self.written {
+            return false;
+        }
+        let batches: Vec<_> = self.tail.from(cursor).take_while(|batch| batch.end() <= deliverable).cloned().collect();
+        if batches.is_empty() {
+            return false;
+        }
+        self.load(place, &batches)
+    }
+
+    /// Gives the output the readings of `batches` from its cursor on: about as many as it wants, as far as they have dates.
+    fn load(&mut self, place: usize, batches: &[Arc<Batch>]) -> bool {
+        let want = self.lanes[place].delivery.want().max(1) as u64;
+        let mut runs: Vec<Run> = Vec::new();
+        let mut loaded = 0;
+        for batch in batches {
+            let lane = &self.lanes[place];
+            let from = lane.loaded_end();
+            if batch.end() <= from {
+                continue;
+            }
+            if loaded >= want {
+                break;
+            }
+            let offset = match self.date_of(batch) {
+                Dating::Dated(offset) => offset,
+                Dating::NotYet => {
+                    if loaded == 0 {
+                        self.lanes[place].held = batch.undated;
+                    }
+                    break;
+                }
+                Dating::Never => {
+                    if loaded > 0 {
+                        break;
+                    }
+                    self.skip(place, batch.end(), DropReason::NeverDated);
+                    continue;
+                }
+            };
+            let Ok(readings) = batch.readings() else {
+                // Its checksum was right: whoever wrote it did not write this. It must not block what is behind it.
+                if loaded > 0 {
+                    break;
+                }
+                self.skip(place, batch.end(), DropReason::Vanished);
+                continue;
+            };
+            if from < batch.first {
+                if loaded > 0 {
+                    break;
+                }
+                self.skip(place, batch.first, DropReason::Vanished);
+            }
+            let lane_from = from.max(batch.first);
+            let passed = usize::try_from(lane_from.since(batch.first)).unwrap_or(usize::MAX);
+            let readings = readings.into_iter().skip(passed).map(|reading| dated(reading, offset));
+            let count = batch.end().since(lane_from);
+            let lane = &mut self.lanes[place];
+            lane.spans.push_back((lane_from, count));
+            loaded += count;
+            match runs
+                .last_mut()
+                .filter(|run| Arc::ptr_eq(&run.table, &batch.table) || run.table.id() == batch.table.id())
+            {
+                Some(run) => run.readings.extend(readings),
+                None => runs.push(Run { table: Arc::clone(&batch.table), readings: readings.collect() }),
+            }
+        }
+        if loaded > 0 {
+            self.lanes[place].delivery.load(runs);
+        }
+        loaded > 0
+    }
+
+    fn date_of(&self, batch: &Batch) -> Dating {
+        let Some(id) = batch.undated else { return Dating::Dated(None) };
+        match self.holds.get(&id) {
+            Some((Hold { offset: Some(offset), .. }, saved)) if *saved || self.disk.refuses || self.disk.hangs => {
+                Dating::Dated(Some(*offset))
+            }
+            Some((hold, _)) if hold.offset.is_some() || hold.boot_id == self.boot_id => Dating::NotYet,
+            _ => Dating::Never,
+        }
+    }
+
+    /// Moves the output to `to`: what lies before it was dropped for `reason`, unless that was counted before.
+    fn skip(&mut self, place: usize, to: Position, reason: DropReason) {
+        let lane = &mut self.lanes[place];
+        let from = lane.cursor;
+        let counted = lane.hole.map_or(0, |(start, end)| end.min(to).since(start.max(from)));
+        let count = to.since(from).saturating_sub(counted);
+        lane.cursor = lane.cursor.max(to);
+        if lane.hole.is_some_and(|(_, end)| end <= lane.cursor) {
+            lane.hole = None;
+        }
+        if count > 0 {
+            lane.counters.dropped.add(reason, count);
+            self.events.push(Event::Lost { output: place, readings: count, reason });
+        }
+        self.let_go();
+    }
+
+    /// A batch is lost from memory.
+    fn give_up(&mut self, batch: &Batch) {
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            let loaded = lane.loaded_end();
+            let from = batch.first.max(loaded).max(lane.cursor);
+            let count = batch.end().since(from);
+            if count == 0 {
+                continue;
+            }
+            lane.hole = Some(match lane.hole {
+                Some((start, end)) if end >= from => (start, batch.end()),
+                _ => (from, batch.end()),
+            });
+            lane.counters.dropped.add(DropReason::MemoryFull, count);
+            self.events.push(Event::Lost { output: place, readings: count, reason: DropReason::MemoryFull });
+        }
+        self.forget_undated(batch);
+    }
+
+    fn forget_undated(&mut self, batch: &Batch) {
+        let Some(id) = batch.undated else { return };
+        if let Some(count) = self.undated.get_mut(&id) {
+            *count = count.saturating_sub(u64::from(batch.count));
+            if *count == 0 {
+                self.undated.remove(&id);
+            }
+        }
+    }
+
+    /// Takes over how far the output's delivery has come.
+    fn pass(&mut self, place: usize) {
+        let lane = &mut self.lanes[place];
+        let progress = lane.delivery.progress();
+        lane.counters.delivered += progress.delivered as u64;
+        lane.counters.quarantined += progress.quarantined as u64;
+        lane.counters.dropped.add(DropReason::NotSendable, progress.not_sendable as u64);
+        let mut passed = progress.passed as u64;
+        let finished = (progress.delivered + progress.quarantined + progress.not_sendable) as u64;
+        if matches!(lane.old, Old::Loaded(_)) {
+            // Nobody has counted them before.
+            lane.counters.found += finished;
+        }
+        while let Some((first, count)) = lane.spans.front_mut().filter(|_| passed > 0) {
+            let part = passed.min(*count);
+            *first = first.after(part);
+            *count -= part;
+            passed -= part;
+            lane.cursor = *first;
+            if *count == 0 {
+                lane.spans.pop_front();
+            }
+        }
+        if lane.spans.is_empty() {
+            // Counted when it was evicted.
+            lane.cursor = lane.cursor.max(std::mem::take(&mut lane.evicted));
+        }
+        self.let_go();
+    }
+
+    /// Frees the memory of what nobody needs.
+    fn let_go(&mut self) {
+        let passed = self.lanes.iter().map(|lane| lane.cursor).min().unwrap_or(self.tail.end());
+        self.tail.trim(passed, self.durable);
+        // What all outputs have needs no disk.
+        self.written = self.written.max(self.tail.start());
+        self.durable = self.durable.max(self.tail.start());
+        // Holds of which nothing waits any more.
+        if passed == self.tail.end() {
+            self.undated.clear();
+        }
+    }
+}
+
+/// Whether a batch has dates.
+enum Dating {
+    /// It has; what is to be added to its stamps.
+    Dated(Option<Duration>),
+    NotYet,
+    Never,
+}
+
+fn dated(reading: Reading, offset: Option<Duration>) -> Reading {
+    match (offset, Stamp::read(reading.at)) {
+        (Some(offset), Stamp::Undated(boot)) => Reading { at: Timestamp::from(UNIX_EPOCH + boot + offset), ..reading },
+        _ => reading,
+    }
+}
+
+impl Pipeline {
+    /// The disk has answered.
+    pub fn done(&mut self, done: Done, now: Duration, random: f64) {
+        self.disk.busy = None;
+        if std::mem::take(&mut self.disk.hangs) && !self.disk.refuses {
+            self.disk.fault = None;
+            self.events.push(Event::DiskWell);
+        }
+        match done {
+            Done::Written(written) => self.written(written, now, random),
+            Done::Read { output, result } => self.read(output, result, now, random),
+            Done::SetAside { output, result } => self.aside_done(output, result, now, random),
+            Done::Old { output, result } => self.old_read(output, result, now, random),
+            Done::Forgotten(result) => match result {
+                Ok(()) => {
+                    self.forget_old.pop_front();
+                    self.reads_again();
+                }
+                Err(error) => self.cannot_read(&error, now, random),
+            },
+            Done::Limited => {}
+        }
+    }
+
+    fn written(&mut self, written: Written, now: Duration, random: f64) {
+        let Written { result, end, durable, evicted, evicted_old, usage } = written;
+        if evicted_old > 0 {
+            self.events.push(Event::OldEvicted(evicted_old));
+        }
+        let sent = std::mem::take(&mut self.sent);
+        self.usage = usage;
+        self.written = self.written.max(end.min(self.tail.end()));
+        self.durable = self.durable.max(durable.min(self.tail.end()));
+        for Evicted { up_to, limit } in evicted {
+            self.evict(up_to, limit);
+        }
+        match result {
+            Ok(()) => {
+                self.disk.backoff.reset();
+                self.disk.pause = now;
+                if std::mem::take(&mut self.disk.refuses) {
+                    self.disk.fault = None;
+                    self.events.push(Event::DiskWell);
+                }
+                self.wrote(sent, now);
+            }
+            Err(error) => {
+                self.disk.refuses = true;
+                self.disk.pause = now + self.disk.backoff.fail_up_to(DISK_PAUSE, random);
+                let why = Chain(&error).to_string();
+                self.disk.fault = Some(format!("the disk refuses: {why}"));
+                self.events.push(Event::DiskRefuses(why));
+            }
+        }
+        self.let_go();
+    }
+
+    fn wrote(&mut self, sent: Sent, now: Duration) {
+        let Sent { cursors, holds, forget, sync } = sent;
+        let moved = !cursors.is_empty();
+        for (name, cursor) in cursors {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) {
+                lane.saved = Some(cursor.position);
+            }
+        }
+        for written in holds {
+            let Some((hold, saved)) = self.holds.get_mut(&written.id) else { continue };
+            *saved = *hold == written;
+            if *saved && hold.offset.is_some() {
+                self.undated.remove(&written.id);
+                self.lanes.iter_mut().filter(|lane| lane.held == Some(written.id)).for_each(|lane| lane.held = None);
+            }
+        }
+        self.forget.retain(|name| !forget.contains(name));
+        if sync {
+            self.sync_due = None;
+        }
+        if self.durable < self.tail.end() || (moved && !sync) {
+            self.sync_due.get_or_insert(now + self.flush_interval);
+        }
+    }
+
+    /// The limits have let go of everything before `up_to`.
+    fn evict(&mut self, up_to: Position, limit: Limit) {
+        let reason = match limit {
+            Limit::MinFree => DropReason::MinFree,
+            Limit::MaxBytes => DropReason::MaxBytes,
+            Limit::MaxAge => DropReason::MaxAge,
+        };
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            let loaded = lane.loaded_end();
+            // What is loaded is in memory, and may yet be delivered.
+            let from = loaded.max(lane.evicted);
+            let counted = lane.hole.map_or(0, |(start, end)| end.min(up_to).since(start.max(from)));
+            let lost = up_to.since(from).saturating_sub(counted);
+            if lost > 0 {
+                lane.counters.dropped.add(reason, lost);
+                self.events.push(Event::Lost { output: place, readings: lost, reason });
+            }
+            let lane = &mut self.lanes[place];
+            if lane.spans.is_empty() {
+                lane.cursor = lane.cursor.max(up_to);
+            } else {
+                lane.evicted = lane.evicted.max(up_to);
+            }
+        }
+    }
+
+    fn read(&mut self, place: usize, result: Result<Read, SpoolError>, now: Duration, random: f64) {
+        self.lanes[place].reading = false;
+        let Read { batches, mut gaps } = match result {
+            Ok(read) => read,
+            Err(error) => return self.cannot_read(&error, now, random),
+        };
+        self.reads_again();
+        gaps.sort_by_key(|gap| gap.from);
+        let cursor = self.lanes[place].cursor;
+        if let Some(gap) = gaps.iter().find(|gap| gap.from <= cursor && cursor < gap.to) {
+            match &gap.why {
+                GapReason::Vanished => self.skip(place, gap.to, DropReason::Vanished),
+                GapReason::Damaged(path) => {
+                    let lane = &mut self.lanes[place];
+                    let readings = gap.to.since(cursor);
+                    lane.counters.quarantined += readings;
+                    lane.cursor = gap.to;
+                    let readings = usize::try_from(readings).unwrap_or(usize::MAX);
+                    let why = "they are damaged on disk".to_owned();
+                    self.events.push(Event::Quarantined { output: place, readings, why, path: path.clone() });
+                    self.let_go();
+                }
+            }
+        }
+        let cursor = self.lanes[place].cursor;
+        let next_gap = gaps.iter().map(|gap| gap.from).find(|&from| from > cursor);
+        let deliverable = self.deliverable();
+        let usable = |batch: &Arc<Batch>| batch.end() <= deliverable && next_gap.is_none_or(|gap| batch.first < gap);
+        let nothing = batches.is_empty() && gaps.is_empty();
+        let usable: Vec<_> = batches.into_iter().filter(usable).collect();
+        if nothing {
+            // The log ends before it should: somebody has removed its newest part.
+            let to = self.tail.start().min(self.written);
+            if to > cursor {
+                self.skip(place, to, DropReason::Vanished);
+            }
+        } else {
+            self.load(place, &usable);
+        }
+    }
+
+    fn aside_done(&mut self, place: usize, result: Result<std::path::PathBuf, SpoolError>, now: Duration, random: f64) {
+        let path = match result {
+            Ok(path) => path,
+            Err(error) => {
+                if let Some(aside) = &mut self.lanes[place].aside {
+                    aside.sent = false;
+                }
+                return self.cannot_read(&error, now, random);
+            }
+        };
+        self.reads_again();
+        let lane = &mut self.lanes[place];
+        let Some(Aside { readings, why, whole, .. }) = lane.aside.take() else { return };
+        match whole {
+            Some(name) => {
+                lane.old = Old::Ask;
+                self.forget_old.push_back(name);
+            }
+            None => lane.delivery.set_aside(),
+        }
+        self.events.push(Event::Quarantined { output: place, readings, why, path });
+        self.pass(place);
+    }
+
+    fn old_read(&mut self, place: usize, result: Result<Option<OldBatch>, SpoolError>, now: Duration, random: f64) {
+        let lane = &mut self.lanes[place];
+        lane.reading = false;
+        match result {
+            Ok(None) => {
+                lane.old = Old::None;
+                self.events.push(Event::OldDone);
+                self.reads_again();
+            }
+            Ok(Some(batch)) => {
+                let (name, body) = (batch.name.clone(), batch.body.clone());
+                match lane.delivery.load_old(batch, self.wall.unwrap_or(Timestamp::from_millis(u64::MAX))) {
+                    Ok(()) => lane.old = Old::Loaded(name),
+                    Err(why) => {
+                        let job = SetAside { output: place, file_name: name.0.clone(), body };
+                        lane.aside = Some(Aside { job, sent: false, readings: 0, why, whole: Some(name) });
+                    }
+                }
+                self.reads_again();
+            }
+            Err(error) => self.cannot_read(&error, now, random),
+        }
+    }
+
+    fn cannot_read(&mut self, error: &SpoolError, now: Duration, random: f64) {
+        self.disk.cannot_read = true;
+        self.disk.read_pause = now + self.disk.read_backoff.fail_up_to(DISK_PAUSE, random);
+        self.events.push(Event::CannotRead(Chain(error).to_string()));
+    }
+
+    fn reads_again(&mut self) {
+        self.disk.read_backoff.reset();
+        self.disk.read_pause = Duration::ZERO;
+        if std::mem::take(&mut self.disk.cannot_read) {
+            self.events.push(Event::ReadsAgain);
+        }
+    }
+
+    /// The server has answered a post of the output at `place`.
+    pub fn answered(&mut self, place: usize, answer: &Answer, now: Moment, random: f64) {
+        let lane = &mut self.lanes[place];
+        lane.busy = false;
+        if answer.server_time.is_some() {
+            lane.told = Some(now);
+        }
+        let posted = std::mem::take(&mut lane.posted);
+        let told = lane.delivery.answered(&answer.result, now.boot, random);
+        lane.state = if answer.result.is_err() && told.failed { LaneState::Failing } else { LaneState::Well };
+        match &answer.result {
+            Ok(()) => {
+                let (bytes, readings) = posted;
+                self.events.push(Event::Posted { output: place, bytes, readings });
+            }
+            Err(failure) if told.failed => {
+                self.events.push(Event::Failed { output: place, failure: failure.clone(), pause: told.pause });
+            }
+            Err(_) => {}
+        }
+        self.pass(place);
+    }
+
+    /// The server has answered what the output at `place` asked: the time, or nothing.
+    pub fn time_told(&mut self, place: usize, answer: &Answer, now: Moment, random: f64) {
+        let lane = &mut self.lanes[place];
+        lane.busy = false;
+        match &answer.result {
+            Ok(()) => {
+                // A server that does not tell is not asked each time.
+                lane.told = Some(now);
+                lane.asking.reset();
+            }
+            Err(failure) => {
+                let pause = lane.asking.fail_up_to(ASK_PAUSE, random);
+                lane.pause = now.boot + pause;
+                lane.state = LaneState::Failing;
+                self.events.push(Event::Failed { output: place, failure: failure.clone(), pause });
+            }
+        }
+    }
+}

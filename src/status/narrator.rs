@@ -1,0 +1,235 @@
+//! What the pipeline has done, as lines of the log and as the state of outputs in the registry.
+//!
+//! One line for a change of state, never one for each attempt; what is lost is told at once and then at most once a minute,
+//! with how many, for which output, by which limit, and how many in all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::registry::Registry;
+use crate::counters::DropReason;
+use crate::outage::{Outages, QUIET, Transition};
+use crate::outputs::Failure;
+use crate::outputs::pipeline::Event;
+use crate::spool::{Finding, Findings, Limits};
+use crate::text::{count, seconds, size};
+use crate::time::clock;
+
+/// Tells what was found strange or damaged on disk.
+pub fn tell_findings(Findings { told, untold }: &Findings) {
+    for Finding { path, why, moved } in told {
+        if *moved {
+            tracing::error!(
+                code = 1036,
+                "a part of the cache is damaged: {why}; it is kept as {} for you to look at",
+                path.display()
+            );
+        } else {
+            tracing::warn!("{} is not the agent's and is left alone: {why}", path.display());
+        }
+    }
+    if *untold > 0 {
+        tracing::error!(code = 1036, "{untold} more files like these");
+    }
+}
+
+/// Turns events into lines.
+#[derive(Debug)]
+pub struct Narrator {
+    /// Of each output, its name, and where its posts go.
+    outputs: Vec<(String, String)>,
+    path: PathBuf,
+    limits: Limits,
+    outages: Outages<Subject>,
+    lost: BTreeMap<(usize, DropReason), Loss>,
+}
+
+#[derive(Debug, Default)]
+struct Loss {
+    readings: u64,
+    told: u64,
+    told_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Disk,
+    Reading,
+    Posting(usize),
+    Ahead(usize),
+}
+
+impl Narrator {
+    /// A narrator for outputs of these names and servers, and for a cache at `path`.
+    #[must_use]
+    pub fn new(outputs: Vec<(String, String)>, path: PathBuf, limits: Limits) -> Self {
+        Self { outputs, path, limits, outages: Outages::default(), lost: BTreeMap::new() }
+    }
+
+    /// From now on these limits hold.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Tells of `event`.
+    pub fn tell(&mut self, event: Event, registry: &Registry, now: Duration) {
+        match event {
+            Event::Posted { output, bytes, readings } => self.posted(output, bytes, readings, registry, now),
+            Event::Failed { output, failure, pause } => self.failed(output, &failure, pause, registry, now),
+            Event::Ahead { output, by } => self.ahead(output, by, now),
+            Event::Quarantined { output, readings, why, path } => {
+                let output = self.of(output);
+                let what = if readings == 0 {
+                    "a batch of an old cache is".to_owned()
+                } else {
+                    format!("{} {}", count(readings, "reading"), if readings == 1 { "is" } else { "are" })
+                };
+                tracing::error!(
+                    code = 1036,
+                    "{what} not delivered{output}: {why}; kept as {} for you to look at",
+                    path.display()
+                );
+            }
+            Event::Lost { output, readings, reason } => self.lost(output, readings, reason, now),
+            Event::DiskRefuses(why) => {
+                if self.outages.failed(Subject::Disk, "disk", now).is_some() {
+                    tracing::error!(
+                        "cannot write to the cache directory {}: {why}; readings stay in memory, go to the server from there \
+                         in their order, and the disk is tried again",
+                        self.path.display()
+                    );
+                }
+            }
+            Event::DiskHangs(lasted) => {
+                self.outages.failed(Subject::Disk, "hang", now);
+                tracing::error!(
+                    "the disk of the cache directory {} has not answered for {}; readings stay in memory and go to the server \
+                     from there; a kill now loses what is in memory",
+                    self.path.display(),
+                    seconds(lasted)
+                );
+            }
+            Event::DiskWell => {
+                if let Some(Transition::Recovered { lasted, failures }) = self.outages.worked(&Subject::Disk, now) {
+                    let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
+                    tracing::info!("the cache directory takes readings again after {} and {failures}", seconds(lasted));
+                }
+            }
+            Event::CannotRead(why) => {
+                if self.outages.failed(Subject::Reading, "disk", now).is_some() {
+                    tracing::error!("cannot read the cache directory {}: {why}; delivery waits", self.path.display());
+                }
+            }
+            Event::ReadsAgain => {
+                self.outages.worked(&Subject::Reading, now);
+            }
+            Event::Forgotten { name, readings } => {
+                tracing::warn!(
+                    "output {name} is configured no more; {} on disk were not delivered to it",
+                    count(usize::try_from(readings).unwrap_or(usize::MAX), "reading")
+                );
+            }
+            Event::OldEvicted(batches) => {
+                tracing::error!(
+                    "LOST {batches} batches of an old cache in {}, because of the limits of the cache",
+                    self.path.display()
+                );
+            }
+            Event::OldDone => tracing::debug!("no batch of an old cache waits"),
+        }
+    }
+
+    /// Nothing where there is one output; else which one it is.
+    fn of(&self, output: usize) -> String {
+        match self.outputs.get(output) {
+            Some((name, _)) if self.outputs.len() > 1 => format!(" to output {name}"),
+            _ => String::new(),
+        }
+    }
+
+    fn posted(&mut self, output: usize, bytes: usize, readings: usize, registry: &Registry, now: Duration) {
+        if let Some((name, _)) = self.outputs.get(output) {
+            registry.output(name).write(|state| state.took(clock::wall()));
+        }
+        if let Some(Transition::Recovered { lasted, failures }) = self.outages.worked(&Subject::Posting(output), now) {
+            let (of, lasted) = (self.of(output), seconds(lasted));
+            tracing::info!(
+                code = 1007,
+                "posts{of} are taken again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
+            );
+        }
+        tracing::debug!(code = 1027, bytes, readings, "posted{}", self.of(output));
+    }
+
+    fn failed(&mut self, output: usize, failure: &Failure, pause: Duration, registry: &Registry, now: Duration) {
+        let (of, cause, next) = (self.of(output), &failure.text, seconds(pause));
+        if let Some((name, _)) = self.outputs.get(output) {
+            registry.output(name).write(|state| state.refused(cause.clone(), clock::wall(), pause));
+        }
+        match self.outages.failed(Subject::Posting(output), failure.kind, now) {
+            None | Some(Transition::Recovered { .. }) => {}
+            Some(Transition::Down { lasted }) => {
+                let lasted = seconds(lasted);
+                tracing::error!(
+                    code = 1097,
+                    "the server has taken nothing{of} for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
+                );
+            }
+            Some(Transition::Failed { .. } | Transition::OtherCause { .. }) => {
+                tracing::warn!(
+                    code = 1028,
+                    "post{of} failed: {cause}; its readings stay on disk, next attempt in {next}"
+                );
+            }
+        }
+    }
+
+    fn ahead(&mut self, output: usize, by: Option<Duration>, now: Duration) {
+        let Some(by) = by else {
+            if let Some(Transition::Recovered { .. }) = self.outages.worked(&Subject::Ahead(output), now) {
+                tracing::info!("readings on disk are no longer ahead of the server's clock; delivery goes on");
+            }
+            return;
+        };
+        if self.outages.failed(Subject::Ahead(output), "future", now).is_some() {
+            tracing::error!(
+                "readings on disk are stamped up to {} ahead of the server's clock and are held until it is less than an \
+                 hour; set this machine's clock, or the server's, or trust_local_clock in the configuration",
+                seconds(by)
+            );
+        }
+    }
+
+    fn lost(&mut self, output: usize, readings: u64, reason: DropReason, now: Duration) {
+        let of = match self.outputs.get(output) {
+            Some((name, _)) => format!(" of output {name}"),
+            None => String::new(),
+        };
+        let loss = self.lost.entry((output, reason)).or_default();
+        loss.readings += readings;
+        if loss.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET) {
+            return;
+        }
+        let why = match reason {
+            DropReason::MinFree => format!("less of the disk is free than cache_min_free ({})", self.limits.min_free),
+            DropReason::MaxBytes => {
+                format!("the cache is over cache_max_bytes ({})", size(self.limits.max_bytes.unwrap_or(0)))
+            }
+            DropReason::MaxAge => {
+                format!("they are older than cache_max_age ({})", seconds(self.limits.max_age.unwrap_or_default()))
+            }
+            DropReason::MemoryFull => "neither the disk nor the server takes them, and memory is full".to_owned(),
+            DropReason::Vanished => "somebody else removed the files".to_owned(),
+            DropReason::NeverDated => "the clock was never right in the boot that they are of".to_owned(),
+            DropReason::Unavailable | DropReason::OutsideLimits | DropReason::NotSendable => reason.as_str().to_owned(),
+        };
+        let new = count(usize::try_from(loss.readings - loss.told).unwrap_or(usize::MAX), "reading");
+        tracing::error!(
+            "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost since the start for this reason",
+            self.path.display(),
+            loss.readings
+        );
+        (loss.told, loss.told_at) = (loss.readings, Some(now));
+    }
+}

@@ -1,0 +1,117 @@
+//! Text for people: an error with its causes, a duration as one says it, a number with its noun. Pure.
+//!
+//! [`harmless`] decides which characters reach a terminal or a log; [`table`] aligns rows in columns.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use self::harmless::escaped;
+use crate::reading::millis;
+
+pub mod harmless;
+pub mod table;
+
+/// An error and all its sources on one line, outermost first.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escaped(&self.0.to_string()))?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {}", escaped(&error.to_string()))?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// `duration` in words, to the second above ten of them, to the tenth of a second below, and still
+/// more exactly below a second.
+#[must_use]
+pub fn seconds(duration: Duration) -> impl fmt::Display {
+    let step = match duration.as_millis() {
+        ..100 => 1,
+        100..1_000 => 10,
+        1_000..10_000 => 100,
+        _ => 1_000,
+    };
+    humantime::format_duration(Duration::from_millis(millis(duration) / step * step))
+}
+
+/// `1 device`, `2 devices`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `2 GB`, `1 MiB`, `7 bytes`: in the largest unit of which it is a whole number.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 6] =
+        [(1_000_000_000, "GB"), (1 << 30, "GiB"), (1_000_000, "MB"), (1 << 20, "MiB"), (1_000, "kB"), (1 << 10, "KiB")];
+    let unit = UNITS.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+/// The first few of `names`, and how many more there are.
+pub fn some_of(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+    const FEW: usize = 8;
+    let more = names.len().saturating_sub(FEW);
+    let few: Vec<String> = names.take(FEW).map(|name| escaped(&name.to_string()).into_owned()).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    few.join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_whole_number_of_something() {
+        let cases =
+            [(0, "0 bytes"), (7, "7 bytes"), (2_000_000_000, "2 GB"), (1 << 20, "1 MiB"), (1_500_000, "1500 kB")];
+        for (bytes, expected) in cases {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_all_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot store")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk on fire"));
+        assert_eq!(Chain(&error).to_string(), "cannot store: disk on fire");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [count(0, "point"), count(1, "device"), count(2, "request")],
+            ["0 points", "1 device", "2 requests"]
+        );
+    }
+
+    #[test]
+    fn of_many_names_a_few_are_told() {
+        assert_eq!(some_of(["a", "b"].iter()), "a, b");
+        assert_eq!(some_of(0..10), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+    }
+
+    #[test]
+    fn durations_are_told_as_exactly_as_one_wants_to_know_them() {
+        let cases = [
+            (1_234, "1s 200ms"),
+            (59_999, "59s"),
+            (90_061_001, "1day 1h 1m 1s"),
+            (157, "150ms"),
+            (3, "3ms"),
+            (0, "0s"),
+        ];
+        for (ms, said) in cases {
+            assert_eq!(seconds(Duration::from_millis(ms)).to_string(), said);
+        }
+    }
+}
