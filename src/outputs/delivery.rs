@@ -437,7 +437,7 @@ impl Delivery {
         if post.what == What::Control {
             return;
         }
-        self.way.size.delivered();
+        self.way.size.delivered(post.body.len());
         self.keep_control(post);
         self.finish(&post.rows, post.not_sendable, Mark::Delivered);
     }
