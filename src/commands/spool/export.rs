@@ -18,7 +18,7 @@ use super::{Found, Refused};
 use crate::cli::arguments::{ExportFormat, SpoolExport};
 use crate::cli::terminal::{complain, pour};
 use crate::daemon::exit::Exit;
-use crate::outputs::file::{FileEncode, Format, HEADER};
+use crate::outputs::file::{COLUMNS, FileEncode, Format};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::PointTable;
@@ -52,7 +52,7 @@ pub(super) fn export(mut found: Found, shard: Shard, how: &SpoolExport) -> Resul
     };
     let mut export = Export { encode, sink, posted, counted: Counted::default() };
     if how.format == ExportFormat::Csv {
-        export.sink.write(HEADER.as_bytes(), None)?;
+        export.sink.write(format!("{COLUMNS}\n").as_bytes(), None)?;
     }
     let old = if takes_old { found.reader.old_batches()? } else { Vec::new() };
     if how.format == ExportFormat::Pattoo {
@@ -178,7 +178,8 @@ struct Counted {
 impl Counted {
     /// Tells it on stderr: stdout is for the readings.
     fn tell(&self, to: Option<&Path>) -> Exit {
-        let batches = if self.old > 0 { format!(" and {} of old caches", count(self.old, "body")) } else { String::new() };
+        let batches =
+            if self.old > 0 { format!(" and {} of old caches", count(self.old, "body")) } else { String::new() };
         let batches = batches.replace("bodys", "bodies");
         let to = to.map_or_else(String::new, |to| format!(" to {}", to.display()));
         complain(&format!("wrote {}{batches}{to}", count(self.readings, "reading")));
