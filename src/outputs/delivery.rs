@@ -489,30 +489,26 @@ impl Delivery {
     }
 
     fn refused(&mut self, mut post: Post, now: Duration, random: f64) -> Told {
-        let mut most = self.max_backoff;
-        let mut failed = true;
-        match (&mut self.front.search, post.what) {
-            (Some(search), what) => {
-                let on_trial = search.bisection.is_on_trial();
-                match what {
-                    What::Control => search.bisection.control(false, now, &mut self.way.trust),
-                    What::Items { touched, .. } => search.bisection.refused(touched, now, &mut self.way.trust),
-                    What::InOrder => {}
-                }
-                // It is what was posted, not the server, and more like it may be behind.
-                if self.way.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS) {
-                    most = most.min(if on_trial { TRIAL_PAUSE } else { FIRST });
-                    failed = false;
-                }
+        let (mut most, mut failed) = (self.max_backoff, true);
+        if let Some(search) = &mut self.front.search {
+            let on_trial = search.bisection.is_on_trial();
+            match post.what {
+                What::Control => search.bisection.control(false, now, &mut self.way.trust),
+                What::Items { touched, .. } => search.bisection.refused(touched, now, &mut self.way.trust),
+                What::InOrder => {}
             }
-            (None, _) => {
-                let since = *self.front.refused.get_or_insert(now);
-                post.refused = true;
-                if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
-                    self.take_apart(now);
-                } else {
-                    self.post = Some(post);
-                }
+            if self.way.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS) {
+                // It is what was posted, not the server, and more like it may be behind.
+                most = most.min(if on_trial { TRIAL_PAUSE } else { FIRST });
+                failed = false;
+            }
+        } else {
+            let since = *self.front.refused.get_or_insert(now);
+            post.refused = true;
+            if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
+                self.take_apart(now);
+            } else {
+                self.post = Some(post);
             }
         }
         Told { pause: self.way.backoff.fail_up_to(most, random), failed }

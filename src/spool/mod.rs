@@ -69,6 +69,10 @@ mod holds;
 pub mod job;
 mod limits;
 pub mod log;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod model_tests;
 mod name;
 pub mod old;
 mod quarantine;
