@@ -36,10 +36,10 @@ fn piled_up(server: &Server, device: &Device) -> (Home, Agent) {
     let mut agent = home.run();
     agent.until("readings", || device.served_count() > 40);
     device.set(DeviceMode::Silent);
-    let served = judge(&[device], &[]).served;
+    let readings = judge(&[device], &[]).served;
     agent.until("everything on disk and in the file", || {
         let shown = shown(&home, &[]);
-        waiting(&shown, "pattoo") == served && waiting(&shown, "archive") == 0
+        waiting(&shown, "pattoo") == readings && waiting(&shown, "archive") == 0
     });
     (home, agent)
 }
@@ -96,9 +96,9 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                open.push(path)
+                open.push(path);
             } else {
-                files.insert(path.clone(), fs::read(path).unwrap()).map_or((), drop)
+                files.insert(path.clone(), fs::read(path).unwrap());
             }
         }
     }
@@ -116,9 +116,9 @@ fn what_is_exported_beside_a_running_agent_is_what_arrives_later() {
     let pattoo = spool(&home, &["export", "--format", "pattoo", "--to", bodies.to_str().unwrap()]);
     let filed = spool(&home, &["export", "--all", "--to", lines.to_str().unwrap()]);
     let nothing = spool(&home, &["export", "--output", "archive"]);
-    for (finished, readings) in [(&csv, true), (&jsonl, true), (&pattoo, true), (&filed, true), (&nothing, false)] {
+    for (finished, has_some) in [(&csv, true), (&jsonl, true), (&pattoo, true), (&filed, true), (&nothing, false)] {
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-        assert_eq!(finished.stderr.contains("wrote 0 readings"), !readings, "{}", finished.stderr);
+        assert_eq!(finished.stderr.contains("wrote 0 readings"), !has_some, "{}", finished.stderr);
     }
     assert_eq!(nothing.stdout.lines().count(), 1, "{}", nothing.stdout);
     assert!(agent.is_running());
@@ -169,7 +169,7 @@ fn what_is_exported_beside_a_running_agent_is_what_arrives_later() {
 fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
     let (device, server) = (Device::counting(1), Server::start());
     let (home, mut agent) = piled_up(&server, &device);
-    let served = judge(&[&device], &[]).served;
+    let readings = judge(&[&device], &[]).served;
     fs::create_dir(home.spool().join("quarantine")).unwrap();
     fs::write(home.spool().join("quarantine/x.json"), "12345").unwrap();
     let old = format!("1700000000123_{}.json", home.agent_id());
@@ -181,7 +181,7 @@ fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
         let same = home.output(&[&["spool", "show"][..], &place, &["--config_dir", "/nowhere"]].concat());
         assert_eq!(same.code, Some(0), "{}", same.stderr);
         // Without a configuration nobody knows of which type an output is, nor which is the first.
-        for part in [&format!("{served} readings"), "quarantine  1 file, 5 B", "archive  ?", "pattoo   ?"] {
+        for part in [&format!("{readings} readings"), "quarantine  1 file, 5 B", "archive  ?", "pattoo   ?"] {
             assert!(same.stdout.contains(part), "{part}\n{}", same.stdout);
         }
     }
@@ -189,7 +189,7 @@ fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
     let id = home.agent_id();
     for part in [
         &format!("agent       {id}\n"),
-        &format!("log         {served} readings, "),
+        &format!("log         {readings} readings, "),
         " in 1 segment; numbers 0 to ",
         "quarantine  1 file, 5 B\n",
         "output   type    next reading  waiting  oldest waits for\npattoo   pattoo  0 ",
@@ -201,8 +201,26 @@ fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
     }
     let long = |line: &&str| line.chars().count() > 80 && !line.starts_with("cache ");
     assert_eq!(table.stdout.lines().find(long), None, "{}", table.stdout);
+    // What taking an output out means is said beforehand.
+    let edited = home.path().join("edited");
+    fs::create_dir(&edited).unwrap();
+    for name in ["pattoo.yaml", "pattoo_agent_modbustcpd.yaml"] {
+        let text = fs::read_to_string(home.config_dir().join(name)).unwrap();
+        fs::write(edited.join(name), text.replace("outputs: [pattoo, ", "outputs: [")).unwrap();
+    }
+    let config_dir = home.config_dir();
+    let [running, edited] = [&config_dir, &edited].map(|path| path.to_str().unwrap());
+    let against = home.output(&["check", "--config_dir", edited, "--against", running]);
+    for part in [
+        "output           pattoo is taken out\n",
+        "But the next start drops what this output has not delivered by then: pattoo is taken out.\n",
+        &format!("Output pattoo has {readings} readings on disk to deliver.\n"),
+    ] {
+        assert!(against.stdout.contains(part), "{part}\n{}", against.stdout);
+    }
+
     let json = shown(&home, &[]);
-    assert_eq!((&json["start"], &json["readings"], &json["undated"]), (&0.into(), &served.into(), &0.into()));
+    assert_eq!((&json["start"], &json["readings"], &json["undated"]), (&0.into(), &readings.into(), &0.into()));
     assert_eq!(json["segments"].as_array().unwrap().len(), 1);
     assert_eq!(json["segments"][0]["damaged"], false);
     assert!(json["outputs"][0]["oldest"].as_u64() <= json["segments"][0]["newest"].as_u64());
@@ -225,7 +243,7 @@ fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
 fn what_is_torn_or_damaged_is_passed_and_told_and_stays_where_it_is() {
     let (device, server) = (Device::counting(1), Server::start());
     let (home, mut agent) = piled_up(&server, &device);
-    let served = judge(&[&device], &[]).served;
+    let readings = judge(&[&device], &[]).served;
     agent.stop();
     let segment = home.spool().join("log/0000000000000000.segment");
     let whole = fs::read(&segment).unwrap();
@@ -234,7 +252,7 @@ fn what_is_torn_or_damaged_is_passed_and_told_and_stays_where_it_is() {
     fs::write(&segment, [&whole, &whole[32..100]].concat()).unwrap();
     let before = tree(&home.path().join("cache"));
     let export = spool(&home, &["export", "--format", "jsonl"]);
-    assert_eq!((export.code, export.stdout.lines().count()), (Some(0), served), "{}", export.stderr);
+    assert_eq!((export.code, export.stdout.lines().count()), (Some(0), readings), "{}", export.stderr);
     assert!(before == tree(&home.path().join("cache")));
 
     // A byte of the first payload.
@@ -245,8 +263,8 @@ fn what_is_torn_or_damaged_is_passed_and_told_and_stays_where_it_is() {
     let export = spool(&home, &["export", "--format", "jsonl"]);
     let exported = export.stdout.lines().count();
     assert_eq!(export.code, Some(1), "{}", export.stderr);
-    let said = format!("{} readings are damaged and are left out", served - exported);
-    assert!((1..served).contains(&exported) && export.stderr.contains(&said), "{exported}\n{}", export.stderr);
+    let said = format!("{} readings are damaged and are left out", readings - exported);
+    assert!((1..readings).contains(&exported) && export.stderr.contains(&said), "{exported}\n{}", export.stderr);
     assert!(before == tree(&home.path().join("cache")), "nothing is moved to quarantine");
 }
 
