@@ -95,7 +95,7 @@ async fn posts_are_appended_and_a_failure_names_file_and_cause() {
     }
     assert_eq!(deliver.ask_time().await, Answer { result: Ok(()), server_time: None });
     let text = std::fs::read_to_string(directory.path().join("readings.csv")).unwrap();
-    assert_eq!(text, format!("{HEADER}\n1\n2\n"));
+    assert_eq!(text, format!("{COLUMNS}\n1\n2\n"));
 
     let failure = FileDeliver::new(settings("no/readings.csv")).post("1\n".into()).await.result.unwrap_err();
     assert_eq!((failure.kind, failure.verdict), ("write", Verdict::Later { after: None, late: false }));
