@@ -300,11 +300,13 @@ impl Pipeline {
     pub fn new(opened: Opened, outputs: Vec<OutputPlan>, boot_id: &str, flush_interval: Duration) -> Self {
         let Opened { end, newest, mut cursors, holds, usage, .. } = opened;
         let mut lanes = Vec::new();
+        // Where no output is known, none is new: the cursors are lost, or a life ended before it wrote any.
+        let knows_none = cursors.is_empty();
         for plan in outputs {
             let saved = cursors.remove(&plan.name);
             let begin = match plan.start {
-                Start::End => end,
-                Start::Beginning => usage.start,
+                Start::End if !knows_none => end,
+                _ => usage.start,
             };
             let cursor = saved.unwrap_or(Cursor { position: begin, stamp: Timestamp::default() });
             let position = cursor.position.min(end);
