@@ -153,7 +153,7 @@ fn sigkill_in_an_outage_loses_nothing_that_came_before_the_last_moment() {
     let (device, server) = (Device::counting(12), Server::start());
     let home = home_with(&server, &device);
     home.write_config(&format!(
-        "polling_interval: 20ms\nflush_interval: 1m\nagent_hostname: {HOSTNAME}\npolling_groups:\n  \
+        "polling_interval: 100ms\nflush_interval: 1m\nagent_hostname: {HOSTNAME}\npolling_groups:\n  \
          - {{ip_devices: ['{}'], input_registers: [30001, 30002, 30003]}}\n",
         device.target()
     ));
@@ -161,7 +161,7 @@ fn sigkill_in_an_outage_loses_nothing_that_came_before_the_last_moment() {
     let mut allowed = Vec::new();
     for life in 0..6 {
         let (mut agent, before) = (home.run(), device.served_count());
-        agent.until("polls of this life", || device.served_count() > before + 70 + 13 * life);
+        agent.until("polls of this life", || device.served_count() > before + 25 + 3 * life);
         let killed_at = now_ms();
         agent.sigkill();
         allowed.push(killed_at - GATHERED_MS - ON_ITS_WAY_MS..now_ms());

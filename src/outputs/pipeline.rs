@@ -701,9 +701,9 @@ impl Pipeline {
                 Next::Empty => {
                     self.pass(place);
                     let lane = &mut self.lanes[place];
-                    if let Old::Loaded(name) = std::mem::replace(&mut lane.old, Old::None) {
+                    if let Old::Loaded(name) = &lane.old {
+                        self.forget_old.push_back(name.clone());
                         lane.old = Old::Ask;
-                        self.forget_old.push_back(name);
                         return None;
                     }
                     if self.lanes[place].spans.is_empty() && !self.load_from_tail(place) {
