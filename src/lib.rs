@@ -21,14 +21,12 @@
 //! | [`modbus`] | the device side: register numbers, plan of requests, one connection, words → values | `digest`, `outage`, `reading`, `resolve`, `text`, `time` |
 //! | [`spool`] | the log of readings on disk | `counters`, `digest`, `failpoint`, `files`, `reading`, `text`, `time` |
 //! | [`outputs`] | the server side: what an output must be able to say, delivery policy, one folder per kind of server | `counters`, `digest`, `failpoint`, `files`, `logging`, `outage`, `reading`, `resolve`, `shard`, `spool`, `text`, `time` |
-//! | [`books`] | the counters before `counters` | `spool` |
-//! | [`batch`] | the batches before the pipeline of `outputs` | `outputs`, `reading`, `time` |
 //! | [`host`] | who the agent is on this host: agent id, host name | `digest`, `files`, `outputs::pattoo::identity` |
 //! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column | `files`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `text` |
-//! | [`status`] | what the agent tells of itself: to people, to programs | `books`, `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
-//! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `batch`, `books`, `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `shard`, `spool`, `status`, `text`, `time` |
+//! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
+//! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //! | [`cli`] | command line and terminal | `shard`, `text` |
-//! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `books`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `status`, `text`, `time` |
+//! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //! | [`commands`] | what a person asks for: check, plan, once, probe, configure, install | `cli`, `config`, `daemon`, `files`, `modbus`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //!
 //! Two of these deserve a word. `modbus` and `outputs` never import each other, nor `config`, nor `actors`: a device knows no
@@ -45,7 +43,7 @@
 //! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `status/page.rs` |
 //! | `actix_web` | `status/page.rs` |
 //! | `awc` | `outputs` |
-//! | `bytes` | `actors`, `batch.rs`, `outputs`, `spool`, `status/page.rs` |
+//! | `bytes` | `actors`, `outputs`, `spool`, `status/page.rs` |
 //! | `clap` | `cli/arguments.rs`, `main.rs` |
 //! | `crc32c` | `spool` |
 //! | `dialoguer` | `commands/configure.rs` |

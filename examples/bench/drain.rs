@@ -5,10 +5,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pattoo_agent_modbustcpd::batch::MAX_DATAPOINTS;
-
 use crate::Plan;
-use crate::fleet::{Shape, template};
+use crate::fleet::{MAX_DATAPOINTS, Shape, template};
 use crate::floor::post;
 use crate::peers::{Peer, Who};
 use crate::process::Process;

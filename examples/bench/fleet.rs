@@ -5,15 +5,18 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pattoo_agent_modbustcpd::batch::MAX_DATAPOINTS;
-use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, DataType, Series};
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::{Agent, Series};
 use pattoo_agent_modbustcpd::outputs::pattoo::payload::{Catalogue, Encoder};
+use pattoo_agent_modbustcpd::reading::points::Kind;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 
 use crate::simulator::DEAD;
 
 /// The address of the first device.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 10, 0, 1);
+
+/// Datapoints of a full post.
+pub const MAX_DATAPOINTS: usize = 5_000;
 
 /// How much is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub fn template(shape: &Shape) -> Vec<u8> {
         .map(|point| {
             let target = targets[(point / shape.registers) as usize].clone();
             let key = format!("input_register_{}", 30_001 + point % shape.registers);
-            Series::new(target, key, 1, DataType::Integer, shape.interval).expect("short names")
+            Series::new(target, key, 1, Kind::Integer, shape.interval).expect("short names")
         })
         .collect();
     let catalogue = Catalogue::new(&agent, shape.interval, &series).expect("an interval");

@@ -12,11 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::TcpStream as Stream;
 use mio::{Events, Interest, Poll, Token};
-use pattoo_agent_modbustcpd::batch::MAX_DATAPOINTS;
 use pattoo_agent_modbustcpd::time::schedule::Grid;
 use tempfile::TempDir;
 
-use crate::fleet::{Shape, template};
+use crate::fleet::{MAX_DATAPOINTS, Shape, template};
 
 /// Polls for ever; with a port of a server, keeps and posts as well.
 pub fn run(shape: Shape, simulator: u16, server: Option<u16>) -> io::Result<()> {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::failpoint;
 use crate::spool::job::{Done, Job};
 use crate::spool::log::Log;
+use crate::status::narrator::tell_findings;
 
 /// The spool thread has ended.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -35,6 +36,7 @@ impl SpoolThread {
                 failpoint::pass("spool");
                 // Whoever asked may have been stopped.
                 answer.send(log.perform(job)).ok();
+                tell_findings(&log.take_findings());
             }
         })?;
         Ok(Self { jobs })

@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
-use super::outputs::OutputConfig;
 use super::diagnostic::{ConfigError, Diagnostic};
+use super::outputs::OutputConfig;
 use super::points::{points, too_many_points};
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;

@@ -275,10 +275,7 @@ fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Re
         return None;
     }
     let sorted_by = multiplier.number.unwrap_or(1.0);
-    Some(Run {
-        first: Register { reference: first, format, kind, sorted_by, cursor: Rc::new(address.clone()) },
-        count,
-    })
+    Some(Run { first: Register { reference: first, format, kind, sorted_by, cursor: Rc::new(address.clone()) }, count })
 }
 
 fn unknown(entry: &Entry<'_>, table: Table) -> Diagnostic {

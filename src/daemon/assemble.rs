@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::config::outputs::{OutputConfig, OutputKind};
 use crate::config::{self, Config, Device, LogLevel};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::modbus::session::{Cycle, DeviceSettings};
-use crate::config::outputs::{OutputConfig, OutputKind};
-use crate::outputs::file::FileOutput;
+use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{PostError, Poster};
@@ -110,8 +110,7 @@ pub fn way(
             Box::new(Poster::new(&config.server_host, config.server_port, agent.id())?),
         ),
         OutputKind::File(settings) => {
-            let (encode, deliver) = FileOutput::new(settings.clone());
-            (Box::new(encode), Box::new(deliver))
+            (Box::new(FileEncode(settings.format)), Box::new(FileDeliver::new(settings.clone())))
         }
     })
 }

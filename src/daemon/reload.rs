@@ -21,9 +21,9 @@ use super::signals::ReloadSignal;
 use crate::actors::poster::{self, OutputChange};
 use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
-use crate::counters::Counters;
 use crate::config::diff::Diff;
 use crate::config::{Config, ConfigError, Instance, Loaded};
+use crate::counters::Counters;
 use crate::logging;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::PostError;
@@ -109,11 +109,7 @@ impl Reloader {
             devices: assemble::devices(&next),
             kept: diff.kept.iter().map(|device| device.endpoint.clone()).collect(),
             table: Arc::new(assemble::point_table(&next, &self.agent)),
-            delivery: poster::Reload {
-                limits: next.cache_limits,
-                flush_interval: next.flush_interval,
-                outputs,
-            },
+            delivery: poster::Reload { limits: next.cache_limits, flush_interval: next.flush_interval, outputs },
         };
         logging::set_level(assemble::level(next.log_level));
         logging::set_format(next.log_format);

@@ -43,11 +43,12 @@ use crate::host::{clone_guard, hostname};
 use crate::logging;
 use crate::modbus::session::DeviceSettings;
 use crate::outputs::pattoo::identity::{Agent, AgentId, PROGRAM};
+use crate::outputs::pattoo::restamp;
 use crate::outputs::pipeline::{OutputPlan, Pipeline};
 use crate::spool::SpoolError;
-use crate::spool::log::{Log, Opened};
+use crate::spool::log::{Life, Log, Opened};
 use crate::spool::real::RealDisk;
-use crate::status::narrator::Narrator;
+use crate::status::narrator::{self, Narrator};
 use crate::status::page::{self, Hosts};
 use crate::status::reporter::Reporter;
 use crate::status::snapshot::{OutputProfile, Profile};
@@ -135,19 +136,21 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     directory::make_trusted(&config.cache_directory)?;
     directory::make_trusted(&cache)?;
     let boot_id = clock::boot_id().unwrap_or_else(|| format!("unknown-{}", clock::wall()));
-    let (mut log, opened) = Log::open(Box::new(RealDisk::open(cache.clone())?), config.cache_limits, &boot_id)?;
+    let disk = RealDisk::open(&config.cache_directory, agent.id().as_str())?;
     if let Some(name) = stored_id.original_cache {
-        let adopted = log.adopt(&config.cache_directory, &name)?;
+        let adopted = disk.adopt(&name, agent.id().as_str())?;
         if adopted > 0 {
             tracing::info!("took in {adopted} batches that the Python agent left in the cache directory {name:?}");
         }
     }
+    let life = Life { agent_id: agent.id().as_str(), boot_id: &boot_id, restamp: restamp::by };
+    let (mut log, opened) = Log::open(Box::new(disk), config.cache_limits, &life)?;
     let timeline = timeline(config, &opened, &boot_id);
     if let Some(warning) = directory::medium_warning(&config.cache_directory) {
         tracing::warn!("{warning}");
     }
     let devices = assemble::devices(config);
-    tell_opened(&log, &opened);
+    tell_opened(&mut log, &opened);
     if let Some(warning) = preflight::warning(devices.len()) {
         tracing::warn!("{warning}");
     }
@@ -228,7 +231,7 @@ fn timeline(config: &Config, opened: &Opened, boot_id: &str) -> Timeline {
 }
 
 /// What is strange about what was found on disk.
-fn tell_opened(log: &Log, opened: &Opened) {
+fn tell_opened(log: &mut Log, opened: &Opened) {
     if let Some((files, quarantine)) = log.in_quarantine() {
         tracing::warn!(
             "{} kept in {} because they could not be delivered; look at them, then remove them",
@@ -236,6 +239,7 @@ fn tell_opened(log: &Log, opened: &Opened) {
             quarantine.display()
         );
     }
+    narrator::tell_findings(&opened.findings);
     if let Some(cut) = &opened.cut {
         tracing::warn!(
             "the end of {} was not whole, as after a power cut: {} bytes of readings that were never durable are LOST",

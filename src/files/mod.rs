@@ -3,6 +3,7 @@
 //! Every file of the agent has a name that can be known beforehand. Whoever may write to its directory can put a link,
 //! a FIFO, a second name or a lock in the way. The rooms of the agent do not deal with that themselves:
 //!
+//! - [`appended`] is a file of lines that grows and is rotated by size;
 //! - [`atomic`] writes a file whole or not at all, through nothing that was put where it goes;
 //! - [`lock`] is a lock that a mere reader of the file can neither take nor keep from us;
 //! - [`trust`] judges whose a directory is, and reaches one without being led elsewhere;
@@ -10,6 +11,7 @@
 //! - [`text_file`] is a short text that must outlive the process, read with suspicion and written whole;
 //! - [`mirrored`] is such a text in two copies, so that it is neither lost nor changed silently.
 
+pub mod appended;
 pub mod atomic;
 pub mod directory;
 pub mod lock;

@@ -22,11 +22,11 @@ use bytes::Bytes;
 use super::bisection::{Ask, Bisection, MEMORY, Trust, WITNESS};
 use super::size::Size;
 use super::{Encode, Encoded, Failure, OldLoad, Unsound, Verdict};
-use crate::time::backoff::{Backoff, FIRST};
 use crate::digest::sha256;
 use crate::reading::points::{PointTable, TableId};
 use crate::reading::{Reading, Timestamp};
 use crate::spool::job::OldBatch;
+use crate::time::backoff::{Backoff, FIRST};
 
 /// A server that is back is posted to within this time, if nothing else is configured.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(10);

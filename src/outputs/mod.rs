@@ -12,6 +12,7 @@
 
 mod bisection;
 pub mod delivery;
+pub mod file;
 pub mod pattoo;
 pub mod pipeline;
 mod size;

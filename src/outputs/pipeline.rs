@@ -30,6 +30,7 @@ use crate::spool::batch::{Batch, HoldId, Position};
 use crate::spool::job::{
     Cursor, Done, Evicted, GapReason, Hold, Job, Limit, OldBatch, OldName, Read, SetAside, Usage, Write, Written,
 };
+use crate::spool::log::Opened;
 use crate::spool::tail::Tail;
 use crate::spool::{Limits, SpoolError};
 use crate::text::Chain;
@@ -160,23 +161,10 @@ pub enum Event {
         /// How many readings on disk it had not delivered.
         readings: u64,
     },
+    /// The limits have let go of so many batches of the old caches, whose readings nobody has counted.
+    OldEvicted(usize),
     /// All batches of the old caches are delivered.
     OldDone,
-}
-
-/// What the log knew when it was opened.
-#[derive(Debug, Default)]
-pub struct Opened {
-    /// The number of the next reading.
-    pub end: Position,
-    /// The greatest date in it.
-    pub newest: Timestamp,
-    /// Where outputs were.
-    pub cursors: BTreeMap<String, Cursor>,
-    /// Times without a clock.
-    pub holds: Vec<Hold>,
-    /// What is on disk.
-    pub usage: Usage,
 }
 
 /// One output.
@@ -310,7 +298,7 @@ impl Pipeline {
     /// What goes on from `opened` in the boot `boot_id`; batches are durable `flush_interval` after they came.
     #[must_use]
     pub fn new(opened: Opened, outputs: Vec<OutputPlan>, boot_id: &str, flush_interval: Duration) -> Self {
-        let Opened { end, newest, mut cursors, holds, usage } = opened;
+        let Opened { end, newest, mut cursors, holds, usage, .. } = opened;
         let mut lanes = Vec::new();
         for plan in outputs {
             let saved = cursors.remove(&plan.name);
@@ -404,7 +392,12 @@ impl Pipeline {
     }
 
     /// From now on this holds for the output `name`: with `encode` another server is meant.
-    pub fn configure_output(&mut self, name: &str, encode: Option<Box<dyn super::Encode>>, split_refused_after: Duration) {
+    pub fn configure_output(
+        &mut self,
+        name: &str,
+        encode: Option<Box<dyn super::Encode>>,
+        split_refused_after: Duration,
+    ) {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
         if encode.is_some() {
             // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
@@ -805,7 +798,6 @@ impl Pipeline {
                 self.skip(place, batch.end(), DropReason::Vanished);
                 continue;
             };
-            let lane = &mut self.lanes[place];
             if from < batch.first {
                 if loaded > 0 {
                     break;
@@ -975,7 +967,10 @@ impl Pipeline {
     }
 
     fn written(&mut self, written: Written, now: Duration, random: f64) {
-        let Written { result, end, durable, evicted, usage } = written;
+        let Written { result, end, durable, evicted, evicted_old, usage } = written;
+        if evicted_old > 0 {
+            self.events.push(Event::OldEvicted(evicted_old));
+        }
         let sent = std::mem::take(&mut self.sent);
         self.usage = usage;
         self.written = self.written.max(end.min(self.tail.end()));
@@ -1064,8 +1059,7 @@ impl Pipeline {
         };
         self.reads_again();
         gaps.sort_by_key(|gap| gap.from);
-        let lane = &self.lanes[place];
-        let cursor = lane.cursor;
+        let cursor = self.lanes[place].cursor;
         if let Some(gap) = gaps.iter().find(|gap| gap.from <= cursor && cursor < gap.to) {
             match &gap.why {
                 GapReason::Vanished => self.skip(place, gap.to, DropReason::Vanished),

@@ -13,28 +13,37 @@ impl Spool {
     ///
     /// # Errors
     /// When a file cannot be moved; those moved before stay moved.
-    pub fn adopt(&mut self, cache_directory: &Path, name: &str) -> Result<usize, SpoolError> {
-        let Some(other) = Directory::open_existing(cache_directory.join(name))? else { return Ok(0) };
-        let mut adopted = 0;
-        other.list(|file| {
-            let Some(found) = Name::parse(file.to_bytes(), name) else { return Ok(()) };
-            let mut at = found.at();
-            // Two files of one millisecond: the later one moves on until its place is free.
-            let place = loop {
-                let place = Name::python(at).file_name(&self.agent_id);
-                if !self.directory.has(&place)? {
-                    break place;
-                }
-                at = Timestamp::from_millis(at.as_millis() + 1);
-            };
-            adopted += usize::from(other.move_to(file, &self.directory, &place)?);
-            Ok(())
-        })?;
+    pub fn adopt(&mut self, _cache_directory: &Path, name: &str) -> Result<usize, SpoolError> {
+        let adopted = adopt(&self.directory, name, &self.agent_id)?;
         if adopted > 0 {
-            self.directory.sync()?;
             self.scan(false)?;
             self.inherited = self.newest;
         }
         Ok(adopted)
     }
+}
+
+/// Moves the files of the directory `name` beside `directory` into that, under names of the agent with this id.
+pub(super) fn adopt(directory: &Directory, name: &str, agent_id: &str) -> Result<usize, SpoolError> {
+    let beside = directory.path().parent().unwrap_or(Path::new("."));
+    let Some(other) = Directory::open_existing(beside.join(name))? else { return Ok(0) };
+    let mut adopted = 0;
+    other.list(|file| {
+        let Some(found) = Name::parse(file.to_bytes(), name) else { return Ok(()) };
+        let mut at = found.at();
+        // Two files of one millisecond: the later one moves on until its place is free.
+        let place = loop {
+            let place = Name::python(at).file_name(agent_id);
+            if !directory.has(&place)? {
+                break place;
+            }
+            at = Timestamp::from_millis(at.as_millis().saturating_add(1));
+        };
+        adopted += usize::from(other.move_to(file, directory, &place)?);
+        Ok(())
+    })?;
+    if adopted > 0 {
+        directory.sync()?;
+    }
+    Ok(adopted)
 }

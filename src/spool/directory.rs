@@ -15,6 +15,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::SpoolError;
+use super::disk::Stat;
 use crate::files::lock::{TakeError, WriteLock};
 
 /// What ends the name of a file that is being written.
@@ -122,6 +123,44 @@ impl Directory {
         Ok(Self { fd, path, spare: RefCell::new(None) })
     }
 
+    /// The directory `name` within it if there is one.
+    pub(super) fn existing(&self, name: &str) -> Result<Option<Self>, SpoolError> {
+        let path = self.path.join(name);
+        match fs::openat(&self.fd, name, DIRECTORY_FLAGS, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path, spare: RefCell::new(None) })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(not_opened(&path, errno)),
+        }
+    }
+
+    /// Whether somebody has deleted it.
+    pub(super) fn is_deleted(&self) -> bool {
+        fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Opens the regular file `name`, which has no other name if it is `access`ed for writing.
+    pub(super) fn open_file(&self, name: &str, access: OFlags) -> Result<OwnedFd, SpoolError> {
+        let path = self.path.join(name);
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match self.sparing(|| fs::openat(&self.fd, name, flags, FILE_MODE)) {
+            Ok(file) => file,
+            // A link, a socket, a directory.
+            Err(Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::ISDIR) => return Err(SpoolError::NotAFile { path }),
+            Err(errno) => return Err(failed("open", &path)(errno)),
+        };
+        let stat = fs::fstat(&file).map_err(failed("inspect", &path))?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !regular || (access.contains(OFlags::RDWR) && stat.st_nlink > 1) {
+            return Err(SpoolError::NotAFile { path });
+        }
+        if access.contains(OFlags::CREATE) {
+            // Whatever the umask says.
+            fs::fchmod(&file, FILE_MODE).map_err(failed("set the mode of", &path))?;
+        }
+        self.keep_spare();
+        Ok(file)
+    }
+
     /// Calls `visit` with every name in it.
     pub(super) fn list(&self, mut visit: impl FnMut(&CStr) -> Result<(), SpoolError>) -> Result<(), SpoolError> {
         let open = || fs::Dir::read_from(&self.fd);
@@ -129,6 +168,18 @@ impl Directory {
             visit(entry.map_err(failed("read", &self.path))?.file_name())?;
         }
         Ok(())
+    }
+
+    /// What is behind `name`.
+    pub(super) fn stat(&self, name: &str) -> Result<Stat, SpoolError> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Stat::File(u64::try_from(stat.st_size).unwrap_or(0)))
+            }
+            Ok(_) => Ok(Stat::Other),
+            Err(Errno::NOENT) => Ok(Stat::Missing),
+            Err(errno) => Err(failed("inspect", &self.path.join(name))(errno)),
+        }
     }
 
     /// How long the regular file `name` is.
@@ -154,6 +205,16 @@ impl Directory {
         let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
         renamed.map_err(failed("rename", &self.path.join(&temporary))).inspect_err(|_| self.discard(&temporary))?;
         fs::fsync(&self.fd).map_err(failed("fsync", &self.path)).inspect_err(|_| self.discard(name))
+    }
+
+    /// Makes `content` the content of `name`; after `Ok` it survives a crash of the machine. After `Err` it is the old or
+    /// the new one, whole.
+    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), SpoolError> {
+        let temporary = format!("{name}{TEMPORARY}");
+        self.write_temporary(&temporary, content).inspect_err(|_| self.discard(&temporary))?;
+        let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
+        renamed.map_err(failed("rename", &self.path.join(&temporary))).inspect_err(|_| self.discard(&temporary))?;
+        self.sync()
     }
 
     fn write_temporary(&self, name: &str, content: &[u8]) -> Result<(), SpoolError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::batch::Position;
 use crate::files::lock::TakeError;
 
 /// Why the spool did not do what it was asked.
@@ -47,6 +48,28 @@ pub enum SpoolError {
         /// What it is.
         what: String,
     },
+    /// Something else was put where a file of ours is to be.
+    #[error("{} is no regular file of its own and is left alone", path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file, or what is to become one, has more bytes than any of ours.
+    #[error("{} has {bytes} bytes, too many", path.display())]
+    TooLarge {
+        /// Where.
+        path: PathBuf,
+        /// How many.
+        bytes: u64,
+    },
+    /// A batch begins before the end of the log.
+    #[error("a batch begins at reading {}, the log ends at {}", first.0, end.0)]
+    OutOfOrder {
+        /// Its first reading.
+        first: Position,
+        /// The end of the log.
+        end: Position,
+    },
     /// It was deleted, and what is at its path now is another disk.
     #[error("the cache directory {} is gone, and another file system is in its place", path.display())]
     Moved {
@@ -67,6 +90,25 @@ impl SpoolError {
     pub fn is_of_the_file(&self) -> bool {
         let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN, Errno::STALE];
         self.errno().is_some_and(|errno| !passing.contains(&errno))
+    }
+
+    /// Whether the medium cannot read or write this place: the fault of no process, and none that waiting mends for sure.
+    #[must_use]
+    pub fn is_of_the_medium(&self) -> bool {
+        let medium = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::ILSEQ];
+        self.errno().is_some_and(|errno| medium.contains(&errno))
+    }
+
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.errno() == Some(Errno::NOENT)
+    }
+
+    /// Whether the disk takes nothing but can be read.
+    #[must_use]
+    pub fn takes_nothing(&self) -> bool {
+        self.is_full() || self.errno() == Some(Errno::ROFS)
     }
 
     fn errno(&self) -> Option<Errno> {

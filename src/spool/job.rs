@@ -151,6 +151,8 @@ pub struct Written {
     pub durable: Position,
     /// What the limits have let go, in order.
     pub evicted: Vec<Evicted>,
+    /// How many batches of the old caches the limits have let go.
+    pub evicted_old: usize,
     /// What is on disk now.
     pub usage: Usage,
 }

@@ -82,7 +82,7 @@ impl fmt::Display for MinFree {
 
 impl MinFree {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
-    fn bytes(self, whole: u64) -> u64 {
+    pub(super) fn bytes(self, whole: u64) -> u64 {
         match self {
             Self::Ratio(ratio) => (whole as f64 * ratio.clamp(0.0, 1.0)) as u64,
             Self::Bytes(bytes) => bytes,

@@ -37,12 +37,16 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use self::directory::{Content, Directory, TEMPORARY};
+pub use self::disk::{Disk, Space, Stat};
 pub use self::error::SpoolError;
 use self::held::Held;
 pub use self::held::{Redate, Undated};
 use self::limits::Free;
 pub use self::limits::{Limits, MinFree};
+pub use self::log::{Cut, Life, Log, Opened};
 pub use self::name::Name;
+pub use self::old::Restamp;
+pub use self::real::RealDisk;
 use self::state::{Remembered, State};
 use self::tally::Evicted;
 pub use self::tally::Tally;
@@ -51,16 +55,32 @@ use crate::files::lock::WriteLock;
 use crate::reading::Timestamp;
 
 mod adopt;
+mod append;
 pub mod batch;
 pub mod batcher;
-
+mod cursors;
 mod directory;
+pub mod disk;
 mod error;
+mod evict;
+mod frame;
 mod held;
+mod holds;
 pub mod job;
 mod limits;
+pub mod log;
 mod name;
+pub mod old;
+mod quarantine;
+mod read;
+pub mod real;
+mod segment;
+#[cfg(test)]
+#[path = "../../tests/support/sim_disk.rs"]
+mod sim_disk;
+mod source;
 mod state;
+mod tables;
 pub mod tail;
 mod tally;
 #[cfg(test)]

@@ -96,7 +96,17 @@ fn open(directory: &Directory, access: OFlags) -> Option<OwnedFd> {
 fn read(file: &OwnedFd) -> (u64, Remembered) {
     let mut text = [0; 4 * LINE_BYTES];
     let read = io::pread(file, &mut text, 0).unwrap_or(0);
-    let lines: Vec<&[u8]> = text[..read].chunks(LINE_BYTES).collect();
+    parse_all(text.get(..read).unwrap_or_default())
+}
+
+/// The stamps in a file of this content: the newest of a batch, the newest that a post may have had.
+pub(super) fn remembered(text: &[u8]) -> [Timestamp; 2] {
+    let (_, remembered) = parse_all(text);
+    [remembered.newest, remembered.posted]
+}
+
+fn parse_all(text: &[u8]) -> (u64, Remembered) {
+    let lines: Vec<&[u8]> = text.chunks(LINE_BYTES).take(4).collect();
     let newest = lines.iter().take(2).filter_map(|line| parse(line)).max_by_key(|&(sequence, _)| sequence);
     let (sequence, mut remembered) = newest.unwrap_or_default();
     let mut on_disk = lines.iter().skip(2).filter_map(|line| numbers(line, ON_DISK));

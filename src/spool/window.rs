@@ -90,7 +90,7 @@ impl Window {
     }
 
     /// Holds what `refill` found; `size` knows how long a file is.
-    pub(super) fn replace(&mut self, refill: Refill, size: impl Fn(Name) -> u64) {
+    pub(super) fn replace(&mut self, refill: Refill, mut size: impl FnMut(Name) -> u64) {
         self.entries =
             refill.oldest.into_iter().map(|name| (name, Entry { bytes: size(name), datapoints: None })).collect();
         self.bytes = self.entries.values().map(|entry| entry.bytes).sum();

@@ -37,7 +37,12 @@ fn about_the_agent(page: &mut Page, snapshot: &Snapshot) {
     page.one("cache_undated_readings", "gauge", "Readings that wait for a date.", cache.undated);
     page.one("cache_bytes", "gauge", "Bytes of the cache on disk.", cache.bytes);
     let oldest = seconds(cache.oldest);
-    page.one("cache_oldest_timestamp_seconds", "gauge", "The stamp of the oldest reading that waits, 0 for none.", oldest);
+    page.one(
+        "cache_oldest_timestamp_seconds",
+        "gauge",
+        "The stamp of the oldest reading that waits, 0 for none.",
+        oldest,
+    );
     page.one("cache_writable", "gauge", "Whether the disk takes readings.", u8::from(cache.fault.is_none()));
 }
 

@@ -12,9 +12,27 @@ use crate::counters::DropReason;
 use crate::outage::{Outages, QUIET, Transition};
 use crate::outputs::Failure;
 use crate::outputs::pipeline::Event;
-use crate::spool::Limits;
+use crate::spool::{Finding, Findings, Limits};
 use crate::text::{count, seconds, size};
 use crate::time::clock;
+
+/// Tells what was found strange or damaged on disk.
+pub fn tell_findings(Findings { told, untold }: &Findings) {
+    for Finding { path, why, moved } in told {
+        if *moved {
+            tracing::error!(
+                code = 1036,
+                "a part of the cache is damaged: {why}; it is kept as {} for you to look at",
+                path.display()
+            );
+        } else {
+            tracing::warn!("{} is not the agent's and is left alone: {why}", path.display());
+        }
+    }
+    if *untold > 0 {
+        tracing::error!(code = 1036, "{untold} more files like these");
+    }
+}
 
 /// Turns events into lines.
 #[derive(Debug)]
@@ -112,6 +130,12 @@ impl Narrator {
                     count(usize::try_from(readings).unwrap_or(usize::MAX), "reading")
                 );
             }
+            Event::OldEvicted(batches) => {
+                tracing::error!(
+                    "LOST {batches} batches of an old cache in {}, because of the limits of the cache",
+                    self.path.display()
+                );
+            }
             Event::OldDone => tracing::debug!("no batch of an old cache waits"),
         }
     }
@@ -202,7 +226,7 @@ impl Narrator {
         };
         let new = count(usize::try_from(loss.readings - loss.told).unwrap_or(usize::MAX), "reading");
         tracing::error!(
-            "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost this way since the start",
+            "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost since the start for this reason",
             self.path.display(),
             loss.readings
         );

@@ -347,6 +347,13 @@ fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
     let values = counters.dropped_values();
     let accepted = counters.accepted();
     let dropped = |reason: DropReason| values.count(reason) + output.dropped.count(reason);
+    let mut dropped_by = BTreeMap::new();
+    for reason in DropReason::ALL {
+        // By which limit is said where losses are.
+        let evicted = matches!(reason, DropReason::MinFree | DropReason::MaxBytes | DropReason::MaxAge);
+        let name = if evicted { "evicted" } else { reason.as_str() };
+        *dropped_by.entry(name.to_owned()).or_insert(0) += dropped(reason);
+    }
     let gathered = accepted.saturating_sub(values.sum() + output.appended);
     let losses = || DropReason::ALL.into_iter().filter(|reason| reason.is_loss());
     Ledger {
@@ -356,7 +363,7 @@ fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
         on_disk: output.on_disk,
         in_memory: output.in_memory + gathered,
         quarantined: output.quarantined,
-        dropped: DropReason::ALL.map(|reason| (reason.as_str().to_owned(), dropped(reason))).into(),
+        dropped: dropped_by,
         lost: output.dropped.lost(),
         lost_by_reason: losses().map(|reason| (reason.as_str().to_owned(), output.dropped.count(reason))).collect(),
     }
@@ -425,15 +432,19 @@ mod tests {
             state.polled(Polled { failing: 7, faults, ..Polled::default() }, now);
         });
         registry.device("c").write(|state| state.points = 7);
-        registry.server().write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
+        registry.output("pattoo").write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
-            server: "server port 20201".to_owned(),
+            outputs: vec![OutputProfile {
+                name: "pattoo".to_owned(),
+                kind: "pattoo",
+                server: "server port 20201".to_owned(),
+            }],
             started: now,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
-        let snapshot = take(&profile, &registry, &Books::default(), Some(180), clock, now);
+        let snapshot = take(&profile, &registry, &Counters::default(), Some(180), clock, now);
         let json = serde_json::to_string(&snapshot).unwrap();
         assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
@@ -444,16 +455,18 @@ mod tests {
     }
 
     #[test]
-    fn the_books_are_closed_whichever_thread_has_put_down_its_part() {
-        let books = Books::default();
-        books.accept(100);
-        books.lose(Reason::NotSendable, 1);
-        books.deliver_from_memory(2);
-        // The spool's thread has stored forty, which the aggregator has not heard of.
-        let tally = Tally { found: 5, stored: 40, delivered: 20, evicted_age: 3, on_disk: 22, ..Tally::default() };
-        assert_eq!(tally.residual(), 0);
-        let ledger = ledger(&books, &tally);
-        assert_eq!(ledger.in_memory, 57);
+    fn the_books_are_closed_whatever_is_still_gathered() {
+        let counters = Counters::default();
+        counters.accept(99);
+        counters.drop_values(DropReason::OutsideLimits, 1);
+        let mut output =
+            OutputCounters { found: 5, appended: 40, delivered: 20, on_disk: 22, ..OutputCounters::default() };
+        output.dropped.add(DropReason::MaxAge, 3);
+        assert_eq!(output.residual(), 0);
+        counters.publish(Published { outputs: vec![output], ..Published::default() });
+        let ledger = books(&counters, &counters.published());
+        assert_eq!(ledger.in_memory, 59);
+        assert_eq!((ledger.lost, ledger.lost_by_reason["cache_max_age"]), (3, 3));
         let gone: u64 = ledger.dropped.values().sum();
         let accounted = ledger.delivered + ledger.on_disk + ledger.in_memory + ledger.quarantined + gone;
         assert_eq!(ledger.accepted + ledger.found, accounted);

@@ -212,13 +212,17 @@ mod tests {
     use super::*;
     use crate::reading::Timestamp;
     use crate::status::registry::Registry;
-    use crate::status::snapshot::{Clock, Profile};
+    use crate::status::snapshot::{Clock, OutputProfile, Profile};
 
     fn reporter(registry: Arc<Registry>) -> Arc<Mutex<Reporter>> {
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
-            server: "server port 20201".to_owned(),
+            outputs: vec![OutputProfile {
+                name: "pattoo".to_owned(),
+                kind: "pattoo",
+                server: "server port 20201".to_owned(),
+            }],
             started: Timestamp::default(),
         };
         let clock = || Clock { good: true, state: "good".to_owned() };

@@ -104,8 +104,16 @@ impl Home {
         self.path().join("cache").join(self.agent_id())
     }
 
-    /// The bodies on disk, in the order of their names.
+    /// What is on disk and not delivered to the pattoo server, as bodies: the old caches first, then one for each batch of the
+    /// log.
     pub fn spooled(&self) -> Vec<Vec<u8>> {
+        let mut bodies = self.cached();
+        bodies.extend(super::spool::waiting(&self.spool(), "pattoo"));
+        bodies
+    }
+
+    /// The bodies of old caches, in the order of their names.
+    pub fn cached(&self) -> Vec<Vec<u8>> {
         let Ok(entries) = fs::read_dir(self.spool()) else { return Vec::new() };
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));

@@ -147,6 +147,23 @@ impl<'a> Body<'a> {
         self.unsound.first().map(|first| (self.unsound.len(), first.why))
     }
 
+    /// Makes sound rows unsound of which the stamp is, as `judge` says, none to post.
+    pub fn judge_stamps(&mut self, judge: impl Fn(Timestamp) -> Option<&'static str>) {
+        let sound = |row: &usize| self.unsound.binary_search_by_key(row, |unsound| unsound.row).is_err();
+        let found: Vec<_> = (0..self.rows.len())
+            .filter(sound)
+            .filter_map(|row| Some(Unsound { row, why: judge(self.at(row)?)? }))
+            .collect();
+        self.unsound.extend(found);
+        self.unsound.sort_unstable_by_key(|unsound| unsound.row);
+    }
+
+    /// When the reading of a row was taken.
+    fn at(&self, row: usize) -> Option<Timestamp> {
+        let pairs = self.rows.get(row)?.iter().filter_map(|&pair| self.pairs.get(pair as usize));
+        stamp_of(pairs.map(|pair| (&*pair.key, pair.value)))
+    }
+
     /// Whether it may be posted byte for byte by the agent with this id, as the post of `at`.
     #[must_use]
     pub fn is_plain(&self, agent_id: &str, at: Timestamp) -> bool {
@@ -163,6 +180,11 @@ impl<'a> Body<'a> {
         }
         Err(Damaged::OtherAgent(self.agent_id.into_owned()))
     }
+}
+
+/// When the reading of a row of these pairs was taken.
+fn stamp_of<'a>(mut pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Timestamp> {
+    pairs.find(|(key, _)| *key == KEYS[9])?.1.parse().ok().map(Timestamp::from_millis)
 }
 
 /// The place of a pair that is not there.

@@ -3,6 +3,9 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`identity`] | agent, series and the checksum by which the server knows a series; pure |
+//! | [`encode`] | readings → posts: the output's side of [`Encode`](super::Encode) |
+//! | `deliver` | [`post`] as [`Deliver`](super::Deliver) wants it |
+//! | [`old`] | a batch of the Python agent or of an earlier release → posts |
 //! | [`payload`] | a batch of readings → the JSON bytes of one post; pure |
 //! | [`restamp`] | a stored body of undated readings → the same body, dated; pure |
 //! | [`json`] | strings and floats as Python writes them; pure |
@@ -15,8 +18,11 @@
 
 pub mod body;
 pub mod consignment;
+mod deliver;
+pub mod encode;
 pub mod identity;
 pub mod json;
+pub mod old;
 pub mod parts;
 pub mod payload;
 pub mod post;

@@ -6,12 +6,13 @@
 //! everything about one is found before anything is changed, and what cannot be dated stays as it was.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use thiserror::Error;
 
 use super::payload::TIMESTAMP_DIGITS;
 use crate::reading::Timestamp;
+use crate::text::Chain;
 use crate::time::timeline::Stamp;
 
 /// What precedes the stamp of the body as a whole.
@@ -32,6 +33,15 @@ pub enum NotRedated {
     /// The date found has more or fewer than thirteen digits.
     #[error("{0} ms is no date that the server can sort by")]
     Date(Timestamp),
+}
+
+/// As [`redate`], where every date is the boot time moved on by `offset`.
+///
+/// # Errors
+/// Says what is wrong with the body.
+pub fn by(body: &[u8], offset: Duration, at: Timestamp) -> Result<Vec<u8>, String> {
+    let date = |boot| Some(Timestamp::from(UNIX_EPOCH + boot + offset));
+    redate(body, date, at).map_err(|error| Chain(&error).to_string())
 }
 
 /// The body with every boot time replaced by the date that `date` gives it, posted at `at`.

@@ -32,7 +32,6 @@ use crate::modbus::refusals::search::Found;
 use crate::modbus::refusals::{Learned, Refusals};
 use crate::modbus::register::{Table, UnitId};
 use crate::outage::{Fault, Outages};
-use crate::reading::Reading;
 use crate::text::{Chain, some_of};
 use crate::time::clock::Moment;
 

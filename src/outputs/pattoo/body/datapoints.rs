@@ -89,6 +89,12 @@ impl<'a> Datapoints<'a> {
         &self.series
     }
 
+    /// When the reading of a row was taken.
+    #[must_use]
+    pub fn at(&self, row: usize) -> Option<Timestamp> {
+        super::stamp_of(self.rows.get(row)?.iter().filter_map(|&pair| self.pairs.get(pair as usize)).copied())
+    }
+
     /// A body of these `rows`, in this order, as posted at `at`.
     #[must_use]
     pub fn encode(&self, rows: impl IntoIterator<Item = usize>, agent_id: &str, at: Timestamp) -> Vec<u8> {

@@ -1,12 +1,14 @@
 //! Why a body is not known to be delivered: one sentence each that a person can act on.
 //!
 //! What a server said is quoted only as far as [`printable`] lets it: it is text from outside, and it ends up
-//! in terminals and logs. Nothing here says whether to try again; that is for whoever keeps the body.
+//! in terminals and logs. [`PostError::verdict`] says what follows from it for the delivery.
 
 use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::outputs::Verdict;
 
 use crate::text::harmless::escaped;
 
@@ -110,6 +112,30 @@ impl PostError {
         matches!(self, Self::Refused { status, .. } if ![429, 503].contains(status))
     }
 
+    /// What follows from it.
+    ///
+    /// A status of the server itself is never about us: it knows no login and no redirect. 500 is in doubt, because it answers so to a
+    /// body that it does not like and to a full disk; unless it asks for time, which no body would change.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let later = |late| Verdict::Later { after: self.retry_after(), late };
+        match self {
+            Self::Timeout { .. } => later(true),
+            Self::Connect { .. } | Self::Transport { .. } => later(false),
+            Self::Address { .. } | Self::Redirected { .. } | Self::NotOk { .. } => Verdict::RefusedUs,
+            Self::Refused { status, retry_after, .. } => match status {
+                408 => later(true),
+                413 => Verdict::TooLarge,
+                // The agent API answers 404 to what is no JSON object, and every body is one: something else answers here.
+                401 | 403 | 404 | 405 | 407 => Verdict::RefusedUs,
+                429 | 501..=599 => later(false),
+                500 if retry_after.is_some() => later(false),
+                400..=500 => Verdict::RefusedBody,
+                _ => Verdict::RefusedUs,
+            },
+        }
+    }
+
     /// The name under which this is counted.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -155,6 +181,29 @@ pub(super) fn printable(said: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_status_says_what_follows_from_it() {
+        use Verdict::{RefusedBody, RefusedUs, TooLarge};
+
+        let pause = Some(Duration::from_secs(7));
+        let later = |after, late| Verdict::Later { after, late };
+        let cases = [
+            (&[400, 409, 415, 422, 499, 500][..], None, RefusedBody),
+            (&[413], None, TooLarge),
+            (&[408], None, later(None, true)),
+            (&[429, 501, 502, 503, 504, 507, 599], None, later(None, false)),
+            (&[429, 500, 503], pause, later(pause, false)),
+            (&[100, 204, 206, 401, 403, 404, 405, 407, 600, 999], None, RefusedUs),
+        ];
+        for (statuses, retry_after, verdict) in cases {
+            for &status in statuses {
+                let (server, excerpt) = (String::new(), String::new());
+                let error = PostError::Refused { server, status, excerpt, retry_after };
+                assert_eq!(error.verdict(), verdict, "{status}");
+            }
+        }
+    }
 
     #[test]
     fn what_a_server_said_is_quoted_short_and_without_anything_that_a_terminal_obeys() {

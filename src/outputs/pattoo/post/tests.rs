@@ -420,3 +420,30 @@ fn what_is_no_host_is_no_address() {
         Poster::new(host, 20201, &ID.parse().unwrap()).unwrap();
     }
 }
+
+#[actix_rt::test]
+async fn the_pipeline_is_told_the_verdict_the_time_and_the_whole_text() {
+    use crate::outputs::{Answer, Deliver, Failure, Verdict};
+
+    let server = Server::start(vec![
+        says(answer("200 OK", DATE, "OK")),
+        says(answer("500 X", DATE, "no")),
+        says(answer("200 OK", DATE, "OK")),
+    ]);
+    let mut poster = server.poster();
+    let deliver: &mut dyn Deliver = &mut poster;
+    let server_time = Some(Timestamp::from_millis(1_700_000_000_000));
+    assert_eq!(deliver.post("{}".into()).await, Answer { result: Ok(()), server_time });
+    let refused = deliver.post("{}".into()).await;
+    let Err(Failure { verdict: Verdict::RefusedBody, kind: "refused", text }) = refused.result else {
+        panic!("{refused:?}")
+    };
+    assert!(text.contains("answered 500") && refused.server_time == server_time, "{text}");
+    assert_eq!(deliver.ask_time().await, Answer { result: Ok(()), server_time });
+    // All scripts are played, nobody listens any more.
+    for gone in [deliver.post("{}".into()).await, deliver.ask_time().await] {
+        let Err(Failure { verdict, kind: "connect", text }) = gone.result else { panic!("{gone:?}") };
+        assert_eq!((verdict, gone.server_time), (Verdict::Later { after: None, late: false }, None));
+        assert!(text.contains("refused"), "the cause is told: {text}");
+    }
+}

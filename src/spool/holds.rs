@@ -1,0 +1,139 @@
+//! The holds, on disk: the file `log/holds`, one line that says what it is and its CRC-32C, then JSON.
+//!
+//! Readings that were taken while the clock was not believed name their hold; what they need to get a date stands here,
+//! durable before the first batch that names it. A hold goes when no segment names it any more. One that a batch names
+//! again is written again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::SpoolError;
+use super::batch::HoldId;
+use super::disk::{Disk, read_whole};
+use super::job::Hold;
+use super::log::HOLDS;
+
+const TITLE: &str = "modbus-holds-1";
+
+/// What is known of the holds, in memory and on disk.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// Every hold of this life, also those that left the disk.
+    known: BTreeMap<HoldId, Hold>,
+    /// As they are on disk.
+    on_disk: BTreeMap<HoldId, Hold>,
+    /// New in this life, and no batch has named them yet.
+    unnamed: BTreeSet<HoldId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    id: u64,
+    boot_id: String,
+    since_ns: u64,
+    offset_ns: Option<u64>,
+}
+
+impl Holds {
+    /// Reads them; the second result says that there are some which cannot be read.
+    pub(super) fn open(disk: &mut dyn Disk) -> Result<(Self, bool), SpoolError> {
+        let Some(content) = read_whole(disk, HOLDS)? else { return Ok((Self::default(), false)) };
+        let Some(all) = parse(&content) else { return Ok((Self::default(), true)) };
+        Ok((Self { known: all.clone(), on_disk: all, unnamed: BTreeSet::new() }, false))
+    }
+
+    pub(super) fn all(&self) -> Vec<Hold> {
+        self.on_disk.values().cloned().collect()
+    }
+
+    /// The hold of this id.
+    pub(super) fn get(&self, id: HoldId) -> Option<&Hold> {
+        self.known.get(&id)
+    }
+
+    /// Puts `holds` on disk, durably.
+    pub(super) fn put(&mut self, disk: &mut dyn Disk, holds: &[Hold]) -> Result<(), SpoolError> {
+        for hold in holds {
+            if self.known.insert(hold.id, hold.clone()).is_none() {
+                self.unnamed.insert(hold.id);
+            }
+        }
+        // What could not be written in an earlier attempt is as new.
+        let wanted = self.known.iter().filter(|(id, _)| self.is_wanted(**id, holds));
+        let wanted: BTreeMap<HoldId, Hold> = wanted.map(|(id, hold)| (*id, hold.clone())).collect();
+        self.write(disk, wanted)
+    }
+
+    fn is_wanted(&self, id: HoldId, new: &[Hold]) -> bool {
+        self.on_disk.contains_key(&id) || self.unnamed.contains(&id) || new.iter().any(|hold| hold.id == id)
+    }
+
+    /// A batch is about to name `id`: it must be on disk. One that nobody has ever told of cannot be.
+    pub(super) fn name(&mut self, disk: &mut dyn Disk, id: HoldId) -> Result<(), SpoolError> {
+        let Some(hold) = self.known.get(&id) else { return Ok(()) };
+        if self.on_disk.get(&id) != Some(hold) {
+            let hold = hold.clone();
+            self.put(disk, &[hold])?;
+        }
+        self.unnamed.remove(&id);
+        Ok(())
+    }
+
+    /// Takes those from the disk that no segment names; it does not matter when the disk refuses.
+    pub(super) fn retain(&mut self, disk: &mut dyn Disk, named: &BTreeSet<HoldId>) {
+        let stays = |id: &HoldId| named.contains(id) || self.unnamed.contains(id);
+        let kept: BTreeMap<HoldId, Hold> =
+            self.on_disk.iter().filter(|(id, _)| stays(id)).map(|(id, hold)| (*id, hold.clone())).collect();
+        self.write(disk, kept).ok();
+    }
+
+    /// The file is gone.
+    pub(super) fn forget_disk(&mut self) {
+        self.on_disk.clear();
+    }
+
+    fn write(&mut self, disk: &mut dyn Disk, all: BTreeMap<HoldId, Hold>) -> Result<(), SpoolError> {
+        if all == self.on_disk {
+            return Ok(());
+        }
+        disk.replace(HOLDS, &encode(&all))?;
+        self.on_disk = all;
+        Ok(())
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn encode(all: &BTreeMap<HoldId, Hold>) -> Vec<u8> {
+    let lines: Vec<Line> = all
+        .values()
+        .map(|hold| Line {
+            id: hold.id.0,
+            boot_id: hold.boot_id.clone(),
+            since_ns: nanos(hold.since),
+            offset_ns: hold.offset.map(nanos),
+        })
+        .collect();
+    let json = serde_json::to_vec(&lines).unwrap_or_default();
+    [format!("{TITLE} {:08x}\n", crc32c::crc32c(&json)).as_bytes(), &json].concat()
+}
+
+fn parse(content: &[u8]) -> Option<BTreeMap<HoldId, Hold>> {
+    let end = content.iter().position(|&byte| byte == b'\n')?;
+    let (title, json) = content.split_at_checked(end)?;
+    let json = json.get(1..)?;
+    if title != format!("{TITLE} {:08x}", crc32c::crc32c(json)).as_bytes() {
+        return None;
+    }
+    let lines: Vec<Line> = serde_json::from_slice(json).ok()?;
+    let holds = lines.into_iter().map(|line| {
+        let id = HoldId(line.id);
+        let (since, offset) = (Duration::from_nanos(line.since_ns), line.offset_ns.map(Duration::from_nanos));
+        (id, Hold { id, boot_id: line.boot_id, since, offset })
+    });
+    Some(holds.collect())
+}
