@@ -82,7 +82,7 @@ impl FaultyDisk {
     /// How long a job takes that hangs nowhere.
     pub fn takes(faults: &[DiskFault], rng: &mut Rng) -> Duration {
         let slow = faults.iter().find_map(|fault| if let DiskFault::Slow(ms) = fault { Some(*ms) } else { None });
-        Duration::from_millis(slow.map_or_else(|| rng.u64(1..5), |ms| rng.u64(1..=ms)))
+        Duration::from_millis(rng.u64(1..=slow.unwrap_or(5)))
     }
 
     /// Somebody removes a segment; whether there was one, and whether it was the newest.

@@ -1,7 +1,7 @@
 //! What was read, and when: the truth by which all that arrives is judged.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use pattoo_agent_modbustcpd::reading::PointId;
 use pattoo_agent_modbustcpd::reading::points::{Builder, Device, Kind, PointTable, Register};
@@ -110,11 +110,12 @@ impl Ledger {
         (self.known(&row.target, &row.key), number(row.value.as_f64().expect("a number")), row.timestamp)
     }
 
-    /// Series, number and stamp of a line.
+    /// Series, number and stamp of a line of comma-separated values.
     pub fn line(&self, line: &str) -> (usize, usize, u64) {
-        let words: Vec<_> = line.split(' ').collect();
-        let [device, key, value, at] = words[..] else { panic!("{line}") };
-        (self.known(device, key), number(value.parse().unwrap()), at.parse().unwrap())
+        let columns: Vec<_> = line.split(',').collect();
+        let [time, device, _, key, _, value, ..] = columns[..] else { panic!("{line}") };
+        let at = humantime::parse_rfc3339(time).unwrap().duration_since(UNIX_EPOCH).unwrap();
+        (self.known(device, key), number(value.parse().unwrap()), u64::try_from(at.as_millis()).unwrap())
     }
 
     /// Whether the n-th value of the series may have this stamp, at `now`.

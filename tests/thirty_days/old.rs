@@ -5,7 +5,6 @@ use std::time::Duration;
 use pattoo_agent_modbustcpd::outputs::Encode;
 use pattoo_agent_modbustcpd::outputs::pattoo::encode::PattooEncode;
 use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
-use pattoo_agent_modbustcpd::outputs::pipeline;
 use pattoo_agent_modbustcpd::reading::{Reading, Timestamp, Value};
 use pattoo_agent_modbustcpd::shard::Shard;
 use pattoo_agent_modbustcpd::spool::log::{Life, Log, Opened};
@@ -43,10 +42,4 @@ pub fn open(disk: &SimDisk, limits: Limits, boot_id: &str) -> Result<(Log, Opene
     let id = AgentId::from_bytes(AGENT_ID);
     let restamp = |body: &[u8], _: Duration, _: Timestamp| Ok(body.to_vec());
     Log::open(Box::new(disk.clone()), limits, &Life { agent_id: id.as_str(), boot_id, restamp })
-}
-
-/// What the pipeline wants to know of it.
-pub fn opened(opened: Opened) -> pipeline::Opened {
-    let Opened { end, newest, cursors, holds, usage, .. } = opened;
-    pipeline::Opened { end, newest, cursors, holds, usage }
 }

@@ -20,7 +20,7 @@ use pattoo_agent_modbustcpd::spool::Limits;
 use pattoo_agent_modbustcpd::spool::batch::Batch;
 use pattoo_agent_modbustcpd::spool::batcher::Batcher;
 use pattoo_agent_modbustcpd::spool::job::{Done, Hold, Job, Limit};
-use pattoo_agent_modbustcpd::spool::log::Log;
+use pattoo_agent_modbustcpd::spool::log::{Log, Opened};
 use pattoo_agent_modbustcpd::time::clock::Moment as Clocks;
 use pattoo_agent_modbustcpd::time::schedule::{Anchor, Grid, Schedule};
 use pattoo_agent_modbustcpd::time::timeline::{BUILT, ClockState, Timeline, Track};
@@ -30,6 +30,23 @@ use super::ledger::{AGENT_ID, Entry, Ledger, START};
 use super::old;
 use super::scenario::{DiskFault, HOUR, Kind, MINUTE, Moment, OutputSpec, SECOND, Scenario, Weather, What};
 use super::sink::{Sink, encoder};
+
+impl Stats {
+    pub fn add(&mut self, other: Self) {
+        let Self { readings, arrived, repeated, posts, jobs, lives, lost, dropped, quarantined, hangs, dated } = other;
+        self.readings += readings;
+        self.arrived += arrived;
+        self.repeated += repeated;
+        self.posts += posts;
+        self.jobs += jobs;
+        self.lives += lives;
+        self.lost += lost;
+        self.dropped += dropped;
+        self.quarantined += quarantined;
+        self.hangs += hangs;
+        self.dated += dated;
+    }
+}
 
 /// What did not hold.
 pub type Violation = String;
@@ -97,6 +114,7 @@ pub struct Run<'a> {
     /// The clock was not believed, or something else was the matter with the whole agent.
     unwell: Duration,
     stats: Stats,
+    trace: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -254,6 +272,7 @@ impl<'a> Run<'a> {
             checks: BTreeMap::new(),
             unwell: Duration::ZERO,
             stats: Stats::default(),
+            trace: std::env::var_os("DELIVERY_TRACE").is_some(),
         };
         run.plan_checks();
         run.note_limits();
@@ -471,7 +490,7 @@ fn is_far_ahead(what: What) -> bool {
 impl Life {
     /// Before the first.
     fn none() -> Self {
-        let opened = pattoo_agent_modbustcpd::outputs::pipeline::Opened::default();
+        let opened = Opened::default();
         Self {
             log: None,
             pipeline: Pipeline::new(opened, Vec::new(), "", SECOND),
@@ -574,7 +593,7 @@ impl Run<'_> {
         if let Some(since) = undated.map(|hold| hold.since).max() {
             timeline = timeline.holding_since(since);
         }
-        let mut pipeline = Pipeline::new(old::opened(opened), plans, &boot_id, self.scenario.flush_interval);
+        let mut pipeline = Pipeline::new(opened, plans, &boot_id, self.scenario.flush_interval);
         if let Some(bytes) = self.scenario.memory {
             pipeline.limit_memory(bytes);
         }
@@ -867,9 +886,11 @@ impl Run<'_> {
         let armed = self.life.armed;
         self.life.jobs_in_a_row = 0;
         let before = self.stats.jobs + self.stats.posts;
+        let waited = self.life.waits_for_date;
         let events = self.pump_and_count()?;
         let acted = self.stats.jobs + self.stats.posts > before || events > 0;
-        if early && acted && untouched {
+        // While a date is waited for the clock is looked at every second, and with it whatever else belongs to that.
+        if early && acted && untouched && !self.life.waits_for_date && !waited {
             return Err(format!("the deadline was too late: there was something to do before ({events} events)"));
         }
         let periodic = Duration::from_secs(if self.life.waits_for_date { 1 } else { 30 });
@@ -901,11 +922,17 @@ impl Run<'_> {
             if actions > 100 {
                 return Err(format!("no end of actions: {action:?}"));
             }
+            if self.trace {
+                eprintln!("{} {action:?}", humantime::format_duration(self.now));
+            }
             self.perform(action)?;
         }
         let events = self.life.pipeline.take_events();
         let count = events.len();
         for event in events {
+            if self.trace {
+                eprintln!("{} {event:?}", humantime::format_duration(self.now));
+            }
             self.tell(event)?;
         }
         self.judge()?;
@@ -1074,6 +1101,9 @@ impl Run<'_> {
         life.from_memory |= failed && is_write;
         let random = self.rng.f64();
         let boot = self.clocks().boot;
+        if self.trace {
+            eprintln!("{} {done:?}", humantime::format_duration(self.now));
+        }
         let life = &mut self.life;
         life.pipeline.done(done, boot, random);
         life.touched = true;

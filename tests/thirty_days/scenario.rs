@@ -51,7 +51,7 @@ pub struct OutputSpec {
 pub enum Kind {
     /// Posts of a pattoo server, judged by the ingester's rules.
     Pattoo,
-    /// A line for each reading, judged by arithmetic.
+    /// Lines of a file, judged by arithmetic.
     Lines,
 }
 
@@ -348,8 +348,8 @@ pub fn candidates(scenario: &Scenario) -> Vec<Scenario> {
             }
         }
     }
-    (0..scenario.faults.len()).for_each(|at| add(&|less| drop(less.faults.remove(at))));
-    (0..scenario.moments.len()).for_each(|at| add(&|less| drop(less.moments.remove(at))));
+    (0..scenario.faults.len()).for_each(|at| add(&|less| _ = less.faults.remove(at)));
+    (0..scenario.moments.len()).for_each(|at| add(&|less| _ = less.moments.remove(at)));
     if scenario.old > 0 {
         add(&|less| less.old = 0);
     }

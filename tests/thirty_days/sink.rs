@@ -1,50 +1,23 @@
 //! A server as an output sees it, and the judge of all that arrives there.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
+use pattoo_agent_modbustcpd::outputs::Encode;
+use pattoo_agent_modbustcpd::outputs::file::{FileEncode, Format};
 use pattoo_agent_modbustcpd::outputs::pattoo::encode::PattooEncode;
 use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
-use pattoo_agent_modbustcpd::outputs::{Encode, Encoded};
-use pattoo_agent_modbustcpd::reading::points::PointTable;
-use pattoo_agent_modbustcpd::reading::{Reading, Timestamp};
 use pattoo_agent_modbustcpd::shard::Shard;
 
 use super::ledger::Ledger;
 use super::scenario::{HOUR, Kind};
 use super::support::server::{Database, Row};
 
-/// Makes a line of each reading.
-#[derive(Debug)]
-struct Lines;
-
-impl Encode for Lines {
-    fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
-        let (mut text, mut taken) = (String::new(), 0);
-        for reading in readings {
-            let point = table.get(reading.point).unwrap();
-            let (device, key) = (&point.device.device, &point.register.key);
-            writeln!(text, "{device} {key} {} {}", reading.value.as_f64(), reading.at).unwrap();
-            taken += 1;
-            if text.len() + text.len() / taken > room {
-                break;
-            }
-        }
-        Encoded { body: Some(text.into()), taken, not_sendable: 0, stamp: None }
-    }
-
-    fn extension(&self) -> &'static str {
-        "txt"
-    }
-}
-
 /// What makes the posts of an output of this kind.
 pub fn encoder(kind: Kind, id: &AgentId) -> Box<dyn Encode> {
     match kind {
         Kind::Pattoo => Box::new(PattooEncode::new(id.clone(), Shard::default())),
-        Kind::Lines => Box::new(Lines),
+        Kind::Lines => Box::new(FileEncode(Format::Csv)),
     }
 }
 
