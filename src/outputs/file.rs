@@ -87,7 +87,7 @@ fn line(values: &[Json; 8], format: Format) -> String {
     if format == Format::Csv {
         return values.each_ref().map(cell).join(",") + "\n";
     }
-    let said = HEADER.split(',').zip(values).filter(|(_, value)| !value.is_null());
+    let said = COLUMNS.split(',').zip(values).filter(|(_, value)| !value.is_null());
     let members: Vec<_> = said.map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}\n", members.join(","))
 }
@@ -114,7 +114,7 @@ impl FileDeliver {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(FileSettings { path, format, max_bytes, keep }: FileSettings) -> Self {
-        let header = if format == Format::Csv { format!("{HEADER}\n") } else { String::new() };
+        let header = if format == Format::Csv { format!("{COLUMNS}\n") } else { String::new() };
         let file = Appended::new(path.clone(), header, max_bytes, keep);
         Self { path, file: Arc::new(Mutex::new(file)) }
     }
