@@ -224,7 +224,9 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
     if !support::needs(&["strace"]) {
         return;
     }
-    for (inject, lost) in [("pread64:error=EIO:when=1..4", 0), ("pread64:error=EIO:when=7..8", 0), ("pread64:error=EIO", 1)] {
+    for (inject, lost) in
+        [("pread64:error=EIO:when=1..4", 0), ("pread64:error=EIO:when=7..8", 0), ("pread64:error=EIO", 1)]
+    {
         let (device, server) = (Device::counting(3), Server::start());
         let home = home_with(&server, &device);
         outage(&home, &device, &server);
