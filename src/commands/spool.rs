@@ -106,7 +106,8 @@ impl Found {
         let directory = cache.join(agent_id.as_str());
         let reader = Reader::open(&directory, agent_id.as_str(), restamp::by)?;
         let reader = reader.ok_or_else(|| Refused::NoLog(format!("{} is gone", directory.display())))?;
-        let outputs = outputs(&reader, configured.map(|config| config.outputs).unwrap_or_default(), place.cache.is_some());
+        let outputs =
+            outputs(&reader, configured.map(|config| config.outputs).unwrap_or_default(), place.cache.is_some());
         Ok(Self { cache, agent_id, reader, outputs })
     }
 }

@@ -144,7 +144,8 @@ impl<'a> Diff<'a> {
     /// What the next start drops, in one sentence; `None` when every output goes on.
     #[must_use]
     pub fn drops(&self) -> Option<String> {
-        let ended: Vec<_> = self.outputs.iter().filter(|output| output.ended().is_some()).map(ToString::to_string).collect();
+        let ended: Vec<_> =
+            self.outputs.iter().filter(|output| output.ended().is_some()).map(ToString::to_string).collect();
         (!ended.is_empty()).then(|| {
             format!(
                 "the next start drops what {} not delivered by then: {}",
@@ -213,7 +214,9 @@ impl<'a> Diff<'a> {
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
         // Of outputs that are in only one of the two nothing is taken over.
-        let kept = |output: &OutputConfig| old.outputs.iter().chain(&new.outputs).filter(|it| it.name == output.name).count() == 2;
+        let kept = |output: &OutputConfig| {
+            old.outputs.iter().chain(&new.outputs).filter(|it| it.name == output.name).count() == 2
+        };
         let patience = |config: &Config| {
             let kept = config.outputs.iter().filter(|output| kept(output));
             let of_outputs: BTreeMap<_, _> = kept.map(|it| (it.name.clone(), it.split_refused_after)).collect();

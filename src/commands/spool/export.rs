@@ -178,7 +178,8 @@ struct Counted {
 impl Counted {
     /// Tells it on stderr: stdout is for the readings.
     fn tell(&self, to: Option<&Path>) -> Exit {
-        let batches = if self.old > 0 { format!(" and {} of old caches", count(self.old, "body")) } else { String::new() };
+        let batches =
+            if self.old > 0 { format!(" and {} of old caches", count(self.old, "body")) } else { String::new() };
         let batches = batches.replace("bodys", "bodies");
         let to = to.map_or_else(String::new, |to| format!(" to {}", to.display()));
         complain(&format!("wrote {}{batches}{to}", count(self.readings, "reading")));
