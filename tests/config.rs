@@ -403,8 +403,8 @@ fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
 
 /// A file with these outputs, one on a line, and a place where files can be written.
 fn with_outputs(outputs: &str, place: &Path) -> String {
-    let lines = outputs.lines().map(|line| format!("  - {line}\n")).collect::<String>();
-    group(&format!("outputs:\n{lines}")).replace("DIR", &place.display().to_string())
+    let lines = outputs.replace('\n', "\n  - ");
+    group(&format!("outputs:\n  - {lines}\n")).replace("DIR", &place.display().to_string())
 }
 
 #[test]

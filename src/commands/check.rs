@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::plan;
+use super::{plan, spool};
 use crate::cli::terminal::{complain, say};
-use crate::config::diff::Diff;
+use crate::config::diff::{Diff, OutputDiff};
 use crate::config::settings::table;
 use crate::config::{Config, Instance, Loaded, outputs, render};
 use crate::daemon::exit::Exit;
@@ -79,7 +79,13 @@ fn by_unit(spans: &[Span]) -> BTreeMap<UnitId, Vec<Span>> {
 pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
     let running = Instance { config_dir: running, ..*instance };
     let (Some(running), Some(new)) = (load(&running), load(instance)) else { return Exit::BadConfiguration };
-    say(&render::diff(&Diff::between(&running.config, &new.config)));
+    let diff = Diff::between(&running.config, &new.config);
+    say(&render::diff(&diff));
+    for name in diff.outputs.iter().filter_map(OutputDiff::ended) {
+        if let Some(readings) = spool::undelivered(&running.config, name) {
+            say(&format!("Output {name} has {readings} readings on disk to deliver.\n"));
+        }
+    }
     Exit::Done
 }
 

@@ -43,8 +43,8 @@ pub struct FileSettings {
 /// The year 10000, which RFC 3339 cannot say.
 const NO_DATE: u64 = 253_402_300_800_000;
 
-/// The columns of CSV, in order.
-pub const HEADER: &str = "time,device,unit,key,name,value,unit_of_measurement,group";
+/// What stands in a line, in this order; the header of a CSV.
+pub const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group";
 
 /// Makes lines.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,7 @@ fn line(values: &[Json; 8], format: Format) -> String {
     if format == Format::Csv {
         return values.each_ref().map(cell).join(",") + "\n";
     }
-    let said = HEADER.split(',').zip(values).filter(|(_, value)| !value.is_null());
+    let said = COLUMNS.split(',').zip(values).filter(|(_, value)| !value.is_null());
     let members: Vec<_> = said.map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}\n", members.join(","))
 }
@@ -114,7 +114,7 @@ impl FileDeliver {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(FileSettings { path, format, max_bytes, keep }: FileSettings) -> Self {
-        let header = if format == Format::Csv { format!("{HEADER}\n") } else { String::new() };
+        let header = if format == Format::Csv { format!("{COLUMNS}\n") } else { String::new() };
         let file = Appended::new(path.clone(), header, max_bytes, keep);
         Self { path, file: Arc::new(Mutex::new(file)) }
     }

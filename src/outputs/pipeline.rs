@@ -393,6 +393,17 @@ impl Pipeline {
         self.flush_interval = flush_interval;
     }
 
+    /// From now on what the disk does not take is kept in memory up to about so many bytes.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.tail.limit(bytes);
+    }
+
+    /// How many bytes of batches are in memory, about.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> usize {
+        self.tail.bytes()
+    }
+
     /// From now on this holds for the output `name`: with `encode` another server is meant.
     pub fn configure_output(
         &mut self,
@@ -532,18 +543,25 @@ impl Pipeline {
     pub fn next(&mut self, now: &Now<'_>) -> Option<Action> {
         self.look_at_clock(now);
         self.look_at_disk(now.boot());
-        if self.disk.busy.is_none()
-            && let Some(job) = self.next_job(now)
-        {
-            self.disk.busy = Some(now.boot());
-            return Some(Action::Disk(job));
+        if let Some(job) = self.start_job(now) {
+            return Some(job);
         }
         for place in 0..self.lanes.len() {
             if let Some(action) = self.next_of(place, now) {
                 return Some(action);
             }
         }
-        None
+        // What an output has just passed or put aside is work for the disk.
+        self.start_job(now)
+    }
+
+    fn start_job(&mut self, now: &Now<'_>) -> Option<Action> {
+        if self.disk.busy.is_some() {
+            return None;
+        }
+        let job = self.next_job(now)?;
+        self.disk.busy = Some(now.boot());
+        Some(Action::Disk(job))
     }
 
     /// When to call [`next`](Self::next) again if nothing else happens before.

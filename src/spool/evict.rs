@@ -155,7 +155,7 @@ impl Log {
 
     /// Removes the tables and holds that no segment names. While it is not known what one holds, it may name all of them.
     pub(super) fn tidy(&mut self) {
-        if !std::mem::take(&mut self.untidy) {
+        if !self.leftovers.is_empty() || !std::mem::take(&mut self.untidy) {
             return;
         }
         let (mut tables, mut holds) = (BTreeSet::new(), BTreeSet::new());

@@ -123,6 +123,7 @@ impl Model {
 
     fn kill(&mut self) {
         self.log = None;
+        self.disk.world().kill();
         self.open();
     }
 
@@ -134,8 +135,8 @@ impl Model {
         self.open();
     }
 
-    fn append(&mut self, sizes: &[u8], held: bool) {
-        let hold = held.then(|| HoldId(self.life.unsigned_abs()));
+    fn append(&mut self, sizes: &[u8], undated: bool) {
+        let hold = undated.then(|| HoldId(self.life.unsigned_abs()));
         for &size in sizes {
             let mut encoder = Encoder::default();
             let first = self.next;
@@ -261,8 +262,6 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_fails_every_durable_reading_comes_out_once_in_order(
         seed in 1..u64::MAX,

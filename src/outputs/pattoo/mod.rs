@@ -29,6 +29,8 @@ pub mod post;
 pub mod restamp;
 
 #[cfg(test)]
+mod delivered;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod server_rules;
