@@ -1,9 +1,8 @@
-//! The real agent started on a directory full of cached batches: what the start costs, how fast they are
+//! The real agent started on a million batches that wait: what the start costs, how fast they are
 //! delivered, and whether anything is lost, doubled or disordered, or polling disturbed by it.
 //!
-//! Three of four batches are copies of one that the agent itself has written, the others are the Python
-//! agent's. Each value of a copy tells which batch and which point it was, so every row proves itself
-//! ([`files`]). The agent is told to stop while it reads the directory, and again when half is delivered.
+//! Three of four batches are in the log, the others are files of the Python agent. Each value tells which batch and
+//! which point it is of, so every row proves itself ([`files`]). The agent is told to stop while it reads the directory, and again when half is delivered.
 //! What it must do is in [`Report::faults`]; how fast, which a busy machine may miss, in [`Report::late`].
 
 mod files;
@@ -42,9 +41,11 @@ pub fn run(settings: &Settings) -> Report {
     let server = Server::start();
     server.forget_bodies();
     let home = Home::of(&settings.binary, server.address(), "info");
-    let mut arrivals = Arrivals::of(Files::record(&home, &server, settings.files));
+    home.write_agent_id(files::ID);
+    server.stop();
+    let mut arrivals = Arrivals::of(Files::new(settings.files));
     let begun = Instant::now();
-    arrivals.files.write(&home.spool());
+    arrivals.files.write(&home.path().join("cache"));
     let mut report = Report::new(settings.files, begun.elapsed());
 
     let device = Device::counting(1);
