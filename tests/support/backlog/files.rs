@@ -34,7 +34,8 @@ impl Files {
     pub fn write(&self, cache: &Path) {
         let ours = (self.count - self.count / PYTHONS) as u64;
         let points = u32::try_from(POINTS).expect("few");
-        fill::fill(cache, ID, ours, points, self.first_ms, |batch, point| {
+        // What the Python agent has left is older than what came since.
+        fill::fill(cache, ID, ours, points, self.stamp(0), |batch, point| {
             let batch = usize::try_from(batch).expect("an address");
             f64_of(value(batch + batch / (PYTHONS - 1), point as usize))
         });
@@ -49,7 +50,8 @@ impl Files {
 
     /// When its readings were taken.
     fn stamp(&self, file: usize) -> u64 {
-        let place = if is_pythons(file) { file } else { file - file / PYTHONS };
+        let pythons = file / PYTHONS;
+        let place = if is_pythons(file) { pythons } else { self.count / PYTHONS + file - pythons };
         self.first_ms + 1_000 * place as u64
     }
 
