@@ -106,7 +106,7 @@ impl PosterActor {
         }
         let mut wait = self.pipeline.deadline(now).saturating_sub(now);
         if let Some((_, latest)) = &self.stopping {
-            let stored = self.pipeline.is_stored_or_delivered();
+            let stored = self.pipeline.is_stored_or_delivered() && !self.pipeline.saves_cursors();
             if self.pipeline.is_settled() || (stored && now >= *latest) {
                 if let Some((stopped, _)) = self.stopping.take() {
                     // The supervisor may have run out of time.
