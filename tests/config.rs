@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pattoo_agent_modbustcpd::config::keys::{self, Key};
 use pattoo_agent_modbustcpd::config::outputs::{OutputConfig, OutputKind};
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
@@ -401,10 +402,34 @@ fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
     }
 }
 
+/// The table of keys is what README says, what the sample shows, and what holds without a key.
+#[test]
+fn every_key_is_said_once_and_everywhere_the_same() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let reference = keys::reference();
+    assert!(readme.contains(&reference), "this belongs into README.md:\n{reference}");
+    let sample = std::fs::read_to_string(root.join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
+    let file = group("");
+    let without = load(&format!("{OURS}{file}")).config;
+    let settings = keys::settings(&without);
+    for Key { name, default, shown, .. } in &keys::TABLE {
+        let line = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}:"));
+        assert!(sample.lines().any(line), "{name} is not in the sample");
+        assert_eq!(settings.contains(&format!("\n{name} ")), shown.is_some(), "{name}\n{settings}");
+        let Some(shown) = shown else { continue };
+        assert_eq!(shown(&without), *default, "{name}");
+        if !default.starts_with('(') {
+            assert_eq!(load(&format!("{name}: {default}\n{file}")).config, without, "{name}");
+        }
+    }
+    assert_eq!(keys::NAMES.iter().collect::<BTreeSet<_>>().len(), keys::TABLE.len());
+}
+
 /// A file with these outputs, one on a line, and a place where files can be written.
 fn with_outputs(outputs: &str, place: &Path) -> String {
-    let lines = outputs.lines().map(|line| format!("  - {line}\n")).collect::<String>();
-    group(&format!("outputs:\n{lines}")).replace("DIR", &place.display().to_string())
+    let lines = outputs.replace('\n', "\n  - ");
+    group(&format!("outputs:\n  - {lines}\n")).replace("DIR", &place.display().to_string())
 }
 
 #[test]

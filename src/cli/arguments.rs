@@ -243,7 +243,7 @@ pub struct SpoolShow {
     #[command(flatten)]
     pub place: SpoolPlace,
     /// For people or for programs
-    #[arg(id = "spool_format", long = "format", value_enum, default_value_t = Format::Table)]
+    #[arg(id = "spool_format", long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }
 
@@ -260,7 +260,7 @@ pub struct SpoolExport {
     #[arg(id = "export_all", long = "all")]
     pub all: bool,
     /// How to write it
-    #[arg(id = "export_format", long = "format", value_enum, default_value_t = ExportFormat::Csv)]
+    #[arg(id = "export_format", long = "format", value_name = "FORMAT", value_enum, default_value_t = ExportFormat::Csv)]
     pub format: ExportFormat,
     /// Into this directory, which is made, or is empty; pattoo needs it
     #[arg(long, value_name = "DIR", value_parser = path(), required_if_eq("export_format", "pattoo"))]

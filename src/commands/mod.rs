@@ -10,9 +10,9 @@
 //! | [`configure`] | turns answers into the two files |
 //! | [`install`] | plans the steps of an installation and performs or prints them ([`mod@unit`], [`account`]) |
 //!
-//! `check`, `plan`, `once`, `probe` and `spool` write no file of the agent's, post nothing and take no lock: they may be used beside a running
-//! agent, by which devices that allow one connection only will make one of the two wait. `configure` and `install` change
-//! nothing before all of it is known to be possible.
+//! `check`, `plan`, `once`, `probe` and `spool` write no file of the agent's, post nothing and take no lock: they may be used
+//! beside a running agent. For `once` and `probe`, devices that allow one connection only will make one of the two wait.
+//! `configure` and `install` change nothing before all of it is known to be possible.
 
 pub mod account;
 pub mod check;

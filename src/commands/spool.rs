@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::cli::arguments::{SpoolAction, SpoolPlace};
 use crate::cli::terminal::complain;
 use crate::config::outputs::{OutputConfig, OutputKind};
-use crate::config::{ConfigError, Instance};
+use crate::config::{Config, ConfigError, Instance};
 use crate::daemon::exit::Exit;
 use crate::outputs::Start;
 use crate::outputs::pattoo::identity::AgentId;
@@ -46,6 +46,15 @@ pub fn spool(instance: &Instance, action: SpoolAction) -> Exit {
             _ => Exit::Failure,
         }
     })
+}
+
+/// How many readings are on disk that the output `name` of `config` has not delivered; `None` when nobody can say.
+#[must_use]
+pub fn undelivered(config: &Config, name: &str) -> Option<u64> {
+    let (cache, agent_id) = agent_of(&config.cache_directory).ok()?;
+    let mut reader = Reader::open(&cache.join(agent_id.as_str()), agent_id.as_str(), restamp::by).ok()??;
+    let from = reader.opened().cursors.get(name)?.position;
+    reader.survey(&[from]).ok()?.waiting.first().copied()
 }
 
 /// Why nothing is shown or written.

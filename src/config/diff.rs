@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::configuration::{Config, Device, Point};
+use super::keys::{self, TABLE, TakesEffect};
 use super::outputs::OutputConfig;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
@@ -43,6 +44,9 @@ pub struct Diff<'a> {
     /// Keys that take effect with the next start.
     pub needs_restart: Vec<&'static str>,
 }
+
+/// The key that stands at the top and with an output.
+const SPLIT_REFUSED_AFTER: &str = "split_refused_after";
 
 /// What happens to an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,41 +217,36 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
-        // Of outputs that are in only one of the two nothing is taken over.
-        let kept = |output: &OutputConfig| {
-            old.outputs.iter().chain(&new.outputs).filter(|it| it.name == output.name).count() == 2
-        };
-        let patience = |config: &Config| {
-            let kept = config.outputs.iter().filter(|output| kept(output));
-            let of_outputs: BTreeMap<_, _> = kept.map(|it| (it.name.clone(), it.split_refused_after)).collect();
-            (config.split_refused_after, of_outputs)
-        };
-        let at_once = [
+        let shared_at_once = [
             ("pattoo_agent_api", (&old.server_host, old.server_port) != (&new.server_host, new.server_port)),
             ("log_level", old.log_level != new.log_level),
-            ("log_format", old.log_format != new.log_format),
-            ("polling_interval", old.polling_interval != new.polling_interval),
-            ("flush_interval", old.flush_interval != new.flush_interval),
-            ("cache_min_free", old.cache_limits.min_free != new.cache_limits.min_free),
-            ("cache_max_bytes", old.cache_limits.max_bytes != new.cache_limits.max_bytes),
-            ("cache_max_age", old.cache_limits.max_age != new.cache_limits.max_age),
-            ("split_refused_after", patience(old) != patience(new)),
-            ("trust_local_clock", old.trust_local_clock != new.trust_local_clock),
         ];
-        let with_a_restart = [
-            ("outputs", !self.outputs.is_empty()),
+        let shared_with_a_restart = [
             ("log_directory", old.log_directory != new.log_directory),
             ("cache_directory", old.cache_directory != new.cache_directory),
             ("daemon_directory", old.daemon_directory != new.daemon_directory),
             ("system_daemon_directory", old.system_daemon_directory != new.system_daemon_directory),
-            ("status_listen", old.status_listen != new.status_listen),
-            ("status_hosts", old.status_hosts != new.status_hosts),
-            ("agent_hostname", old.agent_hostname != new.agent_hostname),
+            ("outputs", !self.outputs.is_empty()),
         ];
         let differing =
             |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
-        self.settings = differing(&at_once);
-        self.needs_restart = differing(&with_a_restart);
+        self.settings = differing(&shared_at_once);
+        self.needs_restart = differing(&shared_with_a_restart);
+        for key in keys::differing(old, new) {
+            match key.takes_effect {
+                TakesEffect::AtOnce => self.settings.push(key.name),
+                TakesEffect::WithRestart(_) => self.needs_restart.push(key.name),
+                TakesEffect::OneByOne => {}
+            }
+        }
+        // What an output says for itself. Of one that is in only one of the two nothing is taken over.
+        let known = |output: &OutputConfig| old.outputs.iter().find(|known| known.name == output.name);
+        let other = |output: &OutputConfig| {
+            known(output).is_some_and(|known| known.split_refused_after != output.split_refused_after)
+        };
+        if new.outputs.iter().any(other) && !self.settings.contains(&SPLIT_REFUSED_AFTER) {
+            self.settings.push(SPLIT_REFUSED_AFTER);
+        }
     }
 }
 
@@ -329,18 +328,20 @@ impl Config {
     /// This configuration once `new` has been taken over without a restart.
     #[must_use]
     pub fn taken_over_by(&self, new: Self) -> Self {
-        Self {
+        let mut next = Self {
             shard: self.shard,
-            outputs: self.outputs.iter().map(|output| output.taken_over_by(&new)).collect(),
             log_directory: self.log_directory.clone(),
             cache_directory: self.cache_directory.clone(),
             daemon_directory: self.daemon_directory.clone(),
             system_daemon_directory: self.system_daemon_directory.clone(),
-            status_listen: self.status_listen,
-            status_hosts: self.status_hosts.clone(),
-            agent_hostname: self.agent_hostname.clone(),
             ..new
+        };
+        for key in &TABLE {
+            if let TakesEffect::WithRestart(keep) = key.takes_effect {
+                keep(&mut next, self);
+            }
         }
+        next
     }
 }
 

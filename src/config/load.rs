@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
 use super::diagnostic::{ConfigError, Diagnostic};
-use super::outputs::OutputConfig;
 use super::points::{points, too_many_points};
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;

@@ -1,13 +1,13 @@
 //! The policy of one output: what to post next, and what follows from the answer. Pure: told the time since boot and a
 //! random number, it waits for nothing and touches no disk.
 //!
-//! - Readings go in order, oldest first, as many in a post as the way lets through ([`Size`]).
+//! - Readings go in order, oldest first, as many in a post as the way lets through (`size`).
 //! - A post whose answer is in doubt goes again byte for byte. Another body gets a greater stamp than any post that was given
 //!   out, so that it takes the place of none at the server.
 //! - Every failure pauses, longer each time, with jitter; a server that is back is posted to within [`MAX_BACKOFF`], unless it
 //!   asked for more.
 //! - Nothing is dropped for being refused. After `split_refused_after` the rest of the front run is taken apart by series, and
-//!   what is refused again and again while the server takes other things is set aside ([`Bisection`]). What was set aside in
+//!   what is refused again and again while the server takes other things is set aside (`bisection`). What was set aside in
 //!   the last hour is suspected at once the next time.
 //!
 //! Invariant: a reading is finished once: delivered, not sendable, or on disk in quarantine. [`Progress`] tells it when all
@@ -437,7 +437,7 @@ impl Delivery {
         if post.what == What::Control {
             return;
         }
-        self.way.size.delivered();
+        self.way.size.delivered(post.body.len());
         self.keep_control(post);
         self.finish(&post.rows, post.not_sendable, Mark::Delivered);
     }

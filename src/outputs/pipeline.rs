@@ -300,11 +300,13 @@ impl Pipeline {
     pub fn new(opened: Opened, outputs: Vec<OutputPlan>, boot_id: &str, flush_interval: Duration) -> Self {
         let Opened { end, newest, mut cursors, holds, usage, .. } = opened;
         let mut lanes = Vec::new();
+        // Where no output is known, none is new: the cursors are lost, or a life ended before it wrote any.
+        let knows_none = cursors.is_empty();
         for plan in outputs {
             let saved = cursors.remove(&plan.name);
             let begin = match plan.start {
-                Start::End => end,
-                Start::Beginning => usage.start,
+                Start::End if !knows_none => end,
+                _ => usage.start,
             };
             let cursor = saved.unwrap_or(Cursor { position: begin, stamp: Timestamp::default() });
             let position = cursor.position.min(end);
@@ -391,6 +393,17 @@ impl Pipeline {
         self.flush_interval = flush_interval;
     }
 
+    /// From now on what the disk does not take is kept in memory up to about so many bytes.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.tail.limit(bytes);
+    }
+
+    /// How many bytes of batches are in memory, about.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> usize {
+        self.tail.bytes()
+    }
+
     /// From now on this holds for the output `name`: with `encode` another server is meant.
     pub fn configure_output(
         &mut self,
@@ -430,6 +443,12 @@ impl Pipeline {
         self.durable == self.tail.end() || self.lanes.iter().all(|lane| lane.cursor == self.tail.end())
     }
 
+    /// Whether the disk is about to take what outputs have acknowledged. Ended before that, the agent delivers it again.
+    #[must_use]
+    pub fn saves_cursors(&self) -> bool {
+        self.is_cursor_unsaved() && !self.disk.refuses && !self.disk.hangs
+    }
+
     /// Whether the disk does not answer.
     #[must_use]
     pub fn hangs(&self, now: Duration) -> bool {
@@ -453,7 +472,9 @@ impl Pipeline {
 
     fn counters(&self, lane: &Lane) -> OutputCounters {
         let waiting = self.waiting(lane);
-        let in_memory = self.tail.end().since(self.written.max(lane.cursor)).min(waiting);
+        // What is loaded and was evicted meanwhile is in memory only, too.
+        let evicted = lane.evicted.min(lane.loaded_end()).since(lane.cursor);
+        let in_memory = (evicted + self.tail.end().since(self.written.max(lane.cursor))).min(waiting);
         let next = self.tail.from(lane.cursor).next().filter(|_| lane.cursor >= self.tail.start());
         let oldest = match next {
             Some(batch) => batch.undated.is_none().then_some(batch.newest),
@@ -483,8 +504,13 @@ impl Lane {
         self.spans.back().map_or(self.cursor, |&(first, count)| first.after(count))
     }
 
+    /// Where the next life begins: nothing before it can be read again.
+    fn resume(&self) -> Position {
+        self.cursor.max(self.evicted)
+    }
+
     fn is_unsaved(&self) -> bool {
-        self.saved != Some(self.cursor)
+        self.saved != Some(self.resume())
     }
 
     /// Whether nothing is to be loaded now.
@@ -523,18 +549,25 @@ impl Pipeline {
     pub fn next(&mut self, now: &Now<'_>) -> Option<Action> {
         self.look_at_clock(now);
         self.look_at_disk(now.boot());
-        if self.disk.busy.is_none()
-            && let Some(job) = self.next_job(now)
-        {
-            self.disk.busy = Some(now.boot());
-            return Some(Action::Disk(job));
+        if let Some(job) = self.start_job(now) {
+            return Some(job);
         }
         for place in 0..self.lanes.len() {
             if let Some(action) = self.next_of(place, now) {
                 return Some(action);
             }
         }
-        None
+        // What an output has just passed or put aside is work for the disk.
+        self.start_job(now)
+    }
+
+    fn start_job(&mut self, now: &Now<'_>) -> Option<Action> {
+        if self.disk.busy.is_some() {
+            return None;
+        }
+        let job = self.next_job(now)?;
+        self.disk.busy = Some(now.boot());
+        Some(Action::Disk(job))
     }
 
     /// When to call [`next`](Self::next) again if nothing else happens before.
@@ -655,7 +688,7 @@ impl Pipeline {
             .lanes
             .iter()
             .filter(|lane| lane.is_unsaved())
-            .map(|lane| (lane.name.clone(), Cursor { position: lane.cursor, stamp: lane.delivery.stamp() }));
+            .map(|lane| (lane.name.clone(), Cursor { position: lane.resume(), stamp: lane.delivery.stamp() }));
         Write {
             holds: self.holds.values().filter(|(_, saved)| !saved).map(|(hold, _)| hold.clone()).collect(),
             cursors: cursors.collect(),
@@ -692,9 +725,9 @@ impl Pipeline {
                 Next::Empty => {
                     self.pass(place);
                     let lane = &mut self.lanes[place];
-                    if let Old::Loaded(name) = std::mem::replace(&mut lane.old, Old::None) {
+                    if let Old::Loaded(name) = &lane.old {
+                        self.forget_old.push_back(name.clone());
                         lane.old = Old::Ask;
-                        self.forget_old.push_back(name);
                         return None;
                     }
                     if self.lanes[place].spans.is_empty() && !self.load_from_tail(place) {

@@ -24,6 +24,7 @@ const OVERHEAD: usize = 160;
 pub struct Tail {
     batches: VecDeque<Arc<Batch>>,
     bytes: usize,
+    most: usize,
     end: Position,
 }
 
@@ -31,7 +32,12 @@ impl Tail {
     /// No batches, behind a log that ends at `end`.
     #[must_use]
     pub fn new(end: Position) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, end }
+        Self { batches: VecDeque::new(), bytes: 0, most: MOST_BYTES, end }
+    }
+
+    /// From now on what the disk does not take is kept up to so many bytes, instead of [`MOST_BYTES`].
+    pub fn limit(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// Puts a batch behind all others, which gives its readings their numbers.
@@ -79,7 +85,7 @@ impl Tail {
 
     /// The oldest batch behind `written`, taken away for good, if what is behind there is more than memory may hold.
     pub fn overflow(&mut self, written: Position) -> Option<Arc<Batch>> {
-        if self.bytes <= MOST_BYTES {
+        if self.bytes <= self.most {
             return None;
         }
         let place = self.batches.partition_point(|batch| batch.first < written);

@@ -18,7 +18,7 @@ use super::{Found, Refused};
 use crate::cli::arguments::{ExportFormat, SpoolExport};
 use crate::cli::terminal::{complain, pour};
 use crate::daemon::exit::Exit;
-use crate::outputs::file::{FileEncode, Format, HEADER};
+use crate::outputs::file::{COLUMNS, FileEncode, Format};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::PointTable;
@@ -52,7 +52,7 @@ pub(super) fn export(mut found: Found, shard: Shard, how: &SpoolExport) -> Resul
     };
     let mut export = Export { encode, sink, posted, counted: Counted::default() };
     if how.format == ExportFormat::Csv {
-        export.sink.write(HEADER.as_bytes(), None)?;
+        export.sink.write(format!("{COLUMNS}\n").as_bytes(), None)?;
     }
     let old = if takes_old { found.reader.old_batches()? } else { Vec::new() };
     if how.format == ExportFormat::Pattoo {

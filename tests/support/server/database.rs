@@ -54,6 +54,8 @@ pub struct Database {
     posted_again: usize,
     late: Vec<Row>,
     repeated: usize,
+    /// What came again since somebody looked; `None`: nobody looks.
+    watched: Option<Vec<Row>>,
     deaths: Vec<String>,
     invalid: Vec<String>,
     disorder: Vec<String>,
@@ -83,6 +85,16 @@ impl Database {
     /// What has come so far may come again, once: its sender may not know that it arrived.
     pub fn excuse(&mut self) {
         self.excuses += 1;
+    }
+
+    /// From now on what comes again is kept until [`take_repeated`](Self::take_repeated).
+    pub fn watched(self) -> Self {
+        Self { watched: Some(Vec::new()), ..self }
+    }
+
+    /// What came again since the last call, if it is watched.
+    pub fn take_repeated(&mut self) -> Vec<Row> {
+        self.watched.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// What is wrong with the order of posts that were answered 200.
@@ -221,6 +233,7 @@ impl Database {
             self.repeated += 1;
             self.needless += usize::from(*came == self.excuses);
             *came = self.excuses;
+            self.watched.iter_mut().for_each(|watched| watched.push(row.clone()));
         } else {
             self.late.push(row);
         }
