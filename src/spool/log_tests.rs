@@ -125,7 +125,7 @@ fn the_form_on_disk() {
     append(&mut log, [batch(7, 2), undated(9, 1, Some(HoldId(3)))]);
     let path = segment(&disk, 0);
     assert_eq!(path, "log/0000000000000007.segment");
-    let hex: String = disk.world().content(&path).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = disk.world().content(&path).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     assert_eq!(hex, include_str!("golden.segment.hex").split_whitespace().collect::<String>());
 }
 
