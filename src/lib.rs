@@ -43,7 +43,7 @@
 //! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `status/page.rs` |
 //! | `actix_web` | `status/page.rs` |
 //! | `awc` | `outputs` |
-//! | `bytes` | `actors`, `outputs`, `spool`, `status/page.rs` |
+//! | `bytes` | `actors`, `files/appended.rs`, `outputs`, `spool`, `status/page.rs` |
 //! | `clap` | `cli/arguments.rs`, `main.rs` |
 //! | `crc32c` | `spool` |
 //! | `dialoguer` | `commands/configure.rs` |

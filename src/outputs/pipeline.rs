@@ -443,6 +443,12 @@ impl Pipeline {
         self.durable == self.tail.end() || self.lanes.iter().all(|lane| lane.cursor == self.tail.end())
     }
 
+    /// Whether the disk is about to take what outputs have acknowledged. Ended before that, the agent delivers it again.
+    #[must_use]
+    pub fn saves_cursors(&self) -> bool {
+        self.is_cursor_unsaved() && !self.disk.refuses && !self.disk.hangs
+    }
+
     /// Whether the disk does not answer.
     #[must_use]
     pub fn hangs(&self, now: Duration) -> bool {

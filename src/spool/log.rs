@@ -135,6 +135,9 @@ pub struct Log {
     pub(super) patience: Patience,
     pub(super) table_patience: Patience,
     pub(super) free: Free,
+    /// Segments of which something could not be read. They are not deleted when they are done with, but kept in quarantine:
+    /// a better disk, or a better day of this one, may read them.
+    pub(super) unreadable: BTreeSet<Position>,
     /// A segment has gone: tables and holds may be named no more.
     pub(super) untidy: bool,
     pub(super) findings: Findings,
@@ -173,6 +176,7 @@ impl Log {
             patience: Patience::default(),
             table_patience: Patience::default(),
             free: Free::default(),
+            unreadable: BTreeSet::new(),
             untidy: true,
             findings: Findings::default(),
         };
@@ -361,6 +365,9 @@ impl Log {
                 continue;
             }
             self.newest = self.newest.max(scan.facts.dated.unwrap_or_default());
+            if scan.unreadable {
+                self.unreadable.insert(first);
+            }
             let (mut end, torn) = (scan.end, size.saturating_sub(scan.length));
             let mut takes_more = torn == 0 && size >= SEGMENT_HEADER;
             if torn > 0 && scan.unreadable {
