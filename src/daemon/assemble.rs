@@ -16,7 +16,7 @@ use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{PostError, Poster};
-use crate::outputs::{Deliver, Encode, Output};
+use crate::outputs::{Halves, Output};
 use crate::reading::points::{self, PointTable};
 use crate::reading::{PointId, millis};
 
@@ -103,7 +103,7 @@ pub fn way(
     output: &OutputConfig,
     config: &Config,
     agent: &Agent,
-) -> Result<(Box<dyn Encode>, Box<dyn Deliver>), PostError> {
+) -> Result<Halves, PostError> {
     Ok(match &output.kind {
         OutputKind::Pattoo => (
             Box::new(PattooEncode::new(agent.id().clone(), config.shard)),

@@ -154,6 +154,9 @@ pub enum Start {
     Beginning,
 }
 
+/// What makes posts, and what brings them to the server.
+pub type Halves = (Box<dyn Encode>, Box<dyn Deliver>);
+
 /// One configured output.
 pub struct Output {
     /// Its name: letters, digits, `_` and `-`; that of its cursor.

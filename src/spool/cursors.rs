@@ -101,7 +101,7 @@ impl Cursors {
 
     /// Makes what was written durable.
     pub(super) fn sync(&mut self, disk: &mut dyn Disk) -> Result<(), SpoolError> {
-        if self.last == self.synced || !self.made {
+        if self.last == self.synced || !self.made || !self.written {
             return Ok(());
         }
         // After an error nobody knows what of it is on disk: it is written once more, elsewhere.

@@ -101,6 +101,7 @@ impl Model {
         let (log, opened) = first.unwrap_or_else(|_| {
             // A disk that lets nothing be read is no log yet.
             self.disk.world().rate = 0;
+            self.disk.world().kill();
             Log::open(Box::new(self.disk.clone()), self.limits, &life()).unwrap()
         });
         self.log = Some(log);
