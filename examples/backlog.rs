@@ -1,9 +1,9 @@
-//! Starts the real agent on a directory with a million cached batches and measures what that costs:
+//! Starts the real agent on a million batches that wait, in its log and in files of an old cache, and measures what that costs:
 //! `cargo run --release --example backlog -- --files 1000000`.
 //!
 //! Prints how long the start takes to the first poll and the first post, the memory, how fast the batches
 //! are delivered and what polling feels of it; exits with 1 when a bound was broken, or anything was lost,
-//! doubled or disordered. The batches live in a temporary directory (`TMPDIR`), at 4 KiB of disk each.
+//! doubled or disordered. They live in a temporary directory (`TMPDIR`); a file of an old cache takes 4 KiB of disk.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, TableFormat};
-use pattoo_agent_modbustcpd::commands::{check, once, plan, probe};
+use pattoo_agent_modbustcpd::commands::{check, once, plan, probe, spool};
 use pattoo_agent_modbustcpd::commands::{configure, install};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
@@ -47,6 +47,7 @@ fn main() {
             let Probe { target, unit, rtu, timeout, .. } = how;
             probe::probe(&probe::Options { target, unit, rtu, timeout, search })
         }
+        (Some(Command::Spool(how)), _) => spool::spool(instance, how.action),
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),

@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pattoo_agent_modbustcpd::config::keys::{self, Key};
+use pattoo_agent_modbustcpd::config::outputs::{OutputConfig, OutputKind};
 use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
+use pattoo_agent_modbustcpd::outputs::Start;
+use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
 use pattoo_agent_modbustcpd::reading::points;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
@@ -396,6 +400,222 @@ fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
+}
+
+/// The table of keys is what README says, what the sample shows, and what holds without a key.
+#[test]
+fn every_key_is_said_once_and_everywhere_the_same() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let reference = keys::reference();
+    assert!(readme.contains(&reference), "this belongs into README.md:\n{reference}");
+    let sample = std::fs::read_to_string(root.join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
+    let file = group("");
+    let without = load(&format!("{OURS}{file}")).config;
+    let settings = keys::settings(&without);
+    for Key { name, default, shown, .. } in &keys::TABLE {
+        let line = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}:"));
+        assert!(sample.lines().any(line), "{name} is not in the sample");
+        assert_eq!(settings.contains(&format!("\n{name} ")), shown.is_some(), "{name}\n{settings}");
+        let Some(shown) = shown else { continue };
+        assert_eq!(shown(&without), *default, "{name}");
+        if !default.starts_with('(') {
+            assert_eq!(load(&format!("{name}: {default}\n{file}")).config, without, "{name}");
+        }
+    }
+    assert_eq!(keys::NAMES.iter().collect::<BTreeSet<_>>().len(), keys::TABLE.len());
+}
+
+/// A file with these outputs, one on a line, and a place where files can be written.
+fn with_outputs(outputs: &str, place: &Path) -> String {
+    let lines = outputs.replace('\n', "\n  - ");
+    group(&format!("outputs:\n  - {lines}\n")).replace("DIR", &place.display().to_string())
+}
+
+#[test]
+fn outputs_are_read_with_their_defaults() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    let file = |name: &str, format, max_bytes, keep| {
+        OutputKind::File(FileSettings { path: place.join(name), format, max_bytes, keep })
+    };
+    let hour = Duration::from_secs(3_600);
+    let output = |name: &str, kind, start, split_refused_after| OutputConfig {
+        name: name.to_owned(),
+        kind,
+        start,
+        split_refused_after,
+    };
+    let cases = [
+        ("pattoo", vec![output("pattoo", OutputKind::Pattoo, Start::End, hour)]),
+        ("{type: pattoo}", vec![output("pattoo", OutputKind::Pattoo, Start::End, hour)]),
+        (
+            "{type: pattoo, name: plant-7_B, start: beginning, split_refused_after: 90}",
+            vec![output("plant-7_B", OutputKind::Pattoo, Start::Beginning, Duration::from_secs(90))],
+        ),
+        (
+            "{type: file, path: DIR/a.jsonl}",
+            vec![output("file", file("a.jsonl", FileFormat::Jsonl, 64_000_000, 10), Start::End, hour)],
+        ),
+        (
+            "{type: file, path: DIR/a.CSV}",
+            vec![output("file", file("a.CSV", FileFormat::Csv, 64_000_000, 10), Start::End, hour)],
+        ),
+        (
+            "{type: file, path: DIR/log, format: csv, max_bytes: 64kB, keep: 0}",
+            vec![output("file", file("log", FileFormat::Csv, 64_000, 0), Start::End, hour)],
+        ),
+        (
+            "{type: file, path: DIR/a.csv, format: jsonl, max_bytes: 1GiB, keep: 1000, name: a}\npattoo",
+            vec![
+                output("a", file("a.csv", FileFormat::Jsonl, 1 << 30, 1_000), Start::End, hour),
+                output("pattoo", OutputKind::Pattoo, Start::End, hour),
+            ],
+        ),
+    ];
+    for (outputs, expected) in cases {
+        let loaded = load(&with_outputs(outputs, place));
+        assert_eq!(loaded.config.outputs, expected, "{outputs}");
+        assert_eq!(loaded.warnings, [], "{outputs}");
+    }
+    assert_eq!(load(&group("")).config.outputs, [OutputConfig::default()]);
+    // Wherever the key stands, it holds for the outputs that say nothing else.
+    let file = with_outputs("pattoo\n{type: file, path: DIR/a, split_refused_after: 1m}", place);
+    for file in [format!("{file}split_refused_after: 2h\n"), format!("split_refused_after: 2h\n{file}")] {
+        let after: Vec<_> = load(&file).config.outputs.iter().map(|it| it.split_refused_after.as_secs()).collect();
+        assert_eq!(after, [7_200, 60]);
+    }
+    assert_eq!(
+        load("split_refused_after: 2h\n{}".replace("{}", &group("")).as_str()).config.outputs[0]
+            .split_refused_after
+            .as_secs(),
+        7_200
+    );
+}
+
+#[test]
+fn outputs_that_cannot_be_are_refused_with_their_place() {
+    let cases = [
+        ("outputs: []", "outputs: found a list; allowed is at least one output, such as [pattoo]"),
+        ("outputs:", "outputs: found nothing; allowed is a list of outputs, such as [pattoo]"),
+        ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
+        ("outputs: [7]", "outputs[0]: found 7; allowed is a type (pattoo, file) or a mapping with a type"),
+        ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
+        ("outputs: [kafka]", "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file"),
+        (
+            "outputs: [mqtt]",
+            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'https://tsdb.example.net'}]",
+            "outputs[0].type: found \"influxdb\", a type that this version does not know yet; allowed are pattoo, file",
+        ),
+        ("outputs: [{name: a}]", "outputs[0]: found an output without type; allowed are pattoo, file"),
+        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file"),
+        (
+            "outputs: [{type: pattoo, pth: /x}]",
+            "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after",
+        ),
+        (
+            "outputs: [{type: pattoo, path: /x}]",
+            "outputs[0].path: found an unknown key; allowed are type, name, start, split_refused_after",
+        ),
+        (
+            "outputs: [{type: file, path: DIR/a, kep: 1}]",
+            "outputs[0].kep: found an unknown key; did you mean \"keep\"?",
+        ),
+        ("outputs: [{type: pattoo, start: now}]", "outputs[0].start: found \"now\"; allowed is end or beginning"),
+        (
+            "outputs: [{type: pattoo, split_refused_after: 0}]",
+            "outputs[0].split_refused_after: found 0; allowed is a duration such as 1h, from 1s",
+        ),
+        (
+            "outputs: [{type: pattoo, name: 'a b'}]",
+            "outputs[0].name: found \"a b\"; allowed is a name of letters, digits, _ and -, at most 64 of them",
+        ),
+        ("outputs: [{type: pattoo, name: ''}]", "outputs[0].name: found \"\"; allowed is a name of letters"),
+        ("outputs: [{type: pattoo, name: 7}]", "outputs[0].name: found 7; allowed is a name of letters"),
+        (
+            "outputs: [file]",
+            "outputs[0]: found file without a path; write {type: file, path: /var/lib/pattoo/readings.jsonl}",
+        ),
+        ("outputs: [{type: file}]", "outputs[0]: found an output of type file without a path; it names the file"),
+        (
+            "outputs: [{type: file, path: a.csv}]",
+            "outputs[0].path: found \"a.csv\"; allowed is the whole path of a file",
+        ),
+        ("outputs: [{type: file, path: DIR/}]", "allowed is the whole path of a file, such as /var/lib/pattoo/"),
+        ("outputs: [{type: file, path: /}]", "outputs[0].path: found \"/\"; allowed is the whole path of a file"),
+        ("outputs: [{type: file, path: DIR/..}]", "allowed is the whole path of a file, such as"),
+        (
+            "outputs: [{type: file, path: DIR/a, format: xml}]",
+            "outputs[0].format: found \"xml\"; allowed is jsonl or csv",
+        ),
+        (
+            "outputs: [{type: file, path: DIR/a, max_bytes: 10kB}]",
+            "outputs[0].max_bytes: found \"10kB\"; allowed is a size such as 64MB, from 64kB",
+        ),
+        (
+            "outputs: [{type: file, path: DIR/a, keep: 1001}]",
+            "outputs[0].keep: found 1001; allowed is a whole number from 0 to 1000",
+        ),
+        (
+            "outputs: [pattoo, {type: pattoo, name: b}]",
+            "4:26: outputs[1].type: found a second output of type pattoo, the first is at 4:11; allowed is one",
+        ),
+        (
+            "outputs: [{type: file, path: DIR/a}, {type: file, path: DIR/b}]",
+            "outputs[1].type: found \"file\", the name of the output at 4:18 too; give one of the two another name",
+        ),
+        (
+            "outputs: [pattoo, {type: file, name: pattoo, path: DIR/b}]",
+            "4:38: outputs[1].name: found \"pattoo\", the name of the output at 4:11 too",
+        ),
+        (
+            "outputs: [{type: file, path: DIR/a}, {type: file, name: b, path: DIR/./a}]",
+            "the path of the output at 4:30 too; allowed is a file for each output",
+        ),
+    ];
+    let place = tempfile::tempdir().unwrap();
+    for (outputs, expected) in cases {
+        let said = faults(group(&outputs.replace("DIR", &place.path().display().to_string())));
+        assert!(said.len() == 1 && said[0].contains(expected), "{outputs}\n{said:#?}");
+    }
+    // All of them at once, in a file that is otherwise the Python agent's: outputs is a key of ours.
+    let said = faults(group("comment: x\noutputs: [mqtt, {type: file, path: a, keep: -1, x: 1}]\n"));
+    assert_eq!(said.len(), 5, "{said:#?}");
+}
+
+#[test]
+fn what_speaks_against_the_place_of_a_file_is_a_warning() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("file"), "").unwrap();
+    let cases = [
+        ("DIR/none/a.csv", "cannot be used: No such file or directory"),
+        ("DIR/file/a.csv", "/file/a.csv; "),
+        ("DIR", "it is there and no regular file, so nothing can be written to it"),
+        ("/tmp/readings.csv", "its directory: mode 1777 lets every user of this machine write to it"),
+    ];
+    for (path, expected) in cases {
+        let loaded = load(&with_outputs(&format!("{{type: file, path: {path}}}"), place.path()));
+        let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 1 && said[0].contains(expected), "{path}: {said:?}");
+    }
+}
+
+#[test]
+fn no_two_shards_write_to_one_file() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    let config =
+        load(&with_outputs("{type: file, path: DIR/a.b.csv}\n{type: file, name: x, path: DIR/log}", place)).config;
+    let files = |shard: &str| -> Vec<_> {
+        config.clone().of_shard(shard.parse().unwrap()).outputs.iter().map(|it| it.target(&config)).collect()
+    };
+    let paths = |names: [&str; 2]| names.map(|name| place.join(name).display().to_string());
+    assert_eq!(files("0/1"), paths(["a.b.csv", "log"]));
+    assert_eq!(files("0/4"), paths(["a.b.csv", "log"]));
+    assert_eq!(files("3/4"), paths(["a.b_shard_3.csv", "log_shard_3"]));
 }
 
 #[test]

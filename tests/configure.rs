@@ -100,7 +100,7 @@ fn the_server_that_counts_stays_the_same_when_nothing_is_asked() {
         let after = fs::read_to_string(directory.join("pattoo.yaml")).unwrap();
         assert!(before.contains("pattoo_agent_api") && !after.contains("20201"), "{after}");
         let checked = home.output(&["check", "--config_dir", directory.to_str().unwrap()]);
-        assert!(checked.stdout.starts_with(&format!("server    {server}\n")), "{newer}: {}", checked.stdout);
+        assert!(checked.stdout.starts_with(&format!("output    pattoo, to {server}\n")), "{newer}: {}", checked.stdout);
     }
 }
 

@@ -32,12 +32,12 @@ fn sample(scene: Scene, calls: &[&'static str], blow: Blow, step: usize, limit: 
 
 #[test]
 fn killed_at_a_call_of_a_life_it_loses_nothing_that_was_on_disk() {
-    sample(Scene::Life, &["fsync", "renameat", "unlinkat", "write"], Blow::Kill, 3, 3);
+    sample(Scene::Life, &["fsync", "fdatasync", "renameat", "pwrite64", "write"], Blow::Kill, 3, 3);
 }
 
 #[test]
 fn killed_at_a_call_of_a_drain_it_loses_nothing_that_was_on_disk() {
-    sample(Scene::Drain, &["unlinkat", "sendto"], Blow::Kill, 1, 4);
+    sample(Scene::Drain, &["pread64", "pwrite64", "sendto"], Blow::Kill, 1, 4);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn killed_at_a_call_of_a_start_on_leftovers_it_loses_nothing() {
 #[test]
 fn a_disk_that_fails_once_ends_nothing_and_loses_nothing() {
     for error in ["ENOSPC", "EIO"] {
-        sample(Scene::Life, &["fsync", "renameat", "unlinkat"], Blow::Error(error), 2, 2);
+        sample(Scene::Life, &["fsync", "fdatasync", "renameat", "pwrite64"], Blow::Error(error), 2, 2);
     }
 }
 
@@ -63,21 +63,38 @@ fn no_batch_is_posted_before_it_would_survive_a_power_cut() {
 
 #[test]
 fn a_missing_or_late_fsync_is_seen() {
-    let write = "7  pwrite64(9</d/1700000000001_a.json.tmp>, \"{\", 1, 0) = 1\n";
-    let sync = "7  fsync(9</d/1700000000001_a.json.tmp>) = 0\n";
-    let rename = "7  renameat(5</d>, \"1700000000001_a.json.tmp\", 5</d>, \"1700000000001_a.json\" <unfinished ...>\n\
+    let mut bytes = b"mbrdlog\n".to_vec();
+    bytes.resize(32, 0);
+    bytes.extend_from_slice(b"\xf7mbf\0\0\0\0\0\0\0\0\0\0\0\0");
+    for number in [0xab, 0, 1_700_000_000_001_u64, 1, 0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    let bytes: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let table = "7  pwrite64(9</d/00000000000000ab.points.tmp>, \"{\", 1, 0) = 1\n";
+    let sync_table = "7  fsync(9</d/00000000000000ab.points.tmp>) = 0\n";
+    let rename = "7  renameat(5</d>, \"00000000000000ab.points.tmp\", 5</d>, \"00000000000000ab.points\" <unfinished ...>\n\
                   8  write(4<anon_inode:[eventfd]>, \"\", 8) = 8\n7  <... renameat resumed>) = 0\n";
     let sync_directory = "7  fsync(5</d>) = 0\n";
-    let failed = "7  fsync(5</d>) = -1 EIO (Input/output error)\n";
-    let post = "8  sendto(9<socket:[1]>, \"POST /pattoo/api/v1/agent/receive/a HTTP/1.1\\r\\n\\r\\n{\\\"pattoo_agent_timestamp\\\":\
-                1700000000001,\"..., 700, MSG_NOSIGNAL, NULL, 0 <unfinished ...>\n";
+    let write = &*format!("7  pwrite64(9</d/0000000000000000.segment>, \"{bytes}\", 88, 0) = 88\n");
+    let sync = "7  fdatasync(9</d/0000000000000000.segment>) = 0\n";
+    let failed = |call: &str| call.replace("= 0", "= -1 EIO (Input/output error)");
+    let (directory_failed, sync_failed) = (&*failed(sync_directory), &*failed(sync));
+    let post = "8  sendto(9<socket:[1]>, \"POST /pattoo/api/v1/agent/receive/a HTTP/1.1\\r\\n\\r\\n{[\\\"pattoo_timestamp\\\",\
+                1700000000001],\"..., 700, MSG_NOSIGNAL, NULL, 0 <unfinished ...>\n";
+    let points = [table, sync_table, rename, sync_directory].concat();
+    let points = &*points;
     let cases = [
-        (vec![write, sync, rename, sync_directory, post], Ok(1)),
-        (vec![write, rename, sync_directory, post], Err("what it holds")),
-        (vec![write, sync, rename, post, sync_directory], Err("its directory")),
-        (vec![write, sync, rename, failed, post], Err("its directory")),
-        (vec![sync, write, rename, sync_directory, post], Err("what it holds")),
-        (vec![post], Ok(0)),
+        (vec![points, write, sync_directory, sync, post], Ok(1)),
+        (vec![points, write, sync, sync_directory, post], Ok(1)),
+        (vec![points, write, sync_directory, post, sync], Err("segment is not fsynced")),
+        (vec![points, sync, write, sync_directory, post], Err("segment is not fsynced")),
+        (vec![points, write, sync_directory, sync_failed, post], Err("segment is not fsynced")),
+        (vec![points, write, sync, post, sync_directory], Err("its directory")),
+        (vec![points, write, sync, directory_failed, post], Err("its directory")),
+        (vec![points, post], Err("nowhere on disk")),
+        (vec![table, rename, sync_directory, write], Err("points, which is not fsynced")),
+        (vec![table, sync_table, rename, write], Err("points, which is not fsynced")),
+        (vec![points, write], Ok(0)),
     ];
     for (calls, expected) in cases {
         let found = powercut::follow(&calls.concat());

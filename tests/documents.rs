@@ -48,7 +48,7 @@ fn documents() -> Vec<(String, String)> {
             .collect();
         documents.push((path.display().to_string(), comments.join("\n")));
     }
-    let commands = ["run", "check", "plan", "once", "probe", "configure", "install", "uninstall", ""];
+    let commands = ["run", "check", "plan", "once", "probe", "spool", "configure", "install", "uninstall", ""];
     for command in commands {
         let arguments = [command, "--help"];
         let arguments = if command.is_empty() { &arguments[1..] } else { &arguments[..] };

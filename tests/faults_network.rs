@@ -15,26 +15,26 @@ mod support;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pattoo_agent_modbustcpd::actors::delivery::{Delivery, Destination, Doorway};
-use pattoo_agent_modbustcpd::actors::spooler::{self, SpoolThread};
-use pattoo_agent_modbustcpd::actors::timekeeper::Timekeeper;
+use pattoo_agent_modbustcpd::outputs::Deliver;
+use pattoo_agent_modbustcpd::outputs::delivery::{Delivery, Next, Run};
+use pattoo_agent_modbustcpd::outputs::pattoo::encode::PattooEncode;
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
 use pattoo_agent_modbustcpd::outputs::pattoo::post::{Poster, Timeouts};
-use pattoo_agent_modbustcpd::reading::Timestamp;
+use pattoo_agent_modbustcpd::reading::points::{self, Builder, Kind};
+use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 use pattoo_agent_modbustcpd::shard::Shard;
-use pattoo_agent_modbustcpd::spool::{Limits, Spool};
-use pattoo_agent_modbustcpd::time::timeline::{BUILT, Timeline};
 use socket2::SockRef;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::judge;
 use support::proxy::{Proxy, Route};
-use support::python;
 use support::server::{Mode, Server};
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// Set for the second run of a test, the one in a namespace.
 const INSIDE: &str = "PATTOO_TEST_IN_ITS_OWN_NETWORK";
@@ -309,40 +309,64 @@ fn of_two_servers_the_second_is(stale: &Mode) {
 
 /// Delivers `batches` of `readings` each as the agent does, but with a second for each post, until all of it is
 /// there; returns how many posts that took.
-fn delivered(server: &Server, batches: u64, readings: usize) -> usize {
-    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    let cache = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(cache.path(), ID, spooler::check, Limits::default()).unwrap();
-    for at in (1_780_000_000_000..).step_by(1_000).take(usize::try_from(batches).unwrap()) {
-        let keys: Vec<String> = (30_001..).take(readings).map(|number| format!("input_register_{number}")).collect();
-        let rows: Vec<_> = keys.iter().map(|key| ("10.0.0.1", key.as_str(), 7.0)).collect();
-        spool.append(Timestamp::from_millis(at), &python::body(ID, at, &rows).into(), readings).unwrap();
-    }
-    let spool = SpoolThread::start(spool, Arc::default()).unwrap();
-    let id = ID.parse().unwrap();
+fn delivered(server: &Server, batches: u64, readings: u32) -> usize {
+    let id: AgentId = ID.parse().unwrap();
     let second = Duration::from_secs(1);
     let poster = Poster::new(&server.address().ip().to_string(), server.address().port(), &id).unwrap();
-    let poster = poster.with_timeouts(Timeouts { connect: second, total: second });
-    let shard = Shard::default();
-    let to = Destination { poster, id, shard, posted: Timestamp::default(), patience: Duration::from_secs(3_600) };
-    let timekeeper = Timekeeper::new(Timeline::new(BUILT, Timestamp::default()));
-    let delivery = Delivery::new(to, spool, timekeeper, Arc::default(), Rc::<Doorway>::default());
-    let all = usize::try_from(batches).unwrap() * readings;
+    let mut poster = poster.with_timeouts(Timeouts { connect: second, total: second });
+    let encode = Box::new(PattooEncode::new(id, Shard::default()));
+    let mut delivery = Delivery::new(encode, Duration::from_secs(3_600), Timestamp::default());
+    delivery.load(vec![run(batches, readings)]);
+    let begun = Instant::now();
     actix_rt::System::new().block_on(async {
-        let arrived = async {
-            while server.row_count() < all {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        loop {
+            assert!(begun.elapsed() < support::PATIENCE, "in vain");
+            match delivery.next(begun.elapsed()) {
+                Next::Post { body, .. } => {
+                    let answer = Deliver::post(&mut poster, body).await;
+                    delivery.answered(&answer.result, begun.elapsed(), 0.5);
+                }
+                Next::Wait(until) => tokio::time::sleep(until.saturating_sub(begun.elapsed())).await,
+                Next::Empty => break,
+                aside @ Next::SetAside { .. } => panic!("{aside:?}"),
             }
-        };
-        tokio::select! {
-            gone = delivery.run() => panic!("{gone}"),
-            arrived = tokio::time::timeout(support::PATIENCE, arrived) => arrived.expect("everything to arrive"),
         }
     });
+    let all = usize::try_from(batches).unwrap() * usize::try_from(readings).unwrap();
+    assert_eq!(delivery.progress().delivered, all);
     // What was given up may still have been on its way, and be in the database before its parts.
     let database = server.database();
     assert!(database.late().is_empty() && database.deaths().is_empty() && database.invalid().is_empty());
+    assert_eq!(database.rows().len(), all);
     server.post_count()
+}
+
+/// So many polls, a second apart, of so many registers.
+fn run(polls: u64, registers: u32) -> Run {
+    let mut table = Builder::new(ID, HOSTNAME, Duration::from_secs(1));
+    let device = points::Device {
+        device: "10.0.0.1".to_owned(),
+        unit: 0,
+        group: "plant".to_owned(),
+        interval_ms: 1_000,
+        name: None,
+        tags: Vec::new(),
+    };
+    for number in (30_001..).take(usize::try_from(registers).unwrap()) {
+        let register = points::Register {
+            key: format!("input_register_{number}"),
+            table: "input_register".to_owned(),
+            number,
+            kind: Kind::Integer,
+            name: None,
+            unit_of_measurement: None,
+        };
+        table.push(&device, &register);
+    }
+    let at = |poll: u64| Timestamp::from_millis(1_780_000_000_000 + 1_000 * poll);
+    let reading = |poll, point| Reading { point: PointId(point), at: at(poll), value: Value::Integer(7) };
+    let readings = (0..polls).flat_map(|poll| (0..registers).map(move |point| reading(poll, point))).collect();
+    Run { table: Arc::new(table.build()), readings }
 }
 
 #[test]

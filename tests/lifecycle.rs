@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use support::PATIENCE;
-use support::agent::{Agent, Home};
+use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::{Verdict, judge};
 use support::server::{Mode, Row, Server};
@@ -21,8 +21,8 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 /// What an answer may need from the wire to the agent's memory on a busy machine.
 const ON_ITS_WAY_MS: u64 = 1_000;
 
-/// `flush_interval` as configured by default.
-const FLUSH_INTERVAL_MS: u64 = 1_000;
+/// How long readings are gathered before they are written.
+const GATHERED_MS: u64 = 50;
 
 fn home_with(server: &Server, device: &Device) -> Home {
     let home = Home::new(server.address());
@@ -109,7 +109,7 @@ fn sigint_stops_it_like_sigterm() {
 }
 
 #[test]
-fn sigkill_loses_at_most_the_flush_interval_and_doubles_nothing() {
+fn sigkill_loses_at_most_what_was_being_gathered_and_doubles_nothing() {
     let (device, server) = (Device::counting(3), Server::start());
     let home = home_with(&server, &device);
     let mut losses_allowed = Vec::new();
@@ -127,7 +127,7 @@ fn sigkill_loses_at_most_the_flush_interval_and_doubles_nothing() {
         agent.until("some more polls", || device.served_count() > before + 7 + 5 * life);
         let killed_at = now_ms();
         agent.sigkill();
-        losses_allowed.push(killed_at - FLUSH_INTERVAL_MS - ON_ITS_WAY_MS..now_ms());
+        losses_allowed.push(killed_at - GATHERED_MS - ON_ITS_WAY_MS..now_ms());
         if life % 2 == 1 {
             server.come_back();
         }
@@ -145,6 +145,35 @@ fn sigkill_loses_at_most_the_flush_interval_and_doubles_nothing() {
     assert!(lost.is_empty(), "lost of {}: {lost:#?}", verdict.served);
     server.database().assert_sound();
     assert!(server.database().posted_again() <= kills, "at most one batch comes again per kill");
+}
+
+/// B16: an interval in which nothing is synced is far longer than all lives here.
+#[test]
+fn sigkill_in_an_outage_loses_nothing_that_came_before_the_last_moment() {
+    let (device, server) = (Device::counting(12), Server::start());
+    let home = home_with(&server, &device);
+    home.write_config(&format!(
+        "polling_interval: 100ms\nflush_interval: 1m\nagent_hostname: {HOSTNAME}\npolling_groups:\n  \
+         - {{ip_devices: ['{}'], input_registers: [30001, 30002, 30003]}}\n",
+        device.target()
+    ));
+    server.stop();
+    let mut allowed = Vec::new();
+    for life in 0..6 {
+        let (mut agent, before) = (home.run(), device.served_count());
+        agent.until("polls of this life", || device.served_count() > before + 25 + 3 * life);
+        let killed_at = now_ms();
+        agent.sigkill();
+        allowed.push(killed_at - GATHERED_MS - ON_ITS_WAY_MS..now_ms());
+    }
+    let mut database = server.database();
+    home.spooled().iter().for_each(|body| database.ingest(body));
+    database.assert_sound();
+    let verdict = judge(&[&device], database.rows());
+    verdict.assert_true();
+    let lost: Vec<_> = verdict.lost.iter().filter(|(at, _)| !allowed.iter().any(|range| range.contains(at))).collect();
+    assert!(lost.is_empty(), "lost of {}: {lost:#?}", verdict.served);
+    assert!(verdict.arrived * 2 > verdict.served, "{} of {}", verdict.arrived, verdict.served);
 }
 
 #[test]

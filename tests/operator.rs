@@ -8,12 +8,13 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use support::agent::{HOSTNAME, Home};
 use support::device::{Device, Mode};
 use support::judge::judge;
 use support::server::{Database, Server};
+use support::spool;
 
 /// Two registers of each device, ten times a second, each batch on its own.
 fn configure(home: &Home, interval: &str, devices: &[&Device]) {
@@ -50,14 +51,35 @@ fn rows(database: &Database) -> BTreeSet<(String, u64)> {
     database.rows().iter().map(|row| (row.checksum.clone(), row.timestamp)).collect()
 }
 
+/// Copies what is in `from` over what is in `to`, directories too.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            drop(fs::copy(entry.path(), to).unwrap())
         }
     }
+}
+
+/// Puts a backup in the place of what is there.
+fn restore(backup: &Path, spool: &Path) {
+    fs::remove_dir_all(spool).unwrap();
+    copy(backup, spool);
+}
+
+/// From the next start on the configuration names `new` and not `old`.
+fn point_to(home: &Home, old: &Server, new: &Server) {
+    let file = home.config_dir().join("pattoo.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let changed = text
+        .replace(&old.address().ip().to_string(), &new.address().ip().to_string())
+        .replace(&old.address().port().to_string(), &new.address().port().to_string());
+    assert_ne!(text, changed);
+    fs::write(file, changed).unwrap();
 }
 
 /// A life in which everything on disk and everything new arrives at `server`, once and in order.
@@ -90,13 +112,7 @@ fn every_reading_arrives(home: &Home, devices: &[&Device], server: &Server) {
 fn a_backlog_goes_to_the_server_that_the_configuration_names_now() {
     let (device, old, new) = (Device::counting(1), Server::start(), Server::start());
     let home = with_backlog(&old, &[&device]);
-    let file = home.config_dir().join("pattoo.yaml");
-    let text = fs::read_to_string(&file).unwrap();
-    let changed = text
-        .replace(&old.address().ip().to_string(), &new.address().ip().to_string())
-        .replace(&old.address().port().to_string(), &new.address().port().to_string());
-    assert_ne!(text, changed);
-    fs::write(file, changed).unwrap();
+    point_to(&home, &old, &new);
     old.come_back();
     everything_arrives(&home, &[&device], &new);
     assert_eq!(old.post_count(), 0, "nothing more to the old one");
@@ -159,19 +175,26 @@ fn a_backlog_that_comes_back_from_a_backup_doubles_nothing() {
     server.come_back();
     everything_arrives(&home, &[&device], &server);
     let (before, repeated) = (rows(&server.database()), server.database().repeated());
-    let batches: Vec<PathBuf> = fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().path()).collect();
-    for batch in batches.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-        fs::copy(batch, home.spool().join(batch.file_name().unwrap())).unwrap();
+    // Only the batches, and it is known that they are delivered.
+    let posts = server.post_count();
+    for segment in spool::segments(&backup) {
+        fs::copy(&segment, home.spool().join("log").join(segment.file_name().unwrap())).unwrap();
     }
+    assert_eq!(home.spooled().len(), 0);
+    everything_arrives(&home, &[&device], &server);
+    assert!(server.post_count() > posts);
+    assert_eq!(server.database().repeated(), repeated);
+
+    restore(&backup, &home.spool());
     let restored = readings(&home.spooled());
     assert!(restored.len() >= 8);
-    everything_arrives(&home, &[&device], &server);
+    every_reading_arrives(&home, &[&device], &server);
     assert_eq!(server.database().repeated(), repeated + restored.len(), "posted, and known to the server");
     assert!(before.is_subset(&rows(&server.database())));
 }
 
 #[test]
-fn state_and_batches_of_different_backups_lose_double_and_disorder_nothing() {
+fn cursors_and_batches_of_different_backups_lose_double_and_disorder_nothing() {
     let (device, server) = (Device::counting(7), Server::start());
     let home = with_backlog(&server, &[&device]);
     let [first, second] = ["first", "second"].map(|name| home.path().join(name));
@@ -187,20 +210,29 @@ fn state_and_batches_of_different_backups_lose_double_and_disorder_nothing() {
     server.come_back();
 
     // What is remembered is older than what lies on disk.
-    let state = |of: &Path| of.join("state");
-    assert_ne!(fs::read(state(&first)).unwrap(), fs::read(state(&second)).unwrap());
-    fs::copy(state(&first), state(&home.spool())).unwrap();
+    let cursors = |of: &Path| of.join("log/cursors");
+    assert_ne!(fs::read(cursors(&first)).unwrap(), fs::read(cursors(&second)).unwrap());
+    fs::copy(cursors(&first), cursors(&home.spool())).unwrap();
     everything_arrives(&home, &[&device], &server);
 
     // And newer: all batches come from before it.
-    copy(&first, &home.spool());
-    fs::copy(state(&second), state(&home.spool())).unwrap();
+    restore(&first, &home.spool());
+    fs::copy(cursors(&second), cursors(&home.spool())).unwrap();
     every_reading_arrives(&home, &[&device], &server);
 
-    // And nothing is remembered at all.
-    copy(&second, &home.spool());
-    fs::remove_file(state(&home.spool())).unwrap();
-    every_reading_arrives(&home, &[&device], &server);
+    // And nothing is remembered at all, and the server has not had what is on disk.
+    let other = Server::start();
+    point_to(&home, &server, &other);
+    restore(&second, &home.spool());
+    fs::remove_file(cursors(&home.spool())).unwrap();
+    let waiting = readings(&home.spooled());
+    assert!(waiting.len() >= 8);
+    let polled = device.served_count();
+    let mut agent = home.run();
+    agent.until("new polls", || device.served_count() > polled + 3);
+    agent.until("everything on disk to arrive", || waiting.is_subset(&rows(&other.database())));
+    agent.stop();
+    other.database().assert_sound();
 }
 
 #[test]

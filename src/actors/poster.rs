@@ -16,13 +16,13 @@ use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
 use crate::failpoint;
 use crate::outputs::pipeline::{Action, Now, Pipeline};
-use crate::outputs::{Deliver, Encode};
+use crate::outputs::{Deliver, Halves};
 use crate::spool::Limits;
 use crate::status::narrator::Narrator;
 use crate::time::clock;
 
 /// How long a stop waits for servers once everything is on disk.
-pub const LAST_POSTS: Duration = Duration::from_millis(1_000);
+pub const LAST_POSTS: Duration = Duration::from_secs(1);
 
 /// What a reload changes for the poster, from the supervisor: from the next post and the next batch on.
 #[derive(Message)]
@@ -39,7 +39,7 @@ pub struct Reload {
 /// What a reload changes about one output.
 pub struct OutputChange {
     /// Another server; `None`: the same as before.
-    pub server: Option<(Box<dyn Encode>, Box<dyn Deliver>)>,
+    pub server: Option<Halves>,
     /// How long the oldest post may be refused before it is taken apart.
     pub split_refused_after: Duration,
 }
@@ -106,14 +106,14 @@ impl PosterActor {
         }
         let mut wait = self.pipeline.deadline(now).saturating_sub(now);
         if let Some((_, latest)) = &self.stopping {
-            let stored = self.pipeline.is_stored_or_delivered();
+            let stored = self.pipeline.is_stored_or_delivered() && !self.pipeline.saves_cursors();
             if self.pipeline.is_settled() || (stored && now >= *latest) {
                 if let Some((stopped, _)) = self.stopping.take() {
                     // The supervisor may have run out of time.
                     stopped.send(()).ok();
                 }
             } else if now < *latest {
-                wait = wait.min(*latest - now);
+                wait = wait.min(latest.saturating_sub(now));
             }
         }
         self.timer = Some(ctx.run_later(wait, |this, ctx| {

@@ -109,6 +109,8 @@ pub enum Command {
     Once(Once),
     /// Look at a device that is not configured yet; reads only
     Probe(Probe),
+    /// Look at the readings on disk, beside a running agent or without one; changes nothing
+    Spool(Spool),
     /// Ask for the configuration and write it
     Configure(Configure),
     /// Install the systemd service; neither enables nor starts it
@@ -207,6 +209,73 @@ pub struct Probe {
     /// List the SunSpec models of the unit, and write polling groups for them
     #[arg(long, conflicts_with = "address")]
     pub sunspec: bool,
+}
+
+/// What to do with the readings on disk.
+#[derive(Debug, Clone, Args)]
+pub struct Spool {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: SpoolAction,
+}
+
+/// What can be done with them.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SpoolAction {
+    /// Show what is on disk: segments, where each output is, how much waits and for how long
+    Show(SpoolShow),
+    /// Write what waits as CSV, as JSON lines, or as bodies that the Python agent and the server take
+    Export(SpoolExport),
+}
+
+/// Which readings.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolPlace {
+    /// The cache directory, or an agent's own in it, instead of what the configuration says, which is then not read
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub cache: Option<PathBuf>,
+}
+
+/// How to show it.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolShow {
+    /// Where it is.
+    #[command(flatten)]
+    pub place: SpoolPlace,
+    /// For people or for programs
+    #[arg(id = "spool_format", long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// What to write, and how.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolExport {
+    /// Where it is.
+    #[command(flatten)]
+    pub place: SpoolPlace,
+    /// What waits for this output [default: the first one]
+    #[arg(long, value_name = "NAME", conflicts_with = "export_all")]
+    pub output: Option<String>,
+    /// Everything on disk, whatever was delivered
+    #[arg(id = "export_all", long = "all")]
+    pub all: bool,
+    /// How to write it
+    #[arg(id = "export_format", long = "format", value_name = "FORMAT", value_enum, default_value_t = ExportFormat::Csv)]
+    pub format: ExportFormat,
+    /// Into this directory, which is made, or is empty; pattoo needs it
+    #[arg(long, value_name = "DIR", value_parser = path(), required_if_eq("export_format", "pattoo"))]
+    pub to: Option<PathBuf>,
+}
+
+/// How readings are written for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Bodies of posts in files that are named as those in the cache of the Python agent.
+    Pattoo,
+    /// With commas.
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
 }
 
 /// How to configure.

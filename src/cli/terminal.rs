@@ -14,6 +14,13 @@ pub fn say(text: &str) {
     stdout.write_all(lines(text).as_bytes()).and_then(|()| stdout.flush()).ok();
 }
 
+/// Lines for stdout, of many; whether anybody is left to read more.
+#[must_use]
+pub fn pour(text: &str) -> bool {
+    let mut stdout = io::stdout();
+    stdout.write_all(lines(text).as_bytes()).and_then(|()| stdout.flush()).is_ok()
+}
+
 /// Lines for stderr, the last one without its end.
 pub fn complain(text: &str) {
     // A stderr that nobody reads changes nothing.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::plan;
+use super::{plan, spool};
 use crate::cli::terminal::{complain, say};
-use crate::config::diff::Diff;
+use crate::config::diff::{Diff, OutputDiff};
 use crate::config::settings::table;
-use crate::config::{Config, Instance, Loaded, render};
+use crate::config::{Config, Instance, Loaded, keys, outputs, render};
 use crate::daemon::exit::Exit;
 use crate::daemon::refusal_file;
 use crate::modbus::plan::{Span, runs};
@@ -38,10 +38,12 @@ pub fn check(instance: &Instance, strict: bool) -> Exit {
     Exit::Done
 }
 
-/// Prints how the devices are treated, and where the configuration says so.
+/// Prints every setting: the agent's, the outputs', the devices' with where the configuration says so.
 #[must_use]
 pub fn settings(instance: &Instance) -> Exit {
     let Some(Loaded { config, .. }) = load(instance) else { return Exit::BadConfiguration };
+    say(&format!("{}\n", keys::settings(&config)));
+    say(&format!("{}\n", outputs::table(&config.outputs)));
     say(&table::settings(&config));
     match refusal_file::look(&refusal_file::path(&config)) {
         Ok(store) => say(&learned(&config, &store)),
@@ -78,7 +80,13 @@ fn by_unit(spans: &[Span]) -> BTreeMap<UnitId, Vec<Span>> {
 pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
     let running = Instance { config_dir: running, ..*instance };
     let (Some(running), Some(new)) = (load(&running), load(instance)) else { return Exit::BadConfiguration };
-    say(&render::diff(&Diff::between(&running.config, &new.config)));
+    let diff = Diff::between(&running.config, &new.config);
+    say(&render::diff(&diff));
+    for name in diff.outputs.iter().filter_map(OutputDiff::ended) {
+        if let Some(readings) = spool::undelivered(&running.config, name) {
+            say(&format!("Output {name} has {readings} readings on disk to deliver.\n"));
+        }
+    }
     Exit::Done
 }
 

@@ -6,12 +6,13 @@
 //! | [`plan`] | says what will be asked of each device, and whether there is time for it |
 //! | [`once`] | asks it once and shows every value or why there is none; [`reach`] says whether anybody answers |
 //! | [`probe`] | looks at a device that is not configured yet ([`sunspec`]) |
+//! | [`spool`] | looks at the readings on disk, and writes them for others |
 //! | [`configure`] | turns answers into the two files |
 //! | [`install`] | plans the steps of an installation and performs or prints them ([`mod@unit`], [`account`]) |
 //!
-//! `check`, `plan`, `once` and `probe` write no file, post nothing and take no lock: they may be used beside a running
-//! agent, by which devices that allow one connection only will make one of the two wait. `configure` and `install` change
-//! nothing before all of it is known to be possible.
+//! `check`, `plan`, `once`, `probe` and `spool` write no file of the agent's, post nothing and take no lock: they may be used
+//! beside a running agent. For `once` and `probe`, devices that allow one connection only will make one of the two wait.
+//! `configure` and `install` change nothing before all of it is known to be possible.
 
 pub mod account;
 pub mod check;
@@ -21,5 +22,6 @@ pub mod once;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod spool;
 pub mod sunspec;
 pub mod unit;

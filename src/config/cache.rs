@@ -10,25 +10,29 @@ use crate::spool::{Limits, MinFree};
 /// Smaller than this the spool would drop readings in every short outage.
 const LEAST_BYTES: u64 = 1_000_000;
 
-/// Reads the limit that `key` names into `limits`. What is wrong is in the report.
-pub fn limit(key: &str, value: &Cursor<'_>, limits: &mut Limits, report: &mut Report) {
-    match key {
-        "cache_min_free" => match min_free(&value.node) {
-            Some(min_free) => limits.min_free = min_free,
-            None => report.faults.push(value.unfit("a share such as 5%, from 0% to 90%, or a size such as 500MB")),
-        },
-        "cache_max_bytes" => match bytes(&value.node).filter(|&bytes| bytes >= LEAST_BYTES) {
-            Some(bytes) => limits.max_bytes = Some(bytes),
-            None => report.faults.push(value.unfit("a size such as 2GB, from 1MB")),
-        },
-        _ => {
-            let allowed = Duration::from_secs(60)..=LONGEST_DURATION;
-            limits.max_age = duration_within(value, allowed, "a duration such as 30days, from 1m", report);
-        }
+/// Reads `cache_min_free` into `limits`. What is wrong is in the report.
+pub fn min_free(value: &Cursor<'_>, limits: &mut Limits, report: &mut Report) {
+    match share_or_size(&value.node) {
+        Some(min_free) => limits.min_free = min_free,
+        None => report.faults.push(value.unfit("a share such as 5%, from 0% to 90%, or a size such as 500MB")),
     }
 }
 
-fn min_free(node: &Node) -> Option<MinFree> {
+/// The same for `cache_max_bytes`.
+pub fn max_bytes(value: &Cursor<'_>, limits: &mut Limits, report: &mut Report) {
+    match bytes(&value.node).filter(|&bytes| bytes >= LEAST_BYTES) {
+        Some(bytes) => limits.max_bytes = Some(bytes),
+        None => report.faults.push(value.unfit("a size such as 2GB, from 1MB")),
+    }
+}
+
+/// The same for `cache_max_age`.
+pub fn max_age(value: &Cursor<'_>, limits: &mut Limits, report: &mut Report) {
+    let allowed = Duration::from_secs(60)..=LONGEST_DURATION;
+    limits.max_age = duration_within(value, allowed, "a duration such as 30days, from 1m", report);
+}
+
+fn share_or_size(node: &Node) -> Option<MinFree> {
     if let Node::Text(text) = node
         && let Some(percent) = text.trim().strip_suffix('%')
     {
@@ -62,7 +66,7 @@ mod tests {
             (text("5 bananas"), None),
         ];
         for (node, expected) in cases {
-            assert_eq!(min_free(&node), expected, "{node:?}");
+            assert_eq!(share_or_size(&node), expected, "{node:?}");
         }
     }
 }

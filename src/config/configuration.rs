@@ -59,7 +59,7 @@ pub struct Config {
     pub cache_limits: Limits,
     /// Where readings go, in file order; one at least.
     pub outputs: Vec<OutputConfig>,
-    /// How long the oldest batch may be refused, before it is taken apart to find out why.
+    /// How long the oldest post may be refused, before it is taken apart to find out why: for outputs that say nothing else.
     pub split_refused_after: Duration,
     /// Whether this machine's clock is believed when the server's says otherwise.
     pub trust_local_clock: bool,

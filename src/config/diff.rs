@@ -12,6 +12,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::configuration::{Config, Device, Point};
+use super::keys::{self, TABLE, TakesEffect};
+use super::outputs::OutputConfig;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, UnitId};
@@ -35,10 +37,44 @@ pub struct Diff<'a> {
     pub orphaned: Vec<&'a Point>,
     /// Points whose chart begins, those that others went over to not counted.
     pub begun: usize,
+    /// What happens to outputs, with the next start.
+    pub outputs: Vec<OutputDiff<'a>>,
     /// Keys that take effect at once.
     pub settings: Vec<&'static str>,
     /// Keys that take effect with the next start.
     pub needs_restart: Vec<&'static str>,
+}
+
+/// The key that stands at the top and with an output.
+const SPLIT_REFUSED_AFTER: &str = "split_refused_after";
+
+/// What happens to an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputDiff<'a> {
+    /// Only the new configuration has it.
+    Added(&'a str),
+    /// Only the old configuration has it: what it has not delivered is dropped.
+    Removed(&'a str),
+    /// It has another name, under which it begins anew: what it has not delivered is dropped.
+    Renamed {
+        /// Its name in the old configuration.
+        from: &'a str,
+        /// Its name in the new one.
+        to: &'a str,
+    },
+    /// It goes on where it is, by other settings.
+    Changed(&'a str),
+}
+
+impl<'a> OutputDiff<'a> {
+    /// The name of the output that will not deliver what it has not delivered yet.
+    #[must_use]
+    pub fn ended(&self) -> Option<&'a str> {
+        match self {
+            Self::Removed(name) | Self::Renamed { from: name, .. } => Some(name),
+            Self::Added(_) | Self::Changed(_) => None,
+        }
+    }
 }
 
 /// What identifies a series, but for what all series of an agent have in common.
@@ -59,6 +95,7 @@ impl<'a> Diff<'a> {
         let mut diff = Self::default();
         diff.compare_devices(old, new);
         diff.compare_series(old, new);
+        diff.compare_outputs(old, new);
         diff.compare_settings(old, new);
         diff
     }
@@ -108,6 +145,20 @@ impl<'a> Diff<'a> {
         (!self.needs_restart.is_empty()).then(|| format!("only a restart changes {keys}; until then as before{charts}"))
     }
 
+    /// What the next start drops, in one sentence; `None` when every output goes on.
+    #[must_use]
+    pub fn drops(&self) -> Option<String> {
+        let ended: Vec<_> =
+            self.outputs.iter().filter(|output| output.ended().is_some()).map(ToString::to_string).collect();
+        (!ended.is_empty()).then(|| {
+            format!(
+                "the next start drops what {} not delivered by then: {}",
+                if ended.len() == 1 { "this output has" } else { "these outputs have" },
+                some_of(ended.iter())
+            )
+        })
+    }
+
     fn compare_devices(&mut self, old: &'a Config, new: &'a Config) {
         let known: HashMap<_, _> = readouts(old).into_iter().map(|known| (&known.0.endpoint, known)).collect();
         for (device, readout) in readouts(new) {
@@ -146,32 +197,56 @@ impl<'a> Diff<'a> {
         self.begun -= self.forked.len();
     }
 
+    fn compare_outputs(&mut self, old: &'a Config, new: &'a Config) {
+        let known = |config: &'a Config, name: &str| config.outputs.iter().find(|output| output.name == name);
+        let mut added: Vec<_> = new.outputs.iter().filter(|output| known(old, &output.name).is_none()).collect();
+        for output in &old.outputs {
+            match known(new, &output.name) {
+                Some(same) if same.kind == output.kind => {}
+                Some(_) => self.outputs.push(OutputDiff::Changed(&output.name)),
+                None => {
+                    let heir = added.iter().position(|heir| heir.kind == output.kind);
+                    self.outputs.push(match heir.map(|place| added.remove(place)) {
+                        Some(heir) => OutputDiff::Renamed { from: &output.name, to: &heir.name },
+                        None => OutputDiff::Removed(&output.name),
+                    });
+                }
+            }
+        }
+        self.outputs.extend(added.iter().map(|output| OutputDiff::Added(&output.name)));
+    }
+
     fn compare_settings(&mut self, old: &Config, new: &Config) {
-        let at_once = [
+        let shared_at_once = [
             ("pattoo_agent_api", (&old.server_host, old.server_port) != (&new.server_host, new.server_port)),
             ("log_level", old.log_level != new.log_level),
-            ("log_format", old.log_format != new.log_format),
-            ("polling_interval", old.polling_interval != new.polling_interval),
-            ("flush_interval", old.flush_interval != new.flush_interval),
-            ("cache_min_free", old.cache_limits.min_free != new.cache_limits.min_free),
-            ("cache_max_bytes", old.cache_limits.max_bytes != new.cache_limits.max_bytes),
-            ("cache_max_age", old.cache_limits.max_age != new.cache_limits.max_age),
-            ("split_refused_after", old.split_refused_after != new.split_refused_after),
-            ("trust_local_clock", old.trust_local_clock != new.trust_local_clock),
         ];
-        let with_a_restart = [
+        let shared_with_a_restart = [
             ("log_directory", old.log_directory != new.log_directory),
             ("cache_directory", old.cache_directory != new.cache_directory),
             ("daemon_directory", old.daemon_directory != new.daemon_directory),
             ("system_daemon_directory", old.system_daemon_directory != new.system_daemon_directory),
-            ("status_listen", old.status_listen != new.status_listen),
-            ("status_hosts", old.status_hosts != new.status_hosts),
-            ("agent_hostname", old.agent_hostname != new.agent_hostname),
+            ("outputs", !self.outputs.is_empty()),
         ];
         let differing =
             |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
-        self.settings = differing(&at_once);
-        self.needs_restart = differing(&with_a_restart);
+        self.settings = differing(&shared_at_once);
+        self.needs_restart = differing(&shared_with_a_restart);
+        for key in keys::differing(old, new) {
+            match key.takes_effect {
+                TakesEffect::AtOnce => self.settings.push(key.name),
+                TakesEffect::WithRestart(_) => self.needs_restart.push(key.name),
+                TakesEffect::OneByOne => {}
+            }
+        }
+        // What an output says for itself. Of one that is in only one of the two nothing is taken over.
+        let known = |output: &OutputConfig| old.outputs.iter().find(|known| known.name == output.name);
+        let other = |output: &OutputConfig| {
+            known(output).is_some_and(|known| known.split_refused_after != output.split_refused_after)
+        };
+        if new.outputs.iter().any(other) && !self.settings.contains(&SPLIT_REFUSED_AFTER) {
+            self.settings.push(SPLIT_REFUSED_AFTER);
+        }
     }
 }
 
@@ -238,21 +313,35 @@ impl fmt::Display for Diff<'_> {
     }
 }
 
+impl fmt::Display for OutputDiff<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added(name) => write!(f, "{name} is new"),
+            Self::Removed(name) => write!(f, "{name} is taken out"),
+            Self::Renamed { from, to } => write!(f, "{from} is renamed to {to}"),
+            Self::Changed(name) => write!(f, "{name} has other settings"),
+        }
+    }
+}
+
 impl Config {
     /// This configuration once `new` has been taken over without a restart.
     #[must_use]
     pub fn taken_over_by(&self, new: Self) -> Self {
-        Self {
+        let mut next = Self {
             shard: self.shard,
             log_directory: self.log_directory.clone(),
             cache_directory: self.cache_directory.clone(),
             daemon_directory: self.daemon_directory.clone(),
             system_daemon_directory: self.system_daemon_directory.clone(),
-            status_listen: self.status_listen,
-            status_hosts: self.status_hosts.clone(),
-            agent_hostname: self.agent_hostname.clone(),
             ..new
+        };
+        for key in &TABLE {
+            if let TakesEffect::WithRestart(keep) = key.takes_effect {
+                keep(&mut next, self);
+            }
         }
+        next
     }
 }
 

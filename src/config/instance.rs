@@ -1,7 +1,7 @@
 //! One agent: a configuration directory, and which of several agents with it ([`Shard`]).
 //!
-//! A shard has the devices that are its own, and directories of its own for what one process alone may hold: the
-//! queue on disk, lock, pid file and socket. Agent id, host name and log are those of all.
+//! A shard has the devices that are its own, and places of its own for what one process alone may hold: the queue on
+//! disk, lock, pid file and socket, and the files of outputs. Agent id, host name and log are those of all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -92,6 +92,7 @@ impl Config {
             cache_directory: own(&config.cache_directory, shard),
             system_daemon_directory: own(&config.system_daemon_directory, shard),
             status_listen,
+            outputs: config.outputs.into_iter().map(|output| output.of_shard(shard)).collect(),
             ..config
         }
     }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
 use super::diagnostic::{ConfigError, Diagnostic};
-use super::outputs::OutputConfig;
 use super::points::{points, too_many_points};
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;
@@ -92,7 +91,7 @@ pub fn load_as_proposed(
                     polling_interval: agent.polling_interval,
                     flush_interval: agent.flush_interval,
                     cache_limits: agent.cache_limits,
-                    outputs: vec![OutputConfig::default()],
+                    outputs: agent.outputs,
                     split_refused_after: agent.split_refused_after,
                     trust_local_clock: agent.trust_local_clock,
                     status_listen: agent.status_listen,

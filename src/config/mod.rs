@@ -24,6 +24,7 @@ pub mod diff;
 pub mod edit;
 mod groups;
 mod instance;
+pub mod keys;
 mod limits;
 mod lints;
 mod load;

@@ -8,18 +8,20 @@ use crate::text::harmless::escaped;
 use crate::text::table::TextTable;
 use crate::text::{count, seconds};
 
-/// The directories, the server and every run of registers.
+/// The outputs, the directories and every run of registers.
 #[must_use]
 pub fn summary(config: &Config) -> String {
     let mut text = String::new();
+    for output in &config.outputs {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "output    {}, to {}", output.name, escaped(&output.target(config)));
+    }
     let directories = [
-        ("server", format!("{} port {}", config.server_host, config.server_port)),
         ("cache", config.cache_directory.display().to_string()),
         ("identity", config.daemon_directory.display().to_string()),
         ("log", config.log_directory.display().to_string()),
     ];
     for (what, value) in directories {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "{what:<9} {}", escaped(&value));
     }
     text.push('\n');
@@ -43,6 +45,7 @@ pub fn diff(diff: &Diff<'_>) -> String {
             .map(|(before, after)| ("chart forked", (diff::name(before), format!("goes on as {}", diff::name(after))))),
     );
     rows.extend(diff.orphaned.iter().map(|it| ("chart ends", (diff::name(it), String::new()))));
+    rows.extend(diff.outputs.iter().map(|it| ("output", (it.to_string(), String::new()))));
     rows.extend(diff.settings.iter().map(|it| ("at once", key(it))));
     rows.extend(diff.needs_restart.iter().map(|it| ("with a restart", key(it))));
     let mut text = String::new();
@@ -57,6 +60,9 @@ pub fn diff(diff: &Diff<'_>) -> String {
     let _ = writeln!(text, "\nA reload means: {diff}.");
     if let Some(restart) = diff.restart() {
         let _ = writeln!(text, "Then {restart}.");
+    }
+    if let Some(drops) = diff.drops() {
+        let _ = writeln!(text, "But {drops}.");
     }
     text
 }

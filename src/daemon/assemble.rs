@@ -16,7 +16,7 @@ use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{PostError, Poster};
-use crate::outputs::{Deliver, Encode, Output};
+use crate::outputs::{Halves, Output};
 use crate::reading::points::{self, PointTable};
 use crate::reading::{PointId, millis};
 
@@ -83,12 +83,12 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
         Ok(Output {
             name: output.name.clone(),
             kind: output.kind.as_str(),
-            target: target(output, config),
+            target: output.target(config),
             encode,
             deliver,
             tells_time: is_pattoo,
             takes_old_caches: is_pattoo,
-            split_refused_after: config.split_refused_after,
+            split_refused_after: output.split_refused_after,
             start: output.start,
         })
     };
@@ -103,7 +103,7 @@ pub fn way(
     output: &OutputConfig,
     config: &Config,
     agent: &Agent,
-) -> Result<(Box<dyn Encode>, Box<dyn Deliver>), PostError> {
+) -> Result<Halves, PostError> {
     Ok(match &output.kind {
         OutputKind::Pattoo => (
             Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
@@ -113,15 +113,6 @@ pub fn way(
             (Box::new(FileEncode(settings.format)), Box::new(FileDeliver::new(settings.clone())))
         }
     })
-}
-
-/// Where the posts of an output go, for people.
-#[must_use]
-pub fn target(output: &OutputConfig, config: &Config) -> String {
-    match &output.kind {
-        OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
-        OutputKind::File(settings) => settings.path.display().to_string(),
-    }
 }
 
 /// What is logged.

@@ -100,9 +100,9 @@ impl Reloader {
         }
         let mut outputs = Vec::new();
         for output in &next.outputs {
-            let other = assemble::target(output, &next) != assemble::target(output, &self.running);
+            let other = output.target(&next) != output.target(&self.running);
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
-            let split_refused_after = next.split_refused_after;
+            let split_refused_after = output.split_refused_after;
             outputs.push((output.name.clone(), OutputChange { server, split_refused_after }));
         }
         let reload = Reload {
@@ -116,7 +116,7 @@ impl Reloader {
         self.timekeeper.trust_local_clock(next.trust_local_clock);
         for output in &next.outputs {
             let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
-            reporter.posts_to(&output.name, assemble::target(output, &next));
+            reporter.posts_to(&output.name, output.target(&next));
         }
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
@@ -173,7 +173,7 @@ fn tell(diff: &Diff<'_>) {
     for ending in [diff.forks(), diff.orphans()].into_iter().flatten() {
         tracing::warn!("{ending}");
     }
-    if let Some(restart) = diff.restart() {
-        tracing::warn!("{restart}");
+    for later in [diff.restart(), diff.drops()].into_iter().flatten() {
+        tracing::warn!("{later}");
     }
 }

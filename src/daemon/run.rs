@@ -34,7 +34,7 @@ use crate::actors::supervisor::{Parts, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::cli::terminal::complain;
 use crate::config::{Config, Instance};
-use crate::counters::Counters;
+use crate::counters::{Counters, OutputCounters, Published};
 use crate::files::directory::{self, DirectoryError};
 use crate::files::mirrored;
 use crate::files::trust::Untrusted;
@@ -165,7 +165,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
         outputs: profiles.collect(),
         started: clock::wall(),
     };
-    tell_start(config, &agent, &devices, &profile);
+    let targets: Vec<_> = outputs.iter().map(|output| output.target.clone()).collect();
     let names = outputs.iter().map(|output| (output.name.clone(), output.target.clone())).collect();
     let narrator = Narrator::new(names, cache, config.cache_limits);
     let (plans, ways): (Vec<_>, Vec<_>) = outputs
@@ -177,8 +177,10 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
         })
         .unzip();
     let pipeline = Pipeline::new(opened, plans, &boot_id, config.flush_interval);
+    let published = pipeline.published();
+    tell_start(config, &agent, &devices, &targets, &published);
     let counters = Arc::<Counters>::default();
-    counters.publish(pipeline.published());
+    counters.publish(published);
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
     let context = AgentContext { counters: Arc::clone(&counters), learned, ..AgentContext::default() };
@@ -292,21 +294,34 @@ fn identify(config: &Config, id: AgentId) -> Result<Agent, Refusal> {
     Agent::new(id, hostname.name).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))
 }
 
-fn tell_start(config: &Config, agent: &Agent, devices: &[Arc<DeviceSettings>], profile: &Profile) {
+fn tell_start(
+    config: &Config,
+    agent: &Agent,
+    devices: &[Arc<DeviceSettings>],
+    targets: &[String],
+    Published { outputs, log }: &Published,
+) {
     let requests: usize = devices.iter().flat_map(|device| &device.cycles).map(|cycle| cycle.blocks.len()).sum();
     let shard = if config.shard.is_one_of_many() { format!(", shard {}", config.shard) } else { String::new() };
-    let servers: Vec<_> = profile.outputs.iter().map(|output| output.server.as_str()).collect();
+    let waiting = outputs.iter().map(OutputCounters::waiting).max().unwrap_or_default();
+    let old =
+        if log.old_batches > 0 { format!(" and {} of old caches", batches(log.old_batches)) } else { String::new() };
     tracing::info!(
         code = 1070,
-        "started {PROGRAM} {}{shard}: {}, {}, {} per cycle; posting to {} as agent {} on {}",
+        "started {PROGRAM} {}{shard}: {}, {}, {} per cycle, {}{old} on disk; posting to {} as agent {} on {}",
         env!("CARGO_PKG_VERSION"),
         count(config.devices.len(), "device"),
         count(config.points.len(), "point"),
         count(requests, "request"),
-        servers.join(", "),
+        count(usize::try_from(waiting).unwrap_or(usize::MAX), "reading"),
+        targets.join(", "),
         agent.id(),
         agent.hostname(),
     );
+}
+
+fn batches(number: usize) -> String {
+    if number == 1 { "1 batch".to_owned() } else { format!("{number} batches") }
 }
 
 /// Why the agent does not start.

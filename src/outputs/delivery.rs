@@ -1,13 +1,13 @@
 //! The policy of one output: what to post next, and what follows from the answer. Pure: told the time since boot and a
 //! random number, it waits for nothing and touches no disk.
 //!
-//! - Readings go in order, oldest first, as many in a post as the way lets through ([`Size`]).
+//! - Readings go in order, oldest first, as many in a post as the way lets through (`size`).
 //! - A post whose answer is in doubt goes again byte for byte. Another body gets a greater stamp than any post that was given
 //!   out, so that it takes the place of none at the server.
 //! - Every failure pauses, longer each time, with jitter; a server that is back is posted to within [`MAX_BACKOFF`], unless it
 //!   asked for more.
 //! - Nothing is dropped for being refused. After `split_refused_after` the rest of the front run is taken apart by series, and
-//!   what is refused again and again while the server takes other things is set aside ([`Bisection`]). What was set aside in
+//!   what is refused again and again while the server takes other things is set aside (`bisection`). What was set aside in
 //!   the last hour is suspected at once the next time.
 //!
 //! Invariant: a reading is finished once: delivered, not sendable, or on disk in quarantine. [`Progress`] tells it when all
@@ -437,7 +437,7 @@ impl Delivery {
         if post.what == What::Control {
             return;
         }
-        self.way.size.delivered();
+        self.way.size.delivered(post.body.len());
         self.keep_control(post);
         self.finish(&post.rows, post.not_sendable, Mark::Delivered);
     }
@@ -489,30 +489,26 @@ impl Delivery {
     }
 
     fn refused(&mut self, mut post: Post, now: Duration, random: f64) -> Told {
-        let mut most = self.max_backoff;
-        let mut failed = true;
-        match (&mut self.front.search, post.what) {
-            (Some(search), what) => {
-                let on_trial = search.bisection.is_on_trial();
-                match what {
-                    What::Control => search.bisection.control(false, now, &mut self.way.trust),
-                    What::Items { touched, .. } => search.bisection.refused(touched, now, &mut self.way.trust),
-                    What::InOrder => {}
-                }
-                // It is what was posted, not the server, and more like it may be behind.
-                if self.way.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS) {
-                    most = most.min(if on_trial { TRIAL_PAUSE } else { FIRST });
-                    failed = false;
-                }
+        let (mut most, mut failed) = (self.max_backoff, true);
+        if let Some(search) = &mut self.front.search {
+            let on_trial = search.bisection.is_on_trial();
+            match post.what {
+                What::Control => search.bisection.control(false, now, &mut self.way.trust),
+                What::Items { touched, .. } => search.bisection.refused(touched, now, &mut self.way.trust),
+                What::InOrder => {}
             }
-            (None, _) => {
-                let since = *self.front.refused.get_or_insert(now);
-                post.refused = true;
-                if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
-                    self.take_apart(now);
-                } else {
-                    self.post = Some(post);
-                }
+            if self.way.accepted.is_some_and(|accepted| now.saturating_sub(accepted) <= WITNESS) {
+                // It is what was posted, not the server, and more like it may be behind.
+                most = most.min(if on_trial { TRIAL_PAUSE } else { FIRST });
+                failed = false;
+            }
+        } else {
+            let since = *self.front.refused.get_or_insert(now);
+            post.refused = true;
+            if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
+                self.take_apart(now);
+            } else {
+                self.post = Some(post);
             }
         }
         Told { pause: self.way.backoff.fail_up_to(most, random), failed }

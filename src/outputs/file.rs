@@ -43,7 +43,8 @@ pub struct FileSettings {
 /// The year 10000, which RFC 3339 cannot say.
 const NO_DATE: u64 = 253_402_300_800_000;
 
-const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group";
+/// What stands in a line, in this order; the header of a CSV.
+pub const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group";
 
 /// Makes lines.
 #[derive(Debug, Clone, Copy)]

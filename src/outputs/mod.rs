@@ -3,8 +3,11 @@
 //! | file | what it owns |
 //! |---|---|
 //! | this one | [`Encode`] and [`Deliver`]: what an output must be able to say |
-//! | `delivery` | the policy of one output: size of posts, backoff, refusals, what is set aside; pure |
+//! | [`delivery`] | the policy of one output: order, backoff, refusals, what is set aside; pure |
+//! | `size`, `bisection` | of it: how much goes into one post; which series a server refuses, on evidence; pure |
 //! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
+//! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
+//! | [`file`](mod@file) | lines of a file |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
 //! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own and gets
@@ -150,6 +153,9 @@ pub enum Start {
     /// With everything that is still on disk.
     Beginning,
 }
+
+/// What makes posts, and what brings them to the server.
+pub type Halves = (Box<dyn Encode>, Box<dyn Deliver>);
 
 /// One configured output.
 pub struct Output {

@@ -300,11 +300,13 @@ impl Pipeline {
     pub fn new(opened: Opened, outputs: Vec<OutputPlan>, boot_id: &str, flush_interval: Duration) -> Self {
         let Opened { end, newest, mut cursors, holds, usage, .. } = opened;
         let mut lanes = Vec::new();
+        // Where no output is known, none is new: the cursors are lost, or a life ended before it wrote any.
+        let knows_none = cursors.is_empty();
         for plan in outputs {
             let saved = cursors.remove(&plan.name);
             let begin = match plan.start {
-                Start::End => end,
-                Start::Beginning => usage.start,
+                Start::End if !knows_none => end,
+                _ => usage.start,
             };
             let cursor = saved.unwrap_or(Cursor { position: begin, stamp: Timestamp::default() });
             let position = cursor.position.min(end);
@@ -441,6 +443,12 @@ impl Pipeline {
         self.durable == self.tail.end() || self.lanes.iter().all(|lane| lane.cursor == self.tail.end())
     }
 
+    /// Whether the disk is about to take what outputs have acknowledged. Ended before that, the agent delivers it again.
+    #[must_use]
+    pub fn saves_cursors(&self) -> bool {
+        self.is_cursor_unsaved() && !self.disk.refuses && !self.disk.hangs
+    }
+
     /// Whether the disk does not answer.
     #[must_use]
     pub fn hangs(&self, now: Duration) -> bool {
@@ -464,7 +472,9 @@ impl Pipeline {
 
     fn counters(&self, lane: &Lane) -> OutputCounters {
         let waiting = self.waiting(lane);
-        let in_memory = self.tail.end().since(self.written.max(lane.cursor)).min(waiting);
+        // What is loaded and was evicted meanwhile is in memory only, too.
+        let evicted = lane.evicted.min(lane.loaded_end()).since(lane.cursor);
+        let in_memory = (evicted + self.tail.end().since(self.written.max(lane.cursor))).min(waiting);
         let next = self.tail.from(lane.cursor).next().filter(|_| lane.cursor >= self.tail.start());
         let oldest = match next {
             Some(batch) => batch.undated.is_none().then_some(batch.newest),
@@ -494,8 +504,13 @@ impl Lane {
         self.spans.back().map_or(self.cursor, |&(first, count)| first.after(count))
     }
 
+    /// Where the next life begins: nothing before it can be read again.
+    fn resume(&self) -> Position {
+        self.cursor.max(self.evicted)
+    }
+
     fn is_unsaved(&self) -> bool {
-        self.saved != Some(self.cursor)
+        self.saved != Some(self.resume())
     }
 
     /// Whether nothing is to be loaded now.
@@ -673,7 +688,7 @@ impl Pipeline {
             .lanes
             .iter()
             .filter(|lane| lane.is_unsaved())
-            .map(|lane| (lane.name.clone(), Cursor { position: lane.cursor, stamp: lane.delivery.stamp() }));
+            .map(|lane| (lane.name.clone(), Cursor { position: lane.resume(), stamp: lane.delivery.stamp() }));
         Write {
             holds: self.holds.values().filter(|(_, saved)| !saved).map(|(hold, _)| hold.clone()).collect(),
             cursors: cursors.collect(),

@@ -43,8 +43,11 @@ impl Size {
         self.bytes_of_a_reading = (bytes / readings.max(1)).max(1);
     }
 
-    /// A post was delivered.
-    pub(super) fn delivered(&mut self) {
+    /// A post of `bytes` was delivered. A small one says nothing of how a large one would fare.
+    pub(super) fn delivered(&mut self, bytes: usize) {
+        if bytes < self.room / 2 {
+            return;
+        }
         self.room = (self.room + self.room / 8 + 256).min(self.ceiling);
     }
 
@@ -73,7 +76,8 @@ mod tests {
         size.late(1 << 19);
         assert_eq!(size.room(), 1 << 18);
         for _ in 0..12 {
-            size.delivered();
+            size.delivered(100);
+            size.delivered(size.room());
         }
         assert_eq!(size.room(), 1 << 20);
     }
@@ -82,7 +86,7 @@ mod tests {
     fn nothing_grows_beyond_what_was_too_large() {
         let mut size = Size::default();
         size.too_large(100_000);
-        (0..100).for_each(|_| size.delivered());
+        (0..100).for_each(|_| size.delivered(1 << 20));
         assert_eq!(size.room(), 50_000);
         size.late(1);
         assert_eq!((size.room(), size.readings()), (1, 1));

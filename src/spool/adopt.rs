@@ -1,27 +1,11 @@
-//! Taking in what the Python agent left in a directory of another name.
+//! Taking in what the Python agent left in a directory of another name: its id file had white space around the id, and its
+//! cache directory and files then have it too.
 
 use std::path::Path;
 
 use super::directory::Directory;
-use super::{Name, Spool, SpoolError};
+use super::{Name, SpoolError};
 use crate::reading::Timestamp;
-
-impl Spool {
-    /// Takes in what the Python agent left in a directory of another name: its id file had white space
-    /// around the id, and its cache directory and files then have it too. Returns how many were taken in.
-    /// To be called before anything is appended or given out.
-    ///
-    /// # Errors
-    /// When a file cannot be moved; those moved before stay moved.
-    pub fn adopt(&mut self, _cache_directory: &Path, name: &str) -> Result<usize, SpoolError> {
-        let adopted = adopt(&self.directory, name, &self.agent_id)?;
-        if adopted > 0 {
-            self.scan(false)?;
-            self.inherited = self.newest;
-        }
-        Ok(adopted)
-    }
-}
 
 /// Moves the files of the directory `name` beside `directory` into that, under names of the agent with this id.
 pub(super) fn adopt(directory: &Directory, name: &str, agent_id: &str) -> Result<usize, SpoolError> {

@@ -73,7 +73,15 @@ impl Log {
             return Err(error);
         }
         let offset = grown.length;
-        self.put(place, begins, offset, &bytes)?;
+        let put = self.put(place, begins, offset, &bytes);
+        if put.is_err()
+            && self.open != Some(place)
+            && let Some(segment) = self.segments.get_mut(&place)
+        {
+            // What could not be cut off counts for a later life, with the tables and holds that it names.
+            segment.facts = grown.facts.take();
+        }
+        put?;
         grown.length = offset.saturating_add(bytes.len() as u64);
         (grown.size, grown.end) = (grown.length, end);
         self.segments.insert(place, grown);

@@ -261,7 +261,9 @@ mod tests {
 
     fn encoded(readings: &[Reading]) -> Batch {
         let mut encoder = Encoder::default();
-        readings.iter().for_each(|reading| encoder.push(reading));
+        for reading in readings {
+            encoder.push(reading);
+        }
         encoder.finish(Position(7), PointTable::empty(), None).unwrap()
     }
 

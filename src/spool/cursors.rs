@@ -1,14 +1,14 @@
 //! Where the outputs are, on disk: the file `log/cursors`.
 //!
-//! The file has two halves of [`HALF`] bytes, made once with all their bytes, so a full disk takes every later write. A half
-//! holds the cursors of all outputs under a sequence number and a CRC-32C; the one with the greater number counts. What is
-//! written goes into the half that does not hold what was synced last: whatever tears a write, or however many of them since
-//! the last sync, what was synced last is still there.
+//! The file has three slots of [`SLOT`] bytes, made once with all their bytes, so a full disk takes every later write. A slot
+//! holds the cursors of all outputs under a sequence number and a CRC-32C; the one with the greatest number counts. A write
+//! goes into the slot that holds neither what was synced last nor what was written last: a torn write loses itself and
+//! nothing older, and a power cut what was written since the last sync.
 //!
-//! A half: CRC-32C of all behind it (4 bytes), bytes behind this field (4), sequence number (8), then for each
+//! A slot: CRC-32C of all behind it (4 bytes), bytes behind this field (4), sequence number (8), then for each
 //! output position (8), stamp (8), length of the name (2), name.
 //!
-//! Damaged in both halves it knows no output. A cursor that goes back costs a second delivery, which servers ignore.
+//! Damaged in every slot it knows no output. A cursor that goes back costs a second delivery, which servers ignore.
 
 use std::collections::BTreeMap;
 
@@ -19,40 +19,47 @@ use super::job::Cursor;
 use super::log::CURSORS;
 use crate::reading::Timestamp;
 
-/// Bytes for each of the two.
-pub(super) const HALF: usize = 16 << 10;
+/// Bytes for the cursors of all outputs.
+const SLOT: usize = 16 << 10;
+
+const SLOTS: usize = 3;
 
 /// What is known of the cursors, in memory and on disk.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     pub(super) all: BTreeMap<String, Cursor>,
-    sequence: u64,
-    /// Where the next write goes: 0 or 1.
-    half: u64,
+    /// The sequence number in each slot; 0 where there is none.
+    slots: [u64; SLOTS],
+    /// The slot that was written last,
+    last: Option<usize>,
+    /// and the one that was synced last.
+    synced: Option<usize>,
     /// Whether the file has its size.
     made: bool,
     /// Whether what is in memory is on disk.
     written: bool,
-    /// Whether what was written is durable.
-    pub(super) synced: bool,
 }
 
 impl Cursors {
     /// Reads them; the second result says that there are some which cannot be read.
     pub(super) fn open(disk: &mut dyn Disk) -> Result<(Self, bool), SpoolError> {
-        let new = Self { written: true, synced: true, ..Self::default() };
-        let Some(content) = read_whole(disk, CURSORS)? else { return Ok((new, false)) };
-        let halves = [0, HALF].map(|at| content.get(at..).and_then(parse));
-        let newest = halves.into_iter().zip([0_u64, 1]).filter_map(|(half, place)| Some((half?, place)));
-        let made = content.len() == 2 * HALF;
-        let Some(((sequence, all), place)) = newest.max_by_key(|((sequence, _), _)| *sequence) else {
-            // A file of zeros is one that was made and never written.
-            return Ok((Self { made, ..new }, content.iter().any(|&byte| byte != 0)));
-        };
-        let mut this = Self { all, sequence, half: place, made, written: true, synced: false };
+        let mut this = Self { written: true, ..Self::default() };
+        let Some(content) = read_whole(disk, CURSORS)? else { return Ok((this, false)) };
+        for (place, slot) in content.chunks(SLOT).take(SLOTS).enumerate() {
+            let Some((sequence, all)) = parse(slot) else { continue };
+            if this.slots.iter().all(|&other| other < sequence) {
+                (this.all, this.last) = (all, Some(place));
+            }
+            if let Some(slot) = this.slots.get_mut(place) {
+                *slot = sequence;
+            }
+        }
+        // A file of zeros is one that was made and never written.
+        let damaged = this.last.is_none() && content.iter().any(|&byte| byte != 0);
+        this.made = content.len() == SLOTS * SLOT && !damaged;
         // What a process that was killed has written last is nowhere but in memory yet.
         this.sync(disk).ok();
-        Ok((this, false))
+        Ok((this, damaged))
     }
 
     /// Puts them where `cursors` say, without those to `forget`.
@@ -74,32 +81,38 @@ impl Cursors {
             return Ok(());
         }
         self.make(disk)?;
-        let sequence = self.sequence.saturating_add(1);
+        let sequence = self.slots.iter().max().copied().unwrap_or_default().saturating_add(1);
         let bytes = encode(sequence, &self.all);
-        if bytes.len() > HALF {
+        if bytes.len() > SLOT {
             return Err(SpoolError::TooLarge { path: shown(disk, CURSORS), bytes: bytes.len() as u64 });
         }
-        self.synced = false;
-        self.sequence = sequence;
-        disk.write_at(CURSORS, self.half * HALF as u64, &bytes).inspect_err(|error| {
+        let free =
+            self.slots.iter_mut().enumerate().filter(|(place, _)| ![self.last, self.synced].contains(&Some(*place)));
+        let Some((place, slot)) = free.min_by_key(|(_, sequence)| **sequence) else { return Ok(()) };
+        *slot = 0;
+        disk.write_at(CURSORS, (place * SLOT) as u64, &bytes).inspect_err(|error| {
             // Somebody has deleted it.
             self.made &= !error.is_gone();
         })?;
-        self.written = true;
+        *slot = sequence;
+        (self.last, self.written) = (Some(place), true);
         Ok(())
     }
 
     /// Makes what was written durable.
     pub(super) fn sync(&mut self, disk: &mut dyn Disk) -> Result<(), SpoolError> {
-        // A half that a failed write has torn must not become the one that counts.
-        if self.synced || !self.made || !self.written {
+        if self.last == self.synced || !self.made || !self.written {
             return Ok(());
         }
-        // After an error nobody knows what of it is on disk: the same half is written again.
+        // After an error nobody knows what of it is on disk: it is written once more, elsewhere.
         disk.sync(CURSORS).inspect_err(|_| self.written = false)?;
-        self.synced = true;
-        self.half = 1 - self.half;
+        self.synced = self.last;
         Ok(())
+    }
+
+    /// Whether what is in memory survives a power cut.
+    pub(super) fn are_durable(&self) -> bool {
+        self.written && self.last == self.synced
     }
 
     fn make(&mut self, disk: &mut dyn Disk) -> Result<(), SpoolError> {
@@ -107,11 +120,11 @@ impl Cursors {
             return Ok(());
         }
         if disk.stat(CURSORS)? == Stat::Missing {
-            disk.replace(CURSORS, &[0; 2 * HALF])?;
+            disk.replace(CURSORS, &vec![0; SLOTS * SLOT])?;
         } else {
             // One that was cut, by whomever: what it holds stays.
             let mut content = read_whole(disk, CURSORS)?.unwrap_or_default();
-            content.resize(2 * HALF, 0);
+            content.resize(SLOTS * SLOT, 0);
             disk.replace(CURSORS, &content)?;
         }
         self.made = true;
@@ -134,8 +147,8 @@ fn encode(sequence: u64, all: &BTreeMap<String, Cursor>) -> Vec<u8> {
     [&crc, &length, content.as_slice()].concat()
 }
 
-fn parse(half: &[u8]) -> Option<(u64, BTreeMap<String, Cursor>)> {
-    let (&crc, rest) = half.split_first_chunk::<4>()?;
+fn parse(slot: &[u8]) -> Option<(u64, BTreeMap<String, Cursor>)> {
+    let (&crc, rest) = slot.split_first_chunk::<4>()?;
     let (&length, rest) = rest.split_first_chunk::<4>()?;
     let content = rest.get(..usize::try_from(u32::from_le_bytes(length)).ok()?)?;
     if u32::from_le_bytes(crc) != crc32c::crc32c_append(crc32c::crc32c(&length), content) {

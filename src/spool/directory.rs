@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -36,16 +36,6 @@ pub(super) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
     spare: RefCell<Option<OwnedFd>>,
-}
-
-/// What is behind a name.
-pub(super) enum Content {
-    Whole(Vec<u8>),
-    /// A file, but none that a batch could be.
-    Damaged(String),
-    /// No regular file: not ours to touch.
-    Strange(&'static str),
-    Gone,
 }
 
 impl Directory {
@@ -182,29 +172,12 @@ impl Directory {
         }
     }
 
-    /// How long the regular file `name` is.
-    pub(super) fn size(&self, name: &str) -> Option<u64> {
-        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        u64::try_from(stat.st_size).ok().filter(|_| regular)
-    }
-
     pub(super) fn has(&self, name: &str) -> Result<bool, SpoolError> {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(failed("inspect", &self.path.join(name))(errno)),
         }
-    }
-
-    /// Makes a file of this content; after `Ok` it survives a crash of the machine, after `Err` there is none.
-    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), SpoolError> {
-        let temporary = format!("{name}{TEMPORARY}");
-        // A failed fsync is never asked again of the same file: the next attempt writes a new one.
-        self.write_temporary(&temporary, content).inspect_err(|_| self.discard(&temporary))?;
-        let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
-        renamed.map_err(failed("rename", &self.path.join(&temporary))).inspect_err(|_| self.discard(&temporary))?;
-        fs::fsync(&self.fd).map_err(failed("fsync", &self.path)).inspect_err(|_| self.discard(name))
     }
 
     /// Makes `content` the content of `name`; after `Ok` it survives a crash of the machine. After `Err` it is the old or
@@ -246,34 +219,6 @@ impl Directory {
 
     fn discard(&self, name: &str) {
         fs::unlinkat(&self.fd, name, AtFlags::empty()).ok();
-    }
-
-    /// What is behind `name`.
-    pub(super) fn read(&self, name: &str) -> Result<Content, SpoolError> {
-        let path = self.path.join(name);
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = match self.sparing(|| fs::openat(&self.fd, name, flags, Mode::empty())) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(Content::Gone),
-            Err(Errno::LOOP) => return Ok(Content::Strange("a symbolic link")),
-            // What a socket or a device without a driver says.
-            Err(Errno::NXIO | Errno::NODEV) => return Ok(Content::Strange("no regular file")),
-            Err(errno) => return Err(failed("open", &path)(errno)),
-        };
-        let stat = fs::fstat(&file).map_err(failed("inspect", &path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(Content::Strange("no regular file"));
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if size > MAX_FILE_BYTES {
-            return Ok(Content::Damaged(format!("it has {size} bytes, more than {MAX_FILE_BYTES}")));
-        }
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        let mut limited = std::fs::File::from(file).take(MAX_FILE_BYTES);
-        limited.read_to_end(&mut content).map_err(|source| SpoolError::Io { action: "read", path, source })?;
-        drop(limited);
-        self.keep_spare();
-        Ok(Content::Whole(content))
     }
 
     /// Removes `name`, which may be gone already.

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use super::SpoolError;
 use super::batch::Position;
+use super::disk::shown;
 use super::job::{Evicted, Limit};
-use super::log::Log;
+use super::log::{DIRECTORY, Log};
+use super::quarantine;
 use super::segment;
 use super::source::Patience;
 use crate::reading::Timestamp;
@@ -33,7 +35,11 @@ impl Log {
         while let Some((first, Some(next))) = self.oldest()
             && next <= position
         {
-            self.remove(first)?;
+            if self.unreadable.contains(&first) {
+                self.keep(first)?;
+            } else {
+                self.remove(first)?;
+            }
         }
         Ok(())
     }
@@ -107,12 +113,29 @@ impl Log {
 
     fn remove(&mut self, first: Position) -> Result<(), SpoolError> {
         self.disk.remove(&segment::path(first))?;
+        self.forget(first);
+        Ok(())
+    }
+
+    /// Puts a segment that could not be read where people look.
+    fn keep(&mut self, first: Position) -> Result<(), SpoolError> {
+        let path = segment::path(first);
+        let to = path.replacen(DIRECTORY, quarantine::DIRECTORY, 1);
+        if self.disk.rename(&path, &to)? {
+            let kept = shown(&*self.disk, &to);
+            self.tell(kept, "the disk cannot read all of it", true);
+        }
+        self.forget(first);
+        Ok(())
+    }
+
+    fn forget(&mut self, first: Position) {
         self.segments.remove(&first);
+        self.unreadable.remove(&first);
         self.unsynced.remove(&first);
         self.marks.values_mut().for_each(|marks| marks.forget(first));
         self.open = self.open.filter(|&open| open != first);
         self.untidy = true;
-        Ok(())
     }
 
     /// Finds out what the oldest segment holds.
@@ -123,13 +146,16 @@ impl Log {
         }
         let scan = segment::scan(&mut *self.disk, &mut Patience::none(), first, oldest.length);
         if let (Ok(scan), Some(oldest)) = (scan, self.segments.get_mut(&first)) {
+            if scan.unreadable {
+                self.unreadable.insert(first);
+            }
             oldest.facts = Some(scan.facts);
         }
     }
 
     /// Removes the tables and holds that no segment names. While it is not known what one holds, it may name all of them.
     pub(super) fn tidy(&mut self) {
-        if !std::mem::take(&mut self.untidy) {
+        if !self.leftovers.is_empty() || !std::mem::take(&mut self.untidy) {
             return;
         }
         let (mut tables, mut holds) = (BTreeSet::new(), BTreeSet::new());

@@ -94,7 +94,8 @@ pub(super) fn beginning(bytes: &[u8], first: Position) -> Beginning {
 
 /// Whether `bytes` may be what is left of the beginning of a segment of ours.
 pub(super) fn may_be_ours(bytes: &[u8]) -> bool {
-    bytes.starts_with(&SEGMENT_MAGIC) || bytes.iter().all(|&byte| byte == 0)
+    let magic = bytes.get(..SEGMENT_MAGIC.len()).unwrap_or(bytes);
+    SEGMENT_MAGIC.starts_with(magic) || bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The header of a frame.

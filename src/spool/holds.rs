@@ -24,6 +24,8 @@ pub(super) struct Holds {
     known: BTreeMap<HoldId, Hold>,
     /// As they are on disk.
     on_disk: BTreeMap<HoldId, Hold>,
+    /// A write has failed: what is on disk is what was there before, or what was to be there.
+    unsure: bool,
     /// New in this life, and no batch has named them yet.
     unnamed: BTreeSet<HoldId>,
 }
@@ -41,7 +43,7 @@ impl Holds {
     pub(super) fn open(disk: &mut dyn Disk) -> Result<(Self, bool), SpoolError> {
         let Some(content) = read_whole(disk, HOLDS)? else { return Ok((Self::default(), false)) };
         let Some(all) = parse(&content) else { return Ok((Self::default(), true)) };
-        Ok((Self { known: all.clone(), on_disk: all, unnamed: BTreeSet::new() }, false))
+        Ok((Self { known: all.clone(), on_disk: all, ..Self::default() }, false))
     }
 
     pub(super) fn all(&self) -> Vec<Hold> {
@@ -73,7 +75,7 @@ impl Holds {
     /// A batch is about to name `id`: it must be on disk. One that nobody has ever told of cannot be.
     pub(super) fn name(&mut self, disk: &mut dyn Disk, id: HoldId) -> Result<(), SpoolError> {
         let Some(hold) = self.known.get(&id) else { return Ok(()) };
-        if self.on_disk.get(&id) != Some(hold) {
+        if self.unsure || self.on_disk.get(&id) != Some(hold) {
             let hold = hold.clone();
             self.put(disk, &[hold])?;
         }
@@ -95,11 +97,12 @@ impl Holds {
     }
 
     fn write(&mut self, disk: &mut dyn Disk, all: BTreeMap<HoldId, Hold>) -> Result<(), SpoolError> {
-        if all == self.on_disk {
+        if all == self.on_disk && !self.unsure {
             return Ok(());
         }
+        self.unsure = true;
         disk.replace(HOLDS, &encode(&all))?;
-        self.on_disk = all;
+        (self.on_disk, self.unsure) = (all, false);
         Ok(())
     }
 }

@@ -5,13 +5,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::SpoolError;
 use super::batch::{Batch, HoldId, Position};
 use super::limits::Limits;
 use crate::digest::sha256;
 use crate::reading::{Timestamp, millis};
+use crate::time::timeline::Stamp;
 
 /// How far an output has acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,7 +32,7 @@ pub struct Hold {
     pub boot_id: String,
     /// The boot time at which it began.
     pub since: Duration,
-    /// What to add to a boot time of it, as written in a reading, to date it; `None` while nobody knows.
+    /// What to add to a time since boot to get the time since the epoch; `None` while nobody knows.
     pub offset: Option<Duration>,
 }
 
@@ -43,6 +44,15 @@ impl Hold {
         // 0 is how a batch with dates is marked.
         let id = digest.first_chunk().map_or(1, |first| u64::from_be_bytes(*first).max(1));
         Self { id: HoldId(id), boot_id: boot_id.to_owned(), since, offset: None }
+    }
+
+    /// The date of a stamp of this hold; `None` while nobody knows. A stamp that is a date already stays as it is.
+    #[must_use]
+    pub fn date(&self, stamp: Timestamp) -> Option<Timestamp> {
+        match Stamp::read(stamp) {
+            Stamp::At(date) => Some(date),
+            Stamp::Undated(boot) => Some(Timestamp::from(UNIX_EPOCH + boot + self.offset?)),
+        }
     }
 }
 

@@ -4,18 +4,9 @@
 //! oldest. (Emptying it would not help when something else fills the disk, and would lose everything.)
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs;
-
-use super::directory::Directory;
 use crate::text::size;
-
-/// The file system is asked again after this time,
-const ASK_AFTER: Duration = Duration::from_secs(1);
-
-/// or after this many bytes.
-const ASK_AFTER_BYTES: u64 = 1 << 20;
 
 /// How much of the file system stays free.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,34 +31,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { min_free: MinFree::Ratio(0.05), max_bytes: None, max_age: None }
-    }
-}
-
-/// Whether the file system was nearly full when it was asked last.
-#[derive(Debug, Default)]
-pub(super) struct Free {
-    asked: Option<Instant>,
-    since: u64,
-    short: bool,
-}
-
-impl Free {
-    /// Whether there is less free than `min_free`, now that `bytes` more are to be written.
-    pub(super) fn is_short(&mut self, directory: &Directory, min_free: MinFree, bytes: u64) -> bool {
-        self.since += bytes;
-        let fresh = self.asked.is_some_and(|asked| asked.elapsed() < ASK_AFTER) && self.since < ASK_AFTER_BYTES;
-        if fresh {
-            return self.short;
-        }
-        // A file system that does not say how full it is is not full until it refuses.
-        self.short = fs::fstatvfs(directory.fd()).is_ok_and(|system| {
-            let free = system.f_bavail.saturating_mul(system.f_frsize);
-            let whole = system.f_blocks.saturating_mul(system.f_frsize);
-            free < min_free.bytes(whole)
-        });
-        self.asked = Some(Instant::now());
-        self.since = 0;
-        self.short
     }
 }
 

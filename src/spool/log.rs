@@ -22,9 +22,10 @@
 //!   (point table, hold) is durable before the frame is written.
 //! - A failed append is cut off again. If the disk refuses even that, the segment is closed and the next batch begins a new one.
 //! - After a failed sync everything since the last good one is written once more before the next: the kernel may have
-//!   dropped it.
+//!   dropped it. (A process that is killed in between takes that knowledge along; only a power cut after it can tell.)
 //! - What cannot be read is told as a [`Gap`](super::job::Gap), from position to position, never passed in silence. Damage costs the
 //!   frames that it lies in. Errors of the process (no descriptors, no memory, no permission) are no damage.
+//! - A segment that every output has acknowledged leaves when the cursors that say so are durable.
 //! - Nothing is dropped but by [`Limits`]: whole segments, the oldest first, told. A write that fails evicts nothing.
 //! - Opening scans the newest segment only. What its end has lost is cut off: bytes behind the last frame with a whole header
 //!   were never durable.
@@ -134,6 +135,9 @@ pub struct Log {
     pub(super) patience: Patience,
     pub(super) table_patience: Patience,
     pub(super) free: Free,
+    /// Segments of which something could not be read. They are not deleted when they are done with, but kept in quarantine:
+    /// a better disk, or a better day of this one, may read them.
+    pub(super) unreadable: BTreeSet<Position>,
     /// A segment has gone: tables and holds may be named no more.
     pub(super) untidy: bool,
     pub(super) findings: Findings,
@@ -172,6 +176,7 @@ impl Log {
             patience: Patience::default(),
             table_patience: Patience::default(),
             free: Free::default(),
+            unreadable: BTreeSet::new(),
             untidy: true,
             findings: Findings::default(),
         };
@@ -239,7 +244,10 @@ impl Log {
             results.push(self.sync());
             results.push(self.cursors.sync(&mut *self.disk));
         }
-        results.push(self.release(write.release));
+        // Not before the cursors are durable: after a power cut an output would look for what it has delivered.
+        if self.cursors.are_durable() {
+            results.push(self.release(write.release));
+        }
         // A write that fails lets nothing go: it may be that nothing can be gained by it.
         let (mut evicted, old) = (Vec::new(), self.old.batches());
         if holds.is_ok() && appended.is_ok() {
@@ -331,14 +339,13 @@ impl Log {
         };
         match segment::look(&mut *self.disk, first) {
             Ok((Beginning::Ours(newest), _)) => self.newest = self.newest.max(newest),
-            Ok((Beginning::Damaged, _)) => {}
             Ok((Beginning::Foreign, _)) => {
                 self.tell(shown(&*self.disk, &path), "it is of another version, or not what its name says", false);
                 return Ok(());
             }
             Err(SpoolError::NotAFile { .. }) => return Ok(()),
-            // It may be readable by the time at which an output wants it.
-            Err(_) => {}
+            // Its frames may be whole, and what cannot be read now may be readable when an output wants it.
+            Ok((Beginning::Damaged, _)) | Err(_) => {}
         }
         self.segments.insert(first, Segment::found(first, size));
         Ok(())
@@ -358,6 +365,9 @@ impl Log {
                 continue;
             }
             self.newest = self.newest.max(scan.facts.dated.unwrap_or_default());
+            if scan.unreadable {
+                self.unreadable.insert(first);
+            }
             let (mut end, torn) = (scan.end, size.saturating_sub(scan.length));
             let mut takes_more = torn == 0 && size >= SEGMENT_HEADER;
             if torn > 0 && scan.unreadable {

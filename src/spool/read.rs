@@ -156,7 +156,11 @@ impl Log {
             Ok(true) => reading.damaged(&mut source, next.unwrap_or(self.end), first).map(|()| true),
             done => done,
         };
+        let unreadable = source.unreadable;
         self.table_patience = tables_patience;
+        if unreadable {
+            self.unreadable.insert(first);
+        }
         done
     }
 }

@@ -95,14 +95,14 @@ impl RealDisk {
             if existing.is_none() && !make {
                 return Ok(None);
             }
-            found = Some(match existing {
-                Some(existing) => existing,
-                None => {
-                    let made = parent.subdirectory(name)?;
-                    parent.sync()?;
-                    made
-                }
-            });
+            let opened = if let Some(existing) = existing {
+                existing
+            } else {
+                let new = parent.subdirectory(name)?;
+                parent.sync()?;
+                new
+            };
+            found = Some(opened);
         }
         Ok(found)
     }

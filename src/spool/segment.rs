@@ -44,7 +44,7 @@ impl Facts {
     pub(super) fn newest<'h>(&self, hold: impl Fn(HoldId) -> Option<&'h Hold>) -> Option<Timestamp> {
         let mut newest = self.dated;
         for (&id, &boot) in &self.undated {
-            newest = newest.max(Some(boot.after(hold(id)?.offset?)));
+            newest = newest.max(Some(hold(id)?.date(boot)?));
         }
         newest
     }

@@ -147,26 +147,15 @@ impl<'a> Source<'a> {
 
     fn fill(&mut self, at: u64, length: usize) -> Result<(), SpoolError> {
         let most = self.limit.saturating_sub(at).min(CHUNK.max(length as u64));
+        let most = usize::try_from(most).unwrap_or(length);
         self.start = at;
-        let read = match self.read(at, usize::try_from(most).unwrap_or(length)) {
-            // What is read ahead must not be the reason why what is wanted cannot be had.
-            Err(error) if error.is_of_the_medium() => match self.read(at, length) {
-                Err(error) if error.is_of_the_medium() => {
-                    if !self.patience.failed(&self.path, at) {
-                        self.buffer.clear();
-                        return Err(error);
-                    }
-                    self.unreadable = true;
-                    self.read_in_blocks(at, length)?
-                }
-                read => read?,
-            },
-            read => {
-                let read = read?;
-                self.patience.succeeded(&self.path, at);
-                read
-            }
+        self.buffer.clear();
+        self.buffer.resize(most, 0);
+        let read = match self.disk.read_at(&self.path, at, &mut self.buffer) {
+            Err(error) if error.is_of_the_medium() => self.read_in_blocks(at, length),
+            read => read,
         };
+        let read = read.inspect_err(|_| self.buffer.clear())?;
         if read < self.buffer.len() {
             self.buffer.truncate(read);
             self.limit = at.saturating_add(read as u64);
@@ -174,31 +163,35 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    fn read(&mut self, at: u64, length: usize) -> Result<usize, SpoolError> {
-        self.buffer.clear();
-        self.buffer.resize(length, 0);
-        self.disk.read_at(&self.path, at, &mut self.buffer).inspect_err(|_| self.buffer.clear())
-    }
-
-    /// As far as it can be read; zeros for the rest.
+    /// Fills the buffer as far as it can be read, with at least `length` bytes; what is read ahead must not be the reason why
+    /// what is wanted cannot be had.
     fn read_in_blocks(&mut self, at: u64, length: usize) -> Result<usize, SpoolError> {
-        self.buffer.clear();
-        self.buffer.resize(length, 0);
         let mut done = 0;
-        while done < length {
+        while done < self.buffer.len() {
             let place = at.saturating_add(done as u64);
+            let block = place / BLOCK as u64;
             // Up to the next boundary of the file.
             let within = usize::try_from(place % BLOCK as u64).unwrap_or_default();
-            let until = done.saturating_add(BLOCK - within).min(length);
+            let until = done.saturating_add(BLOCK.saturating_sub(within)).min(self.buffer.len());
             let Some(piece) = self.buffer.get_mut(done..until) else { break };
             match self.disk.read_at(&self.path, place, piece) {
-                Ok(read) if read < until - done => return Ok(done + read),
-                Ok(_) => {}
-                Err(error) if error.is_of_the_medium() => piece.fill(0),
+                Ok(read) if read < piece.len() => return Ok(done.saturating_add(read)),
+                Ok(_) => self.patience.succeeded(&self.path, block),
+                Err(error) if error.is_of_the_medium() && done >= length => {
+                    self.buffer.truncate(done);
+                    break;
+                }
+                Err(error) if error.is_of_the_medium() => {
+                    if !self.patience.failed(&self.path, block) {
+                        return Err(error);
+                    }
+                    piece.fill(0);
+                    self.unreadable = true;
+                }
                 Err(error) => return Err(error),
             }
             done = until;
         }
-        Ok(length)
+        Ok(done)
     }
 }

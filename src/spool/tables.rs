@@ -68,7 +68,7 @@ impl Tables {
         id: TableId,
     ) -> Result<Option<Arc<PointTable>>, SpoolError> {
         if let Some(table) = self.weak.get(&id).and_then(Weak::upgrade) {
-            if !self.held.last().is_some_and(|last| last.id() == id) {
+            if self.held.last().is_none_or(|last| last.id() != id) {
                 self.hold(Arc::clone(&table));
             }
             return Ok(Some(table));

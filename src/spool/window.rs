@@ -1,8 +1,7 @@
 //! Which batches are on disk: the oldest by name, those beyond them as a number.
 //!
 //! Pure. Memory does not grow with the queue: `limit` names are held, and when they are used up and there
-//! are more, the directory is read again ([`Refill`]). A batch appended while there is anything beyond the
-//! window is beyond it too, but for one that is older than what is held, so names leave in order.
+//! are more, the directory is read again ([`Refill`]). Nothing is ever added to the old caches, so names leave in order.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
@@ -13,8 +12,6 @@ use super::Name;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) bytes: u64,
-    /// Unknown until it is read, for what an earlier life left behind.
-    pub(super) datapoints: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -42,34 +39,10 @@ impl Window {
         self.bytes + self.beyond_bytes
     }
 
-    /// A new batch: newer than all, unless the clock was set back.
-    pub(super) fn append(&mut self, name: Name, entry: Entry) {
-        let within = self.entries.last_key_value().is_some_and(|(&newest, _)| name < newest);
-        if within || (self.beyond == 0 && self.entries.len() < self.limit) {
-            self.entries.insert(name, entry);
-            self.bytes += entry.bytes;
-        } else {
-            self.beyond += 1;
-            self.beyond_bytes += entry.bytes;
-        }
-    }
-
     /// The oldest batch after `name`, or of all.
     pub(super) fn next(&self, after: Option<Name>) -> Option<(Name, Entry)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries.range((from, Bound::Unbounded)).next().map(|(&name, &entry)| (name, entry))
-    }
-
-    /// What is known of `name`, if it is in the window.
-    pub(super) fn get(&self, name: Name) -> Option<Entry> {
-        self.entries.get(&name).copied()
-    }
-
-    /// Puts down how many datapoints a batch holds.
-    pub(super) fn count(&mut self, name: Name, datapoints: u64) {
-        if let Some(entry) = self.entries.get_mut(&name) {
-            entry.datapoints = Some(datapoints);
-        }
     }
 
     /// The batch is no more.
@@ -91,8 +64,7 @@ impl Window {
 
     /// Holds what `refill` found; `size` knows how long a file is.
     pub(super) fn replace(&mut self, refill: Refill, mut size: impl FnMut(Name) -> u64) {
-        self.entries =
-            refill.oldest.into_iter().map(|name| (name, Entry { bytes: size(name), datapoints: None })).collect();
+        self.entries = refill.oldest.into_iter().map(|name| (name, Entry { bytes: size(name) })).collect();
         self.bytes = self.entries.values().map(|entry| entry.bytes).sum();
         self.beyond = refill.beyond;
         let average = self.bytes / self.entries.len().max(1) as u64;
@@ -149,32 +121,7 @@ mod tests {
         }
         window.replace(refill, |name| name.at().as_millis());
         assert_eq!((window.batches(), window.bytes()), (6, 9 + 9));
-        window.append(name(10), Entry { bytes: 2, datapoints: Some(1) });
-        assert_eq!((window.batches(), window.bytes()), (7, 20));
         assert_eq!(drained(&mut window), [1, 3, 5]);
         assert!(window.is_used_up());
-    }
-
-    #[test]
-    fn what_is_appended_while_some_are_beyond_never_overtakes_them() {
-        let mut window = Window::new(2);
-        for at in 1..=3 {
-            window.append(name(at), Entry::default());
-        }
-        window.forget(name(1));
-        window.append(name(4), Entry::default());
-        assert_eq!(drained(&mut window), [2]);
-        assert_eq!((window.batches(), window.is_used_up()), (2, true));
-    }
-
-    #[test]
-    fn an_emptied_window_is_not_used_up_when_nothing_is_beyond() {
-        let mut window = Window::new(2);
-        window.append(name(1), Entry { bytes: 5, datapoints: None });
-        window.count(name(1), 7);
-        assert_eq!(window.next(None), Some((name(1), Entry { bytes: 5, datapoints: Some(7) })));
-        assert_eq!(window.next(Some(name(1))), None);
-        drained(&mut window);
-        assert_eq!((window.is_used_up(), window.bytes(), window.batches()), (false, 0, 0));
     }
 }

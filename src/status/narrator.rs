@@ -156,7 +156,7 @@ impl Narrator {
             let (of, lasted) = (self.of(output), seconds(lasted));
             tracing::info!(
                 code = 1007,
-                "posts{of} are taken again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
+                "posts are taken again after {lasted} and {failures} failed posts{of}; what was kept is delivered oldest first"
             );
         }
         tracing::debug!(code = 1027, bytes, readings, "posted{}", self.of(output));
@@ -173,13 +173,13 @@ impl Narrator {
                 let lasted = seconds(lasted);
                 tracing::error!(
                     code = 1097,
-                    "the server has taken nothing{of} for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
+                    "the server has taken nothing for {lasted}{of}: {cause}; readings are kept on disk, next attempt in {next}"
                 );
             }
             Some(Transition::Failed { .. } | Transition::OtherCause { .. }) => {
                 tracing::warn!(
                     code = 1028,
-                    "post{of} failed: {cause}; its readings stay on disk, next attempt in {next}"
+                    "post failed{of}: {cause}; its readings stay on disk, next attempt in {next}"
                 );
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode as DeviceMode};
 use super::support::judge::judge;
 use super::support::server::Server;
-use super::support::{needs, now_ms, python, skipped};
+use super::support::{fill, needs, now_ms, python, skipped};
 use super::{home_with, logged, run_by_shell};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -105,45 +105,87 @@ fn an_end_for_want_of_memory_costs_nothing_that_was_on_disk() {
     server.database().assert_sound();
 }
 
+/// A home whose cache is in memory, in `disk`.
+fn home_on(disk: &Path, server: &Server, device: &Device) -> Home {
+    let home = home_with(server, device);
+    home.write_agent_id(ID);
+    let file = home.config_dir().join("pattoo.yaml");
+    let yaml = fs::read_to_string(&file).unwrap();
+    let cache = |directory: &Path| format!("cache_directory: {}", directory.display());
+    fs::write(&file, yaml.replace(&cache(&home.path().join("cache")), &cache(disk))).unwrap();
+    home
+}
+
+/// The most memory that the agent has had, in KiB.
+fn peak(home: &Home) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", home.pid().unwrap().as_raw_nonzero())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    peak.split(' ').next().unwrap().parse().unwrap()
+}
+
+const MILLION: u64 = 1_000_000;
+
+const FIRST_MS: u64 = 1_700_000_000_000;
+
 #[test]
-fn a_million_batches_on_disk_delay_no_start_and_need_no_memory() {
-    const BATCHES: u64 = 1_000_000;
+fn a_million_batches_in_the_log_delay_no_start_and_need_no_memory() {
+    let (Ok(disk), Some(memory)) = (tempfile::tempdir_in("/dev/shm"), Memory::group(256 << 20)) else {
+        return skipped("it needs a file system in memory");
+    };
+    let (device, server) = (Device::counting(95), Server::start());
+    server.forget_bodies();
+    let home = home_on(disk.path(), &server, &device);
+    fill::fill(disk.path(), ID, MILLION, 2, FIRST_MS, |batch, point| {
+        f64::from(u32::try_from(batch % 60_000).unwrap() + point)
+    });
+    let mut agent = memory.run(&home);
+    agent.until("polls", || device.served_count() > 0);
+    assert!(logged(&home).contains("2000000 readings on disk"), "{}", logged(&home));
+    agent.until("the backlog to be on its way", || server.post_count() > 20);
+    let polled = device.served_count();
+    agent.until("polls beside it", || device.served_count() > polled + 10);
+    assert!(peak(&home) < 32 << 10, "{} kB", peak(&home));
+    agent.stop();
+    let database = server.database();
+    database.assert_sound();
+    let rows = database.rows();
+    assert!(rows.len() > 20_000, "many batches are in each post: {}", rows.len());
+    let due = (FIRST_MS..).step_by(1_000).flat_map(|at| [at, at]);
+    assert!(rows.iter().map(|row| row.timestamp).eq(due.take(rows.len())), "each of them once, the oldest first");
+}
+
+#[test]
+fn a_million_files_of_an_old_cache_delay_no_start_and_need_no_memory() {
     let (Ok(disk), Some(memory)) = (tempfile::tempdir_in("/dev/shm"), Memory::group(64 << 20)) else {
         return skipped("it needs a file system in memory");
     };
     let (device, server) = (Device::counting(91), Server::start());
     server.forget_bodies();
-    let home = home_with(&server, &device);
-    home.write_agent_id(ID);
-    let file = home.config_dir().join("pattoo.yaml");
-    let yaml = fs::read_to_string(&file).unwrap();
-    let cache = |directory: &std::path::Path| format!("cache_directory: {}", directory.display());
-    fs::write(&file, yaml.replace(&cache(&home.path().join("cache")), &cache(disk.path()))).unwrap();
+    let home = home_on(disk.path(), &server, &device);
     // One content under all names: it is the number that counts.
-    let first = 1_700_000_000_000;
     let directory = disk.path().join(ID);
-    let body = python::body(ID, first, &[("10.0.0.1", "input_register_30001", 7.0)]);
-    let one = python::leave(&directory, ID, first, &body);
-    for at in (first..).step_by(1_000).take(usize::try_from(BATCHES).unwrap()).skip(1) {
+    let body = python::body(ID, FIRST_MS, &[("10.0.0.1", "input_register_30001", 7.0)]);
+    let one = python::leave(&directory, ID, FIRST_MS, &body);
+    for at in (FIRST_MS..).step_by(1_000).take(usize::try_from(MILLION).unwrap()).skip(1) {
         fs::hard_link(&one, directory.join(format!("{at}_{ID}.json"))).unwrap();
     }
     let mut agent = memory.run(&home);
     agent.until("polls", || device.served_count() > 0);
     let log = logged(&home);
-    assert!(log.contains("1000000 batches on disk"), "{log}");
-    agent.until("the backlog to be on its way", || server.post_count() > 20);
+    assert!(log.contains("1000000 batches of old caches on disk"), "{log}");
+    agent.until("the backlog to be on its way", || server.post_count() > 200);
     let polled = device.served_count();
     agent.until("polls beside it", || device.served_count() > polled + 10);
     let posts = server.posts();
     assert!(posts.is_sorted_by_key(|post| post.at));
-    assert_eq!(server.database().rows()[0].timestamp, first, "the oldest first");
-    let status = fs::read_to_string(format!("/proc/{}/status", home.pid().unwrap().as_raw_nonzero())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
-    let peak: u64 = peak.split(' ').next().unwrap().parse().unwrap();
-    assert!(peak < 64 << 10, "{peak} kB");
+    assert_eq!(server.database().rows()[0].timestamp, FIRST_MS, "the oldest first");
+    assert!(peak(&home) < 64 << 10, "{} kB", peak(&home));
     agent.stop();
-    let left = fs::read_dir(&directory).unwrap().count() as u64;
-    assert!(left > BATCHES / 2 && left < BATCHES - 10_000, "many were merged into each post: {left} left");
+    let left = fs::read_dir(&directory)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "json"));
+    let (left, posts) = (left.count() as u64, server.post_count() as u64);
+    assert!((MILLION - posts..=MILLION - posts + 1).contains(&left), "one for each post: {left} left, {posts} posts");
 }
 
 /// From now on the process may have no more descriptors than it has; `false` lifts that.

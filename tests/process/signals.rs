@@ -133,7 +133,7 @@ fn running_without_disk_and_server(device: &Device) -> (Home, Agent) {
     let (home, mut agent) = running(&server, device);
     server.stop();
     limit_files(&home, Some(0));
-    until_log(&mut agent, "cannot put a batch of");
+    until_log(&mut agent, "cannot write to the cache directory");
     let before = device.request_count();
     agent.until("polls that go on", || device.request_count() > before + 3);
     (home, agent)

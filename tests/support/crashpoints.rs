@@ -29,11 +29,14 @@ const REFUSED: &str = "input_register_30002";
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The system calls by which anything can be lost.
-pub const CALLS: [&str; 11] = [
+pub const CALLS: [&str; 14] = [
     "openat",
     "write",
+    "pread64",
     "pwrite64",
+    "ftruncate",
     "fsync",
+    "fdatasync",
     "rename",
     "renameat",
     "renameat2",

@@ -47,6 +47,8 @@ pub struct World {
     pub capacity: Option<u64>,
     /// What others have on it.
     pub others: u64,
+    /// Whether others take whatever becomes free.
+    pub eaten: bool,
     /// Of a thousand operations so many fail.
     pub rate: u64,
     /// Says what else fails.
@@ -62,6 +64,8 @@ struct File {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// A failed sync has dropped something.
+    dropped: bool,
 }
 
 #[derive(Clone)]
@@ -136,6 +140,16 @@ impl World {
         })
     }
 
+    /// The process dies. What a failed sync has dropped is written again by the process that has seen it fail and by no
+    /// other: a failed sync, a kill and a power cut, one after the other, are more than is promised.
+    pub fn kill(&mut self) {
+        for file in self.files.iter_mut().filter(|file| file.dropped) {
+            file.dropped = false;
+            let live = file.live.clone();
+            file.pending.extend([Change::Cut(live.len()), Change::Write(0, live)]);
+        }
+    }
+
     /// Power goes and comes back.
     pub fn power_cut(&mut self) {
         let kept = usize::try_from(self.random(self.renamed.len() as u64 + 1)).unwrap();
@@ -147,6 +161,7 @@ impl World {
         }
         self.names = self.durable_names.clone();
         for file in 0..self.files.len() {
+            self.files[file].dropped = false;
             for change in std::mem::take(&mut self.files[file].pending) {
                 let luck = self.random(4);
                 match change {
@@ -178,7 +193,7 @@ impl World {
 
     /// Makes a file, durably, as somebody else would.
     pub fn plant(&mut self, path: &str, content: &[u8]) {
-        self.files.push(File { live: content.to_vec(), durable: content.to_vec(), pending: Vec::new() });
+        self.files.push(File { live: content.to_vec(), durable: content.to_vec(), ..File::default() });
         self.names.insert(path.to_owned(), self.files.len() - 1);
         self.durable_names.insert(path.to_owned(), self.files.len() - 1);
     }
@@ -196,6 +211,7 @@ impl SimDisk {
             now: Duration::ZERO,
             capacity: None,
             others: 0,
+            eaten: false,
             rate: 0,
             hook: None,
             operations: BTreeMap::new(),
@@ -306,7 +322,10 @@ impl Disk for SimDisk {
         let Some(&file) = world.names.get(path) else { return Err(failed("fsync", path, ENOENT)) };
         match fault {
             None => world.files[file].sync(),
-            Some(_) => world.files[file].pending.clear(),
+            Some(_) => {
+                world.files[file].pending.clear();
+                world.files[file].dropped = true;
+            }
         }
         fault.map_or(Ok(()), |errno| Err(failed("fsync", path, errno)))
     }
@@ -333,7 +352,7 @@ impl Disk for SimDisk {
         let full = (content.len() as u64 > room).then_some(ENOSPC);
         let fault = world.fault("replace", path).or(full);
         if fault.is_none() || (full.is_none() && world.random(2) == 0) {
-            world.files.push(File { live: content.to_vec(), durable: content.to_vec(), pending: Vec::new() });
+            world.files.push(File { live: content.to_vec(), durable: content.to_vec(), ..File::default() });
             let file = world.files.len() - 1;
             world.link(path, Some(file));
         }
@@ -346,7 +365,10 @@ impl Disk for SimDisk {
 
     fn remove(&mut self, path: &str) -> Result<(), SpoolError> {
         let mut world = self.begin("remove", path)?;
-        if world.names.contains_key(path) {
+        if let Some(&file) = world.names.get(path) {
+            if world.eaten {
+                world.others += world.files[file].live.len() as u64;
+            }
             world.link(path, None);
         }
         Ok(())

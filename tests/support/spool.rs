@@ -3,30 +3,70 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// The bodies of what the output `name` has not acknowledged yet, in order. A batch that is being written is not there yet.
 pub fn waiting(spool: &Path, name: &str) -> Vec<Vec<u8>> {
+    batches(spool, name).into_iter().map(|batch| batch.body).collect()
+}
+
+/// The files of the log that hold readings, oldest first.
+pub fn segments(spool: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(spool.join("log")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut segments: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "segment")).collect();
+    segments.sort();
+    segments
+}
+
+/// A batch in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The segment that it is in.
+    pub segment: PathBuf,
+    /// The bytes of it there, its header included.
+    pub bytes: Range<usize>,
+    /// How many readings it holds.
+    pub readings: u32,
+    /// What it holds, as one body.
+    pub body: Vec<u8>,
+}
+
+impl Batch {
+    /// Changes the byte `at` of it, counted from its beginning.
+    pub fn damage(&self, at: usize) {
+        let mut bytes = fs::read(&self.segment).unwrap();
+        bytes[self.bytes.clone()][at] ^= 0x20;
+        fs::write(&self.segment, bytes).unwrap();
+    }
+
+    /// Its bytes, as they are now.
+    pub fn content(&self) -> Vec<u8> {
+        fs::read(&self.segment).unwrap()[self.bytes.clone()].to_vec()
+    }
+}
+
+/// The header of a batch, before its readings.
+pub const HEADER: usize = 56;
+
+/// The batches of which the output `name` has not acknowledged everything, in order.
+pub fn batches(spool: &Path, name: &str) -> Vec<Batch> {
     let log = spool.join("log");
     let cursor = cursor(&fs::read(log.join("cursors")).unwrap_or_default(), name);
-    let mut segments: Vec<_> = fs::read_dir(&log)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
-        .collect();
-    segments.sort();
-    let mut bodies = Vec::new();
-    for segment in segments {
-        // One that is gone meanwhile has been delivered.
-        let bytes = fs::read(segment).unwrap_or_default();
-        bodies.extend(frames(&bytes).into_iter().filter_map(|frame| frame.body(&log, cursor)));
+    let mut batches = Vec::new();
+    for segment in segments(spool) {
+        let bytes = fs::read(&segment).unwrap_or_default();
+        batches.extend(frames(&bytes).into_iter().filter_map(|frame| {
+            let body = frame.body(&log, cursor)?;
+            let bytes = frame.at..frame.at + HEADER + frame.payload.len();
+            Some(Batch { segment: segment.clone(), bytes, readings: frame.count, body })
+        }));
     }
-    bodies
+    batches
 }
 
 /// The position of an output, by the half of the file that is whole and newer.
@@ -50,6 +90,7 @@ fn cursor(file: &[u8], name: &str) -> u64 {
 }
 
 struct Frame<'a> {
+    at: usize,
     first: u64,
     table: u64,
     newest: u64,
@@ -70,7 +111,7 @@ fn frames(segment: &[u8]) -> Vec<Frame<'_>> {
         let end = at + 56 + word(44) as usize;
         let Some(payload) = segment.get(at + 56..end) else { break };
         if crc32c::crc32c(payload) == word(48) {
-            found.push(Frame { first: long(8), table: long(16), newest: long(32), count: word(40), payload });
+            found.push(Frame { at, first: long(8), table: long(16), newest: long(32), count: word(40), payload });
         }
         at = end;
     }

@@ -70,7 +70,8 @@ impl FaultyDisk {
             _ => CAPACITY,
         };
         world.others = if faults.contains(&DiskFault::Full) { CAPACITY } else { CAPACITY - free };
-        world.rate = faults.iter().map(|fault| if let DiskFault::Flaky(rate) = fault { *rate } else { 0 }).max().unwrap_or(0);
+        world.rate =
+            faults.iter().map(|fault| if let DiskFault::Flaky(rate) = fault { *rate } else { 0 }).max().unwrap_or(0);
         self.state.lock().unwrap().faults = faults;
     }
 

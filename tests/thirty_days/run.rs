@@ -368,7 +368,9 @@ impl Run<'_> {
     fn active(&self) -> impl Iterator<Item = (usize, What)> + '_ {
         let now = self.now;
         let faults = self.scenario.faults.iter().enumerate();
-        faults.filter(move |(_, fault)| fault.from <= now && now < fault.until).map(|(place, fault)| (place, fault.what))
+        faults
+            .filter(move |(_, fault)| fault.from <= now && now < fault.until)
+            .map(|(place, fault)| (place, fault.what))
     }
 
     /// How wrong our clock is; `None`: it is not set.
@@ -473,7 +475,11 @@ impl Run<'_> {
     fn note_limits(&mut self) {
         let Limits { min_free, max_bytes, max_age } = self.limits;
         let is_tight = !matches!(min_free, pattoo_agent_modbustcpd::spool::MinFree::Bytes(0));
-        let limits = [(is_tight, "cache_min_free"), (max_bytes.is_some(), "cache_max_bytes"), (max_age.is_some(), "cache_max_age")];
+        let limits = [
+            (is_tight, "cache_min_free"),
+            (max_bytes.is_some(), "cache_max_bytes"),
+            (max_age.is_some(), "cache_max_age"),
+        ];
         self.ever_limited.extend(limits.into_iter().filter(|(set, _)| *set).map(|(_, name)| name));
     }
 }
@@ -846,7 +852,8 @@ impl Run<'_> {
             self.ledger.entries[series].push(Entry { read: self.now, position: None, lost: false });
             life.gathered.push_back((series, n));
             let number = u32::try_from(n).unwrap();
-            let value = if series.is_multiple_of(2) { Value::Float(f64::from(number)) } else { Value::Integer(number.into()) };
+            let value =
+                if series.is_multiple_of(2) { Value::Float(f64::from(number)) } else { Value::Integer(number.into()) };
             readings.push(Reading { point: self.ledger.place(series, self.turn), at, value });
         }
         let hold = life.hold().map(|hold| hold.id);
@@ -1041,7 +1048,9 @@ impl Run<'_> {
             }
         };
         let poisoned = self.scenario.faults.iter().any(|fault| {
-            fault.what == What::Server(output, Weather::Poisoned) && fault.from <= self.now && self.now < fault.until + HOUR
+            fault.what == What::Server(output, Weather::Poisoned)
+                && fault.from <= self.now
+                && self.now < fault.until + HOUR
         });
         for (series, n) in rows {
             if !poisoned || !series.is_multiple_of(self.scenario.points) {
@@ -1380,7 +1389,11 @@ impl Run<'_> {
             self.checks.entry(due).or_default().push(Check::Back { output, since });
             return Ok(());
         }
-        let concerns = |what| matches!(what, What::Disk(_) | What::Unset) || is_far_ahead(what) || matches!(what, What::Server(it, _) if it == output);
+        let concerns = |what| {
+            matches!(what, What::Disk(_) | What::Unset)
+                || is_far_ahead(what)
+                || matches!(what, What::Server(it, _) if it == output)
+        };
         let trouble = self.scenario.faults.iter().any(|fault| {
             concerns(fault.what) && fault.until != since && fault.from < now && fault.until + MINUTE > since
         });

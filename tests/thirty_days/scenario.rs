@@ -366,7 +366,9 @@ pub fn candidates(scenario: &Scenario) -> Vec<Scenario> {
             less.faults.retain(|fault| !matches!(fault.what, What::Server(output, _) if output == last));
             for (_, moment) in &mut less.moments {
                 match moment {
-                    Moment::Stop { toggle, .. } | Moment::Kill { toggle, .. } => *toggle = toggle.filter(|&it| it < last),
+                    Moment::Stop { toggle, .. } | Moment::Kill { toggle, .. } => {
+                        *toggle = toggle.filter(|&it| it < last)
+                    }
                     Moment::Reload { server, .. } => *server = server.filter(|&it| it < last),
                     _ => {}
                 }

@@ -139,7 +139,10 @@ impl Sink {
         }
         if late > 0 {
             if !self.amnesia {
-                return Err(format!("{late} readings come after later ones of their series: {:?}", self.database.late()));
+                return Err(format!(
+                    "{late} readings come after later ones of their series: {:?}",
+                    self.database.late()
+                ));
             }
             self.forgiven += late as u64;
         }

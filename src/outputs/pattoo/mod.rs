@@ -17,17 +17,17 @@
 //! one such body stops the ingestion of every agent of that server.
 
 pub mod body;
-pub mod consignment;
 mod deliver;
 pub mod encode;
 pub mod identity;
 pub mod json;
 pub mod old;
-pub mod parts;
 pub mod payload;
 pub mod post;
 pub mod restamp;
 
+#[cfg(test)]
+mod delivered;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

@@ -1,103 +1,64 @@
 //! The batches that wait, and the proof that each row of them arrived once and in order.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use super::{POINTS, group};
-use crate::support::agent::Home;
-use crate::support::device::Device;
-use crate::support::server::{Database, Row, Server};
-use crate::support::{now_ms, python};
+use super::POINTS;
+use crate::support::server::{Row, Server};
+use crate::support::{fill, now_ms, python};
 
-/// One batch of so many is the Python agent's.
+/// One batch of so many is the Python agent's, a file of its own.
 const PYTHONS: usize = 4;
 
 /// The polled target of the Python agent's batches.
-const PYTHONS_TARGET: &str = "meter.example.net";
+const PYTHONS_TARGET: &str = "old.example.net";
 
-/// What a cached batch is copied from, and how many copies there are.
+/// The agent that they are of.
+pub const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The batches that wait.
 #[derive(Debug)]
 pub struct Files {
     count: usize,
-    agent_id: String,
     /// The stamp of the first.
     first_ms: u64,
-    /// A body of the agent with `@STAMP@`, `@READ@` and `@0@`, `@1@`… where stamps and values belong.
-    template: String,
-    /// The keys of the values, in that order.
-    keys: Vec<String>,
-    /// The polled target of the template.
-    target: String,
 }
 
 impl Files {
-    /// Lets the agent write one batch while the server is away, and removes it again.
-    pub fn record(home: &Home, server: &Server, count: usize) -> Self {
-        server.stop();
-        let device = Device::counting(0);
-        // One poll, at once.
-        home.write_groups("300s", &group(&device));
-        let mut agent = home.run();
-        agent.until("a batch", || home.agent_id_file().exists() && !home.spooled().is_empty());
-        agent.stop();
-        let body = home.spooled().remove(0);
-        fs::remove_dir_all(home.spool()).expect("a directory of ours");
-        fs::create_dir(home.spool()).expect("a directory of ours");
+    /// So many, the newest of a minute ago.
+    pub fn new(count: usize) -> Self {
+        Self { count, first_ms: now_ms() - 1_000 * (count as u64 + 60) }
+    }
 
-        let mut database = Database::default();
-        database.ingest(&body);
-        let rows = database.take_rows();
-        let stated: serde_json::Value = serde_json::from_slice(&body).expect("a body");
-        let stamp = stated["pattoo_agent_timestamp"].to_string();
-        let mut template = String::from_utf8(body).expect("text");
-        for (place, row) in rows.iter().enumerate() {
-            template =
-                template.replace(&format!("\"pattoo_value\",{}]", row.value), &format!("\"pattoo_value\",@{place}@]"));
-        }
-        template =
-            template.replace(&format!("\"pattoo_timestamp\",{}]", rows[0].timestamp), "\"pattoo_timestamp\",@READ@]");
-        template =
-            template.replace(&format!("\"pattoo_agent_timestamp\":{stamp},"), "\"pattoo_agent_timestamp\":@STAMP@,");
-        assert_eq!((rows.len(), template.matches('@').count()), (POINTS, 2 * (2 + POINTS)), "{template}");
-        Self {
-            count,
-            agent_id: home.agent_id(),
-            first_ms: now_ms() - 1_000 * (count as u64 + 60),
-            template,
-            keys: rows.iter().map(|row| row.key.clone()).collect(),
-            target: device.target(),
+    /// Puts all of them below the cache directory: the agent's into its log, the Python agent's beside it.
+    pub fn write(&self, cache: &Path) {
+        let ours = (self.count - self.count / PYTHONS) as u64;
+        let points = u32::try_from(POINTS).expect("few");
+        // What the Python agent has left is older than what came since.
+        fill::fill(cache, ID, ours, points, self.stamp(0), |batch, point| {
+            let batch = usize::try_from(batch).expect("an address");
+            f64_of(value(batch + batch / (PYTHONS - 1), point as usize))
+        });
+        let keys: Vec<String> = (0..POINTS).map(key).collect();
+        for file in (0..self.count).rev().filter(|file| is_pythons(*file)) {
+            let at = self.stamp(file);
+            let readings: Vec<_> =
+                (0..POINTS).map(|point| (PYTHONS_TARGET, &*keys[point], f64_of(value(file, point)))).collect();
+            python::leave(&cache.join(ID), ID, at, &python::body(ID, at, &readings));
         }
     }
 
-    /// Puts all of them into the directory, the newest first.
-    pub fn write(&self, spool: &Path) {
-        for file in (0..self.count).rev() {
-            let (stamp, read) = (self.stamp(file), self.stamp(file) - 7);
-            if is_pythons(file) {
-                let keys = &self.keys;
-                let readings: Vec<_> =
-                    (0..POINTS).map(|point| (PYTHONS_TARGET, &*keys[point], f64_of(value(file, point)))).collect();
-                python::leave(spool, &self.agent_id, stamp, &python::body(&self.agent_id, stamp, &readings));
-                continue;
-            }
-            let mut body = self.template.replace("@STAMP@", &stamp.to_string()).replace("@READ@", &read.to_string());
-            for point in 0..POINTS {
-                body = body.replace(&format!("@{point}@"), &value(file, point).to_string());
-            }
-            let name = format!("{stamp}_{}_{:08x}.json", self.agent_id, crc32c::crc32c(body.as_bytes()));
-            fs::write(spool.join(name), body).expect("room on the disk");
-        }
-    }
-
+    /// When its readings were taken.
     fn stamp(&self, file: usize) -> u64 {
-        self.first_ms + 1_000 * file as u64
+        let pythons = file / PYTHONS;
+        let place = if is_pythons(file) { pythons } else { self.count / PYTHONS + file - pythons };
+        self.first_ms + 1_000 * place as u64
     }
 
     /// The batch and the point that this row is of; `None` for a row of a poll.
     fn origin(&self, row: &Row) -> Option<Result<(usize, usize), String>> {
         let pythons = row.target == PYTHONS_TARGET;
-        if !pythons && row.target != self.target {
+        if !pythons && row.target != fill::TARGET {
             return None;
         }
         let wrong = || Err(format!("{} {} = {} at {}", row.target, row.key, row.value, row.timestamp));
@@ -107,8 +68,7 @@ impl Files {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and not negative")]
         let value = value as usize;
         let (file, point) = (value / POINTS, value % POINTS);
-        let read = self.stamp(file) - if pythons { 0 } else { 7 };
-        let right = is_pythons(file) == pythons && row.timestamp == read && row.key == self.keys[point];
+        let right = is_pythons(file) == pythons && row.timestamp == self.stamp(file) && row.key == key(point);
         Some(if right && file < self.count { Ok((file, point)) } else { wrong() })
     }
 }
@@ -161,6 +121,10 @@ impl Arrivals {
 
 fn is_pythons(file: usize) -> bool {
     file % PYTHONS == PYTHONS - 1
+}
+
+fn key(point: usize) -> String {
+    format!("input_register_{}", 30_001 + point)
 }
 
 /// Tells the batch and the point.

@@ -1,9 +1,8 @@
-//! The real agent started on a directory full of cached batches: what the start costs, how fast they are
+//! The real agent started on a million batches that wait: what the start costs, how fast they are
 //! delivered, and whether anything is lost, doubled or disordered, or polling disturbed by it.
 //!
-//! Three of four batches are copies of one that the agent itself has written, the others are the Python
-//! agent's. Each value of a copy tells which batch and which point it was, so every row proves itself
-//! ([`files`]). The agent is told to stop while it reads the directory, and again when half is delivered.
+//! Three of four batches are in the log, the others are files of the Python agent. Each value tells which batch and
+//! which point it is of, so every row proves itself ([`files`]). The agent is told to stop while it reads the directory, and again when half is delivered.
 //! What it must do is in [`Report::faults`]; how fast, which a busy machine may miss, in [`Report::late`].
 
 mod files;
@@ -42,17 +41,21 @@ pub fn run(settings: &Settings) -> Report {
     let server = Server::start();
     server.forget_bodies();
     let home = Home::of(&settings.binary, server.address(), "info");
-    let mut arrivals = Arrivals::of(Files::record(&home, &server, settings.files));
+    home.write_agent_id(files::ID);
+    server.stop();
+    let mut arrivals = Arrivals::of(Files::new(settings.files));
     let begun = Instant::now();
-    arrivals.files.write(&home.spool());
+    arrivals.files.write(&home.path().join("cache"));
     let mut report = Report::new(settings.files, begun.elapsed());
 
     let device = Device::counting(1);
     home.write_groups("1s", &group(&device));
-    for after in [50, 400] {
+    for after in [0, 400] {
         let mut agent = home.run();
+        let pid = agent.id();
+        agent.until("a process that can be asked to stop", || catches_sigterm(pid));
         thread::sleep(Duration::from_millis(after));
-        report.stop(&mut agent, &format!("{after} ms after its start"));
+        report.stop(&mut agent, &format!("{after} ms after it can be asked"));
     }
     server.come_back();
     for (share, when) in [(settings.files / 2, "when half was delivered"), (settings.files, "at the end")] {
@@ -101,6 +104,13 @@ fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// Whether SIGTERM asks a process to stop, and does not end it.
+fn catches_sigterm(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & (1 << 14) != 0)
 }
 
 /// How long a process has computed, in its own code and the system's.

@@ -15,7 +15,7 @@ use crate::support::server::Database;
 const RSS_KIB: u64 = 64 << 10;
 
 /// The longest time from the start to the first poll and to the first post.
-const START: Duration = Duration::from_secs(3);
+const START: Duration = Duration::from_secs(1);
 
 /// The longest time from SIGTERM to the end.
 const STOP: Duration = Duration::from_secs(2);

@@ -8,7 +8,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::outputs::pattoo::consignment::{Consignment, Item};
 use crate::outputs::pattoo::identity::{Agent, AgentId, Series};
 use crate::outputs::pattoo::payload::{Catalogue, Encoder};
 use crate::outputs::pattoo::server_rules::{self, Datapoint};
@@ -188,35 +187,6 @@ fn words_in_quotes_are_left_alone_by_what_makes_a_text_legible() {
     for end in 0..text.len() {
         assert_eq!(legible(text[..end].to_vec()).len(), end);
     }
-}
-
-#[test]
-fn what_was_delivered_before_a_batch_is_taken_apart_is_not_posted_again() {
-    let readings: Vec<_> = (0..16).map(|n| (n % 4, u64::from(n), f64::from(n))).collect();
-    let item = Item { at: Timestamp::from_millis(NOW), body: ours(NOW, &readings).into(), datapoints: 16, plain: true };
-    let mut consignment = Consignment::new(vec![item], id(), crate::shard::Shard::default());
-    let second = Duration::from_secs(1);
-    let mut rows = Vec::new();
-    // The way lets half of it through; of what is left the server refuses the last series.
-    consignment.parts().too_large();
-    let first = consignment.next(Timestamp::default()).unwrap();
-    rows.extend(server_rules::datapoints(&first.body));
-    consignment.parts().accepted(second);
-    consignment.parts().refused(second);
-    consignment.take_apart();
-    while let Some(post) = consignment.next(first.at) {
-        let datapoints = server_rules::datapoints(&post.body);
-        if datapoints.iter().any(|row| format!("{row:?}").contains("input_register_3")) {
-            consignment.parts().refused(second);
-        } else {
-            rows.extend(datapoints);
-            consignment.parts().accepted(second);
-        }
-    }
-    assert_eq!(rows.len(), 14, "8 before, and 6 of the other 8");
-    let distinct: std::collections::BTreeSet<_> = rows.iter().map(|row| format!("{row:?}")).collect();
-    assert_eq!(distinct.len(), 14, "none of them twice");
-    assert_eq!(consignment.condemned().unwrap().datapoints, 2);
 }
 
 fn by_series(rows: &[Datapoint]) -> BTreeMap<String, Vec<String>> {

@@ -94,24 +94,6 @@ impl PostError {
         }
     }
 
-    /// Whether the body was too large for the server or for something on the way.
-    #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::Refused { status: 413, .. })
-    }
-
-    /// Whether the body was not through, or not answered, in time.
-    #[must_use]
-    pub fn is_late(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
-    }
-
-    /// Whether this body may be the reason, while the server takes others.
-    #[must_use]
-    pub fn is_about_the_body(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if ![429, 503].contains(status))
-    }
-
     /// What follows from it.
     ///
     /// A status of the server itself is never about us: it knows no login and no redirect. 500 is in doubt, because it answers so to a
