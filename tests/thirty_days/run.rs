@@ -597,7 +597,7 @@ impl Run<'_> {
         });
         let plans: Vec<_> = plans.collect();
         let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
-        let mut timeline = Timeline::new(BUILT, opened.newest);
+        let mut timeline = Timeline::new(BUILT, opened.last_stamp(self.clocks().wall));
         if let Some(since) = undated.map(|hold| hold.since).max() {
             timeline = timeline.holding_since(since);
         }
@@ -1402,7 +1402,8 @@ impl Run<'_> {
             return Ok(());
         }
         let counters = &self.life.pipeline.published().outputs[lane];
-        let waits = self.oldest_waiting(counters).is_some_and(|waits| now - waits < since);
+        let durable = self.scenario.flush_interval + SECOND;
+        let waits = self.oldest_waiting(counters).is_some_and(|waits| now - waits + durable < since);
         if waits && state.attempts.last().is_none_or(|&last| last < since) {
             return Err(format!("{}: its server is back since {:?}, and was not asked", state.name, now - since));
         }
