@@ -526,7 +526,10 @@ fn old_caches_come_out_in_order_and_are_forgotten() {
         world.plant("undated/other/x", b"");
     }
     let (mut log, opened) = open(&disk);
-    assert_eq!((opened.usage.old_batches, opened.newest), (4, Timestamp::from_millis(START + 6)));
+    assert_eq!((opened.usage.old_batches, opened.newest), (4, Timestamp::default()));
+    let late = Timestamp::from_millis(START + 6);
+    assert_eq!(opened.last_stamp(late), late);
+    assert_eq!(opened.last_stamp(Timestamp::from_millis(START - 3_600_001)), Timestamp::default());
     assert_eq!(opened.findings.told.len(), 1, "{:?}", opened.findings);
     let mut bodies = Vec::new();
     loop {
