@@ -240,7 +240,7 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
         return;
     }
     let injected =
-        [("pread64:error=EIO:when=3..4", false), ("pread64:error=EIO:when=7..8", false), ("pread64:error=EIO", true)];
+        [("pread64:error=EIO:when=1..4", false), ("pread64:error=EIO:when=7..8", false), ("pread64:error=EIO", true)];
     for (inject, lost) in injected {
         let (device, server) = (Device::counting(3), Server::start());
         let home = home_with(&server, &device);

@@ -15,7 +15,7 @@ use crate::simulator::Served;
 use crate::sink::Taken;
 
 /// How many datapoints wait at least.
-const BACKLOG: usize = 1_000_000;
+const BACKLOG: u64 = 1_000_000;
 
 /// What fills the backlog, and is polled meanwhile.
 const SHAPE: Shape = Shape::new(1_000, 100);
@@ -72,12 +72,12 @@ fn beside(plan: &Plan, pace: Option<u64>) {
     println!("median          : {:.2} of the bare client's speed", shares[shares.len() / 2]);
 }
 
-/// Waits until the backlog is large enough; its bytes.
+/// Waits until the backlog is large enough; about how many bytes it is in posts.
 fn fill(peer: &Peer) -> u64 {
-    while peer.cached().len() < BACKLOG / MAX_DATAPOINTS {
+    while peer.waiting() < BACKLOG {
         thread::sleep(Duration::from_millis(100));
     }
-    peer.cached().iter().sum()
+    peer.waiting() * template(&SHAPE).len() as u64 / MAX_DATAPOINTS as u64
 }
 
 /// How long the agent takes for so many bytes from the first that is taken, and its processor time.

@@ -40,6 +40,6 @@ pub fn run(plan: &Plan) {
             );
         }
     }
-    let waits = peer.cached().len();
-    println!("batches on disk in the end: {waits}");
+    let waits = peer.waiting();
+    println!("readings on disk in the end: {waits}");
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::fleet::Shape;
 use crate::support::agent::Home;
+use crate::support::spool;
 
 /// A client of the devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,13 +74,11 @@ impl Peer {
         }
     }
 
-    /// The sizes of the batches that an agent has on disk.
-    pub fn cached(&self) -> Vec<u64> {
+    /// How many readings wait on the disk of an agent.
+    pub fn waiting(&self) -> u64 {
         let home = self.home.as_ref().expect("an agent");
-        let entries = fs::read_dir(home.path().join("cache")).into_iter().flatten().flatten();
-        let files = entries.filter_map(|agent| fs::read_dir(agent.path()).ok()).flatten().flatten();
-        let batches = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
-        batches.filter_map(|file| Some(file.metadata().ok()?.len())).collect()
+        // It may only just have begun.
+        if home.agent_id_file().exists() { spool::readings(&home.spool(), "pattoo") } else { 0 }
     }
 
     fn floor(shape: Shape, simulator: u16, server: Option<u16>) -> Self {

@@ -65,6 +65,8 @@ pub struct PosterActor {
     timer: Option<SpawnHandle>,
     /// Whoever waits for the end, and when that comes at the latest once everything is on disk.
     stopping: Option<(oneshot::Sender<()>, Duration)>,
+    /// It was told that all is done: nothing begins any more.
+    stopped: bool,
     _guard: ExitGuard,
 }
 
@@ -82,12 +84,26 @@ impl PosterActor {
     ) -> Self {
         let way = |(name, deliver)| Way { name, deliver: Some(deliver), generation: 0 };
         let ways = ways.into_iter().map(way).collect();
-        Self { pipeline, ways, spool, timekeeper, context, narrator, timer: None, stopping: None, _guard: guard }
+        Self {
+            pipeline,
+            ways,
+            spool,
+            timekeeper,
+            context,
+            narrator,
+            timer: None,
+            stopping: None,
+            stopped: false,
+            _guard: guard,
+        }
     }
 
     /// Does all that is to be done now, and comes back when there is more.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         failpoint::pass("poster");
+        if self.stopped {
+            return;
+        }
         loop {
             let timekeeper = &self.timekeeper;
             let too_far_ahead = |at| timekeeper.too_far_ahead(at);
@@ -108,6 +124,7 @@ impl PosterActor {
         if let Some((_, latest)) = &self.stopping {
             let stored = self.pipeline.is_stored_or_delivered() && !self.pipeline.saves_cursors();
             if self.pipeline.is_settled() || (stored && now >= *latest) {
+                self.stopped = true;
                 if let Some((stopped, _)) = self.stopping.take() {
                     // The supervisor may have run out of time.
                     stopped.send(()).ok();

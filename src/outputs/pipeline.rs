@@ -56,6 +56,9 @@ const CONFIRM: Duration = Duration::from_secs(3);
 /// The longest pause after a question for the time that was not answered.
 const ASK_PAUSE: Duration = Duration::from_secs(10);
 
+/// So long after a stop a post may begin. One that nobody waits for is made again in the next life.
+const POSTS_BEGIN: Duration = Duration::from_millis(500);
+
 /// A clock that has moved by this against the time since boot has been set.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -288,7 +291,10 @@ pub struct Pipeline {
     wall: Option<Timestamp>,
     /// What the write under way saves.
     sent: Sent,
-    stopping: bool,
+    /// From then on no post begins.
+    last_post: Option<Duration>,
+    /// That is now.
+    posts_are_over: bool,
     appended: u64,
     undated: BTreeMap<HoldId, u64>,
     events: Vec<Event>,
@@ -359,7 +365,8 @@ impl Pipeline {
             believed: true,
             wall: None,
             sent: Sent::default(),
-            stopping: false,
+            last_post: None,
+            posts_are_over: false,
             appended: 0,
             undated: BTreeMap::new(),
             events,
@@ -419,9 +426,9 @@ impl Pipeline {
         lane.delivery.configure(encode, split_refused_after);
     }
 
-    /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on.
+    /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on for a moment.
     pub fn stop(&mut self, now: Duration) {
-        self.stopping = true;
+        self.last_post = Some(now + POSTS_BEGIN);
         self.disk.pause = now;
         self.sync_due = self.sync_due.map(|_| now);
     }
@@ -432,7 +439,8 @@ impl Pipeline {
         let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved() && self.sync_due.is_none();
         let done = |lane: &Lane| {
             let has_all = lane.cursor == self.tail.end() && lane.old == Old::None;
-            has_all || lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some()
+            let waits = lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some();
+            has_all || waits || (self.posts_are_over && !lane.busy)
         };
         self.is_stored_or_delivered() && (stored || self.disk.refuses) && self.lanes.iter().all(done)
     }
@@ -699,7 +707,7 @@ impl Pipeline {
     fn next_of(&mut self, place: usize, now: &Now<'_>) -> Option<Action> {
         let boot = now.boot();
         let lane = &self.lanes[place];
-        if lane.busy || lane.reading || boot < lane.pause {
+        if lane.busy || lane.reading || boot < lane.pause || self.posts_are_over {
             return None;
         }
         if self.must_ask(place, now) {
@@ -1092,6 +1100,13 @@ impl Pipeline {
         if let Some(gap) = gaps.iter().find(|gap| gap.from <= cursor && cursor < gap.to) {
             match &gap.why {
                 GapReason::Vanished => self.skip(place, gap.to, DropReason::Vanished),
+                GapReason::Guessed => {
+                    // They were counted as found.
+                    let lane = &mut self.lanes[place];
+                    lane.counters.found = lane.counters.found.saturating_sub(gap.to.since(cursor));
+                    lane.cursor = gap.to;
+                    self.let_go();
+                }
                 GapReason::Damaged(path) => {
                     let lane = &mut self.lanes[place];
                     let readings = gap.to.since(cursor);

@@ -230,6 +230,8 @@ pub enum GapReason {
     Damaged(PathBuf),
     /// The segment is gone: somebody else removed it, or they were delivered from memory and never on disk.
     Vanished,
+    /// There never were any: the end of the log could not be read when it was opened, and how many readings it held was guessed.
+    Guessed,
 }
 
 /// A batch of the old caches: a body as the pattoo server takes it.

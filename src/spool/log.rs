@@ -150,6 +150,8 @@ pub struct Log {
     /// Segments of which something could not be read. They are not deleted when they are done with, but kept in quarantine:
     /// a better disk, or a better day of this one, may read them.
     pub(super) unreadable: BTreeSet<Position>,
+    /// The segment whose end could not be read when the log was opened, and up to where its readings were thought to go.
+    pub(super) guess: Option<(Position, Position)>,
     /// A segment has gone: tables and holds may be named no more.
     pub(super) untidy: bool,
     pub(super) findings: Findings,
@@ -189,6 +191,7 @@ impl Log {
             table_patience: Patience::default(),
             free: Free::default(),
             unreadable: BTreeSet::new(),
+            guess: None,
             untidy: true,
             findings: Findings::default(),
         };
@@ -386,6 +389,7 @@ impl Log {
             if torn > 0 && scan.unreadable {
                 // Nobody knows how many readings are in what cannot be read; each takes two bytes at least.
                 end = end.after(torn / 2);
+                self.guess = Some((first, end));
             } else if torn > 0 && self.disk.truncate(&path, scan.length).is_ok() {
                 cut = Some(Cut { path: shown(&*self.disk, &path), bytes: torn });
                 takes_more = true;

@@ -80,6 +80,9 @@ impl Log {
                 Err(error) => return Err(error),
             }
             let end = next.unwrap_or(self.end);
+            if let Some((_, guess)) = self.guess.filter(|&(segment, _)| segment == first) {
+                reading.missing(guess.min(end), GapReason::Guessed);
+            }
             reading.vanished(end);
             (segment, at) = (next, SEGMENT_HEADER);
         }
@@ -212,8 +215,12 @@ impl Reading {
 
     /// No reading before `to` is there.
     fn vanished(&mut self, to: Position) {
+        self.missing(to, GapReason::Vanished);
+    }
+
+    fn missing(&mut self, to: Position, why: GapReason) {
         if to > self.wanted {
-            self.read.gaps.push(Gap { from: self.wanted, to, why: GapReason::Vanished });
+            self.read.gaps.push(Gap { from: self.wanted, to, why });
             self.wanted = to;
         }
     }

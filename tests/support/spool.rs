@@ -50,6 +50,17 @@ impl Batch {
     }
 }
 
+/// How many readings the output `name` has not acknowledged.
+pub fn readings(spool: &Path, name: &str) -> u64 {
+    let cursor = cursor(&fs::read(spool.join("log/cursors")).unwrap_or_default(), name);
+    let of = |segment| {
+        let bytes = fs::read(segment).unwrap_or_default();
+        let frames = frames(&bytes).into_iter();
+        frames.map(|frame| (frame.first + u64::from(frame.count)).saturating_sub(frame.first.max(cursor))).sum::<u64>()
+    };
+    segments(spool).into_iter().map(of).sum()
+}
+
 /// The header of a batch, before its readings.
 pub const HEADER: usize = 56;
 

@@ -113,7 +113,7 @@ impl Export {
                 match gap.why {
                     GapReason::Damaged(_) => self.counted.damaged += gap.to.since(gap.from),
                     // Delivered meanwhile, or given up by the limits.
-                    GapReason::Vanished => {}
+                    GapReason::Vanished | GapReason::Guessed => {}
                 }
             }
             let mut pending: Vec<Reading> = Vec::new();
