@@ -166,6 +166,8 @@ pub struct LogCounters {
     pub undated: u64,
     /// What is wrong with the disk, in words.
     pub fault: Option<String>,
+    /// Whether it does not answer.
+    pub hangs: bool,
 }
 
 /// Everything that the pipeline counts.

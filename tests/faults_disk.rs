@@ -14,15 +14,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::PATIENCE;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::judge;
-use support::server::{Database, Server};
+use support::server::{Database, Mode, Server};
 use support::spool::{self, Batch, HEADER};
 
 /// Two registers of one device, ten times a second, each batch on its own.
@@ -34,6 +37,23 @@ fn home_with(server: &Server, device: &Device) -> Home {
         device.target()
     ));
     home
+}
+
+/// A thousand registers, ten times a second, in segments as small as may be: a new one every two seconds.
+fn home_of_many_segments(server: &Server, device: &Device) -> Home {
+    let home = Home::new(server.address());
+    home.write_config(&format!(
+        "cache_max_bytes: 1MB\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: {HOSTNAME}\n\
+         status_listen: 127.0.0.1:0\npolling_groups:\n  - {{ip_devices: ['{}'], input_registers: [30001-31000]}}\n",
+        device.target()
+    ));
+    home
+}
+
+/// From now on no file of the agent can grow beyond `limit` bytes.
+fn limit_files(home: &Home, limit: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    prlimit(home.pid(), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
 
 fn logged(home: &Home) -> String {
@@ -186,13 +206,8 @@ fn unmount(disk: &Mounted) {
 #[test]
 fn without_a_free_inode_readings_go_to_the_server_from_memory() {
     let (device, server) = (Device::counting(2), Server::start());
-    let home = Home::new(server.address());
-    // A segment of the log is as small as may be, and full after two seconds: then a new one needs an inode.
-    home.write_config(&format!(
-        "cache_max_bytes: 1MB\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: {HOSTNAME}\n\
-         polling_groups:\n  - {{ip_devices: ['{}'], input_registers: [30001-31000]}}\n",
-        device.target()
-    ));
+    // A new segment needs an inode.
+    let home = home_of_many_segments(&server, &device);
     let options = ["-t", "tmpfs", "-o", "size=16m,nr_inodes=40,mode=0750", "few-inodes"];
     let Some(disk) = Mounted::below(&home, &options) else { return };
     let mut agent = home.run();
@@ -364,4 +379,210 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     agent.until("readings to arrive", || server.row_count() > 0);
     assert!(logged(&home).contains("(overlayfs) is a container's own layer"), "{}", logged(&home));
     agent.stop();
+}
+
+/// B2: room that another program takes is not made by letting readings go.
+#[test]
+fn a_disk_that_others_fill_costs_no_reading() {
+    let (device, server) = (Device::counting(9), Server::start());
+    let home = home_of_many_segments(&server, &device);
+    let Some(disk) = Mounted::below(&home, &["-t", "tmpfs", "-o", "size=4m,mode=0750", "small"]) else { return };
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    server.stop();
+    agent.until("segments", || spool::segments(&home.spool()).len() > 2);
+    let before = home.spooled();
+    let ballast = disk.0.join("ballast");
+    agent.until("a word", || {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
+        while file.write_all(&[0; 4_096]).is_ok() {}
+        logged(&home).contains("No space left on device")
+    });
+    polls_go_on(&mut agent, &device, 20);
+    let meanwhile = home.spooled();
+    assert!(before.iter().all(|batch| meanwhile.contains(batch)), "what was on disk is there");
+    fs::remove_file(&ballast).unwrap();
+    agent.until("room again", || logged(&home).contains("takes readings again"));
+    server.come_back();
+    everything_arrives(&mut agent, &device, &server);
+    assert!(!logged(&home).contains("LOST"), "{}", logged(&home));
+    agent.stop();
+}
+
+/// B3: what may not be read for a while is waited for, and nothing is passed.
+#[test]
+fn what_may_not_be_read_is_waited_for() {
+    if !support::needs(&["root", "setpriv"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(10), Server::start());
+    let home = home_of_many_segments(&server, &device);
+    let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(home.path(), 0o755);
+    for name in ["log", "cache", "daemon", "run"] {
+        fs::create_dir(home.path().join(name)).unwrap();
+        chown(home.path().join(name), Some(12_345), Some(12_345)).unwrap();
+    }
+    let program = home.path().join("agent");
+    fs::copy(env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd"), &program).unwrap();
+    // Root may read everything.
+    let script = format!(r#"exec setpriv --reuid 12345 --regid 12345 --clear-groups '{}' "$@""#, program.display());
+    let run = || home.run_under("sh", &["-c".to_owned(), script.clone()]);
+    server.stop();
+    let mut agent = run();
+    polls_go_on(&mut agent, &device, 45);
+    agent.stop();
+    let segments = spool::segments(&home.spool());
+    assert!(segments.len() > 2, "{segments:?}");
+    mode(&segments[0], 0);
+    server.come_back();
+    let mut agent = run();
+    agent.until("a word", || logged(&home).contains("cannot read the cache directory"));
+    polls_go_on(&mut agent, &device, 10);
+    assert_eq!(server.row_count(), 0, "nothing is passed");
+    mode(&segments[0], 0o640);
+    everything_arrives(&mut agent, &device, &server);
+    agent.stop();
+    assert_eq!(home.quarantined(), 0);
+}
+
+/// B4: the disk is tried beside the post.
+#[test]
+fn what_the_disk_takes_again_is_written_while_a_post_is_not_answered() {
+    let (device, server) = (Device::counting(11), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    server.set(Mode::HangAfterReading);
+    let posts = server.connections();
+    agent.until("a post that is not answered", || server.connections() > posts);
+    limit_files(&home, Some(0));
+    agent.until("a word", || logged(&home).contains("cannot write to the cache directory"));
+    polls_go_on(&mut agent, &device, 10);
+    limit_files(&home, None);
+    let (posts, lifted) = (server.connections(), Instant::now());
+    agent.until("a disk that takes readings", || logged(&home).contains("takes readings again"));
+    assert!(lifted.elapsed() < Duration::from_secs(8), "{:?}", lifted.elapsed());
+    polls_go_on(&mut agent, &device, 10);
+    assert_eq!(server.connections(), posts, "the same post is waited for");
+    let killed_at = support::now_ms();
+    agent.sigkill();
+    let mut database = server.database();
+    home.spooled().iter().for_each(|body| database.ingest(body));
+    let verdict = judge(&[&device], database.rows());
+    verdict.assert_true();
+    assert_eq!(verdict.lost_before(killed_at - 1_000), [""; 0], "neither delivered nor on disk");
+}
+
+/// B5: a server that refuses is left alone also while the disk refuses.
+#[test]
+fn posts_from_memory_keep_to_the_pauses() {
+    const BUSY: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for (mode, most) in [(Mode::Status(500), 12), (Mode::Say(BUSY), 1)] {
+        let (device, server) = (Device::counting(12), Server::start());
+        let home = home_with(&server, &device);
+        let mut agent = home.run();
+        agent.until("readings to arrive", || server.row_count() > 0);
+        limit_files(&home, Some(0));
+        agent.until("a word", || logged(&home).contains("cannot write to the cache directory"));
+        server.set(mode.clone());
+        let posts = server.connections();
+        agent.until("a post that is refused", || server.connections() > posts);
+        let posts = server.connections();
+        polls_go_on(&mut agent, &device, 50);
+        let more = server.connections() - posts;
+        assert!(more <= most, "{mode:?}: {more} posts in 5 s");
+        limit_files(&home, None);
+        agent.until("a disk that takes readings", || logged(&home).contains("takes readings again"));
+        agent.stop();
+    }
+}
+
+/// A file system that takes nothing and answers nothing, until this is dropped.
+struct Frozen<'a>(&'a Mounted);
+
+impl<'a> Frozen<'a> {
+    fn new(disk: &'a Mounted) -> Option<Self> {
+        let frozen = succeeds(Command::new("fsfreeze").arg("-f").arg(&disk.0));
+        if !frozen {
+            support::skipped("fsfreeze is not possible");
+        }
+        frozen.then_some(Self(disk))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        succeeds(Command::new("fsfreeze").arg("-u").arg(&self.0.0));
+    }
+}
+
+/// The answer of the status page, without its head.
+fn ask(home: &Home, path: &str) -> (u16, String) {
+    let log = logged(home);
+    let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut page = TcpStream::connect(address).unwrap();
+    write!(page, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// B6: a disk that answers nothing is told of within seconds, and readings go on from memory.
+#[test]
+fn a_disk_that_hangs_is_told_of_and_passed_by() {
+    if !support::needs(&["root", "mkfs.ext4", "fsfreeze"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(13), Server::start());
+    let home = home_of_many_segments(&server, &device);
+    let image = home.path().join("disk");
+    fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
+    let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
+    let mounted = Mounted::below(&home, &["-o", "loop", image.to_str().unwrap()]);
+    let Some(disk) = mounted.filter(|_| made) else { return };
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    assert_eq!(ask(&home, "/-/healthy"), (200, "healthy\n".to_owned()));
+    let Some(frozen) = Frozen::new(&disk) else { return };
+    let since = Instant::now();
+    agent.until("a word", || logged(&home).contains("has not answered for"));
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    let (status, why) = ask(&home, "/-/healthy");
+    assert!(status == 503 && why.contains("hangs"), "{status} {why}");
+    let arrived = server.row_count();
+    agent.until("readings past the disk", || server.row_count() > arrived + 20_000);
+    drop(frozen);
+    agent.until("a word", || logged(&home).contains("takes readings again"));
+    agent.until("health", || ask(&home, "/-/healthy").0 == 200);
+    everything_arrives(&mut agent, &device, &server);
+    agent.stop();
+    assert!(!logged(&home).contains("LOST"), "{}", logged(&home));
+}
+
+#[test]
+fn a_cache_directory_that_was_deleted_is_made_anew() {
+    let (device, server) = (Device::counting(14), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = home.run();
+    agent.until("readings to arrive", || server.row_count() > 0);
+    server.stop();
+    polls_go_on(&mut agent, &device, 10);
+    fs::remove_dir_all(home.spool()).unwrap();
+    let deleted = support::now_ms();
+    agent.until("batches on disk again", || home.spooled().len() > 4);
+    server.come_back();
+    device.set(DeviceMode::Silent);
+    let lost = || judge(&[&device], server.database().rows()).lost;
+    agent.until("what came since to arrive", || lost().iter().all(|(at, _)| *at <= deleted + 1_000));
+    agent.until("a word", || logged(&home).contains("somebody else removed the files"));
+    judge(&[&device], server.database().rows()).assert_true();
+    server.database().assert_sound();
+    agent.sigterm();
+    assert_eq!(agent.wait(PATIENCE), Some(1), "{}", agent.log());
+    let told = agent.log();
+    let told: usize = told.split("stopped; LOST ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(told, lost().len(), "each of them is told");
 }

@@ -11,7 +11,7 @@
 mod support;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
@@ -327,4 +327,22 @@ fn a_server_that_refuses_everything_for_long_costs_nothing() {
     everything_arrives(&mut agent, &device, &server);
     agent.stop();
     assert_eq!(home.quarantined(), 0);
+}
+
+/// B15: pauses grow, but not so far that a server that is back waits long.
+#[test]
+fn a_server_that_is_back_is_posted_to_within_ten_seconds() {
+    let (device, server) = (Device::counting(40), Server::start());
+    let home = home_with(&server, &device);
+    let mut agent = at_work(&home, &server);
+    server.stop();
+    let away = Instant::now();
+    agent.until("an outage that lasts", || away.elapsed() > Duration::from_secs(40));
+    let posts = server.post_count();
+    server.come_back();
+    let back = Instant::now();
+    agent.until("a post", || server.post_count() > posts);
+    assert!(back.elapsed() < Duration::from_secs(12), "{:?}", back.elapsed());
+    everything_arrives(&mut agent, &device, &server);
+    agent.stop();
 }

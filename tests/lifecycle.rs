@@ -237,6 +237,49 @@ fn a_damaged_leftover_is_set_aside_untouched_and_stops_nothing() {
     agent.stop();
 }
 
+/// B10: a batch from a clock that was wrong holds up no other.
+#[test]
+fn a_leftover_of_the_future_is_set_aside_and_the_others_arrive() {
+    let (device, server) = (Device::counting(13), Server::start());
+    let home = home_with(&server, &device);
+    home.write_agent_id(ID);
+    let directory = home.path().join("cache").join(ID);
+    let body = |at| python::body(ID, at, &[("10.0.0.1", "input_register_30001", 7.0)]);
+    let (past, future) = ([1_700_000_000_000, 1_700_000_300_000], 2_524_608_000_000);
+    for at in [past[0], future, past[1]] {
+        python::leave(&directory, ID, at, &body(at));
+    }
+    let mut agent = home.run();
+    agent.until("the others and what is new", || server.row_count() > 2 + 6);
+    agent.until("one aside", || home.quarantined() == 1);
+    let stamps: Vec<u64> = server.database().rows()[..2].iter().map(|row| row.timestamp).collect();
+    assert_eq!(stamps, past);
+    assert!(server.database().rows().iter().all(|row| row.timestamp < future), "nothing of the future");
+    everything_since_arrives(&mut agent, &device, &server, 0);
+    agent.until("an empty spool", || home.spooled().is_empty());
+    agent.stop();
+    server.database().assert_sound();
+}
+
+/// B12: what no flush has made durable yet is delivered at the stop.
+#[test]
+fn an_orderly_stop_delivers_the_last_batch() {
+    let (device, server) = (Device::counting(14), Server::start());
+    let home = home_with(&server, &device);
+    let mut config = fs::read_to_string(home.config_dir().join("pattoo_agent_modbustcpd.yaml")).unwrap();
+    config.insert_str(0, "flush_interval: 1m\n");
+    home.write_config(&config);
+    let mut agent = home.run();
+    agent.until("polls", || device.served_count() > 10);
+    device.set(DeviceMode::Silent);
+    let polled = device.request_count();
+    agent.until("a poll that is not answered", || device.request_count() > polled);
+    agent.stop();
+    assert_eq!(home.spooled().len(), 0, "the caches are empty");
+    arrived(&device, &server).assert_complete();
+    server.database().assert_sound();
+}
+
 #[test]
 fn another_agents_cache_is_left_alone() {
     let (device, server) = (Device::counting(6), Server::start());

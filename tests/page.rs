@@ -213,6 +213,8 @@ fn malformed_requests_cost_no_line_of_the_log() {
     let home = Home::new(server.address());
     let (mut agent, address) = page_of(&home, &device, "");
     agent.until("the first poll", || get(address, "/-/ready").0.starts_with("HTTP/1.1 200"));
+    // Files of the log are opened when they are needed first.
+    agent.until("the reading delivered", || server.row_count() > 0 && home.spooled().is_empty());
     let before = agent_log(&home).lines().count();
     let id = agent.id();
     let open = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();

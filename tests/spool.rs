@@ -190,7 +190,7 @@ fn what_is_on_disk_is_shown_in_80_columns_with_and_without_a_configuration() {
     for part in [
         &format!("agent       {id}\n"),
         &format!("log         {readings} readings, "),
-        " in 1 segment; numbers 0 to ",
+        " in 1 segment\nnumbers     0 to ",
         "quarantine  1 file, 5 B\n",
         "output   type    next reading  waiting  oldest waits for\npattoo   pattoo  0 ",
         "\narchive  file    ",

@@ -176,12 +176,12 @@ pub const TABLE: [Key; 15] = [
     Key {
         name: "agent_hostname",
         allowed: "a name of at most 512 bytes",
-        default: "(the name of this machine when first used)",
-        what: "the host name that is part of every series",
+        default: "(of this machine)",
+        what: "the host name that is part of every series; without it, that of this machine when first used",
         takes_effect: TakesEffect::WithRestart(|next, running| next.agent_hostname.clone_from(&running.agent_hostname)),
         parse: |found, value, report| found.agent.hostname = hostname(value, report),
         shown: Some(|config| {
-            let unset = || "(the name of this machine when first used)".to_owned();
+            let unset = || "(of this machine)".to_owned();
             config.agent_hostname.clone().unwrap_or_else(unset)
         }),
     },

@@ -449,12 +449,6 @@ impl Pipeline {
         self.is_cursor_unsaved() && !self.disk.refuses && !self.disk.hangs
     }
 
-    /// Whether the disk does not answer.
-    #[must_use]
-    pub fn hangs(&self, now: Duration) -> bool {
-        self.disk.busy.is_some_and(|since| now.saturating_sub(since) >= HANGS_AFTER)
-    }
-
     /// The numbers, as they are now.
     #[must_use]
     pub fn published(&self) -> Published {
@@ -466,6 +460,7 @@ impl Pipeline {
             oldest: self.usage.oldest,
             undated: self.undated.values().sum(),
             fault: self.disk.fault.clone(),
+            hangs: self.disk.hangs,
         };
         Published { outputs, log }
     }

@@ -168,3 +168,51 @@ fn parse(slot: &[u8]) -> Option<(u64, BTreeMap<String, Cursor>)> {
     }
     Some((u64::from_le_bytes(sequence), all))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim_disk::SimDisk;
+    use super::*;
+
+    fn cursor(position: u64) -> Cursor {
+        Cursor { position: Position(position), stamp: Timestamp::from_millis(position) }
+    }
+
+    fn put(cursors: &mut Cursors, disk: &mut SimDisk, position: u64) {
+        cursors.set(&[("pattoo".to_owned(), cursor(position))], &[]);
+        cursors.write(disk).unwrap();
+    }
+
+    /// Whichever byte is damaged, what is read is the last state or the one before.
+    #[test]
+    fn a_damaged_byte() {
+        let mut disk = SimDisk::new(1);
+        let (mut cursors, damaged) = Cursors::open(&mut disk).unwrap();
+        assert!(!damaged);
+        for position in 1..=3 {
+            put(&mut cursors, &mut disk, position);
+            cursors.sync(&mut disk).unwrap();
+        }
+        assert!(cursors.are_durable());
+        let whole = disk.world().content(CURSORS).clone();
+        assert_eq!(whole.len(), SLOTS * SLOT);
+        for byte in (0..whole.len()).step_by(SLOT).flat_map(|slot| slot..slot + 64) {
+            disk.world().content(CURSORS)[byte] ^= 1;
+            let (after, damaged) = Cursors::open(&mut disk).unwrap();
+            assert!(!damaged && [cursor(3), cursor(2)].contains(&after.all["pattoo"]), "byte {byte}: {after:?}");
+            disk.world().plant(CURSORS, &whole);
+        }
+        disk.world().content(CURSORS).fill(7);
+        assert!(Cursors::open(&mut disk).unwrap().1);
+    }
+
+    #[test]
+    fn too_many_cursors() {
+        let mut disk = SimDisk::new(1);
+        let (mut cursors, _) = Cursors::open(&mut disk).unwrap();
+        put(&mut cursors, &mut disk, 1);
+        cursors.set(&[("x".repeat(SLOT), cursor(2))], &[]);
+        assert!(matches!(cursors.write(&mut disk), Err(SpoolError::TooLarge { .. })));
+        assert_eq!(Cursors::open(&mut disk).unwrap().0.all.len(), 1);
+    }
+}

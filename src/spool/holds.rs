@@ -140,3 +140,55 @@ fn parse(content: &[u8]) -> Option<BTreeMap<HoldId, Hold>> {
     });
     Some(holds.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim_disk::{EIO, SimDisk};
+    use super::*;
+
+    fn hold(id: u64) -> Hold {
+        let (boot_id, since) = (format!("boot {id}\n\"x\""), Duration::from_millis(id));
+        Hold { id: HoldId(id), boot_id, since, offset: (id > 1).then_some(Duration::from_secs(1_790_000_000)) }
+    }
+
+    #[test]
+    fn what_was_put_is_read_and_any_damage_is_known() {
+        let mut disk = SimDisk::new(1);
+        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        holds.put(&mut disk, &[hold(1), hold(2)]).unwrap();
+        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(1), hold(2)]);
+        let whole = disk.world().content(HOLDS).clone();
+        for byte in 0..whole.len() {
+            disk.world().content(HOLDS)[byte] ^= 1;
+            let (after, damaged) = Holds::open(&mut disk).unwrap();
+            assert!(damaged && after.all().is_empty(), "byte {byte}");
+            disk.world().plant(HOLDS, &whole);
+        }
+    }
+
+    #[test]
+    fn a_hold_stays_while_a_segment_names_it_or_no_batch_has_named_it_yet() {
+        let mut disk = SimDisk::new(1);
+        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        holds.put(&mut disk, &[hold(1), hold(2), hold(3)]).unwrap();
+        for id in [1, 2] {
+            holds.name(&mut disk, HoldId(id)).unwrap();
+        }
+        holds.retain(&mut disk, &BTreeSet::from([HoldId(2)]));
+        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(2), hold(3)]);
+        holds.name(&mut disk, HoldId(1)).unwrap();
+        assert_eq!(Holds::open(&mut disk).unwrap().0.all().len(), 3, "one that is named again is written again");
+    }
+
+    #[test]
+    fn a_failed_write_is_made_up_for() {
+        let mut disk = SimDisk::new(1);
+        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        disk.world().hook = Some(Box::new(|action, _| (action == "replace").then_some(EIO)));
+        holds.put(&mut disk, &[hold(1)]).unwrap_err();
+        holds.name(&mut disk, HoldId(1)).unwrap_err();
+        disk.world().hook = None;
+        holds.put(&mut disk, &[]).unwrap();
+        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(1)]);
+    }
+}

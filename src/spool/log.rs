@@ -53,6 +53,7 @@ use super::source::Patience;
 use super::tables::{self, Tables};
 use super::{Finding, Findings, MOST_TOLD, SpoolError};
 use crate::reading::Timestamp;
+use crate::time::timeline::HOUR;
 
 /// Where segments, tables, cursors and holds are.
 pub(super) const DIRECTORY: &str = "log";
@@ -87,8 +88,10 @@ pub struct Life<'a> {
 pub struct Opened {
     /// The position of the next reading: behind all that are in the log and all that an output has acknowledged.
     pub end: Position,
-    /// The greatest date in the log and in the old caches, as far as headers and names say.
+    /// The greatest date in the log, as far as headers say.
     pub newest: Timestamp,
+    /// The greatest stamp in the old caches, as far as names say. Nobody has checked it: it may be decades ahead.
+    pub newest_old: Timestamp,
     /// Where the outputs are.
     pub cursors: BTreeMap<String, Cursor>,
     /// The holds that batches may name.
@@ -99,6 +102,15 @@ pub struct Opened {
     pub cut: Option<Cut>,
     /// What is strange or damaged.
     pub findings: Findings,
+}
+
+impl Opened {
+    /// The stamp that new ones must exceed. One of the old caches that is ahead of the clock at `now` does not bind: it is in error
+    /// or the clock is, and every reading from now on would be dated by it.
+    #[must_use]
+    pub fn last_stamp(&self, now: Timestamp) -> Timestamp {
+        if self.newest_old <= now.after(HOUR) { self.newest.max(self.newest_old) } else { self.newest }
+    }
 }
 
 /// What was cut off a segment.
@@ -157,7 +169,7 @@ impl Log {
     pub fn open(mut disk: Box<dyn Disk>, limits: Limits, life: &Life<'_>) -> Result<(Self, Opened), SpoolError> {
         let (cursors, bad_cursors) = Cursors::open(&mut *disk)?;
         let (holds, bad_holds) = Holds::open(&mut *disk)?;
-        let (old, old_newest) = Old::open(&mut *disk, life)?;
+        let (old, newest_old) = Old::open(&mut *disk, life)?;
         let mut log = Self {
             disk,
             limits,
@@ -167,7 +179,7 @@ impl Log {
             unsynced: BTreeSet::new(),
             directory_unsynced: false,
             end: cursors.all.values().map(|cursor| cursor.position).max().unwrap_or_default(),
-            newest: old_newest,
+            newest: Timestamp::default(),
             cursors,
             holds,
             tables: Tables::default(),
@@ -192,6 +204,7 @@ impl Log {
         let opened = Opened {
             end: log.end,
             newest: log.newest,
+            newest_old,
             cursors: log.cursors.all.clone(),
             holds: log.holds.all(),
             usage: log.usage(),

@@ -371,3 +371,84 @@ impl Disk for ReadOnly {
         self.refused("move", from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::reading::points::PointTable;
+    use crate::reading::{PointId, Value};
+    use crate::spool::RealDisk;
+    use crate::spool::batch::{Encoder, HoldId};
+    use crate::spool::job::{Cursor, GapReason, Hold, Write};
+
+    const ID: &str = "4cdcccc044dedbd932ee13e96766dd477f9f5b460a7a742e154647028461de04";
+
+    fn restamp(_: &[u8], _: Duration, _: Timestamp) -> Result<Vec<u8>, String> {
+        Err("nobody asks".to_owned())
+    }
+
+    /// Readings with the numbers from `first` on, one for each of `stamps`.
+    fn batch(first: u64, stamps: &[u64], undated: Option<HoldId>) -> std::sync::Arc<Batch> {
+        let mut encoder = Encoder::default();
+        for &at in stamps {
+            encoder.push(&Reading { point: PointId(0), at: Timestamp::from_millis(at), value: Value::Float(1.5) });
+        }
+        encoder.finish(Position(first), PointTable::empty(), undated).unwrap().into()
+    }
+
+    /// A log of five readings with dates, three whose date is known by now, two without one, and a gap before the last.
+    #[test]
+    fn what_is_surveyed_is_what_was_written_and_nobody_is_kept_out() {
+        let cache = tempfile::tempdir().unwrap();
+        let life = Life { agent_id: ID, boot_id: "boot", restamp };
+        let disk = RealDisk::open(cache.path(), ID).unwrap();
+        let (mut log, _) = Log::open(Box::new(disk), Limits::default(), &life).unwrap();
+        let dated = Hold { offset: Some(Duration::from_secs(1_000)), ..Hold::new("boot", Duration::from_secs(1)) };
+        let undated = Hold::new("boot", Duration::from_secs(2));
+        let batches = vec![
+            batch(0, &[700_000, 700_100], None),
+            batch(2, &[5_000, 6_000, 7_000], Some(dated.id)),
+            batch(5, &[8_000, 9_000], Some(undated.id)),
+            batch(20, &[2_000_000, 2_000_001, 2_000_002], None),
+        ];
+        let cursor = Cursor { position: Position(3), stamp: Timestamp::from_millis(9) };
+        let write = Write {
+            holds: vec![dated, undated],
+            batches,
+            cursors: vec![("pattoo".to_owned(), cursor)],
+            sync: true,
+            ..Write::default()
+        };
+        let Done::Written(written) = log.perform(Job::Write(write)) else { panic!("another answer") };
+        written.result.unwrap();
+
+        // The log is still open, and locked.
+        let mut reader = Reader::open(&cache.path().join(ID), ID, restamp).unwrap().unwrap();
+        assert_eq!((reader.start(), reader.opened().end), (Position(0), Position(23)));
+        assert_eq!(reader.opened().cursors, BTreeMap::from([("pattoo".to_owned(), cursor)]));
+        let survey = reader.survey(&[Position(0), Position(3), Position(6), Position(22), Position(23)]).unwrap();
+        assert_eq!(survey.waiting, [10, 7, 4, 1, 0]);
+        let [segment] = &survey.segments[..] else { panic!("{survey:?}") };
+        assert_eq!((segment.readings, segment.undated, segment.damaged), (10, 2, false));
+        let date = |ms| Some(Timestamp::from_millis(ms));
+        assert_eq!((segment.oldest, segment.newest), (date(700_000), date(2_000_002)));
+        let cases = [(0, date(700_000)), (3, date(1_006_000)), (6, None), (7, date(2_000_000)), (23, None)];
+        for (from, expected) in cases {
+            assert_eq!(reader.first_date(Position(from)).unwrap(), expected, "{from}");
+        }
+        let read = reader.read(Position(6), 10).unwrap();
+        assert_eq!(read.batches.iter().map(|batch| batch.first.0).collect::<Vec<_>>(), [5, 20]);
+        let gap = &read.gaps[0];
+        assert_eq!((gap.from, gap.to, &gap.why), (Position(7), Position(20), &GapReason::Vanished));
+        // Nothing can be written through it.
+        let Done::Written(written) =
+            reader.log.perform(Job::Write(Write { batches: vec![batch(30, &[1], None)], ..Write::default() }))
+        else {
+            panic!("another answer")
+        };
+        assert!(written.result.unwrap_err().takes_nothing());
+        assert!(Reader::open(&cache.path().join("none"), ID, restamp).unwrap().is_none());
+    }
+}

@@ -79,7 +79,7 @@ impl Narrator {
             Event::Failed { output, failure, pause } => self.failed(output, &failure, pause, registry, now),
             Event::Ahead { output, by } => self.ahead(output, by, now),
             Event::Quarantined { output, readings, why, path } => {
-                let output = self.of(output);
+                let output = self.which(output);
                 let what = if readings == 0 {
                     "a batch of an old cache is".to_owned()
                 } else {
@@ -87,7 +87,7 @@ impl Narrator {
                 };
                 tracing::error!(
                     code = 1036,
-                    "{what} not delivered{output}: {why}; kept as {} for you to look at",
+                    "{output}{what} not delivered: {why}; kept as {} for you to look at",
                     path.display()
                 );
             }
@@ -140,10 +140,10 @@ impl Narrator {
         }
     }
 
-    /// Nothing where there is one output; else which one it is.
-    fn of(&self, output: usize) -> String {
+    /// Where there is more than one output, which one the line is about.
+    fn which(&self, output: usize) -> String {
         match self.outputs.get(output) {
-            Some((name, _)) if self.outputs.len() > 1 => format!(" to output {name}"),
+            Some((name, _)) if self.outputs.len() > 1 => format!("output {name}: "),
             _ => String::new(),
         }
     }
@@ -153,17 +153,17 @@ impl Narrator {
             registry.output(name).write(|state| state.took(clock::wall()));
         }
         if let Some(Transition::Recovered { lasted, failures }) = self.outages.worked(&Subject::Posting(output), now) {
-            let (of, lasted) = (self.of(output), seconds(lasted));
+            let (which, lasted) = (self.which(output), seconds(lasted));
             tracing::info!(
                 code = 1007,
-                "posts are taken again after {lasted} and {failures} failed posts{of}; what was kept is delivered oldest first"
+                "{which}posts are taken again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
             );
         }
-        tracing::debug!(code = 1027, bytes, readings, "posted{}", self.of(output));
+        tracing::debug!(code = 1027, bytes, readings, "{}posted", self.which(output));
     }
 
     fn failed(&mut self, output: usize, failure: &Failure, pause: Duration, registry: &Registry, now: Duration) {
-        let (of, cause, next) = (self.of(output), &failure.text, seconds(pause));
+        let (which, cause, next) = (self.which(output), &failure.text, seconds(pause));
         if let Some((name, _)) = self.outputs.get(output) {
             registry.output(name).write(|state| state.refused(cause.clone(), clock::wall(), pause));
         }
@@ -173,13 +173,13 @@ impl Narrator {
                 let lasted = seconds(lasted);
                 tracing::error!(
                     code = 1097,
-                    "the server has taken nothing for {lasted}{of}: {cause}; readings are kept on disk, next attempt in {next}"
+                    "{which}the server has taken nothing for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
                 );
             }
             Some(Transition::Failed { .. } | Transition::OtherCause { .. }) => {
                 tracing::warn!(
                     code = 1028,
-                    "post failed{of}: {cause}; its readings stay on disk, next attempt in {next}"
+                    "{which}post failed: {cause}; its readings stay on disk, next attempt in {next}"
                 );
             }
         }

@@ -57,6 +57,7 @@ enum Answer {
     Json,
     Metrics,
     Ready,
+    Healthy,
 }
 
 /// Answers, and when they were made.
@@ -231,9 +232,10 @@ async fn prometheus(desk: Shared) -> HttpResponse {
     answer(status, "text/plain; version=0.0.4", body)
 }
 
-/// The process answers.
-async fn healthy() -> HttpResponse {
-    answer(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"healthy\n"))
+/// The process answers, and so does its disk.
+async fn healthy(desk: Shared) -> HttpResponse {
+    let (status, body) = desk.answer(Answer::Healthy);
+    answer(status, "text/plain; charset=utf-8", body)
 }
 
 /// Every device was polled once, whatever came of it.
@@ -264,6 +266,10 @@ impl Desk {
         let (status, body) = match what {
             Answer::Json => (StatusCode::OK, serde_json::to_vec(&snapshot).unwrap_or_default().into()),
             Answer::Metrics => (StatusCode::OK, metrics::render(&snapshot).into()),
+            Answer::Healthy => match snapshot.cache.fault.filter(|_| snapshot.cache.hangs) {
+                None => (StatusCode::OK, Bytes::from_static(b"healthy\n")),
+                Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n").into()),
+            },
             Answer::Ready => match snapshot.polling.starting {
                 0 => (StatusCode::OK, Bytes::from_static(b"ready\n")),
                 starting => {

@@ -155,6 +155,9 @@ pub struct Cache {
     /// What is wrong with the disk.
     #[serde(default)]
     pub fault: Option<String>,
+    /// Whether that is that it does not answer.
+    #[serde(skip)]
+    pub hangs: bool,
 }
 
 /// The machine's clock.
@@ -271,6 +274,7 @@ pub fn take(
             bytes: published.log.bytes,
             oldest: oldest.map(Time),
             fault: published.log.fault.clone(),
+            hangs: published.log.hangs,
         },
         clock,
         books: books(counters, &published),

@@ -12,7 +12,7 @@ use super::support::judge::judge;
 use super::support::server::http::http_date;
 use super::support::server::{Mode as ServerMode, Server};
 use super::support::{self, needs, now_ms};
-use super::{home_with, logged};
+use super::{home_with, limit_files, logged};
 
 /// The library, where a distribution puts it.
 fn library() -> Option<PathBuf> {
@@ -72,6 +72,81 @@ fn readings_from_before_the_clock_was_set_arrive_with_their_true_dates() {
     let error = judge(&[&device], server.database().rows()).worst_stamp_error;
     assert!(error < 60_000, "each has the date at which it was read: {error} ms");
     agent.stop();
+}
+
+/// B9: they are dated when the clock becomes right, not with the next reading.
+#[test]
+fn undated_readings_survive_a_kill_and_get_their_dates_while_devices_are_silent() {
+    let Some(library) = library() else { return };
+    let (device, server) = (Device::counting(83), Server::start());
+    let mut home = home_with(&server, &device);
+    let clock = Clock::of(&mut home, &library);
+    clock.set("@1970-01-01 00:01:00");
+    let mut agent = home.run();
+    agent.until("polls", || device.served_count() > 10);
+    let killed_at = now_ms();
+    agent.sigkill();
+    let killed = killed_at - 1_000..now_ms();
+    let (mut agent, polled) = (home.run(), device.served_count());
+    agent.until("polls", || device.served_count() > polled + 10);
+    device.set(Mode::Silent);
+    let asked = device.request_count();
+    agent.until("a poll that is not answered", || device.request_count() > asked);
+    assert_eq!(server.row_count(), 0);
+    clock.set("+0");
+    let lost = || judge(&[&device], server.database().rows()).lost;
+    agent.until("what was read to arrive", || lost().iter().all(|(at, _)| killed.contains(at)));
+    agent.stop();
+    let verdict = judge(&[&device], server.database().rows());
+    verdict.assert_true();
+    assert!(verdict.worst_stamp_error < 60_000, "{} ms", verdict.worst_stamp_error);
+    server.database().assert_sound();
+}
+
+/// B7: the disk refuses just when the clock becomes right.
+#[test]
+fn what_waited_for_the_clock_is_overtaken_by_nothing_from_memory() {
+    let Some(library) = library() else { return };
+    let (device, server) = (Device::counting(84), Server::start());
+    let mut home = home_with(&server, &device);
+    let clock = Clock::of(&mut home, &library);
+    clock.set("@1970-01-01 00:01:00");
+    let mut agent = home.run();
+    agent.until("polls", || device.served_count() > 10);
+    limit_files(&home, Some(0));
+    clock.set("+0");
+    let polled = device.served_count();
+    agent.until("polls without a disk", || device.served_count() > polled + 20);
+    limit_files(&home, None);
+    everything_arrives(&mut agent, &device, &server);
+    assert_eq!(server.database().late().len(), 0, "the server dropped nothing as late");
+    agent.stop();
+}
+
+/// B8: what waits for the clock is under the limits of the cache.
+#[test]
+fn undated_readings_keep_to_the_limits_of_the_cache() {
+    let Some(library) = library() else { return };
+    let (device, server) = (Device::counting(85), Server::start());
+    let mut home = home_with(&server, &device);
+    home.write_config(&format!(
+        "cache_max_bytes: 1MB\npolling_interval: 100ms\nflush_interval: 100ms\nagent_hostname: plant-7\n\
+         polling_groups:\n  - {{ip_devices: ['{}'], input_registers: [30001-31000]}}\n",
+        device.target()
+    ));
+    let clock = Clock::of(&mut home, &library);
+    clock.set("@1970-01-01 00:01:00");
+    let mut agent = home.run();
+    agent.until("a loss that is told", || logged(&home).contains("LOST "));
+    let polled = device.served_count();
+    agent.until("more polls", || device.served_count() > polled + 30);
+    let files = fs::read_dir(home.spool().join("log")).unwrap();
+    // It may be gone meanwhile.
+    let bytes: u64 = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum();
+    assert!((500_000..1_200_000).contains(&bytes), "{bytes}");
+    agent.sigterm();
+    agent.ends_with(1);
+    assert!(agent.log().contains("stopped; LOST "), "{}", agent.log());
 }
 
 #[test]

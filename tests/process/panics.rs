@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use super::home_with;
 use super::support::agent::{Agent, Home};
 use super::support::device::Device;
 use super::support::server::Server;
+use super::{home_with, logged};
 
 /// An agent that has panicked at `place` when readings flowed, and what must outlive it.
 fn panicked_at(place: &str, number: u32) -> (Agent, Server, Device, Home) {
@@ -43,5 +43,26 @@ fn a_panic_anywhere_else_ends_the_process_with_1_and_one_line() {
         let log = agent.log();
         assert_eq!(log.matches("panic at").count(), 1, "{place}: {log}");
         assert!(!log.contains("stopped;"), "{place}: it goes on to no orderly stop: {log}");
+    }
+}
+
+/// B6: whoever waits for a disk that never answers does not end.
+#[test]
+fn a_disk_that_hangs_holds_no_end() {
+    for (is_there, code, said) in
+        [(true, 0, "stopped; everything is delivered or on disk"), (false, 1, "stopped; LOST ")]
+    {
+        let (mut agent, server, device, home) = panicked_at("hang spool", 35);
+        agent.until("a word", || logged(&home).contains("has not answered for"));
+        let rows = server.row_count();
+        agent.until("readings past the disk", || server.row_count() > rows + 10);
+        if !is_there {
+            server.stop();
+        }
+        let polled = device.served_count();
+        agent.until("polls that go on", || device.served_count() > polled + 20);
+        agent.sigterm();
+        agent.ends_with(code);
+        assert!(agent.log().contains(said), "{}", agent.log());
     }
 }

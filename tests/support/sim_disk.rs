@@ -259,7 +259,9 @@ impl Disk for SimDisk {
             names.extend(inside.and_then(|inside| inside.trim_start_matches('/').split('/').next()).map(str::to_owned));
         }
         drop(world);
-        names.iter().for_each(|name| visit(name));
+        for name in &names {
+            visit(name);
+        }
         Ok(())
     }
 
@@ -320,12 +322,11 @@ impl Disk for SimDisk {
         let mut world = self.world();
         let fault = world.fault("fsync", path);
         let Some(&file) = world.names.get(path) else { return Err(failed("fsync", path, ENOENT)) };
-        match fault {
-            None => world.files[file].sync(),
-            Some(_) => {
-                world.files[file].pending.clear();
-                world.files[file].dropped = true;
-            }
+        if fault.is_none() {
+            world.files[file].sync();
+        } else {
+            world.files[file].pending.clear();
+            world.files[file].dropped = true;
         }
         fault.map_or(Ok(()), |errno| Err(failed("fsync", path, errno)))
     }

@@ -2,6 +2,7 @@
 //! to its promises at every step.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,8 @@ pub struct Run<'a> {
     /// The clock was not believed, or something else was the matter with the whole agent.
     unwell: Duration,
     stats: Stats,
-    trace: bool,
+    /// From when on everything is told.
+    trace: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -272,7 +274,7 @@ impl<'a> Run<'a> {
             checks: BTreeMap::new(),
             unwell: Duration::ZERO,
             stats: Stats::default(),
-            trace: std::env::var_os("DELIVERY_TRACE").is_some(),
+            trace: std::env::var("DELIVERY_TRACE").ok().and_then(|from| from.parse().ok()).map(Duration::from_secs),
         };
         run.plan_checks();
         run.note_limits();
@@ -595,7 +597,7 @@ impl Run<'_> {
         });
         let plans: Vec<_> = plans.collect();
         let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
-        let mut timeline = Timeline::new(BUILT, opened.newest);
+        let mut timeline = Timeline::new(BUILT, opened.last_stamp(self.clocks().wall));
         if let Some(since) = undated.map(|hold| hold.since).max() {
             timeline = timeline.holding_since(since);
         }
@@ -901,7 +903,8 @@ impl Run<'_> {
             return Err(format!("the deadline was too late: there was something to do before ({events} events)"));
         }
         let periodic = Duration::from_secs(if self.life.waits_for_date { 1 } else { 30 });
-        if !early && !acted && untouched && self.now - armed < periodic {
+        // Pauses after questions for the time end while the next is not due yet.
+        if !early && !acted && untouched && !waited && self.now - armed < periodic {
             return Err(format!("woken for nothing after {:?}", self.now - armed));
         }
         Ok(())
@@ -929,16 +932,16 @@ impl Run<'_> {
             if actions > 100 {
                 return Err(format!("no end of actions: {action:?}"));
             }
-            if self.trace {
-                eprintln!("{} {action:?}", humantime::format_duration(self.now));
+            if self.trace.is_some_and(|from| self.now >= from) {
+                self.say(&action);
             }
             self.perform(action)?;
         }
         let events = self.life.pipeline.take_events();
         let count = events.len();
         for event in events {
-            if self.trace {
-                eprintln!("{} {event:?}", humantime::format_duration(self.now));
+            if self.trace.is_some_and(|from| self.now >= from) {
+                self.say(&event);
             }
             self.tell(event)?;
         }
@@ -952,7 +955,7 @@ impl Run<'_> {
         life.wake = self.now + (deadline - boot);
         life.armed = self.now;
         life.touched = false;
-        life.probe = if self.rng.u8(0..8) == 0 { self.now + (deadline - boot).mul_f64(self.rng.f64()) } else { NEVER };
+        life.probe = if self.rng.u8(0..8) == 0 { self.now + Duration::from_millis(self.rng.u64(0..=ms(deadline - boot))) } else { NEVER };
         life.probe = if life.probe > self.now && life.probe < life.wake { life.probe } else { NEVER };
         self.life.clock_when_armed = self.clock_error().unwrap_or(i64::MIN);
         if let Some(since) = self.life.stopping {
@@ -1110,8 +1113,8 @@ impl Run<'_> {
         life.from_memory |= failed && is_write;
         let random = self.rng.f64();
         let boot = self.clocks().boot;
-        if self.trace {
-            eprintln!("{} {done:?}", humantime::format_duration(self.now));
+        if self.trace.is_some_and(|from| self.now >= from) {
+            self.say(&done);
         }
         let life = &mut self.life;
         life.pipeline.done(done, boot, random);
@@ -1233,9 +1236,11 @@ impl Run<'_> {
         }
         if verdict == Some(Verdict::RefusedBody) {
             sink.refuses(self.now);
-        } else if verdict.is_some() && stores {
-            sink.excuse();
-            sink.mute += 1;
+        } else if verdict.is_some() {
+            sink.troubled(self.now);
+            if stores {
+                sink.excuse();
+            }
         }
         let slow = if let Some(Weather::Slow(ms)) = weather { Duration::from_millis(ms) } else { back };
         flight.answers = self.now + dead.map_or(slow, |(_, takes)| takes);
@@ -1272,6 +1277,21 @@ impl Run<'_> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// For `DELIVERY_TRACE`, without what points are.
+    fn say(&self, what: &dyn std::fmt::Debug) {
+        let text = format!("{what:?}");
+        let (mut said, mut rest) = (String::new(), text.as_str());
+        while let Some((before, behind)) = rest.split_once("table: ") {
+            said.push_str(before);
+            rest = behind.split_once("undated: ").map_or("", |(_, behind)| behind);
+        }
+        said.push_str(rest);
+        let said: String = said.chars().take(600).collect();
+        writeln!(std::io::stdout(), "{:.3} {said}", self.now.as_secs_f64()).ok();
     }
 }
 
@@ -1382,7 +1402,8 @@ impl Run<'_> {
             return Ok(());
         }
         let counters = &self.life.pipeline.published().outputs[lane];
-        let waits = self.oldest_waiting(counters).is_some_and(|waits| now - waits < since);
+        let durable = self.scenario.flush_interval + SECOND;
+        let waits = self.oldest_waiting(counters).is_some_and(|waits| now - waits + durable < since);
         if waits && state.attempts.last().is_none_or(|&last| last < since) {
             return Err(format!("{}: its server is back since {:?}, and was not asked", state.name, now - since));
         }

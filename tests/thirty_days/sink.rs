@@ -42,8 +42,6 @@ pub struct Sink {
     last: Option<(u64, Vec<u8>)>,
     /// The agent may have forgotten stamps that it gave out.
     pub amnesia: bool,
-    /// Stored, and not said so.
-    pub mute: u64,
     /// How many readings came.
     pub rows: u64,
     /// How many came again.
@@ -62,7 +60,6 @@ impl Sink {
             refused: None,
             last: None,
             amnesia: false,
-            mute: 0,
             rows: 0,
             repeated: 0,
             forgiven: 0,
@@ -83,6 +80,11 @@ impl Sink {
     /// It has refused something at `now`: the agent may ask whether it still takes what it has taken.
     pub fn refuses(&mut self, now: Duration) {
         self.refused = Some(now);
+    }
+
+    /// It answers nothing that says more: what it has refused before is still in question.
+    pub fn troubled(&mut self, now: Duration) {
+        self.refused = self.refused.map(|_| now);
     }
 
     pub fn has(&self, series: usize, n: usize) -> bool {

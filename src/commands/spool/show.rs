@@ -143,7 +143,8 @@ impl Shown {
         line("agent", &self.agent_id);
         let segments = count(self.segments.len(), "segment");
         let readings = count(usize::try_from(self.readings).unwrap_or(usize::MAX), "reading");
-        line("log", &format!("{readings}, {} in {segments}; numbers {} to {}", size(self.bytes), self.start, self.end));
+        line("log", &format!("{readings}, {} in {segments}", size(self.bytes)));
+        line("numbers", &format!("{} to {}", self.start, self.end));
         if self.undated > 0 {
             line("undated", &format!("{} of them have no date yet", self.undated));
         }
@@ -151,6 +152,9 @@ impl Shown {
             if kept.files > 0 {
                 line(what, &format!("{}, {}", count(kept.files, "file"), size(kept.bytes)));
             }
+        }
+        for segment in self.segments.iter().filter(|segment| segment.damaged) {
+            line("damaged", &format!("{}; what is whole of it is counted", segment.path));
         }
         for finding in &self.findings {
             line("strange", finding);
@@ -203,9 +207,7 @@ impl ShownSegment {
     fn row(&self) -> [String; 5] {
         // Its directory and ending are those of all.
         let name = self.path.rsplit('/').next().unwrap_or_default().split('.').next().unwrap_or_default();
-        let damaged = if self.damaged { " (damaged)" } else { "" };
-        let readings = format!("{}{damaged}", self.readings);
-        [name.to_owned(), size(self.bytes), readings, date(self.oldest), date(self.newest)]
+        [name.to_owned(), size(self.bytes), self.readings.to_string(), date(self.oldest), date(self.newest)]
     }
 }
 
@@ -223,5 +225,72 @@ fn size(bytes: u64) -> String {
     match unit {
         Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
         None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(number: u64) -> ShownSegment {
+        let first = number * 1_000_000;
+        let date = Some(1_790_000_000_000 + number * 1_000);
+        ShownSegment {
+            path: format!("log/{first:016x}.segment"),
+            first,
+            bytes: 4 << 20,
+            readings: 1_000_000,
+            undated: 0,
+            oldest: date,
+            newest: date,
+            damaged: number == 3,
+        }
+    }
+
+    #[test]
+    fn many_segments_are_summed_up_and_no_line_is_longer_than_80() {
+        let output = |name: &str, waiting, age_seconds| ShownOutput {
+            name: name.to_owned(),
+            kind: Some("pattoo"),
+            cursor: Some(7),
+            waiting,
+            oldest: None,
+            age_seconds,
+        };
+        let kept = |files| Kept { directory: String::new(), files, bytes: 12_345 };
+        let shown = |segments: u64| Shown {
+            cache: "/var/lib/pattoo/cache".to_owned(),
+            agent_id: "4c".repeat(32),
+            start: 0,
+            end: 1_000_000_000_000,
+            readings: 1_000_000_000,
+            bytes: 123_456_789,
+            undated: 7,
+            quarantine: kept(1),
+            old_caches: kept(0),
+            findings: vec!["x: it is no file of the log".to_owned()],
+            outputs: vec![output("pattoo", 3, Some(7_230)), output("a", 3, None), output("b", 0, None)],
+            segments: (0..segments).map(segment).collect(),
+        };
+        for (segments, rows) in [(0, 0), (1, 1), (20, 20), (21, 21), (200, 21)] {
+            let text = shown(segments).text();
+            let found = text.lines().filter(|line| line.contains("4.1 MB") || line.contains(" more  ")).count();
+            assert_eq!(found, rows, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+        let text = shown(200).text();
+        for part in [
+            "180 more          754.9 MB  180000000  2026-09-21",
+            "damaged     log/00000000002dc6c0.segment; what is whole of it is counted\n",
+            "quarantine  1 file, 12.3 kB\n",
+            "undated     7 of them have no date yet\n",
+            "strange     x: it is no file of the log\n",
+            "pattoo  pattoo  7             3        2h 30s\n",
+            "a       pattoo  7             3        no date yet\n",
+            "b       pattoo  7             0\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("old caches"), "{text}");
     }
 }

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 
 use fastrand::Rng;
 
+use crate::support::spool::{self, Batch};
+
 /// Room for the backlog of the longest outage.
 const SIZE: &str = "size=256m";
 
@@ -64,62 +66,52 @@ fn mount(arguments: &[&str]) -> bool {
     mounted.is_ok_and(|status| status.success())
 }
 
-/// The batches in a spool, oldest first: whole names only.
-pub fn batches(spool: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(spool).into_iter().flatten().flatten();
-    let regular = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    let mut paths: Vec<PathBuf> = regular.map(|entry| entry.path()).collect();
-    paths.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".json") && name.matches('_').count() == 2
-    });
-    paths.sort();
-    paths
-}
-
-/// The stamp in the name of a batch.
-pub fn stamp(batch: &Path) -> Option<u64> {
-    batch.file_name()?.to_str()?.split('_').next()?.parse().ok()
+/// The batches that wait, oldest first.
+pub fn batches(spool: &Path) -> Vec<Batch> {
+    spool::batches(spool, "pattoo")
 }
 
 /// A batch that was damaged while nobody was looking.
 #[derive(Debug)]
 pub struct Damaged {
-    /// What it held.
+    /// What it held, as a body.
     pub whole: Vec<u8>,
-    /// What it holds now.
+    /// Its bytes now.
     pub damaged: Vec<u8>,
 }
 
 /// Damages up to a third of the batches, at least one, and leaves a torn temporary file.
 pub fn damage(spool: &Path, rng: &mut Rng) -> Vec<Damaged> {
     let mut batches = batches(spool);
+    let last = batches.last().cloned();
     rng.shuffle(&mut batches);
     batches.truncate(batches.len().div_ceil(3));
-    if let Some(batch) = batches.first() {
-        fs::write(batch.with_extension("json.tmp"), b"{\"pattoo_agent_").expect("room for a few bytes");
+    if !batches.is_empty() {
+        fs::write(spool.join("log/0123456789abcdef.points.tmp"), b"{\"agent_id").expect("room for a few bytes");
     }
-    batches.into_iter().enumerate().map(|(place, path)| damage_one(&path, place % 5, rng)).collect()
+    let damage = |(place, batch): (usize, Batch)| {
+        // The end of the log without a whole header is what a power cut leaves, and none of the agent's concern.
+        let headers = usize::from(last.as_ref() != Some(&batch));
+        damage_one(batch, place % (3 + headers), rng)
+    };
+    batches.into_iter().enumerate().map(damage).collect()
 }
 
-fn damage_one(path: &Path, how: usize, rng: &mut Rng) -> Damaged {
-    let whole = fs::read(path).expect("a batch");
-    let mut damaged = whole.clone();
-    let place = rng.usize(..whole.len());
+fn damage_one(batch: Batch, how: usize, rng: &mut Rng) -> Damaged {
+    let mut segment = fs::read(&batch.segment).expect("a segment");
+    let (header, readings) = segment[batch.bytes.clone()].split_at_mut(spool::HEADER);
+    let place = rng.usize(..readings.len());
     match how {
-        // Still a body that anybody would believe who does not look at the checksum in its name.
-        0 => {
-            let digits: Vec<usize> = (0..whole.len()).filter(|at| whole[*at].is_ascii_digit()).collect();
-            let digit = digits[rng.usize(..digits.len())];
-            damaged[digit] = b'0' + (damaged[digit] - b'0' + 1) % 10;
-        }
-        1 => damaged.truncate(place),
-        2 => damaged[place] ^= 1 << rng.u8(..8),
-        3 => damaged[place..].fill(0),
-        _ => damaged.extend_from_slice(&whole[place..]),
+        0 => readings[place] ^= 1 << rng.u8(..8),
+        1 => readings[place..].iter_mut().for_each(|byte| *byte = !*byte),
+        2 => readings.rotate_left(1),
+        _ => header[rng.usize(..spool::HEADER)] ^= 1 << rng.u8(..8),
     }
-    fs::write(path, &damaged).expect("room for as much as before");
-    Damaged { whole, damaged }
+    // As good as rotated.
+    readings[0] ^= u8::from(how == 2) << 7;
+    let damaged = segment[batch.bytes.clone()].to_vec();
+    fs::write(&batch.segment, &segment).expect("room for as much as before");
+    Damaged { whole: batch.body, damaged }
 }
 
 /// Something in the agent's directory that is not the agent's.
@@ -144,6 +136,7 @@ pub fn plant(spool: &Path, id: &str, outside: &Path, rng: &mut Rng) -> Vec<Plant
     fs::write(outside, b"{}").expect("a file outside");
     let things = [
         (format!("note {at}.txt"), Foreign::File(b"please keep".to_vec())),
+        (format!("log/note {at}.segment"), Foreign::File(b"please keep this too".to_vec())),
         (format!("{at}_{other}.json"), Foreign::File(b"{}".to_vec())),
         (format!("{}_{id}.json", at + 1), Foreign::Directory),
         (format!("{}_{id}.json", at + 2), Foreign::Link(outside.to_path_buf())),

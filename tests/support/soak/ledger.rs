@@ -10,20 +10,14 @@ use std::ops::Range;
 /// The agent's `flush_interval` in this run.
 pub const FLUSH_MS: u64 = 250;
 
-/// From the last answer of a poll to the disk: the flush, and what a busy machine takes beside it.
-const DURABLE_MS: u64 = FLUSH_MS + 750;
+/// From the last answer of a poll to a disk that survives a kill: what is gathered, and what a busy machine takes beside it.
+const DURABLE_MS: u64 = 50 + 750;
 
 /// How long a poll may take that meets a fault: two units without an answer, 3 s each, and the rest.
 pub const CYCLE_MS: u64 = 7_500;
 
 /// An answer that waits longer than this in a halted process may be taken or not.
 const TIMEOUT_MS: u64 = 2_800;
-
-/// By how much a reading may be older than the stamp of its batch, a clock that was off included.
-const OLDER_MS: u64 = 7_500;
-
-/// The agent believes for a second after the last refusal that a disk is still full.
-const STILL_FULL_MS: u64 = 1_500;
 
 /// Everything that excuses something.
 #[derive(Debug, Default)]
@@ -36,8 +30,6 @@ pub struct Ledger {
     pub frozen: Vec<Range<u64>>,
     /// When the disk refused to write.
     pub stalls: Vec<Range<u64>>,
-    /// From the oldest batch on a disk that was full, to when it was so no more.
-    pub full: Vec<Range<u64>>,
     /// When the clock was off.
     pub clock: Vec<Range<u64>>,
     /// When a device had a fault.
@@ -77,11 +69,6 @@ impl Ledger {
     pub fn is_doubtful(&self, served: u64) -> bool {
         let long = self.frozen.iter().filter(|frozen| frozen.end - frozen.start > TIMEOUT_MS);
         is_in(long, served, 200, 200)
-    }
-
-    /// Whether a reading served then may have been on the disk when that was full.
-    pub fn may_have_given_way(&self, served: u64) -> bool {
-        is_in(self.full.iter(), served, OLDER_MS, STILL_FULL_MS)
     }
 
     /// Whether the process was halted then, or has just gone on.

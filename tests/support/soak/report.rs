@@ -31,8 +31,6 @@ pub struct Evidence<'a> {
     pub fleet: &'a Fleet,
     /// Where the agent sets aside what it cannot deliver.
     pub quarantine: PathBuf,
-    /// How many readings the agent says it has evicted, in all of its lives.
-    pub evicted: usize,
     /// What happened.
     pub ledger: &'a Ledger,
     /// What the process needed.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::disk;
 use super::super::fleet::Fleet;
 use super::super::plan::{Fault, Outage, Step};
-use super::{Chaos, SETTLING, TICK};
+use super::{Chaos, TICK};
 use crate::support::agent::HOSTNAME;
 use crate::support::now_ms;
 use crate::support::server::{Mode, Row, checksum};
@@ -157,7 +157,6 @@ impl Chaos {
     /// The disk is full for a while; `false` when there is none of our own.
     fn fill_disk(&mut self, lasts: Duration) -> bool {
         let Some(disk) = self.disk.take() else { return false };
-        let oldest = disk::batches(&self.home.spool()).first().and_then(|batch| disk::stamp(batch));
         let (from, until) = (now_ms(), Instant::now() + lasts);
         while Instant::now() < until {
             // Also what a delivered batch has just left free.
@@ -166,13 +165,7 @@ impl Chaos {
         }
         disk.release();
         self.ledger.stalls.push(from..now_ms());
-        self.ledger.full.push(oldest.unwrap_or(from).min(from)..now_ms());
         self.disk = Some(disk);
-        // The agent writes its counters down when the queue is empty; a kill before that would cost them.
-        let until = Instant::now() + SETTLING;
-        while !disk::batches(&self.home.spool()).is_empty() && Instant::now() < until {
-            self.pass(TICK);
-        }
         true
     }
 

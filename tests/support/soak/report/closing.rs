@@ -1,6 +1,7 @@
 //! The judgement: line by line, each with the bound that it must keep.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::fleet::Fleet;
@@ -36,10 +37,6 @@ const RSS_KIB: u64 = 64 << 10;
 /// its pauses while it takes a batch apart, and needs longer than that.
 const POISON_MUST_NOT_BLOCK: bool = false;
 
-/// Whether batches on a full disk may give way to newer ones at once, counted, instead of the newer ones
-/// waiting in memory. With `false` a full disk may cost nothing here: full phases are short.
-const FULL_DISK_MAY_EVICT: bool = true;
-
 /// Descriptors and threads that a process may have more at the end than at the beginning.
 const SPARE: u64 = 4;
 
@@ -54,7 +51,6 @@ pub(super) struct Closing<'a> {
 struct Losses {
     lost: Vec<String>,
     in_ram: usize,
-    gave_way: usize,
     at_risk: usize,
     doubtful: usize,
 }
@@ -109,18 +105,24 @@ impl<'a> Closing<'a> {
 
     /// What lies in quarantine or was damaged: not in the database, but not lost by the agent either.
     fn quarantine(&mut self) -> Vec<(usize, Arrival)> {
-        let entries = fs::read_dir(&self.evidence.quarantine).into_iter().flatten().flatten();
-        let kept: Vec<Vec<u8>> = entries.filter_map(|entry| fs::read(entry.path()).ok()).collect();
+        let entries = fs::read_dir(&self.evidence.quarantine).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_damaged = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "damaged");
+        let (damaged_files, refused_files): (Vec<_>, Vec<_>) = entries.partition(is_damaged);
+        let read = |paths: Vec<PathBuf>| paths.iter().filter_map(|path| fs::read(path).ok()).collect::<Vec<Vec<u8>>>();
+        let (kept, others) = (read(damaged_files), read(refused_files));
         let damaged = self.evidence.damaged;
-        let gone = damaged.iter().filter(|batch| !kept.contains(&batch.damaged)).count();
-        let others: Vec<&Vec<u8>> =
-            kept.iter().filter(|body| !damaged.iter().any(|batch| batch.damaged == **body)).collect();
-        let refused = self.readings_of(others.into_iter());
+        // Neighbours are kept in one file.
+        let holds = |file: &Vec<u8>, part: &[u8]| file.windows(part.len()).any(|bytes| bytes == part);
+        let gone = damaged.iter().filter(|batch| !kept.iter().any(|file| holds(file, &batch.damaged))).count();
+        let (bytes, bytes_kept): (usize, usize) =
+            (damaged.iter().map(|batch| batch.damaged.len()).sum(), kept.iter().map(Vec::len).sum());
+        self.demand(bytes_kept <= bytes, || format!("{bytes_kept} bytes are set aside as damaged, {bytes} were"));
+        let refused = self.readings_of(others.iter());
         self.say(
             "quarantine",
             format!(
-                "{} files: {} damaged by us, {} readings refused by the server",
-                kept.len(),
+                "{} files: {} batches damaged by us, {} readings refused by the server",
+                kept.len() + others.len(),
                 damaged.len() - gone,
                 refused.len()
             ),
@@ -163,8 +165,6 @@ impl<'a> Closing<'a> {
                     losses.in_ram += 1;
                 } else if ledger.is_doubtful(at) {
                     losses.doubtful += 1;
-                } else if FULL_DISK_MAY_EVICT && ledger.may_have_given_way(at) {
-                    losses.gave_way += 1;
                 } else {
                     losses.lost.push(what);
                 }
@@ -177,16 +177,13 @@ impl<'a> Closing<'a> {
 
     fn readings(&mut self, verdict: &Verdict, losses: &Losses, aside: usize) {
         let Verdict { served, served_forbidden, arrived, .. } = verdict;
-        let Losses { lost, in_ram, gave_way, at_risk, doubtful } = losses;
+        let Losses { lost, in_ram, at_risk, doubtful } = losses;
         self.say("readings", format!("served={served} forbidden_served={served_forbidden}"));
-        self.say("obligations", format!("{}", served - in_ram - doubtful - gave_way));
+        self.say("obligations", format!("{}", served - in_ram - doubtful));
         let set_aside = format!("{} only set aside, of {aside} there", verdict.aside);
         self.say("in database", format!("{arrived}, {set_aside}"));
         self.say("LOST", format!("{}  must be 0", lost.len()));
         self.say("lost in ram", format!("{in_ram} of {at_risk} that were not yet durable when the process ended"));
-        let evicted = self.evidence.evicted;
-        self.say("gave way", format!("{gave_way} on a full disk  bound: evicted by its own count = {evicted}"));
-        self.demand(*gave_way <= evicted, || format!("{gave_way} readings gave way, {evicted} were counted"));
         self.say("too late, halted", format!("{doubtful} answers waited for a halted process"));
         let database = self.evidence.server.database();
         let late: Vec<String> = database.late().iter().map(|row| format!("{row:?}")).collect();
@@ -241,13 +238,13 @@ impl<'a> Closing<'a> {
         let residuals: Vec<String> = closings
             .iter()
             .filter_map(|line| {
-                // Before them it says what of it is lost.
-                let books = line.find("readings accepted").map_or(*line, |place| &line[place..]);
-                let number = |name: &str| number_after(books, name);
-                let came = number("readings accepted")? + number("found on disk")?;
-                let went = ["; delivered", ", on disk", "in memory", "quarantined", "evicted", "vanished"];
-                let dropped = ["not_sendable", "memory_full"];
-                let went: i64 = went.into_iter().chain(dropped).map(number).sum::<Option<i64>>()?;
+                // Before them it says what of it is lost, behind them what is wrong with the disk.
+                let (accepted, books) = line.split_once("readings accepted ")?.1.split_once("; output pattoo: ")?;
+                let books = books.split(';').next()?;
+                let number = |text: &str| text.trim().rsplit(' ').next()?.parse::<i64>().ok();
+                let mut numbers = books.split(',').map(number);
+                let came = number(accepted)? + numbers.next()??;
+                let went: i64 = numbers.sum::<Option<i64>>()?;
                 Some((came - went).to_string())
             })
             .collect();
@@ -391,10 +388,4 @@ impl<'a> Closing<'a> {
         let backlog = self.evidence.watch.backlog;
         self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
     }
-}
-
-/// The number that follows this word in a line.
-fn number_after(line: &str, word: &str) -> Option<i64> {
-    let rest = line.split_once(&format!("{word} "))?.1;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
