@@ -76,6 +76,12 @@ impl Shard {
         self.index
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(self) -> u16 {
+        self.count
+    }
+
     /// Whether there are others.
     #[must_use]
     pub fn is_one_of_many(self) -> bool {

@@ -140,3 +140,31 @@ fn an_agent_id_may_be_given_from_outside_unless_there_is_another_one() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("PATTOO_AGENT_ID is not the agent id in"), "{}", refused.stderr);
 }
+
+#[test]
+fn what_a_shard_that_is_no_more_has_left_is_told_at_the_start_of_the_first_one() {
+    let devices: Vec<_> = (0..8).map(Device::counting).collect();
+    let server = Server::start();
+    server.stop();
+    let home = home(&server, &devices, "200ms");
+    let directory = home.config_dir();
+    let config_dir = directory.to_str().unwrap();
+    let log_has = |agent: &Agent, words: &str| support::until(words, || agent.log().contains(words));
+    let left = (1..SHARDS).find(|shard| {
+        let mut agent = start(&home, *shard);
+        log_has(&agent, "started ");
+        let polls = !agent.log().contains(" 0 devices,");
+        if polls {
+            support::until("readings on disk", || {
+                let spool = home.path().join(format!("cache/shard_{shard}")).join(home.agent_id());
+                !support::spool::waiting(&spool, "pattoo").is_empty()
+            });
+        }
+        agent.stop();
+        polls
+    });
+    let mut agent = home.start(&["run", "--config_dir", config_dir]);
+    let directory = home.path().join(format!("cache/shard_{}", left.expect("a shard that polls")));
+    log_has(&agent, &format!("wait in {}, of a shard that is none of the present 1", directory.display()));
+    agent.stop();
+}

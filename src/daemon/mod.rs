@@ -10,6 +10,7 @@ pub mod assemble;
 pub mod control;
 pub mod detach;
 pub mod exit;
+pub mod left_shards;
 pub mod lock;
 pub mod preflight;
 pub mod process_setup;

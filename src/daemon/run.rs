@@ -19,6 +19,7 @@ use rustix::process::Pid;
 use super::assemble;
 use super::detach;
 use super::exit::Exit;
+use super::left_shards;
 use super::lock::{Lock, LockError};
 use super::preflight;
 use super::process_setup::{self, LAST_WORDS};
@@ -145,6 +146,16 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     }
     let life = Life { agent_id: agent.id().as_str(), boot_id: &boot_id, restamp: restamp::by };
     let (mut log, opened) = Log::open(Box::new(disk), config.cache_limits, &life)?;
+    for left in left_shards::find(&config.cache_directory, agent.id().as_str(), config.shard) {
+        tracing::warn!(
+            "{}{} wait in {}, of a shard that is none of the present {}; start it again with its old number until they are \
+             delivered, or take them out with spool export",
+            count(usize::try_from(left.readings).unwrap_or(usize::MAX), "reading"),
+            if left.old { " and batches of an old cache" } else { "" },
+            left.directory.display(),
+            config.shard.count()
+        );
+    }
     let timeline = timeline(config, &opened, &boot_id);
     if let Some(warning) = directory::medium_warning(&config.cache_directory) {
         tracing::warn!("{warning}");
