@@ -1056,7 +1056,7 @@ impl Pipeline {
             self.sync_due = None;
         }
         if self.durable < self.tail.end() || (moved && !sync) {
-            let wait = if self.stopping { Duration::ZERO } else { self.flush_interval };
+            let wait = if self.last_post.is_some() { Duration::ZERO } else { self.flush_interval };
             self.sync_due.get_or_insert(now + wait);
         }
     }

@@ -955,7 +955,11 @@ impl Run<'_> {
         life.wake = self.now + (deadline - boot);
         life.armed = self.now;
         life.touched = false;
-        life.probe = if self.rng.u8(0..8) == 0 { self.now + Duration::from_millis(self.rng.u64(0..=ms(deadline - boot))) } else { NEVER };
+        life.probe = if self.rng.u8(0..8) == 0 {
+            self.now + Duration::from_millis(self.rng.u64(0..=ms(deadline - boot)))
+        } else {
+            NEVER
+        };
         life.probe = if life.probe > self.now && life.probe < life.wake { life.probe } else { NEVER };
         self.life.clock_when_armed = self.clock_error().unwrap_or(i64::MIN);
         if let Some(since) = self.life.stopping {
