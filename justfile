@@ -20,6 +20,10 @@ plant-seed SEED:
 line CASES="20000":
     LINE_CASES={{CASES}} cargo test --release --locked --test line fresh -- --nocapture
 
+# The way from the readings to the servers for so many virtual days, with fresh seeds.
+days DAYS="5000":
+    DELIVERY_DAYS={{DAYS}} cargo test --release --locked --test thirty_days fresh -- --nocapture
+
 # Faults at random for so many minutes, and what became of each reading.
 soak MINUTES="20" SEED="1":
     cargo run --release --locked --example soak -- --seed {{SEED}} --minutes {{MINUTES}}

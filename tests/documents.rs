@@ -26,9 +26,10 @@ fn below(directory: &Path, files: &mut Vec<PathBuf>) {
 
 /// Each document, and what of it people read.
 fn documents() -> Vec<(String, String)> {
-    let mut files: Vec<PathBuf> =
-        ["README.md", "SECURITY.md", "CHANGELOG.md", "BENCHMARKS.md"].map(|it| root().join(it)).into();
-    for directory in ["config", "setup"] {
+    let mut files: Vec<PathBuf> = ["README.md", "SECURITY.md", "CHANGELOG.md", "BENCHMARKS.md", "CONTRIBUTING.md"]
+        .map(|it| root().join(it))
+        .into();
+    for directory in ["config", "docs", "setup"] {
         below(&root().join(directory), &mut files);
     }
     let mut documents: Vec<(String, String)> = Vec::new();

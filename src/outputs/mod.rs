@@ -10,8 +10,8 @@
 //! | [`file`](mod@file) | lines of a file |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
-//! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own and gets
-//! one line in the list of `config::outputs`.
+//! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own; its keys
+//! are read by `config::outputs`, and `daemon::assemble` makes it of them.
 
 mod bisection;
 pub mod delivery;

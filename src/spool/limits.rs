@@ -1,7 +1,4 @@
-//! How much disk the queue may take, and whether the oldest batches must give way to a new one.
-//!
-//! While the file system is nearly full the spool does not grow: each new batch takes the place of the
-//! oldest. (Emptying it would not help when something else fills the disk, and would lose everything.)
+//! How much disk the log and the old caches may take together. What goes when it is more is the business of `evict`.
 
 use std::fmt;
 use std::time::Duration;

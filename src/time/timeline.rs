@@ -14,11 +14,10 @@
 //! every stamp before it, restarts included, save for a step back of more than an hour. No stamp is before
 //! the build date, none an hour ahead of the server's clock.
 //!
-//! *Undated readings.* While the clock is not believed, readings are held under their boot times. Once it is
-//! believed, [`date`](Timeline::date) gives each its date: later than all stamps from before the holdover, and
-//! no later than the line at its end. So order is kept if whoever holds them, when
-//! [`observe`](Timeline::observe) no longer says [`ClockState::NotPlausible`], dates and seals what is held,
-//! oldest first, before anything newer is sealed.
+//! *Undated readings.* While the clock is not believed, readings are stamped with their boot times and take their place in
+//! the log so. Once it is believed, [`offset`](Timeline::offset) is what is to be added to each: the dates are later than all
+//! stamps from before the holdover, and no later than the line at its end. So order is kept, as nothing behind an undated
+//! reading is delivered before it has its date.
 
 mod clock_log;
 mod stamp;
