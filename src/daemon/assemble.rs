@@ -99,11 +99,7 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
 ///
 /// # Errors
 /// As [`outputs`].
-pub fn way(
-    output: &OutputConfig,
-    config: &Config,
-    agent: &Agent,
-) -> Result<Halves, PostError> {
+pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halves, PostError> {
     Ok(match &output.kind {
         OutputKind::Pattoo => (
             Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
