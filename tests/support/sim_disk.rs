@@ -145,8 +145,9 @@ impl World {
     pub fn kill(&mut self) {
         for file in self.files.iter_mut().filter(|file| file.dropped) {
             file.dropped = false;
-            let live = file.live.clone();
-            file.pending.extend([Change::Cut(live.len()), Change::Write(0, live)]);
+            let same = file.live.iter().zip(&file.durable).take_while(|(live, durable)| live == durable).count();
+            let missing = file.live.get(same..).unwrap_or_default().to_vec();
+            file.pending.extend([Change::Cut(file.live.len()), Change::Write(same, missing)]);
         }
     }
 
