@@ -439,7 +439,7 @@ impl Pipeline {
     /// Whether a stop has nothing to wait for: everything is on disk or delivered, and each output is done or failing.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved();
+        let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved() && self.sync_due.is_none();
         let done = |lane: &Lane| {
             let has_all = lane.cursor == self.tail.end() && lane.old == Old::None;
             let waits = lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some();
@@ -1066,7 +1066,8 @@ impl Pipeline {
             self.sync_due = None;
         }
         if self.durable < self.tail.end() || (moved && !sync) {
-            self.sync_due.get_or_insert(now + self.flush_interval);
+            let wait = if self.stopping { Duration::ZERO } else { self.flush_interval };
+            self.sync_due.get_or_insert(now + wait);
         }
     }
 
