@@ -179,6 +179,8 @@ struct Lane {
     cursor: Position,
     /// What of that is on disk; `None`: nothing, it is new.
     saved: Option<Position>,
+    /// The greatest stamp of a post that is on disk: no post is made with a greater one, so no later life gives it again.
+    saved_stamp: Timestamp,
     /// The positions of what the delivery has loaded: where each piece begins, and how many readings of it are not passed.
     spans: VecDeque<(Position, u64)>,
     /// Evicted up to here, and counted, while older readings are still in memory and under way.
@@ -322,6 +324,7 @@ impl Pipeline {
                 delivery: Delivery::new(plan.encode, plan.split_refused_after, stamp),
                 cursor: position,
                 saved: saved.map(|saved| saved.position),
+                saved_stamp: saved.map(|saved| saved.stamp).unwrap_or_default(),
                 spans: VecDeque::new(),
                 evicted: Position::default(),
                 hole: None,
@@ -513,7 +516,11 @@ impl Lane {
     }
 
     fn is_unsaved(&self) -> bool {
-        self.saved != Some(self.resume())
+        self.saved != Some(self.resume()) || self.is_stamp_unsaved()
+    }
+
+    fn is_stamp_unsaved(&self) -> bool {
+        self.saved_stamp < self.delivery.stamp()
     }
 
     /// Whether nothing is to be loaded now.
@@ -560,7 +567,7 @@ impl Pipeline {
                 return Some(action);
             }
         }
-        // What an output has just passed or put aside is work for the disk.
+        // What an output has just passed or put aside is work for the disk, and so is the stamp of a post that waits for it.
         self.start_job(now)
     }
 
@@ -760,6 +767,9 @@ impl Pipeline {
                     if ahead.is_some() {
                         lane.pause = boot + ASK_AGAIN;
                         lane.told = None;
+                        return None;
+                    }
+                    if lane.is_stamp_unsaved() && !self.disk.refuses && !self.disk.hangs {
                         return None;
                     }
                     lane.busy = true;
@@ -1040,7 +1050,7 @@ impl Pipeline {
         let moved = !cursors.is_empty();
         for (name, cursor) in cursors {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) {
-                lane.saved = Some(cursor.position);
+                (lane.saved, lane.saved_stamp) = (Some(cursor.position), cursor.stamp);
             }
         }
         for written in holds {
