@@ -24,6 +24,8 @@ const OVERHEAD: usize = 160;
 pub struct Tail {
     batches: VecDeque<Arc<Batch>>,
     bytes: usize,
+    /// Bounds of what is durable and of all.
+    kept: usize,
     most: usize,
     end: Position,
 }
@@ -32,12 +34,13 @@ impl Tail {
     /// No batches, behind a log that ends at `end`.
     #[must_use]
     pub fn new(end: Position) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, most: MOST_BYTES, end }
+        Self { batches: VecDeque::new(), bytes: 0, kept: KEPT_BYTES, most: MOST_BYTES, end }
     }
 
     /// From now on what the disk does not take is kept up to so many bytes, instead of [`MOST_BYTES`].
     pub fn limit(&mut self, most: usize) {
         self.most = most;
+        self.kept = KEPT_BYTES.min(most);
     }
 
     /// Puts a batch behind all others, which gives its readings their numbers.
@@ -75,7 +78,7 @@ impl Tail {
     /// Lets go of what no output needs (all are past `passed`), and of what is durable and too much to keep.
     pub fn trim(&mut self, passed: Position, durable: Position) {
         while let Some(batch) = self.batches.front() {
-            let spare = batch.end() <= durable && self.bytes > KEPT_BYTES;
+            let spare = batch.end() <= durable && self.bytes > self.kept;
             if batch.end() > passed && !spare {
                 break;
             }

@@ -33,6 +33,12 @@ use super::scenario::{DiskFault, HOUR, Kind, MINUTE, Moment, OutputSpec, SECOND,
 use super::sink::{Sink, encoder};
 
 impl Stats {
+    fn drop(&mut self, counters: &OutputCounters) {
+        for (reason, count) in counters.dropped.by_reason().filter(|(_, count)| *count > 0) {
+            *self.dropped.entry(reason.as_str()).or_default() += count;
+        }
+    }
+
     pub fn add(&mut self, other: Self) {
         let Self { readings, arrived, repeated, posts, jobs, lives, lost, dropped, quarantined, hangs, dated } = other;
         self.readings += readings;
@@ -42,7 +48,7 @@ impl Stats {
         self.jobs += jobs;
         self.lives += lives;
         self.lost += lost;
-        self.dropped += dropped;
+        dropped.into_iter().for_each(|(reason, count)| *self.dropped.entry(reason).or_default() += count);
         self.quarantined += quarantined;
         self.hangs += hangs;
         self.dated += dated;
@@ -65,7 +71,7 @@ const PROMPT: Duration = Duration::from_secs(6);
 const SETTLED: Duration = Duration::from_secs(330);
 
 /// What a run was worth.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Stats {
     pub readings: u64,
     pub arrived: u64,
@@ -75,7 +81,7 @@ pub struct Stats {
     pub lives: u64,
     /// Taken by kills and power cuts.
     pub lost: u64,
-    pub dropped: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
     pub quarantined: u64,
     pub hangs: u64,
     pub dated: u64,
@@ -287,7 +293,7 @@ impl<'a> Run<'a> {
         loop {
             match self.step() {
                 Ok(true) => {}
-                Ok(false) => return Ok(self.stats),
+                Ok(false) => return Ok(std::mem::take(&mut self.stats)),
                 Err(what) => return Err(format!("at {}: {what}", humantime::format_duration(self.now))),
             }
         }
@@ -709,14 +715,38 @@ impl Run<'_> {
         self.pump()
     }
 
+    /// What a kill or a power cut may cost: nothing that was there a moment ago, while the disk is well.
+    fn is_safe(&self, end: End) -> Result<(), Violation> {
+        let disk = self.last_trouble(|what| matches!(what, What::Disk(_))).unwrap_or_default();
+        if self.now - disk < 30 * SECOND || self.now - self.life.began < 30 * SECOND {
+            return Ok(());
+        }
+        let (safe, moment) = match end {
+            End::Stored => (self.positions.len() as u64, Duration::ZERO),
+            End::Killed => (self.life.written, Duration::from_millis(150)),
+            End::Cut => (self.life.durable, self.scenario.flush_interval + Duration::from_millis(200)),
+        };
+        let unsafe_ones = self.positions.iter().skip(usize::try_from(safe).unwrap()).flatten();
+        for &(series, n) in unsafe_ones.chain(&self.life.gathered) {
+            let ago = self.now - self.ledger.entries[series][n].read;
+            // What every output has needs no disk.
+            let has = |output: &OutputState| output.sinks.iter().any(|sink| sink.has(series, n));
+            if ago > moment && !self.life.lanes.iter().all(|&output| has(&self.outputs[output])) {
+                return Err(format!("{end:?} costs series {series}: {n}, which was read {ago:?} ago"));
+            }
+        }
+        Ok(())
+    }
+
     /// A life is over, and `down` later the next begins.
     fn ended(&mut self, end: End, down: Duration, unset: Duration, toggle: Option<usize>) -> Result<(), Violation> {
+        self.is_safe(end)?;
         let published = self.life.pipeline.published();
         for (&output, counters) in self.life.lanes.iter().zip(&published.outputs) {
             let state = &mut self.outputs[output];
             state.dropped += counters.dropped.sum();
             state.quarantined += counters.quarantined;
-            self.stats.dropped += counters.dropped.sum();
+            self.stats.drop(counters);
             self.stats.quarantined += counters.quarantined;
             state.left = (end == End::Stored).then(|| counters.waiting());
         }
@@ -793,7 +823,7 @@ impl Run<'_> {
             let state = &mut self.outputs[output];
             state.dropped += counters.dropped.sum();
             state.quarantined += counters.quarantined;
-            self.stats.dropped += counters.dropped.sum();
+            self.stats.drop(counters);
             self.stats.quarantined += counters.quarantined;
         }
         self.stats.readings = self.ledger.entries.iter().map(|entries| entries.len() as u64).sum();
@@ -1313,7 +1343,7 @@ impl Run<'_> {
                 return Err(format!("the counters do not add up: {} {counters:#?}", counters.residual()));
             }
         }
-        let most = self.scenario.memory.unwrap_or(16 << 20).max(1 << 20) + 100_000;
+        let most = self.scenario.memory.unwrap_or(16 << 20) + 5_000;
         let bytes = self.life.pipeline.bytes_in_memory();
         if bytes > most {
             return Err(format!("{bytes} bytes in memory"));

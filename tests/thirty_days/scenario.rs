@@ -162,7 +162,7 @@ pub fn draw(seed: u64) -> Scenario {
     ][rng.usize(0..5)];
     let outputs = outputs(&mut rng);
     let limits = limits(&mut rng, until);
-    let memory = (rng.u8(0..4) == 0).then(|| rng.usize(20_000..400_000));
+    let memory = (rng.u8(0..3) == 0).then(|| rng.usize(20_000..300_000));
     let flush_interval = [SECOND, SECOND, 5 * SECOND, 30 * SECOND][rng.usize(0..4)];
     let mut scenario = Scenario {
         seed,
@@ -178,7 +178,7 @@ pub fn draw(seed: u64) -> Scenario {
         faults: Vec::new(),
         moments: Vec::new(),
     };
-    let faults = rng.usize(2..26);
+    let faults = rng.usize(2..30);
     for _ in 0..faults {
         let fault = fault(&mut rng, &scenario);
         scenario.faults.push(fault);
@@ -218,10 +218,11 @@ fn limits(rng: &mut Rng, until: Duration) -> Limits {
     }
 }
 
-/// From a second to a third of the run, short ones as often as long ones.
+/// From a second to a third of the run, short ones as often as long ones; of a long run rarely a second.
 fn lasts(rng: &mut Rng, until: Duration) -> Duration {
     let longest = (until / 3).as_secs_f64();
-    Duration::from_secs_f64(longest.powf(rng.f64())).max(SECOND)
+    let shortest = if until > DAY { 0.4 } else { 0.1 };
+    Duration::from_secs_f64(longest.powf(rng.f64() * (1.0 - shortest) + shortest)).max(SECOND)
 }
 
 /// A moment, often close to where something else begins or ends.
@@ -243,8 +244,8 @@ fn fault(rng: &mut Rng, scenario: &Scenario) -> Fault {
     let from = near(rng, scenario);
     let lasts = lasts(rng, scenario.until);
     let what = match rng.u8(0..10) {
-        0..=5 => What::Server(rng.usize(0..scenario.outputs.len()), weather(rng, scenario)),
-        6..=8 => What::Disk(disk_fault(rng)),
+        0..=4 => What::Server(rng.usize(0..scenario.outputs.len()), weather(rng, scenario)),
+        5..=8 => What::Disk(disk_fault(rng)),
         _ => What::Silent,
     };
     // Of an agent that nothing reads for long there is little to see.
