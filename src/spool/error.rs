@@ -108,7 +108,13 @@ impl SpoolError {
     /// Whether the disk takes nothing but can be read.
     #[must_use]
     pub fn takes_nothing(&self) -> bool {
-        self.is_full() || self.errno() == Some(Errno::ROFS)
+        self.is_full() || self.is_read_only()
+    }
+
+    /// Whether the file system is mounted for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.errno() == Some(Errno::ROFS)
     }
 
     fn errno(&self) -> Option<Errno> {

@@ -77,8 +77,12 @@ impl Log {
     fn evict_oldest(&mut self, limit: Limit, released: Position, evicted: &mut Vec<Evicted>) -> bool {
         let Some((first, next)) = self.oldest() else { return false };
         let up_to = next.unwrap_or(self.end);
+        if up_to <= released {
+            // It is no loss, unless a power cut takes the cursors back.
+            self.cursors.sync(&mut *self.disk).ok();
+        }
         let gone = self.remove(first).is_ok();
-        if gone && up_to > released {
+        if gone && (up_to > released || !self.cursors.are_durable()) {
             evicted.push(Evicted { up_to, limit });
         }
         gone

@@ -437,8 +437,8 @@ impl Log {
         let newest: Vec<_> = self.segments.keys().rev().take(2).copied().collect();
         self.directory_unsynced = !newest.is_empty();
         self.unsynced.extend(newest);
-        if self.sync().is_err_and(|error| error.takes_nothing()) {
-            // A disk that takes nothing has nothing to make durable.
+        if self.sync().is_err_and(|error| error.is_read_only()) {
+            // Nothing that is mounted for reading only waits to be written.
             self.unsynced.clear();
         }
     }
