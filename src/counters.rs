@@ -31,13 +31,15 @@ pub enum DropReason {
     MemoryFull,
     /// Somebody else removed the files.
     Vanished,
+    /// It is whole on disk and is nothing that this release can read.
+    Unreadable,
     /// Its boot is over and the clock was never right in it.
     NeverDated,
 }
 
 impl DropReason {
     /// Every reason, in the order of their places.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unavailable,
         Self::OutsideLimits,
         Self::NotSendable,
@@ -46,6 +48,7 @@ impl DropReason {
         Self::MaxAge,
         Self::MemoryFull,
         Self::Vanished,
+        Self::Unreadable,
         Self::NeverDated,
     ];
 
@@ -61,6 +64,7 @@ impl DropReason {
             Self::MaxAge => "cache_max_age",
             Self::MemoryFull => "memory_full",
             Self::Vanished => "vanished",
+            Self::Unreadable => "unreadable",
             Self::NeverDated => "never_dated",
         }
     }
@@ -166,6 +170,8 @@ pub struct LogCounters {
     pub undated: u64,
     /// What is wrong with the disk, in words.
     pub fault: Option<String>,
+    /// Batches of old caches that the limits have let go; how many readings they held nobody knows.
+    pub old_batches_lost: u64,
     /// Whether it does not answer.
     pub hangs: bool,
 }
@@ -238,7 +244,8 @@ impl Counters {
     /// What every output has lost so far.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        Lost::of(&lock(&self.published).outputs)
+        let published = lock(&self.published);
+        Lost::of(&published.outputs).and("batches_of_old_caches", published.log.old_batches_lost)
     }
 
     /// Readings of this run that are in memory only, for the output to which most of them are missing.
@@ -272,9 +279,13 @@ impl Lost {
 
     /// With what is in memory and has no time any more to get anywhere.
     #[must_use]
-    pub fn and_in_memory(mut self, count: u64) -> Self {
+    pub fn and_in_memory(self, count: u64) -> Self {
+        self.and("in_memory", count)
+    }
+
+    fn and(mut self, reason: &'static str, count: u64) -> Self {
         if count > 0 {
-            self.0.push((String::new(), "in_memory", count));
+            self.0.push((String::new(), reason, count));
         }
         self
     }

@@ -26,7 +26,7 @@
 //! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
 //! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //! | [`cli`] | command line and terminal | `shard`, `text` |
-//! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
+//! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `status`, `text`, `time` |
 //! | [`commands`] | what a person asks for: check, plan, once, probe, spool, configure, install | `cli`, `config`, `daemon`, `files`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `status`, `text`, `time` |
 //!
 //! Two of these deserve a word. `modbus` and `outputs` never import each other, nor `config`, nor `actors`: a device knows no

@@ -445,6 +445,7 @@ fn outputs_are_read_with_their_defaults() {
         kind,
         start,
         split_refused_after,
+        max_backoff: Duration::from_secs(10),
     };
     let cases = [
         ("pattoo", vec![output("pattoo", OutputKind::Pattoo, Start::End, hour)]),
@@ -514,11 +515,11 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file"),
         (
             "outputs: [{type: pattoo, pth: /x}]",
-            "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after",
+            "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
         ),
         (
             "outputs: [{type: pattoo, path: /x}]",
-            "outputs[0].path: found an unknown key; allowed are type, name, start, split_refused_after",
+            "outputs[0].path: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
         ),
         (
             "outputs: [{type: file, path: DIR/a, kep: 1}]",

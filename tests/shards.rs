@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
@@ -57,10 +56,7 @@ fn four_shards_poll_two_hundred_devices_once_each_and_one_that_is_killed_loses_n
         .into_iter()
         .chain((1..SHARDS).map(|shard| home.path().join("cache").join(format!("shard_{shard}")).join(home.agent_id())));
     let directories: Vec<_> = directories.collect();
-    let batches = || {
-        let files = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten());
-        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|it| it == "json")).count()
-    };
+    let batches = || directories.iter().map(|spool| support::spool::waiting(spool, "pattoo").len()).sum::<usize>();
     agents[0].until("empty queues", || batches() == 0);
     for agent in &mut agents {
         agent.stop();

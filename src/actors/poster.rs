@@ -42,6 +42,8 @@ pub struct OutputChange {
     pub server: Option<Halves>,
     /// How long the oldest post may be refused before it is taken apart.
     pub split_refused_after: Duration,
+    /// How long its server is left alone at most.
+    pub max_backoff: Duration,
 }
 
 /// An output as the actor holds it.
@@ -168,9 +170,11 @@ impl PosterActor {
             (deliver, answer)
         };
         let answered = asked.into_actor(self).map(move |(deliver, answer), this, ctx| {
-            if let Some(way) = this.ways.get_mut(output).filter(|way| way.generation == generation) {
-                way.deliver = Some(deliver);
-            }
+            let Some(way) = this.ways.get_mut(output).filter(|way| way.generation == generation) else {
+                // Of a server that is not the present one any more: it says nothing about that.
+                return;
+            };
+            way.deliver = Some(deliver);
             let now = answer.server_time.map_or_else(clock::now, |date| this.timekeeper.server_says(date));
             let random = fastrand::f64();
             if is_post {
@@ -207,7 +211,7 @@ impl Handler<Reload> for PosterActor {
     fn handle(&mut self, reload: Reload, ctx: &mut Self::Context) {
         self.pipeline.configure(reload.limits, reload.flush_interval);
         self.narrator.limit(reload.limits);
-        for (name, OutputChange { server, split_refused_after }) in reload.outputs {
+        for (name, OutputChange { server, split_refused_after, max_backoff }) in reload.outputs {
             let (encode, deliver) = server.unzip();
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(deliver) = deliver
@@ -215,6 +219,7 @@ impl Handler<Reload> for PosterActor {
                 (way.deliver, way.generation) = (Some(deliver), way.generation + 1);
             }
             self.pipeline.configure_output(&name, encode, split_refused_after);
+            self.pipeline.set_max_backoff(&name, max_backoff);
         }
         self.pump(ctx);
     }

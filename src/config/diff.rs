@@ -244,6 +244,11 @@ impl<'a> Diff<'a> {
         let other = |output: &OutputConfig| {
             known(output).is_some_and(|known| known.split_refused_after != output.split_refused_after)
         };
+        let patience =
+            |output: &OutputConfig| known(output).is_some_and(|known| known.max_backoff != output.max_backoff);
+        if new.outputs.iter().any(patience) {
+            self.settings.push("max_backoff");
+        }
         if new.outputs.iter().any(other) && !self.settings.contains(&SPLIT_REFUSED_AFTER) {
             self.settings.push(SPLIT_REFUSED_AFTER);
         }

@@ -17,6 +17,7 @@ use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use crate::files::trust;
 use crate::outputs::Start;
+use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::{FileSettings, Format as FileFormat};
 use crate::shard::Shard;
 use crate::text::size;
@@ -46,7 +47,7 @@ const TYPES: [&str; 2] = ["pattoo", "file"];
 const LATER_TYPES: [&str; 4] = ["influxdb", "mqtt", "prometheus", "sqlite"];
 
 /// What every type takes.
-const KEYS: [&str; 4] = ["type", "name", "start", "split_refused_after"];
+const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
 
 /// What the type `file` takes besides.
 const FILE_KEYS: [&str; 4] = ["path", "format", "max_bytes", "keep"];
@@ -62,6 +63,8 @@ pub struct OutputConfig {
     pub start: Start,
     /// How long its oldest post may be refused before it is taken apart to find out why.
     pub split_refused_after: Duration,
+    /// How long its server is left alone at most after posts that failed, unless it asks for more.
+    pub max_backoff: Duration,
 }
 
 /// The kinds of servers, with their settings.
@@ -92,6 +95,7 @@ impl Default for OutputConfig {
             kind: OutputKind::Pattoo,
             start: Start::End,
             split_refused_after: SPLIT_REFUSED_AFTER,
+            max_backoff: MAX_BACKOFF,
         }
     }
 }
@@ -117,6 +121,7 @@ impl OutputConfig {
             ("type", self.kind.as_str().to_owned()),
             ("start", start.to_owned()),
             ("split_refused_after", humantime::format_duration(self.split_refused_after).to_string()),
+            ("max_backoff", humantime::format_duration(self.max_backoff).to_string()),
         ];
         if let OutputKind::File(FileSettings { path, format, max_bytes, keep }) = &self.kind {
             let format = match format {
@@ -137,8 +142,8 @@ impl OutputConfig {
     #[must_use]
     pub fn taken_over_by(&self, new: &Config) -> Self {
         let same = new.outputs.iter().find(|output| output.name == self.name);
-        let split_refused_after = same.map_or(self.split_refused_after, |output| output.split_refused_after);
-        Self { split_refused_after, ..self.clone() }
+        let OutputConfig { split_refused_after, max_backoff, .. } = *same.unwrap_or(self);
+        Self { split_refused_after, max_backoff, ..self.clone() }
     }
 
     /// This output for `shard`: two agents never write to one file.
@@ -173,6 +178,11 @@ pub fn table(outputs: &[OutputConfig]) -> String {
 /// `split_refused_after`, at the top or of one output.
 pub fn split_refused_after(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
     duration_within(value, Duration::from_secs(1)..=LONGEST_DURATION, "a duration such as 1h, from 1s", report)
+}
+
+fn max_backoff(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(3_600));
+    duration_within(value, least..=most, "a duration such as 10s, from 1s to 1h", report)
 }
 
 /// Reads the list. What is wrong is in the report. `split_refused_after` is what holds for an output that does not say it.
@@ -259,7 +269,7 @@ impl<'a> Found<'a> {
                 }
             };
             let name = kind.as_str().to_owned();
-            let output = OutputConfig { name, kind, start: Start::End, split_refused_after };
+            let output = OutputConfig { name, kind, split_refused_after, ..OutputConfig::default() };
             return Some(Self { output, named: item.clone(), typed: item.clone(), path: None });
         }
         let Some(entries) = item.entries(report) else {
@@ -281,7 +291,7 @@ impl<'a> Found<'a> {
         };
         let mut name = None;
         let mut start = Start::default();
-        let mut split = split_refused_after;
+        let (mut split, mut backoff) = (split_refused_after, MAX_BACKOFF);
         for entry in &entries {
             match entry.key.as_str() {
                 "name" => name = Some(self::name(&entry.value, report)),
@@ -293,6 +303,7 @@ impl<'a> Found<'a> {
                 "split_refused_after" => {
                     split = self::split_refused_after(&entry.value, report).unwrap_or(split_refused_after);
                 }
+                "max_backoff" => backoff = max_backoff(&entry.value, report).unwrap_or(MAX_BACKOFF),
                 key if known.contains(&key) || kind.is_none() => {}
                 _ => report.faults.push(entry.unknown(&known)),
             }
@@ -302,7 +313,7 @@ impl<'a> Found<'a> {
             Type::File => OutputKind::File(file(item, &entries, report)?),
         };
         let name = name.unwrap_or_else(|| Some(kind.as_str().to_owned()))?;
-        let output = OutputConfig { name, kind, start, split_refused_after: split };
+        let output = OutputConfig { name, kind, start, split_refused_after: split, max_backoff: backoff };
         let named = of("name").unwrap_or(typed).clone();
         Some(Self { output, named, typed: typed.clone(), path: of("path").cloned() })
     }

@@ -103,7 +103,8 @@ impl Reloader {
             let other = output.target(&next) != output.target(&self.running);
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;
-            outputs.push((output.name.clone(), OutputChange { server, split_refused_after }));
+            let max_backoff = output.max_backoff;
+            outputs.push((output.name.clone(), OutputChange { server, split_refused_after, max_backoff }));
         }
         let reload = Reload {
             devices: assemble::devices(&next),

@@ -187,9 +187,12 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
             (plan, (name, deliver))
         })
         .unzip();
-    let pipeline = Pipeline::new(opened, plans, &boot_id, config.flush_interval);
+    let mut pipeline = Pipeline::new(opened, plans, &boot_id, config.flush_interval);
     let published = pipeline.published();
     tell_start(config, &agent, &devices, &targets, &published);
+    for output in &config.outputs {
+        pipeline.set_max_backoff(&output.name, output.max_backoff);
+    }
     let counters = Arc::<Counters>::default();
     counters.publish(published);
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;

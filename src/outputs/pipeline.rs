@@ -22,7 +22,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::delivery::{Delivery, Next, Run};
+use super::delivery::{Delivery, MAX_BACKOFF, Next, Run};
 use super::{Answer, Failure, Output, Start};
 use crate::counters::{DropReason, LogCounters, OutputCounters, Published};
 use crate::reading::{Reading, Timestamp};
@@ -52,9 +52,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// and how soon, once, after an answer that made the clock implausible: one odd answer condemns nothing.
 const CONFIRM: Duration = Duration::from_secs(3);
-
-/// The longest pause after a question for the time that was not answered.
-const ASK_PAUSE: Duration = Duration::from_secs(10);
 
 /// So long after a stop a post may begin. One that nobody waits for is made again in the next life.
 const POSTS_BEGIN: Duration = Duration::from_millis(500);
@@ -204,6 +201,8 @@ struct Lane {
     told: Option<Moment>,
     state: LaneState,
     asking: Backoff,
+    /// The longest pause after what failed.
+    max_backoff: Duration,
     counters: OutputCounters,
 }
 
@@ -298,6 +297,7 @@ pub struct Pipeline {
     /// That is now.
     posts_are_over: bool,
     appended: u64,
+    old_batches_lost: u64,
     undated: BTreeMap<HoldId, u64>,
     events: Vec<Event>,
 }
@@ -339,6 +339,7 @@ impl Pipeline {
                 told: None,
                 state: LaneState::Well,
                 asking: Backoff::default(),
+                max_backoff: MAX_BACKOFF,
                 counters: OutputCounters {
                     name: plan.name.clone(),
                     found: end.since(position),
@@ -372,6 +373,7 @@ impl Pipeline {
             last_post: None,
             posts_are_over: false,
             appended: 0,
+            old_batches_lost: 0,
             undated: BTreeMap::new(),
             events,
         }
@@ -424,10 +426,19 @@ impl Pipeline {
     ) {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
         if encode.is_some() {
-            // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on.
-            (lane.told, lane.pause) = (None, Duration::ZERO);
+            // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on. What is under
+            // way to the old one is given up: whoever brings its answer must not tell it.
+            (lane.told, lane.pause, lane.busy) = (None, Duration::ZERO, false);
         }
         lane.delivery.configure(encode, split_refused_after);
+    }
+
+    /// From now on the server of the output `name` is left alone for `most` after posts that failed, unless it asks for more.
+    pub fn set_max_backoff(&mut self, name: &str, most: Duration) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) {
+            lane.delivery.set_max_backoff(most);
+            lane.max_backoff = most;
+        }
     }
 
     /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on for a moment.
@@ -473,6 +484,7 @@ impl Pipeline {
             undated: self.undated.values().sum(),
             fault: self.disk.fault.clone(),
             hangs: self.disk.hangs,
+            old_batches_lost: self.old_batches_lost,
         };
         Published { outputs, log }
     }
@@ -842,7 +854,7 @@ impl Pipeline {
                 if loaded > 0 {
                     break;
                 }
-                self.skip(place, batch.end(), DropReason::Vanished);
+                self.skip(place, batch.end(), DropReason::Unreadable);
                 continue;
             };
             if from < batch.first {
@@ -993,10 +1005,7 @@ impl Pipeline {
     /// The disk has answered.
     pub fn done(&mut self, done: Done, now: Duration, random: f64) {
         self.disk.busy = None;
-        if std::mem::take(&mut self.disk.hangs) && !self.disk.refuses {
-            self.disk.fault = None;
-            self.events.push(Event::DiskWell);
-        }
+        let hung = std::mem::take(&mut self.disk.hangs);
         match done {
             Done::Written(written) => self.written(written, now, random),
             Done::Read { output, result } => self.read(output, result, now, random),
@@ -1011,11 +1020,17 @@ impl Pipeline {
             },
             Done::Limited => {}
         }
+        // One that hung and then refused has not become well.
+        if hung && !self.disk.refuses {
+            self.disk.fault = None;
+            self.events.push(Event::DiskWell);
+        }
     }
 
     fn written(&mut self, written: Written, now: Duration, random: f64) {
         let Written { result, end, durable, evicted, evicted_old, usage } = written;
         if evicted_old > 0 {
+            self.old_batches_lost += evicted_old as u64;
             self.events.push(Event::OldEvicted(evicted_old));
         }
         let sent = std::mem::take(&mut self.sent);
@@ -1243,7 +1258,7 @@ impl Pipeline {
                 lane.asking.reset();
             }
             Err(failure) => {
-                let pause = lane.asking.fail_up_to(ASK_PAUSE, random);
+                let pause = lane.asking.fail_up_to(lane.max_backoff, random);
                 lane.pause = now.boot + pause;
                 lane.state = LaneState::Failing;
                 self.events.push(Event::Failed { output: place, failure: failure.clone(), pause });

@@ -173,13 +173,13 @@ impl Narrator {
                 let lasted = seconds(lasted);
                 tracing::error!(
                     code = 1097,
-                    "{which}the server has taken nothing for {lasted}: {cause}; readings are kept on disk, next attempt in {next}"
+                    "{which}the server has taken nothing for {lasted}: {cause}; readings are kept, next attempt in {next}"
                 );
             }
             Some(Transition::Failed { .. } | Transition::OtherCause { .. }) => {
                 tracing::warn!(
                     code = 1028,
-                    "{which}post failed: {cause}; its readings stay on disk, next attempt in {next}"
+                    "{which}post failed: {cause}; its readings are kept, next attempt in {next}"
                 );
             }
         }
@@ -221,6 +221,7 @@ impl Narrator {
             }
             DropReason::MemoryFull => "neither the disk nor the server takes them, and memory is full".to_owned(),
             DropReason::Vanished => "somebody else removed the files".to_owned(),
+            DropReason::Unreadable => "they are whole on disk and nothing that this release can read".to_owned(),
             DropReason::NeverDated => "the clock was never right in the boot that they are of".to_owned(),
             DropReason::Unavailable | DropReason::OutsideLimits | DropReason::NotSendable => reason.as_str().to_owned(),
         };
