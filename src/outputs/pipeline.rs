@@ -318,7 +318,8 @@ impl Pipeline {
             };
             let cursor = saved.unwrap_or(Cursor { position: begin, stamp: Timestamp::default() });
             let position = cursor.position.min(end);
-            let stamp = cursor.stamp.max(newest);
+            // The greatest that was ever given, which may be far behind the newest reading when much waits.
+            let stamp = saved.map_or(newest, |saved| saved.stamp);
             lanes.push(Lane {
                 tells_time: plan.tells_time,
                 delivery: Delivery::new(plan.encode, plan.split_refused_after, stamp),

@@ -111,6 +111,7 @@ impl Log {
         reading: &mut Reading,
     ) -> Result<bool, SpoolError> {
         let Some(length) = self.segments.get(&first).map(|segment| segment.length) else { return Ok(true) };
+        let from_the_beginning = at == SEGMENT_HEADER;
         let marks = self.marks.entry(output).or_default();
         let mut tables_patience = std::mem::take(&mut self.table_patience);
         let mut source = Source::new(&mut *self.disk, &mut self.patience, segment::path(first), length);
@@ -163,6 +164,9 @@ impl Log {
         self.table_patience = tables_patience;
         if unreadable {
             self.unreadable.insert(first);
+        } else if from_the_beginning && matches!(done, Ok(true)) {
+            // The disk has thought better of it.
+            self.unreadable.remove(&first);
         }
         done
     }
