@@ -425,10 +425,11 @@ impl Pipeline {
         split_refused_after: Duration,
     ) {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) else { return };
+        lane.pause = Duration::ZERO;
         if encode.is_some() {
-            // Neither its clock nor what it takes are known, and no pause that belonged to the old one goes on. What is under
-            // way to the old one is given up: whoever brings its answer must not tell it.
-            (lane.told, lane.pause, lane.busy) = (None, Duration::ZERO, false);
+            // Neither its clock nor what it takes are known. What is under way to the old one is given up: whoever brings its
+            // answer must not tell it.
+            (lane.told, lane.busy) = (None, false);
         }
         lane.delivery.configure(encode, split_refused_after);
     }
@@ -1233,6 +1234,8 @@ impl Pipeline {
         }
         let posted = std::mem::take(&mut lane.posted);
         let told = lane.delivery.answered(&answer.result, now.boot, random);
+        // A question for the time, too, comes to a server that wants to be left alone.
+        lane.pause = now.boot + told.pause;
         lane.state = if answer.result.is_err() && told.failed { LaneState::Failing } else { LaneState::Well };
         match &answer.result {
             Ok(()) => {

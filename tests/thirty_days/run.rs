@@ -116,6 +116,8 @@ pub struct Run<'a> {
     /// There was a moment in which files were removed or damaged.
     ever_meddled: bool,
     ever_cut: bool,
+    /// A life ended while something was in memory only.
+    ever_forgotten: bool,
     ever_limited: BTreeSet<&'static str>,
     checks: BTreeMap<Duration, Vec<Check>>,
     /// The clock was not believed, or something else was the matter with the whole agent.
@@ -198,6 +200,8 @@ struct Life {
     write_failed: Option<Duration>,
     read_failed: Option<Duration>,
     jobs_in_a_row: u32,
+    /// So often in a row it was woken and had nothing to do.
+    in_vain: u32,
     bytes: u64,
     waits_for_date: bool,
 }
@@ -276,6 +280,7 @@ impl<'a> Run<'a> {
             meddled: false,
             ever_meddled: false,
             ever_cut: false,
+            ever_forgotten: false,
             ever_limited: BTreeSet::new(),
             checks: BTreeMap::new(),
             unwell: Duration::ZERO,
@@ -532,6 +537,7 @@ impl Life {
             write_failed: None,
             read_failed: None,
             jobs_in_a_row: 0,
+            in_vain: 0,
             bytes: 0,
             waits_for_date: false,
         }
@@ -775,10 +781,12 @@ impl Run<'_> {
         }
         let amnesia = self.life.from_memory || self.meddled;
         if end != End::Stored {
+            self.ever_forgotten |= self.life.from_memory;
             for output in &mut self.outputs {
                 for sink in &mut output.sinks {
                     sink.forgets();
                     sink.amnesia |= amnesia;
+                    sink.cut |= end == End::Cut;
                 }
             }
         }
@@ -933,9 +941,11 @@ impl Run<'_> {
             return Err(format!("the deadline was too late: there was something to do before ({events} events)"));
         }
         let periodic = Duration::from_secs(if self.life.waits_for_date { 1 } else { 30 });
-        // Pauses after questions for the time end while the next is not due yet.
-        if !early && !acted && untouched && !waited && self.now - armed < periodic {
-            return Err(format!("woken for nothing after {:?}", self.now - armed));
+        // A pause may end with nothing to do; but not one after the other.
+        let in_vain = !early && !acted && untouched && !waited && self.now - armed < periodic;
+        self.life.in_vain = if in_vain { self.life.in_vain + 1 } else { 0 };
+        if self.life.in_vain > 2 {
+            return Err(format!("woken for nothing again and again, after {:?}", self.now - armed));
         }
         Ok(())
     }
@@ -1084,7 +1094,6 @@ impl Run<'_> {
         let poisoned = self.scenario.faults.iter().any(|fault| {
             fault.what == What::Server(output, Weather::Poisoned)
                 && fault.from <= self.now
-                && self.now < fault.until + HOUR
         });
         for (series, n) in rows {
             if !poisoned || !series.is_multiple_of(self.scenario.points) {
@@ -1300,7 +1309,8 @@ impl Run<'_> {
                         self.scenario.memory.is_some()
                             && self.last_trouble(|what| matches!(what, What::Disk(_))).is_some()
                     }
-                    DropReason::Vanished => self.ever_meddled || self.ever_cut,
+                    // What others had from memory when the agent was killed was never on disk.
+                    DropReason::Vanished => self.ever_meddled || self.ever_cut || self.ever_forgotten,
                     DropReason::NeverDated => self.ever_cut,
                     _ => false,
                 };

@@ -40,6 +40,10 @@ pub struct Sink {
     refused: Option<Duration>,
     /// The stamp of the last post, and the post.
     last: Option<(u64, Vec<u8>)>,
+    /// The post that was stored last, and how many excuses there were.
+    stored: (usize, Vec<u8>),
+    /// There was a power cut.
+    pub cut: bool,
     /// The agent may have forgotten stamps that it gave out.
     pub amnesia: bool,
     /// How many readings came.
@@ -59,6 +63,8 @@ impl Sink {
             excuses: 0,
             refused: None,
             last: None,
+            stored: (0, Vec::new()),
+            cut: false,
             amnesia: false,
             rows: 0,
             repeated: 0,
@@ -93,12 +99,21 @@ impl Sink {
 
     /// Stores a post.
     pub fn store(&mut self, body: &[u8], ledger: &Ledger, now: Duration) -> Result<(), String> {
+        // Nobody has answered the last one: it comes byte for byte again, for days if need be.
+        if self.stored.0 < self.excuses && self.stored.1 == body {
+            self.stored.0 = self.excuses;
+            self.repeated += 1;
+            return Ok(());
+        }
+        self.stored = (self.excuses, body.to_vec());
         let (rows, again, late) = match self.kind {
             Kind::Pattoo => {
                 self.stamp(body)?;
                 let late = self.database.late().len();
                 self.database.ingest(body);
-                let late = self.database.late().len() - late;
+                // A file of the old caches that was let go may be back after a power cut, and comes too late.
+                let back = |row: &&Row| self.cut && ledger.row(row).1 < ledger.old;
+                let late = self.database.late()[late..].iter().filter(|row| !back(row)).count();
                 let unsound = [self.database.deaths(), self.database.invalid()].concat();
                 if !unsound.is_empty() {
                     return Err(format!("the ingester cannot take it: {unsound:?}"));
