@@ -16,7 +16,7 @@
 //! | [`text`] | text for people: durations, numbers with nouns, tables, nothing that a terminal obeys | `reading` |
 //! | [`outage`] | what has failed since when, and which of it is worth a line in the log | `reading` |
 //! | [`logging`] | the log: one line per event, never blocking | `text` |
-//! | [`time`] | clocks, the timeline of stamps, schedule, backoff | `outage`, `reading`, `shard`, `text` |
+//! | [`time`] | clocks, the timeline of stamps, schedule, backoff | `outage`, `reading`, `text` |
 //! | [`resolve`] | the addresses of a host, for both sides | `logging`, `time` |
 //! | [`modbus`] | the device side: register numbers, plan of requests, one connection, words → values | `digest`, `outage`, `reading`, `resolve`, `text`, `time` |
 //! | [`spool`] | the log of readings on disk | `counters`, `digest`, `failpoint`, `files`, `reading`, `text`, `time` |

@@ -237,7 +237,7 @@ fn serve_status(config: &Config, hostname: &str, reporter: &Arc<Mutex<Reporter>>
 
 /// The source of stamps, going on from what is on disk.
 fn timeline(config: &Config, opened: &Opened, boot_id: &str) -> Timeline {
-    let timeline = Timeline::new(BUILT, opened.last_stamp(clock::wall())).of_shard(config.shard);
+    let timeline = Timeline::new(BUILT, opened.last_stamp(clock::wall()));
     let timeline = if config.trust_local_clock { timeline.trusting_local_clock() } else { timeline };
     let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
     match undated.map(|hold| hold.since).max() {

@@ -10,9 +10,8 @@
 //! | is set back further | is the wall clock; stamps repeat, and the server drops them: [`ClockState::Repeating`] |
 //! | is before the build date, over an hour ahead of the server's, or decades ahead of the build | is of no use: stamps are boot times, see below |
 //!
-//! Invariant: the stamps of one [`Track`] strictly increase, and a [`seal`](Timeline::seal) is greater than
-//! every stamp before it, restarts included, save for a step back of more than an hour. No stamp is before
-//! the build date, none an hour ahead of the server's clock.
+//! Invariant: the stamps of one [`Track`] strictly increase, restarts included, save for a step back of more than an hour.
+//! No stamp is before the build date, none an hour ahead of the server's clock.
 //!
 //! *Undated readings.* While the clock is not believed, readings are stamped with their boot times and take their place in
 //! the log so. Once it is believed, [`offset`](Timeline::offset) is what is to be added to each: the dates are later than all
@@ -32,7 +31,6 @@ pub use self::stamp::{Stamp, Track};
 use self::stamp::{next, whole};
 pub use self::state::{ClockState, Implausible};
 use crate::reading::{Timestamp, millis};
-use crate::shard::Shard;
 use crate::time::clock::Moment;
 
 /// The beginning of the year of this release, 2026: no clock that shows less is set.
@@ -59,8 +57,6 @@ const NOTEWORTHY: Duration = Duration::from_secs(1);
 pub struct Timeline {
     built: Timestamp,
     trust_local_clock: bool,
-    /// Whose stamps the batches get.
-    shard: Shard,
     server: Option<Line>,
     /// `None` before the first moment.
     line: Option<Line>,
@@ -72,8 +68,6 @@ pub struct Timeline {
     repeats: Timestamp,
     holdover: Option<Holdover>,
     release: Option<Release>,
-    /// The boot times on batches of undated readings.
-    seals: Track,
     state: ClockState,
 }
 
@@ -85,7 +79,6 @@ impl Timeline {
         Self {
             built,
             trust_local_clock: false,
-            shard: Shard::default(),
             server: None,
             line: None,
             newest: last,
@@ -93,15 +86,8 @@ impl Timeline {
             repeats: Timestamp::default(),
             holdover: None,
             release: None,
-            seals: Track::default(),
             state: ClockState::Good,
         }
-    }
-
-    /// The same, but with the stamps of this shard for batches.
-    #[must_use]
-    pub fn of_shard(self, shard: Shard) -> Self {
-        Self { shard, ..self }
     }
 
     /// The same, but believing the wall clock over the server's.
@@ -152,31 +138,6 @@ impl Timeline {
         (track.last, track.epoch) = (at, self.epoch);
         self.newest = self.newest.max(at);
         Stamp::At(at)
-    }
-
-    /// The stamp of a batch of dated readings that is closed at `now`: greater than every stamp before it.
-    ///
-    /// It has a date even when the clock has lost all credit since the readings were stamped; before any
-    /// date was given there is nothing to close, and it is none that an encoder takes.
-    pub fn seal(&mut self, now: Moment) -> Timestamp {
-        let line = self.advance(now).unwrap_or_default();
-        self.newest = self.shard.stamp(line.max(next(self.newest)));
-        self.newest
-    }
-
-    /// What to write on a batch of undated readings that is closed at `now`: its boot time, greater than those
-    /// of all such batches before it. Its date will be before every later [`seal`](Self::seal).
-    pub fn seal_undated(&mut self, now: Moment) -> Timestamp {
-        // A holdover that is over takes in no later instant.
-        let boot =
-            if self.holdover.is_some() { now.boot } else { self.release.map_or(now.boot, |release| release.until) };
-        let mut seals = std::mem::take(&mut self.seals);
-        let boot = self.undated(boot, &mut seals);
-        self.seals = seals;
-        if let Some(release) = self.release.filter(|_| self.holdover.is_none()) {
-            self.newest = self.newest.max(date(release.line.at(boot)));
-        }
-        Stamp::Undated(boot).written()
     }
 
     /// The boot time at which the present holdover began, or the last one that is over.
