@@ -155,6 +155,7 @@ struct OutputState {
     /// What earlier lives have counted.
     dropped: u64,
     quarantined: u64,
+    in_memory: u64,
     attempts: Vec<Duration>,
     /// The last attempt failed, and the next may come then.
     not_before: Duration,
@@ -251,6 +252,7 @@ impl<'a> Run<'a> {
             aside: BTreeSet::new(),
             dropped: 0,
             quarantined: 0,
+            in_memory: 0,
             attempts: Vec::new(),
             not_before: Duration::ZERO,
             no_post_before: Duration::ZERO,
@@ -752,9 +754,11 @@ impl Run<'_> {
             let state = &mut self.outputs[output];
             state.dropped += counters.dropped.sum();
             state.quarantined += counters.quarantined;
+            // What was loaded and evicted meanwhile was nowhere else; at a stop it is told as lost.
+            state.in_memory += counters.in_memory;
             self.stats.drop(counters);
             self.stats.quarantined += counters.quarantined;
-            state.left = (end == End::Stored).then(|| counters.waiting());
+            state.left = (end == End::Stored).then_some(counters.on_disk);
         }
         // What is on the wire arrives, or not.
         for lane in 0..self.life.flights.len() {
@@ -780,8 +784,8 @@ impl Run<'_> {
             self.disk.end_after(None);
         }
         let amnesia = self.life.from_memory || self.meddled;
+        self.ever_forgotten |= self.life.from_memory;
         if end != End::Stored {
-            self.ever_forgotten |= self.life.from_memory;
             for output in &mut self.outputs {
                 for sink in &mut output.sinks {
                     sink.forgets();
@@ -853,7 +857,7 @@ impl Run<'_> {
             }
             let forgiven: u64 = state.sinks.iter().map(|sink| sink.forgiven).sum();
             let old = state.evicted_old * self.ledger.series() as u64;
-            let counted = state.dropped + state.quarantined + forgiven + old;
+            let counted = state.dropped + state.quarantined + state.in_memory + forgiven + old;
             if missing.len() as u64 > counted {
                 let shown: Vec<_> = missing.iter().take(10).collect();
                 return Err(format!("{}: {} are missing, {counted} counted: {shown:?}", state.name, missing.len()));
