@@ -390,6 +390,7 @@ impl Pipeline {
         self.appended += u64::from(batch.count);
         self.tail.push(batch);
         self.sync_due.get_or_insert(now + self.flush_interval);
+        self.tail.spill(self.written);
         while let Some(lost) = self.tail.overflow(self.written) {
             self.give_up(&lost);
         }
@@ -979,7 +980,7 @@ impl Pipeline {
         self.tail.trim(passed, self.durable);
         // What all outputs have needs no disk.
         self.written = self.written.max(self.tail.start());
-        self.durable = self.durable.max(self.tail.start());
+        self.durable = self.durable.max(self.tail.start().min(passed));
         // Holds of which nothing waits any more.
         if passed == self.tail.end() {
             self.undated.clear();

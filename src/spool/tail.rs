@@ -1,9 +1,9 @@
 //! The memory tail: the newest batches, in the order of the log, whether the disk has them or not.
 //!
-//! Batches enter at the end and leave at the front. One leaves when every output is past it; or when it is durable and
-//! the tail is larger than [`KEPT_BYTES`], for then it can be read from disk; or, as the last resort, when what the disk does not
-//! take is larger than [`MOST_BYTES`]: that is a loss, and whoever asked for it must count it. So memory is bounded, and there is one order,
-//! whatever the disk does. Pure.
+//! Batches enter at the end and leave at the front. One leaves when every output is past it; or when it can be read from disk:
+//! durable, and the tail is larger than [`KEPT_BYTES`], or written, and it is larger than [`MOST_BYTES`]; or, as the last
+//! resort, when what the disk does not take is larger than [`MOST_BYTES`]: that is a loss, and whoever asked for it must count
+//! it. So memory is bounded, and there is one order, whatever the disk does. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,6 +86,13 @@ impl Tail {
         }
     }
 
+    /// Lets go of what is written, though not durable, as far as there is more than memory may hold: it can be read from disk.
+    pub fn spill(&mut self, written: Position) {
+        while self.bytes > self.most && self.batches.front().is_some_and(|batch| batch.end() <= written) {
+            self.pop_front();
+        }
+    }
+
     /// The oldest batch behind `written`, taken away for good, if what is behind there is more than memory may hold.
     pub fn overflow(&mut self, written: Position) -> Option<Arc<Batch>> {
         if self.bytes <= self.most {
@@ -155,5 +162,15 @@ mod tests {
         assert_eq!(tail.from(Position(5)).map(|batch| batch.first.0).collect::<Vec<_>>(), [0, 20, 30, 40]);
         assert_eq!(tail.overflow(Position(10)).map(|batch| batch.first), Some(Position(20)));
         assert_eq!(tail.overflow(Position(10)), None);
+    }
+
+    #[test]
+    fn what_is_written_and_never_durable_is_bounded_and_not_lost() {
+        let mut tail = Tail::new(Position(0));
+        for _ in 0..5 {
+            tail.push(batch(10, MOST_BYTES / 4));
+        }
+        tail.spill(Position(40));
+        assert_eq!((tail.start(), tail.overflow(Position(40))), (Position(20), None));
     }
 }
