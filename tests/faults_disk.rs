@@ -270,7 +270,9 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
             assert_eq!(fs::read(aside).unwrap(), content, "kept untouched, for a better disk");
         } else {
             assert_eq!(home.quarantined(), 0, "{inject}: {}", logged(&home));
-            waited.iter().for_each(|body| database.ingest(body));
+            for body in &waited {
+                database.ingest(body);
+            }
             assert_eq!(database.rows().len(), rows, "{inject}");
         }
     }
