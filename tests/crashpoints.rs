@@ -69,7 +69,7 @@ fn a_missing_or_late_fsync_is_seen() {
     for number in [0xab, 0, 1_700_000_000_001_u64, 1, 0] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    let bytes: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let bytes = bytes.iter().fold(String::new(), |text, byte| text + &format!("\\x{byte:02x}"));
     let table = "7  pwrite64(9</d/00000000000000ab.points.tmp>, \"{\", 1, 0) = 1\n";
     let sync_table = "7  fsync(9</d/00000000000000ab.points.tmp>) = 0\n";
     let rename = "7  renameat(5</d>, \"00000000000000ab.points.tmp\", 5</d>, \"00000000000000ab.points\" <unfinished ...>\n\

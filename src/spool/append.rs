@@ -12,6 +12,9 @@ use super::segment::{self, Segment};
 /// What is written once more after a failed sync is read in pieces of so many bytes.
 const PIECE: usize = 1 << 20;
 
+/// No segment grows beyond this, whatever the disk refuses.
+const MOST_SEGMENT_BYTES: u64 = 16 << 20;
+
 impl Log {
     /// Appends `batches`, in one write for each segment. Those before [`Log::end`] are written, whatever the result.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<(), SpoolError> {
@@ -37,7 +40,7 @@ impl Log {
     fn append_some(&mut self, batches: &[Arc<Batch>]) -> Result<usize, SpoolError> {
         let Some(first) = batches.first().map(|batch| batch.first) else { return Ok(0) };
         let full = |segment: &Segment| segment.length >= self.segment_bytes();
-        if self.open.and_then(|open| self.segments.get(&open)).is_none_or(full) {
+        if self.open.and_then(|open| self.segments.get(&open)).is_some_and(full) {
             self.close();
         }
         let place = self.open.unwrap_or(first);
@@ -45,11 +48,14 @@ impl Log {
             Some(segment) => segment.clone(),
             None => Segment::new(first),
         };
-        let begins = self.open.is_none();
+        let (begins, offset) = (self.open.is_none(), grown.length);
         let mut bytes = if begins { frame::segment_header(first, self.newest) } else { Vec::new() };
         let (mut taken, mut end, mut newest, mut refused) = (0, self.end, self.newest, None);
         for batch in batches {
-            if taken > 0 && grown.length.saturating_add(bytes.len() as u64) >= self.segment_bytes() {
+            // One that could not be closed takes all.
+            let fits =
+                offset >= self.segment_bytes() || offset.saturating_add(bytes.len() as u64) < self.segment_bytes();
+            if taken > 0 && !fits {
                 break;
             }
             match self.frame(batch, end) {
@@ -72,7 +78,6 @@ impl Log {
         if let (0, Some(error)) = (taken, refused) {
             return Err(error);
         }
-        let offset = grown.length;
         let put = self.put(place, begins, offset, &bytes);
         if put.is_err()
             && self.open != Some(place)
@@ -140,10 +145,13 @@ impl Log {
         self.disk.create(path)
     }
 
-    /// The newest segment takes no more. It is made durable, so that a later life knows that the newest two may not be.
+    /// The newest segment is full. It is made durable first, so that a later life knows which may not be; while the disk refuses
+    /// that, it goes on growing.
     fn close(&mut self) {
-        if self.open.take().is_some() {
-            self.sync().ok();
+        let too_large = self.open.and_then(|open| self.segments.get(&open));
+        let too_large = too_large.is_some_and(|segment| segment.length >= MOST_SEGMENT_BYTES);
+        if self.sync().is_ok() || too_large {
+            self.open = None;
         }
     }
 

@@ -72,6 +72,10 @@ const SEGMENT_SHARE: u64 = 16;
 /// and at least this.
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
 
+/// So many of the newest segments may not be durable when a life ends. One that is full is synced before the next begins, so
+/// there are two but for a disk that takes writes and refuses to sync them, or to cut them off.
+const UNSYNCED: usize = 16;
+
 /// Whose log it is.
 #[derive(Clone, Copy)]
 pub struct Life<'a> {
@@ -431,10 +435,9 @@ impl Log {
         Some(Cut { path: shown, bytes: size })
     }
 
-    /// What a life that was killed has written last may be nowhere but in memory yet: the newest two segments, because
-    /// whoever begins a segment syncs the one before.
+    /// What a life that was killed has written last may be nowhere but in memory yet.
     fn sync_found(&mut self) {
-        let newest: Vec<_> = self.segments.keys().rev().take(2).copied().collect();
+        let newest: Vec<_> = self.segments.keys().rev().take(UNSYNCED).copied().collect();
         self.directory_unsynced = !newest.is_empty();
         self.unsynced.extend(newest);
         if self.sync().is_err_and(|error| error.is_read_only()) {
