@@ -59,7 +59,7 @@ struct Agent {
     /// The last stamp of each track, and of each as the last sealed batch has it.
     last: [Timestamp; TRACKS],
     sealed: [Timestamp; TRACKS],
-    /// The last seal, which is what the disk knows.
+    /// The greatest date that the disk knows.
     mark: Timestamp,
     epoch: u64,
     /// How high the line of this epoch may have got, less the time passed.
@@ -196,13 +196,10 @@ impl Agent {
         self.mark = Timestamp::default();
     }
 
+    /// What was stamped so far is on disk.
     fn seal(&mut self) {
-        let seal = self.line.seal(self.now());
-        assert!(seal > self.mark, "{seal} is sealed after {}", self.mark);
-        assert!(self.last.iter().all(|&last| last < seal), "{seal} is sealed before {:?}", self.last);
         self.sealed = self.last;
-        self.mark = seal;
-        self.highest = self.highest.max(seal.as_millis().saturating_sub(self.world.passed));
+        self.mark = self.last.into_iter().fold(self.mark, Timestamp::max);
     }
 
     fn check(&mut self, track: usize, date: Timestamp) {
