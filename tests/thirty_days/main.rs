@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::spool::{Disk, Space, SpoolError, Stat};
 use run::{Run, Stats};
-use scenario::{DAY, Scenario};
+use scenario::{DAY, DiskFault, Fault, Scenario, Weather, What};
 
 /// How long a failure is made smaller.
 const SHRINKING: Duration = Duration::from_secs(40);
@@ -44,6 +44,31 @@ fn fresh_seeds() {
     let first = fastrand::u64(..1 << 48);
     say(&format!("seeds from {first} on"));
     explore(first.., days * DAY);
+}
+
+/// Nothing but these faults, for six hours.
+fn only(faults: &[(What, u64, u64)]) -> Scenario {
+    let faults = faults.iter().map(|&(what, from, until)| Fault {
+        what,
+        from: Duration::from_secs(from),
+        until: Duration::from_secs(until),
+    });
+    Scenario { faults: faults.collect(), ..scenario::quiet() }
+}
+
+fn holds(scenario: &Scenario) -> Stats {
+    run(scenario).unwrap_or_else(|what| panic!("{what}\n{scenario:#?}"))
+}
+
+#[test]
+fn a_disk_that_makes_nothing_durable_fills_no_memory() {
+    let mut scenario = only(&[
+        (What::Disk(DiskFault::BadSyncs), 600, 15_000),
+        (What::Server(0, Weather::Down { slow: false }), 600, 15_000),
+    ]);
+    scenario.memory = Some(20_000);
+    let stats = holds(&scenario);
+    assert_eq!((stats.readings, stats.dropped.len()), (stats.arrived, 0), "what is written can be read");
 }
 
 /// Runs a scenario for each seed, until so much time has passed in them.

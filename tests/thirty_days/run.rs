@@ -192,6 +192,8 @@ struct Life {
     /// So far it was told that readings survive a kill, or a power cut.
     written: u64,
     durable: u64,
+    /// Where the log ended at the start.
+    found: u64,
     /// When which reading was handed over.
     handed: Duration,
     began: Duration,
@@ -532,6 +534,7 @@ impl Life {
             heard: false,
             written: 0,
             durable: 0,
+            found: 0,
             handed: Duration::ZERO,
             began: Duration::ZERO,
             stopping: None,
@@ -632,6 +635,7 @@ impl Run<'_> {
             armed: self.now,
             written: end,
             durable: 0,
+            found: end,
             began: self.now,
             ..Life::none()
         };
@@ -769,7 +773,7 @@ impl Run<'_> {
                 && self.rng.bool()
                 && self.weather(output).is_none()
             {
-                self.outputs[output].sinks[flight.sink].store(&body, &self.ledger, self.now)?;
+                self.outputs[output].sinks[flight.sink].store(&body, &self.ledger, self.now, u64::MAX)?;
             }
             self.outputs[output].sinks[flight.sink].excuse();
         }
@@ -795,6 +799,7 @@ impl Run<'_> {
             }
         }
         self.life.log = None;
+        self.disk.disk.world().kill();
         if end == End::Cut {
             self.disk.disk.world().power_cut();
             self.ever_cut = true;
@@ -1012,7 +1017,8 @@ impl Run<'_> {
                 let (_, moment) = self.scenario.moments[self.next_moment - 1];
                 let Moment::Stop { down, toggle } = moment else { unreachable!("only a stop stops") };
                 // While the disk refuses it may be that all has it, and nothing is stored.
-                let end = if self.life.durable == self.positions.len() as u64 && self.life.write_failed.is_none() {
+                let is_stored = self.life.durable == self.positions.len() as u64;
+                let end = if is_stored && self.life.pipeline.is_settled() && self.life.write_failed.is_none() {
                     End::Stored
                 } else {
                     End::Killed
@@ -1277,9 +1283,11 @@ impl Run<'_> {
             Some(Weather::Hanging) => self.rng.bool(),
             _ => verdict.is_none(),
         };
+        // While the disk is well nothing is posted that a power cut would take.
+        let durable = if self.life.from_memory { u64::MAX } else { self.life.durable.max(self.life.found) };
         let sink = &mut self.outputs[output].sinks[flight.sink];
         if stores {
-            sink.store(&body, &self.ledger, self.now)?;
+            sink.store(&body, &self.ledger, self.now, durable)?;
         }
         if verdict == Some(Verdict::RefusedBody) {
             sink.refuses(self.now);

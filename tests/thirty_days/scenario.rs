@@ -150,6 +150,29 @@ pub fn unlimited() -> Limits {
     Limits { min_free: MinFree::Bytes(0), max_bytes: None, max_age: None }
 }
 
+/// A run of one device and one output in which nothing goes wrong.
+pub fn quiet() -> Scenario {
+    Scenario {
+        seed: 1,
+        until: 6 * HOUR,
+        interval: 10 * SECOND,
+        devices: 1,
+        points: 1,
+        outputs: vec![OutputSpec {
+            kind: Kind::Pattoo,
+            split_refused_after: 600 * SECOND,
+            start: Start::Beginning,
+            present: true,
+        }],
+        limits: unlimited(),
+        memory: None,
+        flush_interval: SECOND,
+        old: 0,
+        faults: Vec::new(),
+        moments: Vec::new(),
+    }
+}
+
 /// Draws a run: the same for each seed.
 pub fn draw(seed: u64) -> Scenario {
     let mut rng = Rng::with_seed(seed);

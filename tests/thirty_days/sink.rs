@@ -97,8 +97,8 @@ impl Sink {
         self.came[series].contains_key(&n)
     }
 
-    /// Stores a post.
-    pub fn store(&mut self, body: &[u8], ledger: &Ledger, now: Duration) -> Result<(), String> {
+    /// Stores a post; up to the reading `durable` all are safe.
+    pub fn store(&mut self, body: &[u8], ledger: &Ledger, now: Duration, durable: u64) -> Result<(), String> {
         // Nobody has answered the last one: it comes byte for byte again, for days if need be.
         if self.stored.0 < self.excuses && self.stored.1 == body {
             self.stored.0 = self.excuses;
@@ -139,6 +139,9 @@ impl Sink {
         let single = rows.len() + again.len() == 1;
         for (series, n, at) in rows {
             ledger.check(series, n, at, now)?;
+            if ledger.entries[series][n].position.is_some_and(|position| position >= durable) {
+                return Err(format!("series {series}: {n} is posted before it is durable"));
+            }
             let last = self.came[series].last_key_value().map(|(&n, came)| (n, came.at));
             match last {
                 Some((last, last_at)) if last >= n || last_at >= at => {
