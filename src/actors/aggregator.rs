@@ -16,7 +16,7 @@ use crate::reading::Reading;
 use crate::reading::points::PointTable;
 use crate::spool::batch::Batch;
 use crate::spool::batcher::Batcher;
-use crate::spool::job::Hold;
+use crate::spool::job::Holdover;
 
 /// How long a reading waits for others before its batch goes to the disk.
 pub const GATHER: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ pub struct Append {
     /// The batch.
     pub batch: Batch,
     /// What it is of, if it is undated.
-    pub hold: Option<Hold>,
+    pub hold: Option<Holdover>,
 }
 
 /// The actor between all devices and the poster.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::reading::Timestamp;
-use crate::spool::job::Hold;
+use crate::spool::job::Holdover;
 use crate::time::clock::{self, Moment};
 use crate::time::schedule::Anchor;
 use crate::time::timeline::{ClockLog, ClockState, Notice, Timeline, Track};
@@ -95,9 +95,9 @@ impl Timekeeper {
 
     /// The time without a clock that undated readings are of: the present one, or the last that is over.
     #[must_use]
-    pub fn hold(&self) -> Option<Hold> {
+    pub fn hold(&self) -> Option<Holdover> {
         let state = self.state();
-        state.timeline.holdover_since().map(|since| Hold::new(&state.boot_id, since))
+        state.timeline.holdover_since().map(|since| Holdover::new(&state.boot_id, since))
     }
 
     /// How the clock is.

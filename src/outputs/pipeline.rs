@@ -26,9 +26,9 @@ use super::delivery::{Delivery, MAX_BACKOFF, Next, Run};
 use super::{Answer, Failure, Output, Start};
 use crate::counters::{DropReason, LogCounters, OutputCounters, Published};
 use crate::reading::{Reading, Timestamp};
-use crate::spool::batch::{Batch, HoldId, Position};
+use crate::spool::batch::{Batch, HoldoverId, Position};
 use crate::spool::job::{
-    Cursor, Done, Evicted, GapReason, Hold, Job, Limit, OldBatch, OldName, Read, SetAside, Usage, Write, Written,
+    Cursor, Done, Evicted, GapReason, Holdover, Job, Limit, OldBatch, OldName, Read, SetAside, Usage, Write, Written,
 };
 use crate::spool::log::Opened;
 use crate::spool::tail::Tail;
@@ -192,7 +192,7 @@ struct Lane {
     /// Bytes and readings of the post.
     posted: (usize, usize),
     /// What comes next is of this time without a clock, and has no date yet.
-    held: Option<HoldId>,
+    held: Option<HoldoverId>,
     /// Nothing is asked or posted before.
     pause: Duration,
     /// Put aside what cannot be delivered.
@@ -243,7 +243,7 @@ struct Aside {
 #[derive(Debug, Default)]
 struct Sent {
     cursors: Vec<(String, Cursor)>,
-    holds: Vec<Hold>,
+    holds: Vec<Holdover>,
     forget: Vec<String>,
     sync: bool,
 }
@@ -278,7 +278,7 @@ pub struct Pipeline {
     durable: Position,
     /// When what is written must be durable.
     sync_due: Option<Duration>,
-    holds: BTreeMap<HoldId, (Hold, bool)>,
+    holds: BTreeMap<HoldoverId, (Holdover, bool)>,
     lanes: Vec<Lane>,
     disk: Disk,
     usage: Usage,
@@ -298,7 +298,7 @@ pub struct Pipeline {
     posts_are_over: bool,
     appended: u64,
     old_batches_lost: u64,
-    undated: BTreeMap<HoldId, u64>,
+    undated: BTreeMap<HoldoverId, u64>,
     events: Vec<Event>,
 }
 
@@ -382,7 +382,7 @@ impl Pipeline {
     /// Takes over a batch. It is in order from here on, and lost by nothing but a limit or an end before the disk has it.
     ///
     /// `hold` is the time without a clock that it is of, if it is undated.
-    pub fn accept(&mut self, batch: Batch, hold: Option<Hold>, now: Duration) {
+    pub fn accept(&mut self, batch: Batch, hold: Option<Holdover>, now: Duration) {
         if let Some(hold) = hold {
             *self.undated.entry(hold.id).or_insert(0) += u64::from(batch.count);
             self.holds.entry(hold.id).or_insert((hold, false));
@@ -889,7 +889,7 @@ impl Pipeline {
     fn date_of(&self, batch: &Batch) -> Dating {
         let Some(id) = batch.undated else { return Dating::Dated(None) };
         match self.holds.get(&id) {
-            Some((Hold { offset: Some(offset), .. }, saved)) if *saved || self.disk.refuses || self.disk.hangs => {
+            Some((Holdover { offset: Some(offset), .. }, saved)) if *saved || self.disk.refuses || self.disk.hangs => {
                 Dating::Dated(Some(*offset))
             }
             Some((hold, _)) if hold.offset.is_some() || hold.boot_id == self.boot_id => Dating::NotYet,
@@ -981,7 +981,7 @@ impl Pipeline {
         // What all outputs have needs no disk.
         self.written = self.written.max(self.tail.start());
         self.durable = self.durable.max(self.tail.start().min(passed));
-        // Holds of which nothing waits any more.
+        // Holdovers of which nothing waits any more.
         if passed == self.tail.end() {
             self.undated.clear();
         }

@@ -41,7 +41,7 @@ impl Position {
 
 /// A time in which the clock was not believed: readings of it have boot times for stamps until its date is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HoldId(pub u64);
+pub struct HoldoverId(pub u64);
 
 /// Readings in their compact form.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Batch {
     /// What their points are.
     pub table: Arc<PointTable>,
     /// The time without a clock of which the stamps are boot times; `None`: they are dates.
-    pub undated: Option<HoldId>,
+    pub undated: Option<HoldoverId>,
     /// The greatest stamp in it.
     pub newest: Timestamp,
     /// The readings.
@@ -161,7 +161,7 @@ impl Encoder {
     }
 
     /// The batch, which begins at `first`; the encoder is then empty. `None` when it holds no reading.
-    pub fn finish(&mut self, first: Position, table: Arc<PointTable>, undated: Option<HoldId>) -> Option<Batch> {
+    pub fn finish(&mut self, first: Position, table: Arc<PointTable>, undated: Option<HoldoverId>) -> Option<Batch> {
         let this = std::mem::take(self);
         // The next batch is likely to be as large.
         self.payload = Vec::with_capacity(this.payload.len());

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, Encoder, HoldId, Position};
+use super::batch::{Batch, Encoder, HoldoverId, Position};
 use crate::reading::Reading;
 use crate::reading::points::PointTable;
 use crate::time::timeline::Stamp;
@@ -18,13 +18,13 @@ pub const MAX_READINGS: u32 = 5_000;
 pub struct Batcher {
     encoder: Encoder,
     /// What the open batch is of; `None` before the first reading.
-    of: Option<(Arc<PointTable>, Option<HoldId>)>,
+    of: Option<(Arc<PointTable>, Option<HoldoverId>)>,
 }
 
 impl Batcher {
     /// Takes over readings of `table`; those without dates are of `hold`. Returns what was closed by it. Positions
     /// are given to batches later.
-    pub fn accept(&mut self, table: &Arc<PointTable>, readings: &[Reading], hold: Option<HoldId>) -> Vec<Batch> {
+    pub fn accept(&mut self, table: &Arc<PointTable>, readings: &[Reading], hold: Option<HoldoverId>) -> Vec<Batch> {
         let mut closed = Vec::new();
         for reading in readings {
             let undated = hold.filter(|_| matches!(Stamp::read(reading.at), Stamp::Undated(_)));
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_closed_when_it_is_full_and_by_what_is_of_another_kind() {
-        let (mut batcher, one, other, hold) = (Batcher::default(), table("one"), table("other"), Some(HoldId(7)));
+        let (mut batcher, one, other, hold) = (Batcher::default(), table("one"), table("other"), Some(HoldoverId(7)));
         let closed = batcher.accept(&one, &readings(12_345, NOW), None);
         assert_eq!(closed.iter().map(|batch| batch.count).collect::<Vec<_>>(), [5_000, 5_000]);
         let undated = Stamp::Undated(Duration::from_secs(50)).written();

@@ -29,7 +29,7 @@
 
 use crate::reading::Timestamp;
 use crate::reading::points::TableId;
-use crate::spool::batch::{Batch, HoldId, Position};
+use crate::spool::batch::{Batch, HoldoverId, Position};
 
 /// Bytes before the first frame of a segment.
 pub(super) const SEGMENT_HEADER: u64 = 32;
@@ -104,7 +104,7 @@ pub(super) struct Header {
     pub(super) first: Position,
     pub(super) count: u32,
     pub(super) table: TableId,
-    pub(super) undated: Option<HoldId>,
+    pub(super) undated: Option<HoldoverId>,
     pub(super) newest: Timestamp,
     pub(super) payload: u32,
     pub(super) crc: u32,
@@ -150,7 +150,7 @@ impl Header {
             first: Position(long(bytes, 8)?),
             count: word(bytes, 40)?,
             table: TableId(long(bytes, 16)?),
-            undated: (flags & UNDATED != 0).then_some(HoldId(long(bytes, 24)?)),
+            undated: (flags & UNDATED != 0).then_some(HoldoverId(long(bytes, 24)?)),
             newest: Timestamp::from_millis(long(bytes, 32)?),
             payload: word(bytes, 44)?,
             crc: word(bytes, 48)?,
@@ -193,7 +193,7 @@ mod tests {
             first: Position(0x0102_0304_0506_0708),
             count: 3,
             table: TableId(0x1112_1314_1516_1718),
-            undated: Some(HoldId(0x2122)),
+            undated: Some(HoldoverId(0x2122)),
             newest: Timestamp::from_millis(0x3132_3334),
             payload: 41,
             crc: 0x5152_5354,
@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written_and_no_bit_of_it_may_change() {
-        for header in [header(), Header { undated: None, ..header() }, Header { undated: Some(HoldId(0)), ..header() }]
+        for header in
+            [header(), Header { undated: None, ..header() }, Header { undated: Some(HoldoverId(0)), ..header() }]
         {
             let bytes = header.to_bytes();
             assert_eq!(Header::parse(&bytes), Some(header));

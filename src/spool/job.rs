@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::SpoolError;
-use super::batch::{Batch, HoldId, Position};
+use super::batch::{Batch, HoldoverId, Position};
 use super::limits::Limits;
 use crate::digest::sha256;
 use crate::reading::{Timestamp, millis};
@@ -25,9 +25,9 @@ pub struct Cursor {
 
 /// A time in which the clock was not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+pub struct Holdover {
     /// As batches name it.
-    pub id: HoldId,
+    pub id: HoldoverId,
     /// Of which boot its stamps are.
     pub boot_id: String,
     /// The boot time at which it began.
@@ -36,14 +36,14 @@ pub struct Hold {
     pub offset: Option<Duration>,
 }
 
-impl Hold {
+impl Holdover {
     /// The hold of the boot `boot_id` that began at `since`, with no offset yet.
     #[must_use]
     pub fn new(boot_id: &str, since: Duration) -> Self {
         let digest = sha256(&[boot_id.as_bytes(), &millis(since).to_be_bytes()]);
         // 0 is how a batch with dates is marked.
         let id = digest.first_chunk().map_or(1, |first| u64::from_be_bytes(*first).max(1));
-        Self { id: HoldId(id), boot_id: boot_id.to_owned(), since, offset: None }
+        Self { id: HoldoverId(id), boot_id: boot_id.to_owned(), since, offset: None }
     }
 
     /// The date of a stamp of this hold; `None` while nobody knows. A stamp that is a date already stays as it is.
@@ -86,8 +86,8 @@ pub enum Job {
 /// What is new. All of it may be empty.
 #[derive(Debug, Default)]
 pub struct Write {
-    /// Holds that began or got their offset: on disk before the batches.
-    pub holds: Vec<Hold>,
+    /// Holdovers that began or got their offset: on disk before the batches.
+    pub holds: Vec<Holdover>,
     /// Batches to append, in order.
     pub batches: Vec<Arc<Batch>>,
     /// Where outputs are.

@@ -9,7 +9,7 @@
 //! | `log/<first position>.segment` | batches in order, see `frame.rs`; named after the first reading, 16 hex digits |
 //! | `log/<table id>.points` | what the points of the batches are, see `tables.rs` |
 //! | `log/cursors` | how far each output has acknowledged, see `cursors.rs` |
-//! | `log/holds` | what readings without a date need to get one, see `holds.rs` |
+//! | `log/holdovers` | what readings without a date need to get one, see `holdovers.rs` |
 //! | `quarantine/` | what is damaged or cannot be delivered, for people to look at |
 //! | `<stamp>_<agent id>….json`, `undated/`, `state` | what the Python agent and earlier releases left, see `old.rs` |
 //! | `lock` | one process at a time |
@@ -42,8 +42,8 @@ use super::cursors::Cursors;
 use super::disk::{Disk, Stat, shown};
 use super::evict::Free;
 use super::frame::{self, Beginning, SEGMENT_HEADER};
-use super::holds::Holds;
-use super::job::{Cursor, Done, Hold, Job, Usage, Write, Written};
+use super::holdovers::Holdovers;
+use super::job::{Cursor, Done, Holdover, Job, Usage, Write, Written};
 use super::limits::Limits;
 use super::old::{Old, Restamp};
 use super::quarantine;
@@ -58,7 +58,7 @@ use crate::time::timeline::HOUR;
 /// Where segments, tables, cursors and holds are.
 pub(super) const DIRECTORY: &str = "log";
 pub(super) const CURSORS: &str = "log/cursors";
-pub(super) const HOLDS: &str = "log/holds";
+pub(super) const HOLDS: &str = "log/holdovers";
 
 /// What ends the name of a file that is being written.
 const TEMPORARY: &str = ".tmp";
@@ -99,7 +99,7 @@ pub struct Opened {
     /// Where the outputs are.
     pub cursors: BTreeMap<String, Cursor>,
     /// The holds that batches may name.
-    pub holds: Vec<Hold>,
+    pub holds: Vec<Holdover>,
     /// What is on disk.
     pub usage: Usage,
     /// What was cut off the newest segment because it was not written to its end.
@@ -144,7 +144,7 @@ pub struct Log {
     /// The greatest date ever written.
     pub(super) newest: Timestamp,
     pub(super) cursors: Cursors,
-    pub(super) holds: Holds,
+    pub(super) holds: Holdovers,
     pub(super) tables: Tables,
     pub(super) old: Old,
     pub(super) marks: BTreeMap<usize, Marks>,
@@ -174,7 +174,7 @@ impl Log {
     /// When the disk does not let it be read. That it takes nothing is no reason.
     pub fn open(mut disk: Box<dyn Disk>, limits: Limits, life: &Life<'_>) -> Result<(Self, Opened), SpoolError> {
         let (cursors, bad_cursors) = Cursors::open(&mut *disk)?;
-        let (holds, bad_holds) = Holds::open(&mut *disk)?;
+        let (holds, bad_holds) = Holdovers::open(&mut *disk)?;
         let (old, newest_old) = Old::open(&mut *disk, life)?;
         let mut log = Self {
             disk,

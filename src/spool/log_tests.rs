@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Batch, Encoder, HoldId, Position};
-use super::job::{Cursor, Done, Evicted, Gap, GapReason, Hold, Job, Limit, OldName, Read, SetAside, Write, Written};
+use super::batch::{Batch, Encoder, HoldoverId, Position};
+use super::job::{
+    Cursor, Done, Evicted, Gap, GapReason, Holdover, Job, Limit, OldName, Read, SetAside, Write, Written,
+};
 use super::sim_disk::{EACCES, EIO, EMFILE, ENOSPC, EROFS, SimDisk};
 use super::{Disk as _, Life, Limits, Log, MinFree, Opened, RealDisk, SpoolError};
 use crate::reading::points::{Builder, Device, Kind, PointTable, Register};
@@ -39,7 +41,7 @@ pub(super) fn batch(first: u64, count: u64) -> Arc<Batch> {
     undated(first, count, None)
 }
 
-fn undated(first: u64, count: u64, hold: Option<HoldId>) -> Arc<Batch> {
+fn undated(first: u64, count: u64, hold: Option<HoldoverId>) -> Arc<Batch> {
     let mut encoder = Encoder::default();
     for n in first..first + count {
         let value = Value::Integer(i64::try_from(n).unwrap());
@@ -122,7 +124,7 @@ fn what_is_written_is_read_after_a_kill() {
 fn the_form_on_disk() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);
-    append(&mut log, [batch(7, 2), undated(9, 1, Some(HoldId(3)))]);
+    append(&mut log, [batch(7, 2), undated(9, 1, Some(HoldoverId(3)))]);
     let path = segment(&disk, 0);
     assert_eq!(path, "log/0000000000000007.segment");
     let hex = disk.world().content(&path).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -354,8 +356,11 @@ fn segments_leave_when_they_are_released_and_tables_with_them() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);
     let next = segments(&mut log, 3);
-    let hold = Hold { id: HoldId(9), boot_id: "b".to_owned(), since: Duration::ZERO, offset: None };
-    write(&mut log, Write { holds: vec![hold], batches: vec![undated(next, 1, Some(HoldId(9)))], ..Write::default() });
+    let hold = Holdover { id: HoldoverId(9), boot_id: "b".to_owned(), since: Duration::ZERO, offset: None };
+    write(
+        &mut log,
+        Write { holds: vec![hold], batches: vec![undated(next, 1, Some(HoldoverId(9)))], ..Write::default() },
+    );
     drop(log);
     let (mut log, opened) = open(&disk);
     assert_eq!((opened.holds.len(), opened.usage.segments), (1, 4));

@@ -9,7 +9,7 @@
 //! | [`log`] | the log on disk: its format and its invariants are the header of this file |
 //! | `append`, `read`, `evict`, `quarantine` | the jobs of the log, one file each |
 //! | `segment`, `frame`, `source` | segments as they are known, their bytes, how they are read |
-//! | `cursors`, `tables`, `holds` | the small files beside the segments |
+//! | `cursors`, `tables`, `holdovers` | the small files beside the segments |
 //! | [`disk`], [`real`] | what the log needs of a disk, and the real one |
 //! | [`old`], `adopt`, `name`, `state`, `window` | the old caches: what the Python agent and earlier releases left |
 //!
@@ -35,7 +35,7 @@ pub mod disk;
 mod error;
 mod evict;
 mod frame;
-mod holds;
+mod holdovers;
 pub mod job;
 mod limits;
 pub mod log;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::batch::{Batch, Encoder, HoldId, Position};
-use super::job::{Cursor, Done, GapReason, Hold, Job, Read, Write, Written};
+use super::batch::{Batch, Encoder, HoldoverId, Position};
+use super::job::{Cursor, Done, GapReason, Holdover, Job, Read, Write, Written};
 use super::log_tests::{life, table};
 use super::sim_disk::SimDisk;
 use super::{Limits, Log, MinFree};
@@ -137,7 +137,7 @@ impl Model {
     }
 
     fn append(&mut self, sizes: &[u8], undated: bool) {
-        let hold = undated.then(|| HoldId(self.life.unsigned_abs()));
+        let hold = undated.then(|| HoldoverId(self.life.unsigned_abs()));
         for &size in sizes {
             let mut encoder = Encoder::default();
             let first = self.next;
@@ -152,11 +152,11 @@ impl Model {
             let batch = encoder.finish(Position(first), table(u32::from(size) % 2), hold).unwrap();
             self.waiting.push_back(Arc::new(batch));
         }
-        let holds = hold.map(|id| Hold { id, boot_id: "b".to_owned(), since: Duration::ZERO, offset: None });
+        let holds = hold.map(|id| Holdover { id, boot_id: "b".to_owned(), since: Duration::ZERO, offset: None });
         self.write(holds.into_iter().collect(), false);
     }
 
-    fn write(&mut self, holds: Vec<Hold>, sync: bool) {
+    fn write(&mut self, holds: Vec<Holdover>, sync: bool) {
         let cursors = self.cursors.map(|position| Cursor { position: Position(position), ..Cursor::default() });
         let write = Write {
             holds,

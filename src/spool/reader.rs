@@ -380,8 +380,8 @@ mod tests {
     use crate::reading::points::PointTable;
     use crate::reading::{PointId, Value};
     use crate::spool::RealDisk;
-    use crate::spool::batch::{Encoder, HoldId};
-    use crate::spool::job::{Cursor, GapReason, Hold, Write};
+    use crate::spool::batch::{Encoder, HoldoverId};
+    use crate::spool::job::{Cursor, GapReason, Holdover, Write};
 
     const ID: &str = "4cdcccc044dedbd932ee13e96766dd477f9f5b460a7a742e154647028461de04";
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     /// Readings with the numbers from `first` on, one for each of `stamps`.
-    fn batch(first: u64, stamps: &[u64], undated: Option<HoldId>) -> std::sync::Arc<Batch> {
+    fn batch(first: u64, stamps: &[u64], undated: Option<HoldoverId>) -> std::sync::Arc<Batch> {
         let mut encoder = Encoder::default();
         for &at in stamps {
             encoder.push(&Reading { point: PointId(0), at: Timestamp::from_millis(at), value: Value::Float(1.5) });
@@ -405,8 +405,9 @@ mod tests {
         let life = Life { agent_id: ID, boot_id: "boot", restamp };
         let disk = RealDisk::open(cache.path(), ID).unwrap();
         let (mut log, _) = Log::open(Box::new(disk), Limits::default(), &life).unwrap();
-        let dated = Hold { offset: Some(Duration::from_secs(1_000)), ..Hold::new("boot", Duration::from_secs(1)) };
-        let undated = Hold::new("boot", Duration::from_secs(2));
+        let dated =
+            Holdover { offset: Some(Duration::from_secs(1_000)), ..Holdover::new("boot", Duration::from_secs(1)) };
+        let undated = Holdover::new("boot", Duration::from_secs(2));
         let batches = vec![
             batch(0, &[700_000, 700_100], None),
             batch(2, &[5_000, 6_000, 7_000], Some(dated.id)),

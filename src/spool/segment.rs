@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SpoolError;
-use super::batch::{HoldId, Position};
+use super::batch::{HoldoverId, Position};
 use super::disk::Disk;
 use super::frame::{Beginning, Header, SEGMENT_HEADER, beginning};
-use super::job::Hold;
+use super::job::Holdover;
 use super::log::DIRECTORY;
 use super::source::{At, Patience, Source};
 use super::tables::hex16;
@@ -27,7 +27,7 @@ pub(super) struct Facts {
     /// The greatest date.
     pub(super) dated: Option<Timestamp>,
     /// The greatest boot time of each hold.
-    pub(super) undated: BTreeMap<HoldId, Timestamp>,
+    pub(super) undated: BTreeMap<HoldoverId, Timestamp>,
 }
 
 impl Facts {
@@ -41,7 +41,7 @@ impl Facts {
     }
 
     /// The greatest date in it; `None` when it holds readings without one, or none at all.
-    pub(super) fn newest<'h>(&self, hold: impl Fn(HoldId) -> Option<&'h Hold>) -> Option<Timestamp> {
+    pub(super) fn newest<'h>(&self, hold: impl Fn(HoldoverId) -> Option<&'h Holdover>) -> Option<Timestamp> {
         let mut newest = self.dated;
         for (&id, &boot) in &self.undated {
             newest = newest.max(Some(hold(id)?.date(boot)?));

@@ -20,7 +20,7 @@ use pattoo_agent_modbustcpd::reading::{Reading, Timestamp, Value};
 use pattoo_agent_modbustcpd::spool::Limits;
 use pattoo_agent_modbustcpd::spool::batch::Batch;
 use pattoo_agent_modbustcpd::spool::batcher::Batcher;
-use pattoo_agent_modbustcpd::spool::job::{Done, Hold, Job, Limit};
+use pattoo_agent_modbustcpd::spool::job::{Done, Holdover, Job, Limit};
 use pattoo_agent_modbustcpd::spool::log::{Log, Opened};
 use pattoo_agent_modbustcpd::time::clock::Moment as Clocks;
 use pattoo_agent_modbustcpd::time::schedule::{Anchor, Grid, Schedule};
@@ -548,8 +548,8 @@ impl Life {
         }
     }
 
-    fn hold(&self) -> Option<Hold> {
-        self.timeline.holdover_since().map(|since| Hold::new(&self.boot_id, since))
+    fn hold(&self) -> Option<Holdover> {
+        self.timeline.holdover_since().map(|since| Holdover::new(&self.boot_id, since))
     }
 }
 
@@ -1101,10 +1101,11 @@ impl Run<'_> {
                 text.lines().map(|line| self.ledger.line(line)).map(|(series, n, _)| (series, n)).collect()
             }
         };
-        let poisoned = self.scenario.faults.iter().any(|fault| {
-            fault.what == What::Server(output, Weather::Poisoned)
-                && fault.from <= self.now
-        });
+        let poisoned = self
+            .scenario
+            .faults
+            .iter()
+            .any(|fault| fault.what == What::Server(output, Weather::Poisoned) && fault.from <= self.now);
         for (series, n) in rows {
             if !poisoned || !series.is_multiple_of(self.scenario.points) {
                 return Err(format!("series {series}: {n} is set aside though it was never refused"));
@@ -1357,7 +1358,7 @@ fn failure(verdict: Verdict) -> Failure {
 
 /// What is promised.
 impl Run<'_> {
-    /// Holds at every step.
+    /// Holdovers at every step.
     fn judge(&mut self) -> Result<(), Violation> {
         let published = self.life.pipeline.published();
         for counters in &published.outputs {
@@ -1374,7 +1375,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Holds while all has been well for a while: nothing waits for long.
+    /// Holdovers while all has been well for a while: nothing waits for long.
     fn healthy(&mut self) -> Result<(), Violation> {
         let published = self.life.pipeline.published();
         let agent = self.last_trouble(|what| matches!(what, What::Disk(_) | What::Unset) || is_far_ahead(what));

@@ -1,4 +1,4 @@
-//! The holds, on disk: the file `log/holds`, one line that says what it is and its CRC-32C, then JSON.
+//! The holds, on disk: the file `log/holdovers`, one line that says what it is and its CRC-32C, then JSON.
 //!
 //! Readings that were taken while the clock was not believed name their hold; what they need to get a date stands here,
 //! durable before the first batch that names it. A hold goes when no segment names it any more. One that a batch names
@@ -10,24 +10,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::SpoolError;
-use super::batch::HoldId;
+use super::batch::HoldoverId;
 use super::disk::{Disk, read_whole};
-use super::job::Hold;
+use super::job::Holdover;
 use super::log::HOLDS;
 
-const TITLE: &str = "modbus-holds-1";
+const TITLE: &str = "modbus-holdovers-1";
 
 /// What is known of the holds, in memory and on disk.
 #[derive(Debug, Default)]
-pub(super) struct Holds {
+pub(super) struct Holdovers {
     /// Every hold of this life, also those that left the disk.
-    known: BTreeMap<HoldId, Hold>,
+    known: BTreeMap<HoldoverId, Holdover>,
     /// As they are on disk.
-    on_disk: BTreeMap<HoldId, Hold>,
+    on_disk: BTreeMap<HoldoverId, Holdover>,
     /// A write has failed: what is on disk is what was there before, or what was to be there.
     unsure: bool,
     /// New in this life, and no batch has named them yet.
-    unnamed: BTreeSet<HoldId>,
+    unnamed: BTreeSet<HoldoverId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ struct Line {
     offset_ns: Option<u64>,
 }
 
-impl Holds {
+impl Holdovers {
     /// Reads them; the second result says that there are some which cannot be read.
     pub(super) fn open(disk: &mut dyn Disk) -> Result<(Self, bool), SpoolError> {
         let Some(content) = read_whole(disk, HOLDS)? else { return Ok((Self::default(), false)) };
@@ -46,17 +46,17 @@ impl Holds {
         Ok((Self { known: all.clone(), on_disk: all, ..Self::default() }, false))
     }
 
-    pub(super) fn all(&self) -> Vec<Hold> {
+    pub(super) fn all(&self) -> Vec<Holdover> {
         self.on_disk.values().cloned().collect()
     }
 
     /// The hold of this id.
-    pub(super) fn get(&self, id: HoldId) -> Option<&Hold> {
+    pub(super) fn get(&self, id: HoldoverId) -> Option<&Holdover> {
         self.known.get(&id)
     }
 
     /// Puts `holds` on disk, durably.
-    pub(super) fn put(&mut self, disk: &mut dyn Disk, holds: &[Hold]) -> Result<(), SpoolError> {
+    pub(super) fn put(&mut self, disk: &mut dyn Disk, holds: &[Holdover]) -> Result<(), SpoolError> {
         for hold in holds {
             if self.known.insert(hold.id, hold.clone()).is_none() {
                 self.unnamed.insert(hold.id);
@@ -64,16 +64,16 @@ impl Holds {
         }
         // What could not be written in an earlier attempt is as new.
         let wanted = self.known.iter().filter(|(id, _)| self.is_wanted(**id, holds));
-        let wanted: BTreeMap<HoldId, Hold> = wanted.map(|(id, hold)| (*id, hold.clone())).collect();
+        let wanted: BTreeMap<HoldoverId, Holdover> = wanted.map(|(id, hold)| (*id, hold.clone())).collect();
         self.write(disk, wanted)
     }
 
-    fn is_wanted(&self, id: HoldId, new: &[Hold]) -> bool {
+    fn is_wanted(&self, id: HoldoverId, new: &[Holdover]) -> bool {
         self.on_disk.contains_key(&id) || self.unnamed.contains(&id) || new.iter().any(|hold| hold.id == id)
     }
 
     /// A batch is about to name `id`: it must be on disk. One that nobody has ever told of cannot be.
-    pub(super) fn name(&mut self, disk: &mut dyn Disk, id: HoldId) -> Result<(), SpoolError> {
+    pub(super) fn name(&mut self, disk: &mut dyn Disk, id: HoldoverId) -> Result<(), SpoolError> {
         let Some(hold) = self.known.get(&id) else { return Ok(()) };
         if self.unsure || self.on_disk.get(&id) != Some(hold) {
             let hold = hold.clone();
@@ -84,9 +84,9 @@ impl Holds {
     }
 
     /// Takes those from the disk that no segment names; it does not matter when the disk refuses.
-    pub(super) fn retain(&mut self, disk: &mut dyn Disk, named: &BTreeSet<HoldId>) {
-        let stays = |id: &HoldId| named.contains(id) || self.unnamed.contains(id);
-        let kept: BTreeMap<HoldId, Hold> =
+    pub(super) fn retain(&mut self, disk: &mut dyn Disk, named: &BTreeSet<HoldoverId>) {
+        let stays = |id: &HoldoverId| named.contains(id) || self.unnamed.contains(id);
+        let kept: BTreeMap<HoldoverId, Holdover> =
             self.on_disk.iter().filter(|(id, _)| stays(id)).map(|(id, hold)| (*id, hold.clone())).collect();
         self.write(disk, kept).ok();
     }
@@ -96,7 +96,7 @@ impl Holds {
         self.on_disk.clear();
     }
 
-    fn write(&mut self, disk: &mut dyn Disk, all: BTreeMap<HoldId, Hold>) -> Result<(), SpoolError> {
+    fn write(&mut self, disk: &mut dyn Disk, all: BTreeMap<HoldoverId, Holdover>) -> Result<(), SpoolError> {
         if all == self.on_disk && !self.unsure {
             return Ok(());
         }
@@ -111,7 +111,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn encode(all: &BTreeMap<HoldId, Hold>) -> Vec<u8> {
+fn encode(all: &BTreeMap<HoldoverId, Holdover>) -> Vec<u8> {
     let lines: Vec<Line> = all
         .values()
         .map(|hold| Line {
@@ -125,7 +125,7 @@ fn encode(all: &BTreeMap<HoldId, Hold>) -> Vec<u8> {
     [format!("{TITLE} {:08x}\n", crc32c::crc32c(&json)).as_bytes(), &json].concat()
 }
 
-fn parse(content: &[u8]) -> Option<BTreeMap<HoldId, Hold>> {
+fn parse(content: &[u8]) -> Option<BTreeMap<HoldoverId, Holdover>> {
     let end = content.iter().position(|&byte| byte == b'\n')?;
     let (title, json) = content.split_at_checked(end)?;
     let json = json.get(1..)?;
@@ -134,9 +134,9 @@ fn parse(content: &[u8]) -> Option<BTreeMap<HoldId, Hold>> {
     }
     let lines: Vec<Line> = serde_json::from_slice(json).ok()?;
     let holds = lines.into_iter().map(|line| {
-        let id = HoldId(line.id);
+        let id = HoldoverId(line.id);
         let (since, offset) = (Duration::from_nanos(line.since_ns), line.offset_ns.map(Duration::from_nanos));
-        (id, Hold { id, boot_id: line.boot_id, since, offset })
+        (id, Holdover { id, boot_id: line.boot_id, since, offset })
     });
     Some(holds.collect())
 }
@@ -146,21 +146,21 @@ mod tests {
     use super::super::sim_disk::{EIO, SimDisk};
     use super::*;
 
-    fn hold(id: u64) -> Hold {
+    fn hold(id: u64) -> Holdover {
         let (boot_id, since) = (format!("boot {id}\n\"x\""), Duration::from_millis(id));
-        Hold { id: HoldId(id), boot_id, since, offset: (id > 1).then_some(Duration::from_secs(1_790_000_000)) }
+        Holdover { id: HoldoverId(id), boot_id, since, offset: (id > 1).then_some(Duration::from_secs(1_790_000_000)) }
     }
 
     #[test]
     fn what_was_put_is_read_and_any_damage_is_known() {
         let mut disk = SimDisk::new(1);
-        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        let (mut holds, _) = Holdovers::open(&mut disk).unwrap();
         holds.put(&mut disk, &[hold(1), hold(2)]).unwrap();
-        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(1), hold(2)]);
+        assert_eq!(Holdovers::open(&mut disk).unwrap().0.all(), [hold(1), hold(2)]);
         let whole = disk.world().content(HOLDS).clone();
         for byte in 0..whole.len() {
             disk.world().content(HOLDS)[byte] ^= 1;
-            let (after, damaged) = Holds::open(&mut disk).unwrap();
+            let (after, damaged) = Holdovers::open(&mut disk).unwrap();
             assert!(damaged && after.all().is_empty(), "byte {byte}");
             disk.world().plant(HOLDS, &whole);
         }
@@ -169,26 +169,26 @@ mod tests {
     #[test]
     fn a_hold_stays_while_a_segment_names_it_or_no_batch_has_named_it_yet() {
         let mut disk = SimDisk::new(1);
-        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        let (mut holds, _) = Holdovers::open(&mut disk).unwrap();
         holds.put(&mut disk, &[hold(1), hold(2), hold(3)]).unwrap();
         for id in [1, 2] {
-            holds.name(&mut disk, HoldId(id)).unwrap();
+            holds.name(&mut disk, HoldoverId(id)).unwrap();
         }
-        holds.retain(&mut disk, &BTreeSet::from([HoldId(2)]));
-        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(2), hold(3)]);
-        holds.name(&mut disk, HoldId(1)).unwrap();
-        assert_eq!(Holds::open(&mut disk).unwrap().0.all().len(), 3, "one that is named again is written again");
+        holds.retain(&mut disk, &BTreeSet::from([HoldoverId(2)]));
+        assert_eq!(Holdovers::open(&mut disk).unwrap().0.all(), [hold(2), hold(3)]);
+        holds.name(&mut disk, HoldoverId(1)).unwrap();
+        assert_eq!(Holdovers::open(&mut disk).unwrap().0.all().len(), 3, "one that is named again is written again");
     }
 
     #[test]
     fn a_failed_write_is_made_up_for() {
         let mut disk = SimDisk::new(1);
-        let (mut holds, _) = Holds::open(&mut disk).unwrap();
+        let (mut holds, _) = Holdovers::open(&mut disk).unwrap();
         disk.world().hook = Some(Box::new(|action, _| (action == "replace").then_some(EIO)));
         holds.put(&mut disk, &[hold(1)]).unwrap_err();
-        holds.name(&mut disk, HoldId(1)).unwrap_err();
+        holds.name(&mut disk, HoldoverId(1)).unwrap_err();
         disk.world().hook = None;
         holds.put(&mut disk, &[]).unwrap();
-        assert_eq!(Holds::open(&mut disk).unwrap().0.all(), [hold(1)]);
+        assert_eq!(Holdovers::open(&mut disk).unwrap().0.all(), [hold(1)]);
     }
 }
