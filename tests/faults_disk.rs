@@ -441,7 +441,11 @@ fn what_may_not_be_read_is_waited_for() {
     server.stop();
     let mut agent = run();
     agent.until("segments", || home.agent_id_file().exists() && spool::segments(&home.spool()).len() > 2);
+    // What was answered of a poll that a stop cuts short is read by nobody.
+    device.set(DeviceMode::Silent);
+    agent.until("the end of a poll", || logged(&home).contains("no whole reply within"));
     agent.stop();
+    device.set(DeviceMode::Answer);
     let segments = spool::segments(&home.spool());
     assert!(segments.len() > 2, "{segments:?}");
     mode(&segments[0], 0);
