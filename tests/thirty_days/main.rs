@@ -7,7 +7,14 @@
 //!
 //! One seed is one run, to the last byte. `DELIVERY_SEED=7 cargo test --test thirty_days` repeats one; a failure is shrunk to the
 //! faults that it takes. `DELIVERY_DAYS=5000 cargo test --release --test thirty_days fresh` runs so many days with fresh seeds.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unchecked_time_subtraction,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::struct_excessive_bools, reason = "what has been in a run, each thing on its own")]
 
 #[path = "../support/mod.rs"]
 mod support;
