@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
 use pattoo_agent_modbustcpd::reading::PointId;
 use pattoo_agent_modbustcpd::reading::points::{Builder, Device, Kind, PointTable, Register};
 
@@ -56,14 +57,14 @@ impl Ledger {
     }
 
     /// The stamp of the n-th reading in the old caches.
-    pub fn old_stamp(&self, n: usize) -> u64 {
+    pub fn old_stamp(n: usize) -> u64 {
         START - u64::try_from(DAY.as_millis()).unwrap() + n as u64 * 10_000
     }
 
     /// Every point; in another order for another `turn`.
     pub fn table(&self, turn: usize) -> Arc<PointTable> {
-        let id: String = AGENT_ID.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut builder = Builder::new(&id, "agent.example.net", self.interval);
+        let id = AgentId::from_bytes(AGENT_ID);
+        let mut builder = Builder::new(id.as_str(), "agent.example.net", self.interval);
         for place in 0..self.series() {
             let (device, register) = self.point((place + turn) % self.series());
             builder.push(&device, &register);
@@ -124,7 +125,7 @@ impl Ledger {
             return Err(format!("series {series}: {n} was never read"));
         };
         if n < self.old {
-            return if at == self.old_stamp(n) { Ok(()) } else { Err(format!("old {n} of series {series} at {at}")) };
+            return if at == Self::old_stamp(n) { Ok(()) } else { Err(format!("old {n} of series {series} at {at}")) };
         }
         let read = START + u64::try_from(entry.read.as_millis()).unwrap();
         if read.abs_diff(at) > WRONG {

@@ -7,18 +7,14 @@
 //!
 //! One seed is one run, to the last byte. `DELIVERY_SEED=7 cargo test --test thirty_days` repeats one; a failure is shrunk to the
 //! faults that it takes. `DELIVERY_DAYS=5000 cargo test --release --test thirty_days fresh` runs so many days with fresh seeds.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(
-    clippy::format_collect,
-    clippy::needless_for_each,
-    clippy::needless_pass_by_value,
-    clippy::semicolon_if_nothing_returned,
-    clippy::struct_excessive_bools,
-    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::unchecked_time_subtraction,
-    clippy::unused_self,
-    reason = "a simulation: its clock never goes back, and a subtraction that did would end the run"
+    reason = "a test fails by panicking"
 )]
+#![allow(clippy::struct_excessive_bools, reason = "what has been in a run, each thing on its own")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -28,7 +24,6 @@ mod ledger;
 mod old;
 mod run;
 mod scenario;
-#[allow(dead_code, reason = "the log's own tests use the rest of it")]
 #[path = "../support/sim_disk.rs"]
 mod sim_disk;
 mod sink;

@@ -19,7 +19,7 @@ pub fn plant(disk: &SimDisk, ledger: &Ledger, files: usize) {
     let mut encode = PattooEncode::new(id.clone(), Shard::default());
     let mut world = disk.world();
     for n in 0..files {
-        let at = Timestamp::from_millis(ledger.old_stamp(n));
+        let at = Timestamp::from_millis(Ledger::old_stamp(n));
         let reading = |series| Reading {
             point: ledger.place(series, 0),
             at,
@@ -30,7 +30,7 @@ pub fn plant(disk: &SimDisk, ledger: &Ledger, files: usize) {
         world.plant(&format!("{at}_{}.json", id.as_str()), &body);
     }
     if files > 3 {
-        let early = Timestamp::from_millis(ledger.old_stamp(0) - 1);
+        let early = Timestamp::from_millis(Ledger::old_stamp(0) - 1);
         world.plant(&format!("{early}_{}.json", id.as_str()), b"{\"pattoo_agent_id\": ");
         let late = Timestamp::from_millis(2_524_608_000_000);
         world.plant(&format!("{late}_{}.json", id.as_str()), b"[]");

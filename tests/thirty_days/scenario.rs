@@ -393,7 +393,7 @@ pub fn candidates(scenario: &Scenario) -> Vec<Scenario> {
             for (_, moment) in &mut less.moments {
                 match moment {
                     Moment::Stop { toggle, .. } | Moment::Kill { toggle, .. } => {
-                        *toggle = toggle.filter(|&it| it < last)
+                        *toggle = toggle.filter(|&it| it < last);
                     }
                     Moment::Reload { server, .. } => *server = server.filter(|&it| it < last),
                     _ => {}
