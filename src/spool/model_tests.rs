@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::batch::{Batch, Encoder, HoldoverId, Position};
 use super::job::{Cursor, Done, GapReason, Holdover, Job, Read, Write, Written};
@@ -262,7 +263,14 @@ impl Model {
     }
 }
 
+/// The same cases each time, and other ones by an explicit command: `PROPTEST_CASES=9000 cargo test --lib model_tests`.
+fn cases() -> ProptestConfig {
+    let rng_seed = if std::env::var_os("PROPTEST_CASES").is_some() { RngSeed::Random } else { RngSeed::Fixed(14) };
+    ProptestConfig { rng_seed, ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(cases())]
     #[test]
     fn whatever_fails_every_durable_reading_comes_out_once_in_order(
         seed in 1..u64::MAX,

@@ -196,10 +196,18 @@ impl Agent {
         self.mark = Timestamp::default();
     }
 
-    /// What was stamped so far is on disk.
+    /// What was stamped so far is on disk, and a reading of somebody else's.
     fn seal(&mut self) {
         self.sealed = self.last;
         self.mark = self.last.into_iter().fold(self.mark, Timestamp::max);
+        if matches!(self.line.observe(self.now()), ClockState::NotPlausible { .. }) {
+            return;
+        }
+        let mut track = self.line.track();
+        if let Stamp::At(at) = self.line.stamp(self.now(), &mut track) {
+            self.mark = self.mark.max(at);
+            self.highest = self.highest.max(at.as_millis().saturating_sub(self.world.passed));
+        }
     }
 
     fn check(&mut self, track: usize, date: Timestamp) {
