@@ -65,11 +65,15 @@ impl FaultyDisk {
     pub fn set(&self, now: Duration, faults: Vec<DiskFault>, limits: &Limits) {
         let mut world = self.disk.world();
         world.now = now;
+        let paths = world.paths();
+        let ours: u64 = paths.iter().map(|path| world.content(path).len() as u64).sum();
         let free = match limits.min_free {
-            MinFree::Bytes(bytes) if bytes > 0 => bytes + TIGHT,
+            // Less is short of only when somebody fills the disk.
+            MinFree::Bytes(bytes) if bytes >= 1 << 20 => bytes + TIGHT,
             _ => CAPACITY,
         };
-        world.others = if faults.contains(&DiskFault::Full) { CAPACITY } else { CAPACITY - free };
+        // Somebody else takes all that is left, and what we let go, too.
+        world.others = if faults.contains(&DiskFault::Full) { CAPACITY - ours } else { CAPACITY - free };
         world.rate =
             faults.iter().map(|fault| if let DiskFault::Flaky(rate) = fault { *rate } else { 0 }).max().unwrap_or(0);
         self.state.lock().unwrap().faults = faults;

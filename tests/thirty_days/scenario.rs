@@ -235,7 +235,12 @@ fn outputs(rng: &mut Rng) -> Vec<OutputSpec> {
 fn limits(rng: &mut Rng, until: Duration) -> Limits {
     let one_in_four = |rng: &mut Rng| rng.u8(0..4) == 0;
     Limits {
-        min_free: MinFree::Bytes(if one_in_four(rng) { rng.u64(1..32) << 20 } else { 0 }),
+        // Some of it can be had by letting go what is ours, or none of it.
+        min_free: MinFree::Bytes(match rng.u8(0..6) {
+            0 => rng.u64(1..32) << 20,
+            1 => rng.u64(5_000..100_000),
+            _ => 0,
+        }),
         max_bytes: one_in_four(rng).then(|| rng.u64(20_000..800_000)),
         max_age: one_in_four(rng).then(|| until.mul_f64(0.01 + 0.3 * rng.f64())),
     }
