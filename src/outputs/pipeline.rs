@@ -574,6 +574,7 @@ impl Pipeline {
     pub fn next(&mut self, now: &Now<'_>) -> Option<Action> {
         self.look_at_clock(now);
         self.look_at_disk(now.boot());
+        self.release_dated();
         if let Some(job) = self.start_job(now) {
             return Some(job);
         }
@@ -886,6 +887,17 @@ impl Pipeline {
         loaded > 0
     }
 
+    /// Outputs that wait for a date go on as soon as there is one: once it is on disk, or at once when the disk takes nothing.
+    fn release_dated(&mut self) {
+        let disk_is_well = !self.disk.refuses && !self.disk.hangs;
+        for lane in &mut self.lanes {
+            let hold = lane.held.and_then(|id| self.holds.get(&id));
+            if hold.is_some_and(|(hold, saved)| hold.offset.is_some() && (*saved || !disk_is_well)) {
+                lane.held = None;
+            }
+        }
+    }
+
     fn date_of(&self, batch: &Batch) -> Dating {
         let Some(id) = batch.undated else { return Dating::Dated(None) };
         match self.holds.get(&id) {
@@ -1076,7 +1088,6 @@ impl Pipeline {
             *saved = *hold == written;
             if *saved && hold.offset.is_some() {
                 self.undated.remove(&written.id);
-                self.lanes.iter_mut().filter(|lane| lane.held == Some(written.id)).for_each(|lane| lane.held = None);
             }
         }
         self.forget.retain(|name| !forget.contains(name));
