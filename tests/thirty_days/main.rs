@@ -97,6 +97,13 @@ fn a_write_that_fails_evicts_nothing() {
 }
 
 #[test]
+fn what_gets_its_date_while_the_disk_takes_nothing_is_delivered_at_once() {
+    let scenario = only(&[(What::Unset, 600, 1_800), (What::Disk(DiskFault::BadWrites), 1_200, 15_000)]);
+    let stats = holds(&scenario);
+    assert_eq!((stats.readings, stats.dropped.len()), (stats.arrived, 0), "{stats:?}");
+}
+
+#[test]
 fn a_backlog_of_another_life_goes_first() {
     // More than one post takes.
     let mut scenario = only(&[(What::Server(0, Weather::Down { slow: false }), 60, 2_400)]);

@@ -28,7 +28,7 @@ use pattoo_agent_modbustcpd::time::timeline::{BUILT, ClockState, Timeline, Track
 use super::disk::FaultyDisk;
 use super::ledger::{AGENT_ID, Entry, Ledger, START};
 use super::old;
-use super::scenario::{DiskFault, HOUR, Kind, MINUTE, Moment, OutputSpec, SECOND, Scenario, Weather, What};
+use super::scenario::{DiskFault, Fault, HOUR, Kind, MINUTE, Moment, OutputSpec, SECOND, Scenario, Weather, What};
 use super::sink::{Sink, encoder};
 
 impl Stats {
@@ -235,7 +235,6 @@ struct Flight {
     answers: Duration,
     answer: Option<Answer>,
     arrived: bool,
-    stale: bool,
 }
 
 /// How a life ended.
@@ -328,7 +327,9 @@ impl<'a> Run<'a> {
                 return Err(format!("it is never delivered: {:#?}", self.life.pipeline.published()));
             }
         }
-        let moment = self.scenario.moments.get(self.next_moment).map_or(NEVER, |(at, _)| *at);
+        // One at a time: what comes during a stop meets the next life.
+        let moment = self.scenario.moments.get(self.next_moment).filter(|_| self.life.stopping.is_none());
+        let moment = moment.map_or(NEVER, |(at, _)| *at);
         let check = self.checks.keys().next().copied().unwrap_or(NEVER);
         let poll = match self.life.stopping {
             None => self.devices.iter().map(|device| device.due).min().filter(|&due| due < until).unwrap_or(NEVER),
@@ -342,12 +343,10 @@ impl<'a> Run<'a> {
         let wake = life.wake.min(life.probe);
         let next = [moment, check, poll, stop, job, flight, wake, life.gather].into_iter().min().unwrap_or(NEVER);
         self.advance(next.max(self.now));
-        if self.now >= moment && self.life.stopping.is_none() {
+        if self.now >= moment {
             self.next_moment += 1;
             let (_, moment) = self.scenario.moments[self.next_moment - 1];
             self.happens(moment)?;
-        } else if self.now >= moment {
-            self.next_moment += 1;
         } else if self.now >= check {
             let (_, checks) = self.checks.pop_first().unwrap();
             for check in checks {

@@ -207,18 +207,18 @@ impl Run<'_> {
         self.limits = limits.unwrap_or(self.limits);
         self.note_limits();
         self.unwell = self.now;
+        if let Some(lane) = self.life.lanes.iter().position(|&output| server == Some(output)) {
+            // Nobody listens to its answer any more.
+            self.hang_up(lane)?;
+        }
         let life = &mut self.life;
         life.pipeline.configure(self.limits, self.scenario.flush_interval);
         let id = AgentId::from_bytes(AGENT_ID);
-        for (lane, &output) in life.lanes.iter().enumerate() {
+        for &output in &life.lanes {
             let state = &mut self.outputs[output];
             let another = server == Some(output);
             if another {
                 state.sinks.push(Sink::new(state.spec.kind, self.ledger.series()));
-                if let Some(flight) = &mut life.flights[lane] {
-                    flight.stale = true;
-                }
-                (state.not_before, state.no_post_before) = (Duration::ZERO, Duration::ZERO);
             }
             let encode = another.then(|| encoder(state.spec.kind, &id));
             life.pipeline.configure_output(&state.name, encode, state.spec.split_refused_after);
@@ -227,6 +227,19 @@ impl Run<'_> {
         }
         life.touched = true;
         self.pump()
+    }
+
+    /// What is on the wire arrives, or not.
+    fn hang_up(&mut self, lane: usize) -> Result<(), Violation> {
+        let Some(flight) = self.life.flights[lane].take() else { return Ok(()) };
+        let output = self.life.lanes[lane];
+        let arrives = !flight.arrived && self.rng.bool() && self.weather(output).is_none();
+        let sink = &mut self.outputs[output].sinks[flight.sink];
+        if let Some(body) = flight.body.filter(|_| arrives) {
+            sink.store(&body, &self.ledger, self.now, u64::MAX)?;
+        }
+        sink.excuse();
+        Ok(())
     }
 
     /// What a kill or a power cut may cost: nothing that was there a moment ago, while the disk is well.
@@ -272,18 +285,8 @@ impl Run<'_> {
             self.stats.quarantined += counters.quarantined;
             state.left = (end == End::Stored).then_some(counters.on_disk);
         }
-        // What is on the wire arrives, or not.
         for lane in 0..self.life.flights.len() {
-            let Some(flight) = self.life.flights[lane].take() else { continue };
-            let output = self.life.lanes[lane];
-            if let Some(body) = flight.body
-                && !flight.arrived
-                && self.rng.bool()
-                && self.weather(output).is_none()
-            {
-                self.outputs[output].sinks[flight.sink].store(&body, &self.ledger, self.now, u64::MAX)?;
-            }
-            self.outputs[output].sinks[flight.sink].excuse();
+            self.hang_up(lane)?;
         }
         if let Some(UnderWay { job: Some(job), .. }) = self.life.job.take()
             && self.rng.bool()

@@ -2,7 +2,8 @@
 
 use super::world::is_far_ahead;
 use super::{
-    Check, ClockState, Duration, MINUTE, OutputCounters, PROMPT, Run, SECOND, SETTLED, TIMEOUT, Violation, What,
+    Check, ClockState, DiskFault, Duration, Fault, MINUTE, OutputCounters, PROMPT, Run, SECOND, SETTLED, TIMEOUT,
+    Violation, Weather, What,
 };
 
 /// What is promised.
@@ -27,10 +28,18 @@ impl Run<'_> {
     /// Holds while all has been well for a while: nothing waits for long.
     pub(super) fn healthy(&mut self) -> Result<(), Violation> {
         let published = self.life.pipeline.published();
-        let agent = self.last_trouble(|what| matches!(what, What::Disk(_) | What::Unset) || is_far_ahead(what));
-        let agent = agent.unwrap_or_default().max(self.unwell);
+        let of_disk = |what, all: bool| match what {
+            // While it takes nothing, outputs are served from memory; but not what has to be set aside first.
+            What::Disk(DiskFault::Full | DiskFault::ReadOnly | DiskFault::BadWrites) => all,
+            What::Disk(_) => true,
+            _ => false,
+        };
         for (&output, counters) in self.life.lanes.iter().zip(&published.outputs) {
             let server = self.last_trouble(|what| matches!(what, What::Server(it, _) if it == output));
+            let is_poison = |fault: &Fault| fault.what == What::Server(output, Weather::Poisoned);
+            let poisoned = self.scenario.faults.iter().any(is_poison);
+            let agent = self.last_trouble(|what| of_disk(what, poisoned) || what == What::Unset || is_far_ahead(what));
+            let agent = agent.unwrap_or_default().max(self.unwell);
             let since = agent.max(server.unwrap_or_default());
             if self.now - since.min(self.now) < SETTLED + self.scenario.flush_interval {
                 continue;
@@ -56,6 +65,11 @@ impl Run<'_> {
         match check {
             Check::Calm { output, from, refused } => {
                 let state = &self.outputs[output];
+                let faults = self.scenario.faults.iter();
+                let others = faults.filter(|fault| fault.from < self.now && fault.until > from);
+                if others.filter(|fault| matches!(fault.what, What::Server(it, _) if it == output)).count() > 1 {
+                    return Ok(());
+                }
                 let count = state.attempts.len() - state.attempts.partition_point(|&at| at < from);
                 let lasted = (self.now - from).as_secs();
                 let most = 25 + lasted / 4 + if refused { 600 } else { 0 } + self.stats.lives * 10;

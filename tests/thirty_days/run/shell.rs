@@ -82,9 +82,8 @@ impl Run<'_> {
         if early && acted && untouched && !self.life.waits_for_date && !waited {
             return Err(format!("the deadline was too late: there was something to do before ({events} events)"));
         }
-        let periodic = Duration::from_secs(if self.life.waits_for_date { 1 } else { 30 });
         // A pause may end with nothing to do; but not one after the other.
-        let in_vain = !early && !acted && untouched && !waited && self.now - armed < periodic;
+        let in_vain = !early && !acted && untouched && !waited && self.now - armed < SECOND;
         self.life.in_vain = if in_vain { self.life.in_vain + 1 } else { 0 };
         if self.life.in_vain > 2 {
             return Err(format!("woken for nothing again and again, after {:?}", self.now - armed));
@@ -93,6 +92,7 @@ impl Run<'_> {
     }
 
     pub(super) fn pump(&mut self) -> Result<(), Violation> {
+        self.life.in_vain = 0;
         self.pump_and_count().map(|_| ())
     }
 
@@ -327,8 +327,7 @@ impl Run<'_> {
         state.attempts.push(self.now);
         let sink = state.sinks.len() - 1;
         let arrives = self.now + ROUND_TRIP / 2;
-        self.life.flights[lane] =
-            Some(Flight { body, sink, arrives, answers: NEVER, answer: None, arrived: false, stale: false });
+        self.life.flights[lane] = Some(Flight { body, sink, arrives, answers: NEVER, answer: None, arrived: false });
         Ok(())
     }
 
@@ -344,9 +343,7 @@ impl Run<'_> {
         }
         let answer = flight.answer.unwrap();
         let state = &mut self.outputs[output];
-        if let Err(failure) = &answer.result
-            && !flight.stale
-        {
+        if let Err(failure) = &answer.result {
             let (pause, after) = match failure.verdict {
                 Verdict::TooLarge => (Duration::from_millis(40), Duration::ZERO),
                 Verdict::RefusedBody => (Duration::from_millis(110), Duration::ZERO),
