@@ -344,24 +344,10 @@ fn delivered(server: &Server, batches: u64, readings: u32) -> usize {
 /// So many polls, a second apart, of so many registers.
 fn run(polls: u64, registers: u32) -> Run {
     let mut table = Builder::new(ID, HOSTNAME, Duration::from_secs(1));
-    let device = points::Device {
-        device: "10.0.0.1".to_owned(),
-        unit: 0,
-        group: "plant".to_owned(),
-        interval_ms: 1_000,
-        name: None,
-        tags: Vec::new(),
-    };
+    let device = points::Device::new("10.0.0.1", 0, "plant", 1_000);
     for number in (30_001..).take(usize::try_from(registers).unwrap()) {
-        let register = points::Register {
-            key: format!("input_register_{number}"),
-            table: "input_register".to_owned(),
-            number,
-            kind: Kind::Integer,
-            name: None,
-            unit_of_measurement: None,
-        };
-        table.push(&device, &register);
+        let key = format!("input_register_{number}");
+        table.push(&device, &points::Register::new(&key, "input_register", number, Kind::Integer));
     }
     let at = |poll: u64| Timestamp::from_millis(1_780_000_000_000 + 1_000 * poll);
     let reading = |poll, point| Reading { point: PointId(point), at: at(poll), value: Value::Integer(7) };

@@ -48,23 +48,11 @@ pub fn point_table(config: &Config, agent: &Agent) -> PointTable {
                 == (&*point.target, unit, &*point.group, interval_ms)
         });
         if !same {
-            device = Some(points::Device {
-                device: point.target.to_string(),
-                unit,
-                group: point.group.to_string(),
-                interval_ms,
-                name: None,
-                tags: Vec::new(),
-            });
+            device = Some(points::Device::new(&point.target, unit, &point.group, interval_ms));
         }
-        let register = points::Register {
-            key: point.key(),
-            table: point.reference.table().key_prefix().to_owned(),
-            number: point.reference.number(),
-            kind: point.kind,
-            name: None,
-            unit_of_measurement: None,
-        };
+        let reference = point.reference;
+        let table_name = reference.table().key_prefix();
+        let register = points::Register::new(&point.key(), table_name, reference.number(), point.kind);
         if let Some(device) = &device {
             table.push(device, &register);
         }

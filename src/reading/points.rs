@@ -7,12 +7,13 @@
 //!
 //! Knows no server. Limits and names of a server are the business of its output.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PointId, millis};
+use super::{PointId, Value, millis};
 use crate::digest::sha256;
 
 /// Which point table: the first 64 bits of the SHA-256 of its text.
@@ -47,12 +48,19 @@ pub struct Device {
     /// What people call the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Tags for outputs that have such, in order.
+    /// The tags of device and group, those of the device first in rank; each key once, sorted by key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(String, String)>,
 }
 
 impl Device {
+    /// Without name and tags.
+    #[must_use]
+    pub fn new(device: &str, unit: u8, group: &str, interval_ms: u64) -> Self {
+        let [device, group] = [device, group].map(str::to_owned);
+        Self { device, unit, group, interval_ms, name: None, tags: Vec::new() }
+    }
+
     /// The time between two polls.
     #[must_use]
     pub fn interval(&self) -> Duration {
@@ -77,7 +85,25 @@ pub struct Register {
     /// In what the value is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_of_measurement: Option<String>,
+    /// Its own tags; each key once, sorted by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+    /// What values mean; each value once, sorted by value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(i64, String)>,
 }
+
+impl Register {
+    /// With nothing that people add.
+    #[must_use]
+    pub fn new(key: &str, table: &str, number: u32, kind: Kind) -> Self {
+        let [key, table] = [key, table].map(str::to_owned);
+        Self { key, table, number, kind, name: None, unit_of_measurement: None, tags: Vec::new(), values: Vec::new() }
+    }
+}
+
+/// Up to this, every whole number is a float of its own.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// One point, looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +112,52 @@ pub struct Point<'a> {
     pub device: &'a Device,
     /// What is read there.
     pub register: &'a Register,
+}
+
+impl<'a> Point<'a> {
+    /// What people call the value: its name, else its key.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.register.name.as_deref().unwrap_or(&self.register.key)
+    }
+
+    /// What people call its device: the name of the device, else the device as configured.
+    #[must_use]
+    pub fn device_name(&self) -> &'a str {
+        self.device.name.as_deref().unwrap_or(&self.device.device)
+    }
+
+    /// Every tag, sorted by key. Where device and register have the same key, that of the register counts.
+    pub fn tags(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let (mut of_device, mut of_register) =
+            (self.device.tags.iter().peekable(), self.register.tags.iter().peekable());
+        std::iter::from_fn(move || {
+            let order = match (of_device.peek(), of_register.peek()) {
+                (Some((device, _)), Some((register, _))) => device.cmp(register),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            if order == Ordering::Equal {
+                of_device.next();
+            }
+            let next = if order == Ordering::Less { of_device.next() } else { of_register.next() };
+            next.map(|(key, value)| (&**key, &**value))
+        })
+    }
+
+    /// What `value` means, if it is one of `values`.
+    #[must_use]
+    pub fn text_of(&self, value: Value) -> Option<&'a str> {
+        let number = match value {
+            Value::Integer(number) => number,
+            #[allow(clippy::cast_possible_truncation, reason = "it is a whole number, and in range")]
+            Value::Float(number) if number.fract() == 0.0 && number.abs() <= EXACT => number as i64,
+            Value::Float(_) => return None,
+        };
+        let values = &self.register.values;
+        let place = values.binary_search_by_key(&number, |(known, _)| *known).ok()?;
+        values.get(place).map(|(_, text)| &**text)
+    }
 }
 
 /// What every point of one configuration is.
@@ -263,14 +335,11 @@ mod tests {
     use super::*;
 
     fn device(name: &str) -> Device {
-        let group = "meters".to_owned();
-        Device { device: name.to_owned(), unit: 1, group, interval_ms: 10_000, name: None, tags: Vec::new() }
+        Device::new(name, 1, "meters", 10_000)
     }
 
     fn register(number: u32) -> Register {
-        let table = "input_register".to_owned();
-        let key = format!("{table}_{number}");
-        Register { key, table, number, kind: Kind::Integer, name: None, unit_of_measurement: None }
+        Register::new(&format!("input_register_{number}"), "input_register", number, Kind::Integer)
     }
 
     fn table() -> PointTable {
@@ -296,6 +365,62 @@ mod tests {
         }
         assert!(read.get(PointId(4)).is_none());
         assert_eq!((read.text.devices.len(), read.text.registers.len()), (2, 2), "what is shared is there once");
+    }
+
+    #[test]
+    fn a_table_without_names_is_the_one_of_before_there_were_names() {
+        let text = String::from_utf8(table().to_text()).unwrap();
+        assert!(
+            !["name\":", "tags", "values", "unit_of"].iter().any(|key| text.replace("hostname\":", "").contains(key))
+        );
+    }
+
+    #[test]
+    fn a_point_goes_by_its_names_where_it_has_some() {
+        let (device, register) = (device("192.0.2.20"), register(30_001));
+        let plain = Point { device: &device, register: &register };
+        assert_eq!((plain.name(), plain.device_name()), ("input_register_30001", "192.0.2.20"));
+        let device = Device { name: Some("boiler".to_owned()), ..device.clone() };
+        let register = Register { name: Some("flow".to_owned()), ..register.clone() };
+        let named = Point { device: &device, register: &register };
+        assert_eq!((named.name(), named.device_name()), ("flow", "boiler"));
+    }
+
+    #[test]
+    fn a_register_has_the_tags_of_its_device_but_where_it_says_otherwise() {
+        let tags = |tags: &str| tags.chars().map(|key| (key.to_lowercase().to_string(), key.to_string())).collect();
+        for (of_device, of_register, merged) in [
+            ("", "", ""),
+            ("ac", "", "ac"),
+            ("", "B", "B"),
+            ("ac", "B", "aBc"),
+            ("abc", "BD", "aBcD"),
+            ("b", "AB", "AB"),
+        ] {
+            let device = Device { tags: tags(of_device), ..device("a") };
+            let register = Register { tags: tags(of_register), ..register(1) };
+            let point = Point { device: &device, register: &register };
+            assert_eq!(point.tags().map(|(_, value)| value).collect::<String>(), merged, "{of_device} {of_register}");
+        }
+    }
+
+    #[test]
+    fn a_value_has_the_text_of_exactly_its_number() {
+        let values = [(-1, "off"), (0, "idle"), (2, "heating"), (i64::MAX, "unknown")];
+        let values = values.map(|(value, text)| (value, text.to_owned())).to_vec();
+        let register = Register { values, ..register(1) };
+        let point = Point { device: &device("a"), register: &register };
+        for (value, text) in [
+            (Value::Integer(-1), Some("off")),
+            (Value::Float(2.0), Some("heating")),
+            (Value::Float(-0.0), Some("idle")),
+            (Value::Float(1.5), None),
+            (Value::Integer(1), None),
+            (Value::Integer(i64::MAX), Some("unknown")),
+            (Value::Integer(i64::MAX - 1), None),
+        ] {
+            assert_eq!(point.text_of(value), text, "{value:?}");
+        }
     }
 
     #[test]

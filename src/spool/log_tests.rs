@@ -22,17 +22,7 @@ pub(super) fn life() -> Life<'static> {
 
 pub(super) fn table(n: u32) -> Arc<PointTable> {
     let mut builder = Builder::new(ID, "host", Duration::from_secs(u64::from(n) + 1));
-    let device =
-        Device { device: "a".to_owned(), unit: 1, group: "g".to_owned(), interval_ms: 1, name: None, tags: Vec::new() };
-    let register = Register {
-        key: format!("k{n}"),
-        table: "coil".to_owned(),
-        number: n,
-        kind: Kind::Integer,
-        name: None,
-        unit_of_measurement: None,
-    };
-    builder.push(&device, &register);
+    builder.push(&Device::new("a", 1, "g", 1), &Register::new(&format!("k{n}"), "coil", n, Kind::Integer));
     Arc::new(builder.build())
 }
 

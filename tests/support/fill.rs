@@ -45,24 +45,10 @@ pub fn fill(cache: &Path, id: &str, batches: u64, points: u32, first_ms: u64, va
 /// Of one device, unit 0: the input registers from 30001 on.
 fn table(id: &str, points: u32) -> Arc<PointTable> {
     let mut table = Builder::new(id, "agent.example.net", Duration::from_secs(1));
-    let device = Device {
-        device: TARGET.to_owned(),
-        unit: 0,
-        group: "all".to_owned(),
-        interval_ms: 1_000,
-        name: None,
-        tags: Vec::new(),
-    };
+    let device = Device::new(TARGET, 0, "all", 1_000);
     for number in 30_001..30_001 + points {
-        let register = Register {
-            key: format!("input_register_{number}"),
-            table: "input_register".to_owned(),
-            number,
-            kind: Kind::Integer,
-            name: None,
-            unit_of_measurement: None,
-        };
-        table.push(&device, &register);
+        let key = format!("input_register_{number}");
+        table.push(&device, &Register::new(&key, "input_register", number, Kind::Integer));
     }
     Arc::new(table.build())
 }

@@ -80,23 +80,10 @@ impl Ledger {
 
     fn point(&self, series: usize) -> (Device, Register) {
         let number = u32::try_from(30_001 + series % self.points).unwrap();
-        let device = Device {
-            device: format!("plant-{}.example.net", series / self.points),
-            unit: 1,
-            group: "meters".to_owned(),
-            interval_ms: u64::try_from(self.interval.as_millis()).unwrap(),
-            name: None,
-            tags: Vec::new(),
-        };
-        let register = Register {
-            key: format!("input_register_{number}"),
-            table: "input_register".to_owned(),
-            number,
-            kind: Kind::Integer,
-            name: None,
-            unit_of_measurement: None,
-        };
-        (device, register)
+        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap();
+        let name = format!("plant-{}.example.net", series / self.points);
+        let register = Register::new(&format!("input_register_{number}"), "input_register", number, Kind::Integer);
+        (Device::new(&name, 1, "meters", interval_ms), register)
     }
 
     fn known(&self, device: &str, key: &str) -> usize {

@@ -87,11 +87,7 @@ fn polls(points: u32, polls: u64) -> Vec<Reading> {
 
 fn table(name: &str) -> Arc<PointTable> {
     let mut builder = Builder::new("4c", name, SECOND);
-    let (device, group, table) = ("a".to_owned(), "g".to_owned(), "coil".to_owned());
-    let key = "coil_1".to_owned();
-    let device = Device { device, unit: 1, group, interval_ms: 1_000, name: None, tags: Vec::new() };
-    builder
-        .push(&device, &Register { key, table, number: 1, kind: Kind::Integer, name: None, unit_of_measurement: None });
+    builder.push(&Device::new("a", 1, "g", 1_000), &Register::new("coil_1", "coil", 1, Kind::Integer));
     Arc::new(builder.build())
 }
 

@@ -11,11 +11,10 @@ fn table() -> Arc<PointTable> {
     for (device, name, unit_of_measurement) in
         [("192.0.2.20:1502", Some("flow"), Some("°C")), ("a,\"b\"\n=1", None, None)]
     {
-        let (group, key, table) = ("meters".to_owned(), "input_register_30001".to_owned(), "input_register".to_owned());
-        let device =
-            Device { device: device.to_owned(), unit: 3, group, interval_ms: 1_000, name: None, tags: Vec::new() };
+        let device = Device::new(device, 3, "meters", 1_000);
+        let register = Register::new("input_register_30001", "input_register", 30_001, Kind::Integer);
         let [name, unit_of_measurement] = [name, unit_of_measurement].map(|text| text.map(str::to_owned));
-        builder.push(&device, &Register { key, table, number: 30_001, kind: Kind::Integer, name, unit_of_measurement });
+        builder.push(&device, &Register { name, unit_of_measurement, ..register });
     }
     Arc::new(builder.build())
 }

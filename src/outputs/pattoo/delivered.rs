@@ -18,15 +18,10 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 
 fn table(points: u32) -> Arc<PointTable> {
     let mut builder = Builder::new(&"4c".repeat(32), "plant-7", Duration::from_secs(10));
-    let (device, group, table) = ("192.0.2.20".to_owned(), "g".to_owned(), "input_register".to_owned());
-    let device = Device { device, unit: 1, group, interval_ms: 10_000, name: None, tags: Vec::new() };
-    for point in 0..points {
-        let (number, table) = (30_001 + point, table.clone());
-        let key = format!("{table}_{number}");
-        builder.push(
-            &device,
-            &Register { key, table, number, kind: Kind::Integer, name: None, unit_of_measurement: None },
-        );
+    let device = Device::new("192.0.2.20", 1, "g", 10_000);
+    for number in (30_001..).take(points as usize) {
+        let key = format!("input_register_{number}");
+        builder.push(&device, &Register::new(&key, "input_register", number, Kind::Integer));
     }
     Arc::new(builder.build())
 }

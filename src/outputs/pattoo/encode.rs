@@ -146,14 +146,12 @@ mod tests {
     const ROOM: usize = 1 << 20;
 
     fn device(name: &str, unit: u8) -> Device {
-        let (group, device) = ("meters".to_owned(), name.to_owned());
-        Device { device, unit, group, interval_ms: 10_000, name: Some("boiler".to_owned()), tags: Vec::new() }
+        Device { name: Some("boiler".to_owned()), ..Device::new(name, unit, "meters", 10_000) }
     }
 
     fn register(key: &str, kind: Kind) -> Register {
         let (name, unit_of_measurement) = (Some("flow".to_owned()), Some("°C".to_owned()));
-        let table = "input_register".to_owned();
-        Register { key: key.to_owned(), table, number: 30_001, kind, name, unit_of_measurement }
+        Register { name, unit_of_measurement, ..Register::new(key, "input_register", 30_001, kind) }
     }
 
     fn table(points: &[(Device, Register)]) -> Arc<PointTable> {
