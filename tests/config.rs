@@ -538,9 +538,12 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: [{type: pattoo, name: 7}]", "outputs[0].name: found 7; allowed is a name of letters"),
         (
             "outputs: [file]",
-            "outputs[0]: found file without a path; write {type: file, path: /var/lib/pattoo/readings.jsonl}",
+            "outputs[0]: found an output of type file without a path; write {type: file, path: /var/lib/pattoo/",
         ),
-        ("outputs: [{type: file}]", "outputs[0]: found an output of type file without a path; it names the file"),
+        (
+            "outputs: [{type: file}]",
+            "outputs[0]: found an output of type file without a path; write {type: file, path:",
+        ),
         (
             "outputs: [{type: file, path: a.csv}]",
             "outputs[0].path: found \"a.csv\"; allowed is the whole path of a file",

@@ -1,0 +1,345 @@
+//! `outputs`: where readings go. Without it, one output: pattoo.
+//!
+//! An entry is a type, or a mapping with a type and what that type needs. An output is known by its name: its cursor in
+//! the log of readings has it, so two outputs of one name are a fault, and another name is another output. What all types
+//! take is read here; what one type takes, in the file of its name. A new type is a row in [`TYPES`], a variant of
+//! [`OutputKind`] and such a file.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::configuration::Config;
+use super::diagnostic::Diagnostic;
+use super::value::{LONGEST_DURATION, duration_within};
+use super::yaml::cursor::{Cursor, Entry, Report};
+use super::yaml::node::Node;
+use crate::outputs::Start;
+use crate::outputs::delivery::MAX_BACKOFF;
+use crate::outputs::file::FileSettings;
+use crate::shard::Shard;
+use crate::text::table::TextTable;
+
+mod file;
+
+/// The default of `split_refused_after`.
+pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
+
+/// No longer name fits everywhere that a name goes: the file of cursors, metrics, file names.
+const MAX_NAME_BYTES: usize = 64;
+
+/// A type of output.
+struct Type {
+    /// As it is configured.
+    name: &'static str,
+    /// What it takes besides [`KEYS`].
+    keys: &'static [&'static str],
+    /// Reads what it takes from the entries of an output, which are none where only the type is given.
+    read: for<'a> fn(&Cursor<'a>, &[Entry<'a>], &mut Report) -> Option<OutputKind>,
+}
+
+/// The types that there are.
+const TYPES: [Type; 2] = [
+    Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
+    Type {
+        name: "file",
+        keys: file::KEYS,
+        read: |item, entries, report| file::read(item, entries, report).map(OutputKind::File),
+    },
+];
+
+/// The types that later versions will have.
+const LATER_TYPES: [&str; 4] = ["influxdb", "mqtt", "prometheus", "sqlite"];
+
+/// What every type takes.
+const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
+
+/// One entry of `outputs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputConfig {
+    /// Its name; the type where none is given.
+    pub name: String,
+    /// What kind of server.
+    pub kind: OutputKind,
+    /// Where it begins when it is new.
+    pub start: Start,
+    /// How long its oldest post may be refused before it is taken apart to find out why.
+    pub split_refused_after: Duration,
+    /// How long its server is left alone at most after posts that failed, unless it asks for more.
+    pub max_backoff: Duration,
+}
+
+/// The kinds of servers, with their settings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputKind {
+    /// The pattoo server of `pattoo_agent_api`.
+    Pattoo,
+    /// Files.
+    File(FileSettings),
+}
+
+impl OutputKind {
+    /// As it is configured.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pattoo => "pattoo",
+            Self::File(_) => "file",
+        }
+    }
+
+    /// The file on this machine that it alone may write, if its server is one.
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Pattoo => None,
+            Self::File(settings) => Some(&mut settings.path),
+        }
+    }
+}
+
+impl Default for OutputConfig {
+    /// The pattoo server.
+    fn default() -> Self {
+        Self {
+            name: "pattoo".to_owned(),
+            kind: OutputKind::Pattoo,
+            start: Start::End,
+            split_refused_after: SPLIT_REFUSED_AFTER,
+            max_backoff: MAX_BACKOFF,
+        }
+    }
+}
+
+impl OutputConfig {
+    /// Where its posts go, for people.
+    #[must_use]
+    pub fn target(&self, config: &Config) -> String {
+        match &self.kind {
+            OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
+            OutputKind::File(settings) => settings.path.display().to_string(),
+        }
+    }
+
+    /// What is set, key by key, as it is written in the file.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(&'static str, String)> {
+        let start = match self.start {
+            Start::End => "end",
+            Start::Beginning => "beginning",
+        };
+        let mut shown = vec![
+            ("type", self.kind.as_str().to_owned()),
+            ("start", start.to_owned()),
+            ("split_refused_after", humantime::format_duration(self.split_refused_after).to_string()),
+            ("max_backoff", humantime::format_duration(self.max_backoff).to_string()),
+        ];
+        match &self.kind {
+            OutputKind::Pattoo => {}
+            OutputKind::File(settings) => shown.extend(file::shown(settings)),
+        }
+        shown
+    }
+
+    /// This output once `new` has been taken over without a restart: of another type it is only after one.
+    #[must_use]
+    pub fn taken_over_by(&self, new: &Config) -> Self {
+        let known = |output: &&Self| output.name == self.name && output.kind.as_str() == self.kind.as_str();
+        new.outputs.iter().find(known).unwrap_or(self).clone()
+    }
+
+    /// This output for `shard`: two agents never write to one file.
+    #[must_use]
+    pub fn of_shard(mut self, shard: Shard) -> Self {
+        if let Some(path) = self.kind.path()
+            && !shard.suffix().is_empty()
+        {
+            let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+            let mut name = format!("{}_{}", text(path.file_stem()), shard.suffix());
+            if let Some(extension) = path.extension() {
+                name = format!("{name}.{}", text(Some(extension)));
+            }
+            path.set_file_name(name);
+        }
+        self
+    }
+}
+
+/// Every setting of every output, for people.
+#[must_use]
+pub fn table(outputs: &[OutputConfig]) -> String {
+    let mut table = TextTable::new(&["output", "setting", "value"]);
+    for output in outputs {
+        for (key, value) in output.shown() {
+            table.push([output.name.clone(), key.to_owned(), value]);
+        }
+    }
+    table.columns()
+}
+
+/// `split_refused_after`, at the top or of one output.
+pub fn split_refused_after(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
+    duration_within(value, Duration::from_secs(1)..=LONGEST_DURATION, "a duration such as 1h, from 1s", report)
+}
+
+fn max_backoff(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(3_600));
+    duration_within(value, least..=most, "a duration such as 10s, from 1s to 1h", report)
+}
+
+/// Reads the list. What is wrong is in the report. `split_refused_after` is what holds for an output that does not say it.
+pub fn read(cursor: &Cursor<'_>, split_refused_after: Duration, report: &mut Report) -> Vec<OutputConfig> {
+    let items = match cursor.items() {
+        Some(items) if items.is_empty() => {
+            report.faults.push(cursor.unfit("at least one output, such as [pattoo]"));
+            return Vec::new();
+        }
+        Some(items) => items,
+        None => {
+            report.faults.push(cursor.unfit("a list of outputs, such as [pattoo]"));
+            return Vec::new();
+        }
+    };
+    let found: Vec<_> = items.iter().filter_map(|item| Found::read(item, split_refused_after, report)).collect();
+    report.faults.extend(clashes(&found));
+    found.into_iter().map(|found| found.output).collect()
+}
+
+/// An output, and where it says what must be its own.
+struct Found<'a> {
+    output: OutputConfig,
+    /// Where it is named: by its name, else by its type.
+    named: Cursor<'a>,
+    /// Its type.
+    typed: Cursor<'a>,
+    /// Its `path`, if it has one.
+    path: Option<Cursor<'a>>,
+}
+
+/// What no two outputs may have in common.
+fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    let mut names: HashMap<&str, &Cursor<'_>> = HashMap::new();
+    let mut paths: HashMap<PathBuf, &Cursor<'_>> = HashMap::new();
+    let mut pattoo: Option<&Cursor<'_>> = None;
+    for Found { output, named, typed, path } in found {
+        if output.kind == OutputKind::Pattoo
+            && let Some(first) = pattoo.replace(typed)
+        {
+            faults.push(typed.diagnostic(format!(
+                "found a second output of type pattoo, the first is at {}; allowed is one, because pattoo_agent_api names \
+                 one server",
+                first.place()
+            )));
+            // Both have the name of their type, as a rule: one fault is enough.
+            continue;
+        }
+        if let (Some(of), Some(path)) = (output.kind.clone().path(), path)
+            && let Some(first) = paths.insert(of.clone(), path)
+        {
+            faults.push(path.diagnostic(format!(
+                "found {}, the path of the output at {} too; allowed is a file for each output",
+                of.display(),
+                first.place()
+            )));
+        }
+        if let Some(first) = names.insert(&output.name, named) {
+            faults.push(named.diagnostic(format!(
+                "found \"{}\", the name of the output at {} too; give one of the two another name",
+                output.name,
+                first.place()
+            )));
+        }
+    }
+    faults
+}
+
+impl<'a> Found<'a> {
+    fn read(item: &Cursor<'a>, split_refused_after: Duration, report: &mut Report) -> Option<Self> {
+        let mut output = OutputConfig { split_refused_after, ..OutputConfig::default() };
+        if matches!(*item.node, Node::Text(_)) {
+            let Type { name, read, .. } = kind(item, report)?;
+            output.kind = read(item, &[], report)?;
+            (*name).clone_into(&mut output.name);
+            return Some(Self { output, named: item.clone(), typed: item.clone(), path: None });
+        }
+        let Some(entries) = item.entries(report) else {
+            report.faults.push(item.unfit(&format!("a type ({}) or a mapping with a type", type_names().join(", "))));
+            return None;
+        };
+        let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+        let Some(typed) = of("type") else {
+            report.faults.push(
+                item.diagnostic(format!("found an output without type; allowed are {}", type_names().join(", "))),
+            );
+            return None;
+        };
+        let kind = kind(typed, report);
+        let of_type = kind.map_or(&[][..], |kind| kind.keys);
+        let known: Vec<&str> = KEYS.iter().chain(of_type).copied().collect();
+        let mut name = None;
+        for entry in &entries {
+            let value = &entry.value;
+            match entry.key.as_str() {
+                "type" => {}
+                "name" => name = Some(self::name(value, report)),
+                "start" => match &*value.node {
+                    Node::Text(text) if text == "end" => output.start = Start::End,
+                    Node::Text(text) if text == "beginning" => output.start = Start::Beginning,
+                    _ => report.faults.push(value.unfit("end or beginning")),
+                },
+                "split_refused_after" => {
+                    output.split_refused_after =
+                        self::split_refused_after(value, report).unwrap_or(split_refused_after);
+                }
+                "max_backoff" => output.max_backoff = max_backoff(value, report).unwrap_or(MAX_BACKOFF),
+                // Of an unknown type nobody knows the keys.
+                key if known.contains(&key) || kind.is_none() => {}
+                _ => report.faults.push(entry.unknown(&known)),
+            }
+        }
+        let kind = kind?;
+        output.kind = (kind.read)(item, &entries, report)?;
+        output.name = name.unwrap_or_else(|| Some(kind.name.to_owned()))?;
+        let named = of("name").unwrap_or(typed).clone();
+        Some(Self { output, named, typed: typed.clone(), path: of("path").cloned() })
+    }
+}
+
+fn type_names() -> [&'static str; TYPES.len()] {
+    TYPES.each_ref().map(|kind| kind.name)
+}
+
+fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<&'static Type> {
+    let names = type_names();
+    let Node::Text(text) = &*value.node else {
+        report.faults.push(value.unfit(&names.join(", ")));
+        return None;
+    };
+    if let Some(kind) = TYPES.iter().find(|kind| kind.name == text) {
+        return Some(kind);
+    }
+    if LATER_TYPES.contains(&&**text) {
+        report.faults.push(value.diagnostic(format!(
+            "found \"{text}\", a type that this version does not know yet; allowed are {}",
+            names.join(", ")
+        )));
+        return None;
+    }
+    let hint = match value.meant(text, &names) {
+        Some(word) => format!("did you mean \"{word}\"?"),
+        None => format!("allowed are {}", names.join(", ")),
+    };
+    report.faults.push(value.diagnostic(format!("found {}, an unknown type; {hint}", value.node.shown())));
+    None
+}
+
+fn name(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    match &*value.node {
+        Node::Text(text) if (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(fit) => Some(text.clone()),
+        _ => {
+            report.faults.push(value.unfit("a name of letters, digits, _ and -, at most 64 of them"));
+            None
+        }
+    }
+}
