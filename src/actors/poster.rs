@@ -16,7 +16,7 @@ use super::spooler::SpoolThread;
 use super::timekeeper::Timekeeper;
 use crate::failpoint;
 use crate::outputs::pipeline::{Action, Now, Pipeline};
-use crate::outputs::{Deliver, Halves};
+use crate::outputs::{Deliver, Halves, Open};
 use crate::spool::Limits;
 use crate::status::narrator::Narrator;
 use crate::time::clock;
@@ -73,18 +73,18 @@ pub struct PosterActor {
 }
 
 impl PosterActor {
-    /// An actor that performs what `pipeline` decides; `ways` are its outputs, in its order.
+    /// An actor that performs what `pipeline` decides; `ways` are its outputs, in its order. On the thread of the actor.
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        ways: Vec<(String, Box<dyn Deliver>)>,
+        ways: Vec<(String, Open)>,
         spool: SpoolThread,
         timekeeper: Timekeeper,
         context: AgentContext,
         narrator: Narrator,
         guard: ExitGuard,
     ) -> Self {
-        let way = |(name, deliver)| Way { name, deliver: Some(deliver), generation: 0 };
+        let way = |(name, open): (_, Open)| Way { name, deliver: Some(open()), generation: 0 };
         let ways = ways.into_iter().map(way).collect();
         Self {
             pipeline,
@@ -212,11 +212,11 @@ impl Handler<Reload> for PosterActor {
         self.pipeline.configure(reload.limits, reload.flush_interval);
         self.narrator.limit(reload.limits);
         for (name, OutputChange { server, split_refused_after, max_backoff }) in reload.outputs {
-            let (encode, deliver) = server.unzip();
+            let (encode, open) = server.unzip();
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
-                && let Some(deliver) = deliver
+                && let Some(open) = open
             {
-                (way.deliver, way.generation) = (Some(deliver), way.generation + 1);
+                (way.deliver, way.generation) = (Some(open()), way.generation + 1);
             }
             self.pipeline.configure_output(&name, encode, split_refused_after);
             self.pipeline.set_max_backoff(&name, max_backoff);

@@ -25,7 +25,7 @@ use super::timekeeper::Timekeeper;
 use crate::failpoint;
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::session::DeviceSettings;
-use crate::outputs::Deliver;
+use crate::outputs::Open;
 use crate::outputs::pipeline::Pipeline;
 use crate::reading::points::PointTable;
 use crate::status::narrator::Narrator;
@@ -66,8 +66,8 @@ pub struct Parts {
     pub spool: SpoolThread,
     /// What decides about log and outputs.
     pub pipeline: Pipeline,
-    /// Of each output in the pipeline's order, its name and what brings its posts to the server.
-    pub outputs: Vec<(String, Box<dyn Deliver>)>,
+    /// Of each output in the pipeline's order, its name and what makes what brings its posts to the server.
+    pub outputs: Vec<(String, Open)>,
     /// Tells of both.
     pub narrator: Narrator,
     /// The source of all stamps.

@@ -89,12 +89,13 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
 /// As [`outputs`].
 pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halves, PostError> {
     Ok(match &output.kind {
-        OutputKind::Pattoo => (
-            Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
-            Box::new(Poster::new(&config.server_host, config.server_port, agent.id())?),
-        ),
+        OutputKind::Pattoo => {
+            let poster = Poster::new(&config.server_host, config.server_port, agent.id())?;
+            (Box::new(PattooEncode::new(agent.id().clone(), config.shard)), Box::new(move || Box::new(poster)))
+        }
         OutputKind::File(settings) => {
-            (Box::new(FileEncode(settings.format)), Box::new(FileDeliver::new(settings.clone())))
+            let deliver = FileDeliver::new(settings.clone());
+            (Box::new(FileEncode(settings.format)), Box::new(move || Box::new(deliver)))
         }
     })
 }

@@ -97,8 +97,8 @@ pub struct Encoded {
     pub stamp: Option<Timestamp>,
 }
 
-/// Brings posts to a server, one at a time.
-pub trait Deliver: Send {
+/// Brings posts to a server, one at a time. It lives on the poster's thread, where [`Open`] makes it.
+pub trait Deliver {
     /// Makes one attempt.
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer>;
 
@@ -154,8 +154,11 @@ pub enum Start {
     Beginning,
 }
 
+/// Makes a [`Deliver`] on the thread where it will work: HTTP clients cannot move to another one.
+pub type Open = Box<dyn FnOnce() -> Box<dyn Deliver> + Send>;
+
 /// What makes posts, and what brings them to the server.
-pub type Halves = (Box<dyn Encode>, Box<dyn Deliver>);
+pub type Halves = (Box<dyn Encode>, Open);
 
 /// One configured output.
 pub struct Output {
@@ -167,8 +170,8 @@ pub struct Output {
     pub target: String,
     /// Makes its posts.
     pub encode: Box<dyn Encode>,
-    /// Brings them there.
-    pub deliver: Box<dyn Deliver>,
+    /// Makes what brings them there.
+    pub deliver: Open,
     /// Whether its server tells the time: then it is asked before the first post and after each step of our clock.
     pub tells_time: bool,
     /// Whether it takes what the old caches hold, byte for byte.

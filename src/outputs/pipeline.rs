@@ -563,7 +563,7 @@ pub struct OutputPlan {
 impl OutputPlan {
     /// Parts an output into what decides and what awaits.
     #[must_use]
-    pub fn of(output: Output) -> (Self, Box<dyn super::Deliver>) {
+    pub fn of(output: Output) -> (Self, super::Open) {
         let Output { name, encode, deliver, tells_time, takes_old_caches, split_refused_after, start, .. } = output;
         (Self { name, encode, tells_time, takes_old_caches, split_refused_after, start }, deliver)
     }
