@@ -2,7 +2,7 @@
 //!
 //! An entry is a type, or a mapping with a type and what that type needs. An output is known by its name: its cursor in
 //! the log of readings has it, so two outputs of one name are a fault, and another name is another output. What all types
-//! take is read here; what one type takes, in the file of its name. A new type is a row in [`TYPES`], a variant of
+//! take is read here; what one type takes, in the file of its name. A new type is a row in `TYPES`, a variant of
 //! [`OutputKind`] and such a file.
 
 use std::collections::HashMap;

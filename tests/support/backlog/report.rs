@@ -12,7 +12,7 @@ use crate::support::judge::Verdict;
 use crate::support::server::Database;
 
 /// The most memory that the agent may ever have.
-const RSS_KIB: u64 = 64 << 10;
+const RSS_KIB: u64 = 32 << 10;
 
 /// The longest time from the start to the first poll and to the first post.
 const START: Duration = Duration::from_secs(1);
