@@ -5,7 +5,6 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -361,31 +360,4 @@ fn any_number_of_signals_at_any_time_is_harmless() {
     assert_eq!(agent.wait(PATIENCE), Some(0), "{}", agent.log());
     judge(&[&device], server.database().rows()).assert_true();
     server.database().assert_sound();
-}
-
-#[test]
-fn an_output_that_gets_another_file_goes_on_there_with_what_is_next() {
-    let server = Server::start();
-    let device = Device::counting(1);
-    let home = Home::new(server.address());
-    let [first, second] = ["a.jsonl", "b.jsonl"].map(|name| home.path().join(name));
-    let outputs = |file: &Path| format!("outputs: [pattoo, {{type: file, path: {}}}]\n", file.display());
-    let times = |file: &Path| -> Vec<String> {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().map(|line| line.split(',').next().unwrap().to_owned()).collect()
-    };
-    configure(&home, &outputs(&first), &[group(&[&device], "30001")]);
-    let mut agent = home.run();
-    agent.until("ten lines", || times(&first).len() >= 10);
-    configure(&home, &outputs(&second), &[group(&[&device], "30001")]);
-    reload(&mut agent, TAKEN_OVER);
-    agent.until("ten lines in the other file", || times(&second).len() >= 10);
-    nothing_is_lost(&mut agent, &[&device], &server);
-    let (mut before, after) = (times(&first), times(&second));
-    // A post that the reload came into may be in both.
-    before.retain(|time| !after.contains(time));
-    let all = [before, after].concat();
-    assert!(all.windows(2).all(|two| two[0] < two[1]), "{all:#?}");
-    assert_eq!(all.len(), server.database().rows().len());
-    assert!(!agent.log().contains("only a restart"), "{}", agent.log());
 }

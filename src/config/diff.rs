@@ -62,7 +62,7 @@ pub enum OutputDiff<'a> {
         /// Its name in the new one.
         to: &'a str,
     },
-    /// It goes on where it is, as another type.
+    /// It goes on where it is, by other settings.
     Changed(&'a str),
 }
 
@@ -202,7 +202,7 @@ impl<'a> Diff<'a> {
         let mut added: Vec<_> = new.outputs.iter().filter(|output| known(old, &output.name).is_none()).collect();
         for output in &old.outputs {
             match known(new, &output.name) {
-                Some(same) if is_same_type(same, output) => {}
+                Some(same) if same.kind == output.kind => {}
                 Some(_) => self.outputs.push(OutputDiff::Changed(&output.name)),
                 None => {
                     let heir = added.iter().position(|heir| heir.kind == output.kind);
@@ -246,12 +246,6 @@ impl<'a> Diff<'a> {
         };
         let patience =
             |output: &OutputConfig| known(output).is_some_and(|known| known.max_backoff != output.max_backoff);
-        let kind = |output: &OutputConfig| {
-            known(output).is_some_and(|known| is_same_type(known, output) && known.kind != output.kind)
-        };
-        if new.outputs.iter().any(kind) {
-            self.settings.push("outputs");
-        }
         if new.outputs.iter().any(patience) {
             self.settings.push("max_backoff");
         }
@@ -259,10 +253,6 @@ impl<'a> Diff<'a> {
             self.settings.push(SPLIT_REFUSED_AFTER);
         }
     }
-}
-
-fn is_same_type(a: &OutputConfig, b: &OutputConfig) -> bool {
-    a.kind.as_str() == b.kind.as_str()
 }
 
 fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
@@ -334,7 +324,7 @@ impl fmt::Display for OutputDiff<'_> {
             Self::Added(name) => write!(f, "{name} is new"),
             Self::Removed(name) => write!(f, "{name} is taken out"),
             Self::Renamed { from, to } => write!(f, "{from} is renamed to {to}"),
-            Self::Changed(name) => write!(f, "{name} has another type"),
+            Self::Changed(name) => write!(f, "{name} has other settings"),
         }
     }
 }

@@ -106,7 +106,7 @@ pub const TABLE: [Key; 15] = [
         name: "outputs",
         allowed: "a list of types, or of mappings with a type, one at least",
         default: "[pattoo]",
-        what: "where readings go; what an output that stays says for itself changes with a reload",
+        what: "where readings go",
         takes_effect: TakesEffect::WithRestart(|next, running| {
             next.outputs = running.outputs.iter().map(|output| output.taken_over_by(next)).collect();
         }),

@@ -100,10 +100,8 @@ impl Reloader {
         }
         let mut outputs = Vec::new();
         for output in &next.outputs {
-            let known = self.running.outputs.iter().find(|known| known.name == output.name);
-            let same = known
-                .is_some_and(|known| known.kind == output.kind && known.target(&self.running) == output.target(&next));
-            let server = (!same).then(|| assemble::way(output, &next, &self.agent)).transpose()?;
+            let other = output.target(&next) != output.target(&self.running);
+            let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;
             let max_backoff = output.max_backoff;
             outputs.push((output.name.clone(), OutputChange { server, split_refused_after, max_backoff }));

@@ -140,11 +140,15 @@ impl OutputConfig {
         shown
     }
 
-    /// This output once `new` has been taken over without a restart: of another type it is only after one.
+    /// This output once `new` has been taken over without a restart.
+    ///
+    /// What its type takes waits for one: a post that nobody waits for any more may still be on its way to the file, and
+    /// two that append to one file cut off each other's lines.
     #[must_use]
     pub fn taken_over_by(&self, new: &Config) -> Self {
-        let known = |output: &&Self| output.name == self.name && output.kind.as_str() == self.kind.as_str();
-        new.outputs.iter().find(known).unwrap_or(self).clone()
+        let same = new.outputs.iter().find(|output| output.name == self.name);
+        let OutputConfig { split_refused_after, max_backoff, .. } = *same.unwrap_or(self);
+        Self { split_refused_after, max_backoff, ..self.clone() }
     }
 
     /// This output for `shard`: two agents never write to one file.
