@@ -73,8 +73,7 @@ pub fn shown(FileSettings { path, format, max_bytes, keep }: &FileSettings) -> V
     ]
 }
 
-/// The path of a file that an output keeps.
-pub fn file_path(value: &Cursor<'_>, report: &mut Report) -> Option<PathBuf> {
+fn file_path(value: &Cursor<'_>, report: &mut Report) -> Option<PathBuf> {
     const ALLOWED: &str = "the whole path of a file, such as /var/lib/pattoo/readings.jsonl";
     let path = path(value, ALLOWED, report)?;
     let text = path.to_string_lossy();

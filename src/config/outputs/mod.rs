@@ -6,7 +6,7 @@
 //! [`OutputKind`] and such a file.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::configuration::Config;
@@ -89,7 +89,14 @@ impl OutputKind {
     }
 
     /// The file on this machine that it alone may write, if its server is one.
-    fn path(&mut self) -> Option<&mut PathBuf> {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Pattoo => None,
+            Self::File(settings) => Some(&settings.path),
+        }
+    }
+
+    fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Pattoo => None,
             Self::File(settings) => Some(&mut settings.path),
@@ -154,7 +161,7 @@ impl OutputConfig {
     /// This output for `shard`: two agents never write to one file.
     #[must_use]
     pub fn of_shard(mut self, shard: Shard) -> Self {
-        if let Some(path) = self.kind.path()
+        if let Some(path) = self.kind.path_mut()
             && !shard.suffix().is_empty()
         {
             let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -223,22 +230,23 @@ struct Found<'a> {
 fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let mut names: HashMap<&str, &Cursor<'_>> = HashMap::new();
-    let mut paths: HashMap<PathBuf, &Cursor<'_>> = HashMap::new();
+    let mut paths: HashMap<&Path, &Cursor<'_>> = HashMap::new();
     let mut pattoo: Option<&Cursor<'_>> = None;
     for Found { output, named, typed, path } in found {
-        if output.kind == OutputKind::Pattoo
-            && let Some(first) = pattoo.replace(typed)
-        {
-            faults.push(typed.diagnostic(format!(
-                "found a second output of type pattoo, the first is at {}; allowed is one, because pattoo_agent_api names \
-                 one server",
-                first.place()
-            )));
-            // Both have the name of their type, as a rule: one fault is enough.
-            continue;
+        if output.kind == OutputKind::Pattoo {
+            if let Some(first) = pattoo {
+                faults.push(typed.diagnostic(format!(
+                    "found a second output of type pattoo, the first is at {}; allowed is one, because \
+                     pattoo_agent_api names one server",
+                    first.place()
+                )));
+                // Both have the name of their type, as a rule: one fault is enough.
+                continue;
+            }
+            pattoo = Some(typed);
         }
-        if let (Some(of), Some(path)) = (output.kind.clone().path(), path)
-            && let Some(first) = paths.insert(of.clone(), path)
+        if let (Some(of), Some(path)) = (output.kind.path(), path)
+            && let Some(first) = paths.insert(of, path)
         {
             faults.push(path.diagnostic(format!(
                 "found {}, the path of the output at {} too; allowed is a file for each output",
