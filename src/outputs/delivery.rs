@@ -444,11 +444,16 @@ impl Delivery {
 
     /// Remembers one reading that was accepted.
     fn keep_control(&mut self, post: &Post) {
-        // Of a post with some that could not be sent nobody knows which these are.
-        let (Some(&row), Some(source)) = (post.rows.last().filter(|_| post.not_sendable == 0), self.sources.front())
-        else {
+        let Some(source) = self.sources.front() else { return };
+        let all_sent = post.not_sendable == 0;
+        if !all_sent && (self.way.control.is_some() || self.front.control.is_some()) {
             return;
-        };
+        }
+        // Of a post with some that could not be sent only the encoder knows which these are.
+        let (encode, room) = (&mut self.encode, self.way.size.room());
+        let mut is_sendable =
+            |row: usize| source.encode(&mut **encode, &[row], room, Timestamp::default()).body.is_some();
+        let Some(&row) = post.rows.iter().rev().find(|&&row| all_sent || is_sendable(row)) else { return };
         match source {
             Source::Run(run) => {
                 let reading = run.readings.get(row).copied();
