@@ -887,23 +887,27 @@ impl Pipeline {
         loaded > 0
     }
 
-    /// Outputs that wait for a date go on as soon as there is one: once it is on disk, or at once when the disk takes nothing.
+    /// Outputs that wait for a date go on as soon as there is one.
     fn release_dated(&mut self) {
-        let disk_is_well = !self.disk.refuses && !self.disk.hangs;
-        for lane in &mut self.lanes {
-            let hold = lane.held.and_then(|id| self.holds.get(&id));
-            if hold.is_some_and(|(hold, saved)| hold.offset.is_some() && (*saved || !disk_is_well)) {
-                lane.held = None;
+        for place in 0..self.lanes.len() {
+            if self.lanes[place].held.is_some_and(|id| self.offset_of(id).is_some()) {
+                self.lanes[place].held = None;
             }
         }
     }
 
+    /// What dates the batches of this holdover: once it is on disk, or at once when the disk takes nothing.
+    fn offset_of(&self, id: HoldoverId) -> Option<Duration> {
+        let (hold, saved) = self.holds.get(&id)?;
+        hold.offset.filter(|_| *saved || self.disk.refuses || self.disk.hangs)
+    }
+
     fn date_of(&self, batch: &Batch) -> Dating {
         let Some(id) = batch.undated else { return Dating::Dated(None) };
+        if let Some(offset) = self.offset_of(id) {
+            return Dating::Dated(Some(offset));
+        }
         match self.holds.get(&id) {
-            Some((Holdover { offset: Some(offset), .. }, saved)) if *saved || self.disk.refuses || self.disk.hangs => {
-                Dating::Dated(Some(*offset))
-            }
             Some((hold, _)) if hold.offset.is_some() || hold.boot_id == self.boot_id => Dating::NotYet,
             _ => Dating::Never,
         }
