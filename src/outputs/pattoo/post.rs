@@ -33,8 +33,8 @@ pub use self::error::PostError;
 use self::error::printable;
 use self::pieces::Pieces;
 use super::identity::{AgentId, PROGRAM};
+use crate::net::resolve::{Resolver, fair_share};
 use crate::reading::Timestamp;
-use crate::resolve::{Resolver, fair_share};
 
 /// The longest answer that is read; the server's is two bytes long.
 pub const MAX_ANSWER_BYTES: usize = 1024;
