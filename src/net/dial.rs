@@ -35,7 +35,10 @@ pub async fn dial(host: &mut Resolver, limit: Duration) -> Result<TcpStream, Dia
 }
 
 /// Tries `addresses` in their order; `None` if there are none.
-async fn first_to_accept(addresses: &[SocketAddr], deadline: Instant) -> Option<Result<TcpStream, DialError>> {
+pub(super) async fn first_to_accept(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Option<Result<TcpStream, DialError>> {
     let mut last = None;
     for (&address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let result = attempt(address, fair_share(deadline, left)).await;

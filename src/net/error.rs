@@ -50,6 +50,42 @@ impl DialError {
     }
 }
 
+/// Why there is no connection to a server.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// No address of the server, or of its proxy, accepts.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The proxy makes no tunnel.
+    #[error("the proxy {proxy} makes no tunnel")]
+    Proxy {
+        /// Host and port.
+        proxy: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is a connection, but no secure one.
+    #[error("no secure connection to {host}")]
+    Tls {
+        /// The name as configured.
+        host: String,
+        /// What was wrong.
+        source: Insecure,
+    },
+}
+
+impl ConnectError {
+    /// The name under which this is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dial(error) => error.kind(),
+            Self::Proxy { .. } => "proxy",
+            Self::Tls { source, .. } => source.kind(),
+        }
+    }
+}
+
 /// Why a connection is not the secure one that it must be.
 #[derive(Debug, Error)]
 pub enum Insecure {

@@ -3,6 +3,7 @@
 //! Owns deadlines, the order in which addresses are tried, and whom TLS believes. What is said over a connection is the
 //! business of who asked for it.
 
+pub mod connect;
 pub mod dial;
 pub mod error;
 pub mod resolve;
