@@ -40,7 +40,9 @@
 //! | crate | where it is named |
 //! |---|---|
 //! | `actix` | `actors`, `daemon/run.rs`, `daemon/reload.rs` |
-//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `status/page.rs` |
+//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `outputs/http`, `status/page.rs` |
+//! | `actix_service` | `outputs/http` |
+//! | `actix_tls` | `outputs/http` |
 //! | `actix_web` | `status/page.rs` |
 //! | `awc` | `outputs` |
 //! | `bytes` | `actors`, `files/appended.rs`, `outputs`, `spool`, `status/page.rs` |
