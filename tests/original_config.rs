@@ -50,7 +50,7 @@ fn refused_with_a_key_of_ours(agent: &str) {
 
 #[test]
 fn keys_that_it_ignored_are_warned_of_with_their_place() {
-    let agent = file("site: plant 7\n", "    comment: [x]\n", "        name: flow\n        scale: 0.1\n");
+    let agent = file("site: plant 7\n", "    comment: [x]\n", "        label: flow\n        scale: 0.1\n");
     let (config, warnings) = load("", &agent);
     assert_eq!(keys(&config), ["192.0.2.1 input_30001"]);
     let file = "pattoo_agent_modbustcpd.yaml";
@@ -58,7 +58,7 @@ fn keys_that_it_ignored_are_warned_of_with_their_place() {
     let expected = [
         format!("{file}:1:1: site: found an unknown key; allowed are "),
         format!("{file}:5:5: polling_groups[0].comment: found an unknown key; did you mean \"count\""),
-        format!("{file}:8:9: polling_groups[0].input_registers[0].name: found an unknown key; allowed are "),
+        format!("{file}:8:9: polling_groups[0].input_registers[0].label: found an unknown key; allowed are "),
         format!(
             "{file}:9:9: polling_groups[0].input_registers[0].scale: found an unknown key; did you mean \"scale_register\""
         ),
@@ -72,7 +72,8 @@ fn keys_that_it_ignored_are_warned_of_with_their_place() {
     // Wherever the key of ours stands.
     for ours in [
         agent.replace("    comment", "    unit: 1\n    together: false\n    comment"),
-        agent.replace("        name", "        type: uint16\n        name"),
+        agent.replace("        label", "        type: uint16\n        label"),
+        agent.replace("        label", "        name"),
         format!("{agent}  - {{ip_devices: [b], coils: [1]}}\n"),
         format!("x: [&x {{unit: 1}}, &y {{coils: [1]}}]\n{agent}  - {{<<: [*x, *y], ip_devices: [b]}}\n"),
     ] {

@@ -294,6 +294,52 @@ fn settings_change_at_once_where_they_can_and_the_others_are_named() {
     assert!(!home.path().join("cache2").exists());
 }
 
+/// What was read before keeps the name under which it was read; neither the device nor a chart notices.
+#[test]
+fn another_name_is_for_what_is_read_from_then_on_and_no_chart_ends() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = Home::new(server.address());
+    let file = home.path().join("readings.jsonl");
+    let outputs = format!("outputs: [pattoo, {{type: file, path: {}}}]\n", file.display());
+    let name = |name: &str, of_device: &str| {
+        let devices = format!("devices: {{'{}': {{name: {of_device}}}}}\n", device.target());
+        configure(
+            &home,
+            &(outputs.clone() + &devices),
+            &[group(&[&device], &format!("{{address: 30001, name: {name}}}"))],
+        );
+    };
+    let names = || -> Vec<String> {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
+    };
+    name("flow", "boiler");
+    let mut agent = home.run();
+    agent.until("readings of the first name", || names().len() > 5);
+    name("return", "heater");
+    reload(&mut agent, TAKEN_OVER);
+    agent.until("readings of the second name", || names().iter().any(|name| name == "return"));
+    let log = agent.log();
+    let line = log.lines().find(|line| line.contains(TAKEN_OVER)).unwrap();
+    for words in
+        ["1 device kept as they are", "1 point renamed (flow (input_register_30001) of", "is return)", "is heater)"]
+    {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    assert!(!log.contains("orphaned") && !log.contains("forked"), "{log}");
+    nothing_is_lost(&mut agent, &[&device], &server);
+    assert_eq!(device.connections(), 1);
+    let mut names = names();
+    assert_eq!(names.len(), device.served_count());
+    names.dedup();
+    assert_eq!(names, ["flow", "return"]);
+    let series: BTreeSet<_> =
+        server.database().rows().iter().map(|row| (row.key.clone(), row.checksum.clone())).collect();
+    assert_eq!(series.len(), 1, "{series:?}");
+}
+
 #[test]
 fn the_log_is_written_as_objects_from_the_reload_on_that_says_so() {
     let (device, server) = (Device::counting(9), Server::start());

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::naming::{Naming, Tags};
 use super::outputs::OutputConfig;
 use super::provenance::Provenance;
 use crate::logging;
@@ -101,6 +102,10 @@ pub struct Device {
     pub names: Vec<String>,
     /// How it is treated.
     pub settings: Settings,
+    /// The name that the configuration gives it.
+    pub label: Option<String>,
+    /// Its own tags.
+    pub tags: Tags,
 }
 
 impl Device {
@@ -132,10 +137,20 @@ pub struct Point {
     pub interval: Duration,
     /// Points of one device, unit and table with the same number here are read by one request or not at all.
     pub together: Option<u32>,
+    /// Its name and its metadata.
+    pub naming: Naming,
+    /// The tags that it has from its device, its group and the defaults, its own not among them.
+    pub tags: Arc<Tags>,
 }
 
 impl Point {
-    /// Its name at the server: `input_register_30387`, `holding_register_40001_bit_3`, `coil_00001`.
+    /// Its name, with the key if it has one: `flow (input_register_30387)`.
+    #[must_use]
+    pub fn called(&self) -> String {
+        points::called(self.naming.name.as_deref(), &self.key())
+    }
+
+    /// Its key, which is its name at the pattoo server: `input_register_30387`, `holding_register_40001_bit_3`, `coil_00001`.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}{}", self.reference, self.format.part())

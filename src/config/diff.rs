@@ -5,6 +5,9 @@
 //! does not have is *forked* when the same register of the same device goes on under another identity, so that its
 //! chart ends and another one begins, and else *orphaned*: its chart ends.
 //!
+//! Names, units of measurement, tags and texts are no part of an identity: when they change, no device is interrupted
+//! and no chart ends.
+//!
 //! What is opened or remembered only once needs a restart: [`Config::taken_over_by`] leaves it as it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,6 +40,12 @@ pub struct Diff<'a> {
     pub orphaned: Vec<&'a Point>,
     /// Points whose chart begins, those that others went over to not counted.
     pub begun: usize,
+    /// Points that get another name: as they were, and as they are to be.
+    pub renamed: Vec<(&'a Point, &'a Point)>,
+    /// Points that keep their name and get another group, unit of measurement, tag or text.
+    pub redescribed: Vec<&'a Point>,
+    /// Devices that get another name, as they are to be.
+    pub renamed_devices: Vec<&'a Device>,
     /// What happens to outputs, with the next start.
     pub outputs: Vec<OutputDiff<'a>>,
     /// Keys that take effect at once.
@@ -95,6 +104,7 @@ impl<'a> Diff<'a> {
         let mut diff = Self::default();
         diff.compare_devices(old, new);
         diff.compare_series(old, new);
+        diff.compare_names(old, new);
         diff.compare_outputs(old, new);
         diff.compare_settings(old, new);
         diff
@@ -104,7 +114,8 @@ impl<'a> Diff<'a> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let devices = self.removed.len() + self.added.len() + self.changed.len();
-        devices == 0 && self.settings.is_empty() && self.needs_restart.is_empty()
+        let names = self.renamed.len() + self.redescribed.len() + self.renamed_devices.len();
+        devices + names == 0 && self.settings.is_empty() && self.needs_restart.is_empty()
     }
 
     /// What ends at the server, in one sentence; `None` when every chart goes on.
@@ -197,6 +208,24 @@ impl<'a> Diff<'a> {
         self.begun -= self.forked.len();
     }
 
+    fn compare_names(&mut self, old: &'a Config, new: &'a Config) {
+        let known: HashMap<Identity<'_>, &Point> = old.points.iter().map(|point| (identity(point), point)).collect();
+        for after in &new.points {
+            match known.get(&identity(after)) {
+                Some(before) if before.naming.name != after.naming.name => self.renamed.push((before, after)),
+                Some(before)
+                    if (&before.naming, &before.tags, &before.group) != (&after.naming, &after.tags, &after.group) =>
+                {
+                    self.redescribed.push(after);
+                }
+                _ => {}
+            }
+        }
+        let known: HashMap<&Endpoint, &Device> = old.devices.iter().map(|device| (&device.endpoint, device)).collect();
+        let other = |device: &&Device| known.get(&device.endpoint).is_some_and(|before| before.label != device.label);
+        self.renamed_devices = new.devices.iter().filter(other).collect();
+    }
+
     fn compare_outputs(&mut self, old: &'a Config, new: &'a Config) {
         let known = |config: &'a Config, name: &str| config.outputs.iter().find(|output| output.name == name);
         let mut added: Vec<_> = new.outputs.iter().filter(|output| known(old, &output.name).is_none()).collect();
@@ -287,7 +316,18 @@ fn endpoint<'a>(config: &'a Config, point: &Point) -> Option<&'a Endpoint> {
 
 /// A series as people find it.
 pub(super) fn name(point: &Point) -> String {
-    format!("{} of {} unit {}", point.key(), point.target, point.unit)
+    format!("{} of {} unit {}", point.called(), point.target, point.unit)
+}
+
+/// A device and its name.
+pub(super) fn renamed_device(device: &Device) -> String {
+    format!("{} is {}", device.name(), device.label.as_deref().unwrap_or("without a name"))
+}
+
+/// A point and its new name.
+pub(super) fn renamed(before: &Point, after: &Point) -> String {
+    let after = after.naming.name.as_deref().map_or_else(|| after.key(), str::to_owned);
+    format!("{} is {after}", name(before))
 }
 
 fn series(number: usize) -> String {
@@ -310,6 +350,19 @@ impl fmt::Display for Diff<'_> {
         parts.push(format!("{} kept as they are", count(self.kept.len(), "device")));
         if self.begun > 0 {
             parts.push(format!("{} new at the server", series(self.begun)));
+        }
+        if !self.renamed.is_empty() {
+            let names = some_of(self.renamed.iter().map(|(before, after)| renamed(before, after)));
+            parts.push(format!("{} renamed ({names})", count(self.renamed.len(), "point")));
+        }
+        if !self.redescribed.is_empty() {
+            let (points, names) =
+                (count(self.redescribed.len(), "point"), some_of(self.redescribed.iter().map(|it| name(it))));
+            parts.push(format!("{points} with another group, unit of measurement, tag or text ({names})"));
+        }
+        if !self.renamed_devices.is_empty() {
+            let names = some_of(self.renamed_devices.iter().map(|device| renamed_device(device)));
+            parts.push(format!("{} renamed ({names})", count(self.renamed_devices.len(), "device")));
         }
         if !self.settings.is_empty() {
             parts.push(format!("new values of {}", self.settings.join(", ")));

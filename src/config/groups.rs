@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
+use super::naming::{self, Tags};
 use super::registers::{self, Register};
 use super::value::{MAX_TEXT_BYTES, interval};
 use super::yaml::cursor::{Cursor, Report};
@@ -12,7 +13,7 @@ use crate::modbus::plan::Limits as RequestLimits;
 use crate::modbus::register::{Table, UnitId};
 
 /// All keys of a group.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "group_name",
     "ip_devices",
     "ip_targets",
@@ -26,6 +27,7 @@ pub const KEYS: [&str; 13] = [
     "order",
     "unavailable",
     "together",
+    "tags",
 ];
 
 /// The name of a group goes to no server, and the original takes any.
@@ -40,6 +42,8 @@ pub struct Group<'a> {
     pub polling_interval: Option<Duration>,
     /// Whether what it reads of a table is read by one request or not at all.
     pub together: bool,
+    /// Tags of all its points.
+    pub tags: Tags,
     /// Input registers, holding registers, coils, discrete inputs, each in the order of the file.
     pub registers: Vec<Register<'a>>,
 }
@@ -60,6 +64,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
         unit: UnitId::default(),
         polling_interval: None,
         together: false,
+        tags: Tags::new(),
         registers: Vec::new(),
     };
     let mut polled = true;
@@ -90,6 +95,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
                 Node::Bool(together) => (group.together, whole) = (*together, Some(value)),
                 _ => report.faults.push(value.unfit("true or false")),
             },
+            "tags" => group.tags = naming::tags(value, report),
             "unavailable" => defaults.unavailable = registers::sentinels(value, report),
             _ => entry.report_unknown(&KEYS, report),
         }

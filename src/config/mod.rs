@@ -28,6 +28,8 @@ pub mod keys;
 mod limits;
 mod lints;
 mod load;
+mod name_clashes;
+pub mod naming;
 mod original;
 pub mod outputs;
 mod path;

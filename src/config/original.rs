@@ -4,6 +4,7 @@
 //! it ignored or took for something else is a warning. One key of ours, and the file was written for this agent:
 //! then what is not understood is an error, because it may be what somebody has just typed. Pure.
 
+use super::registers;
 use super::yaml::node::Node;
 
 /// The keys of the Python agent, at the top.
@@ -31,11 +32,20 @@ pub fn is_for_it(root: &Node, known: &Known<'_>) -> bool {
         && values(root, "polling_groups").flat_map(items).all(|group| {
             entries(group).all(|(key, _)| !ours(known.group, &GROUP_KEYS, key))
                 && ["input_registers", "holding_registers"].into_iter().all(|table| {
+                    if values(group, table).any(names_numbers) {
+                        return false;
+                    }
                     let registers = values(group, table).flat_map(items);
                     let mut keys = registers.flat_map(entries).map(|(key, _)| key);
                     keys.all(|key| !ours(known.register, &REGISTER_KEYS, key))
                 })
         })
+}
+
+/// Whether it is a mapping of numbers to names, which the Python agent ignored.
+fn names_numbers(node: &Node) -> bool {
+    let Node::Mapping(entries) = node else { return false };
+    entries.iter().any(|(key, name)| registers::is_numbers(key) && matches!(name, Node::Text(_)))
 }
 
 /// The entries of a mapping with words as keys, those of merged mappings too.

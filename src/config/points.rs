@@ -12,10 +12,11 @@ use super::agent::Agent;
 use super::configuration::{Device, MAX_POINTS, Point};
 use super::diagnostic::Diagnostic;
 use super::groups::Group;
+use super::naming::{self, Tags};
 use super::provenance::Provenance;
 use super::registers::Register;
 use super::yaml::cursor::{Report, cut};
-use super::{limits, lints};
+use super::{limits, lints, name_clashes};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::{Format, Part};
 use crate::modbus::register::{Reference, Table, UnitId};
@@ -36,19 +37,15 @@ type Identity<'g> = (&'g str, UnitId, Reference, Part, points::Kind);
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
 pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Provenance, Vec<Point>) {
-    let mut devices: Vec<Device> = Vec::new();
-    let mut places: HashMap<Endpoint, usize> = HashMap::new();
+    let (mut devices, places) = devices(agent);
+    let settings = agent.sections.settle(&mut devices, report);
     let mut known: HashMap<Identity<'g>, Seen<'_>> = HashMap::new();
     let mut points = Vec::new();
     let mut registers_of_points = Vec::new();
-    // A host can be spelled in thousands of ways.
-    let mut named: HashSet<(usize, &str)> = HashSet::new();
     for (number, group) in (0..).zip(&agent.groups) {
-        if group.registers.is_empty() {
-            continue;
-        }
         // Of millions of points many share a name.
         let group_name: Arc<str> = group.name.as_str().into();
+        let tags = naming::merged(&group.tags, agent.sections.default_tags());
         for table in Table::ALL {
             let registers = in_order(group, table);
             if registers.is_empty() {
@@ -56,18 +53,8 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
             }
             for (target, address, _) in &group.devices {
                 let target_name: Arc<str> = target.as_str().into();
-                let endpoint = agent.sections.endpoint(target, address);
-                let device = *places.entry(endpoint.clone()).or_insert_with(|| {
-                    devices.push(Device {
-                        endpoint: endpoint.clone(),
-                        names: Vec::new(),
-                        settings: Settings::default(),
-                    });
-                    devices.len() - 1
-                });
-                if named.insert((device, target.as_str())) {
-                    devices[device].names.push(target.clone());
-                }
+                let Some(&device) = places.get(&agent.sections.endpoint(target, address)) else { continue };
+                let tags = Arc::new(devices.get(device).map_or_else(Tags::new, |it| naming::merged(&it.tags, &tags)));
                 for register in &registers {
                     let (format, kind) = (&register.format, register.kind);
                     let identity = (target.as_str(), group.unit, register.reference, format.part(), kind);
@@ -87,18 +74,48 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                         kind,
                         interval: group.polling_interval.unwrap_or(agent.polling_interval),
                         together: group.together.then_some(number),
+                        naming: register.naming.clone(),
+                        tags: Arc::clone(&tags),
                     });
                 }
             }
         }
     }
-    let settings = agent.sections.settle(&mut devices, report);
     limits::check(&agent.groups, &devices, report);
+    name_clashes::of_devices(&agent.sections, &devices, report);
+    name_clashes::of_points(&points, &registers_of_points, &devices, report);
     lints::of_names(&agent.groups, &devices, report);
     lints::of_unit_0(&agent.groups, &points, &devices, report);
     lints::of_overlaps(&points, &registers_of_points, report);
     lints::of_scale_registers(&agent.groups, &devices, report);
     (devices, settings, points)
+}
+
+/// Every device that something is read from, in file order, and where each endpoint is among them.
+fn devices(agent: &Agent<'_>) -> (Vec<Device>, HashMap<Endpoint, usize>) {
+    let mut devices: Vec<Device> = Vec::new();
+    let mut places: HashMap<Endpoint, usize> = HashMap::new();
+    // A host can be spelled in thousands of ways.
+    let mut named: HashSet<(usize, &str)> = HashSet::new();
+    for group in agent.groups.iter().filter(|group| !group.registers.is_empty()) {
+        for (target, address, _) in &group.devices {
+            let endpoint = agent.sections.endpoint(target, address);
+            let device = *places.entry(endpoint.clone()).or_insert_with(|| {
+                devices.push(Device {
+                    endpoint,
+                    names: Vec::new(),
+                    settings: Settings::default(),
+                    label: None,
+                    tags: Tags::new(),
+                });
+                devices.len() - 1
+            });
+            if named.insert((device, target.as_str())) {
+                devices[device].names.push(target.clone());
+            }
+        }
+    }
+    (devices, places)
 }
 
 /// The registers of one table by multiplier and number: of a number that is there twice the smallest
@@ -125,7 +142,15 @@ impl Seen<'_> {
     fn clash(&self, group: &Group<'_>, register: &Register<'_>, report: &mut Report) {
         let same = self.register.format == register.format
             && self.register.sorted_by.to_bits() == register.sorted_by.to_bits();
-        if self.group == group.name && same {
+        let same_naming = self.register.naming == register.naming;
+        if self.group == group.name && same && same_naming {
+            return;
+        }
+        if !same_naming {
+            let place = self.register.cursor.place();
+            report.faults.push(register.cursor.diagnostic(format!(
+                "found the point at {place} again, with another name, unit of measurement, tag or text; allowed is one of the two"
+            )));
             return;
         }
         let (place, other) = (self.register.cursor.place(), cut(self.group));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::configuration::MAX_POINTS;
 use super::diagnostic::Diagnostic;
+use super::naming::Naming;
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use super::yaml::yaml11::python_float;
@@ -18,7 +19,7 @@ use crate::modbus::register::{Reference, Table};
 use crate::reading::Value;
 use crate::reading::points;
 
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 18] = [
     "address",
     "multiplier",
     "type",
@@ -33,9 +34,13 @@ pub const KEYS: [&str; 14] = [
     "maximum",
     "counter",
     "count",
+    "name",
+    "unit_of_measurement",
+    "tags",
+    "values",
 ];
 
-const BIT_KEYS: [&str; 2] = ["address", "count"];
+const BIT_KEYS: [&str; 6] = ["address", "count", "name", "unit_of_measurement", "tags", "values"];
 
 const TYPES: [(&str, Kind); 15] = [
     ("uint16", Kind::Uint16),
@@ -69,8 +74,12 @@ pub struct Register<'a> {
     pub kind: points::Kind,
     /// The multiplier as configured: the original sorts by it.
     pub sorted_by: f64,
+    /// Its name and its metadata.
+    pub naming: Naming,
     /// Where it is configured.
     pub cursor: Rc<Cursor<'a>>,
+    /// Where it is named.
+    pub named_at: Option<Rc<Cursor<'a>>>,
 }
 
 /// What a group says for all of its registers.
@@ -113,8 +122,19 @@ pub fn read<'a>(
     if matches!(*value.node, Node::Null) {
         return;
     }
+    if let Some(pairs) = names(value, report) {
+        for (number, name) in pairs {
+            let of = |key: &str| (key == "name").then_some(&name);
+            let Some(run) = run_at(table, &number, &of, defaults, report) else { continue };
+            if !add(run, &number, registers, report) {
+                return;
+            }
+        }
+        return;
+    }
     let Some(items) = value.items() else {
-        report.unless_lenient(value.unfit(&format!("a list of numbers of {table}")), "it is left out");
+        let allowed = format!("a list of numbers of {table}, or a mapping of such numbers to names");
+        report.unless_lenient(value.unfit(&allowed), "it is left out");
         return;
     };
     for item in items {
@@ -127,14 +147,39 @@ pub fn read<'a>(
             }
         }
         let Some(run) = run else { continue };
-        // Of the whole file: a range of a few bytes is tens of thousands of registers.
-        report.registers = report.registers.saturating_add(run.count as usize);
-        if report.registers > MAX_POINTS {
-            report.faults.push(item.diagnostic(format!("found more points than the {MAX_POINTS} that are allowed")));
+        if !add(run, &item, registers, report) {
             return;
         }
-        registers.extend(run.registers());
     }
+}
+
+/// Numbers and their names, if `value` is a mapping of these. In a file of the Python agent it is not: that agent ignored it.
+fn names<'a>(value: &Cursor<'a>, report: &Report) -> Option<Vec<(Cursor<'a>, Cursor<'a>)>> {
+    let pairs = value.pairs().filter(|_| !report.lenient)?;
+    let numbers = pairs.iter().all(|(key, _)| is_numbers(&key.node));
+    Some(pairs).filter(|_| numbers)
+}
+
+/// Whether it can only be meant as a number or a range of numbers.
+pub fn is_numbers(node: &Node) -> bool {
+    match node {
+        Node::Integer(_) => true,
+        Node::Text(text) => text.starts_with(|first: char| first.is_ascii_digit()),
+        _ => false,
+    }
+}
+
+/// Adds the registers of `run`, unless the file then has too many: a fault, and `false`.
+fn add<'a>(run: Run<'a>, item: &Cursor<'_>, registers: &mut Vec<Register<'a>>, report: &mut Report) -> bool {
+    // Of the whole file: a range of a few bytes is tens of thousands of registers.
+    report.registers = report.registers.saturating_add(run.count as usize);
+    let fit = report.registers <= MAX_POINTS;
+    if fit {
+        registers.extend(run.registers());
+    } else {
+        report.faults.push(item.diagnostic(format!("found more points than the {MAX_POINTS} that are allowed")));
+    }
+    fit
 }
 
 /// Whether the Python agent went past this item of a list without a word.
@@ -214,13 +259,12 @@ impl<'a> Run<'a> {
         let width = u32::from(first.format.width());
         (0..count).filter_map(move |place| {
             let reference = first.reference.after(place * width)?;
-            Some(Register { reference, ..first.clone() })
+            Some(Register { reference, naming: first.naming.of_place(place, count), ..first.clone() })
         })
     }
 }
 
 fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Report) -> Option<Run<'a>> {
-    let faults = report.faults.len();
     let entries = item.entries(report).unwrap_or_default();
     let is_mapping = matches!(*item.node, Node::Mapping(_));
     let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
@@ -234,17 +278,30 @@ fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Re
         report.faults.push(item.diagnostic(message));
         return None;
     };
+    run_at(table, address, &of, defaults, report)
+}
+
+/// The registers from `address` on; `of` looks up the other keys.
+fn run_at<'v, 'a: 'v>(
+    table: Table,
+    address: &Cursor<'a>,
+    of: &impl Fn(&str) -> Option<&'v Cursor<'a>>,
+    defaults: &Defaults,
+    report: &mut Report,
+) -> Option<Run<'a>> {
+    let faults = report.faults.len();
     let range = range(table, address, report);
     let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
     let (format, kind) = if table.is_bits() {
         (Some(Format::Word(Scale::Raw)), points::Kind::Integer)
     } else {
         let counts = of("counter").is_some_and(|value| flag(value, report));
-        let typed = typed(table, &of, defaults, multiplier, counts, report);
+        let typed = typed(table, of, defaults, multiplier, counts, report);
         let kind = typed.as_ref().map_or(points::Kind::Integer, |typed| point_kind(typed.kind, counts));
         (typed.map(simplest), kind)
     };
     let count = of("count").and_then(|value| count(value, report));
+    let naming = Naming::read(of, report);
     let ((first, last), format, multiplier) = (range?, format?, multiplier?);
     if report.faults.len() > faults {
         return None;
@@ -275,14 +332,16 @@ fn run<'a>(table: Table, item: &Cursor<'a>, defaults: &Defaults, report: &mut Re
         return None;
     }
     let sorted_by = multiplier.number.unwrap_or(1.0);
-    Some(Run { first: Register { reference: first, format, kind, sorted_by, cursor: Rc::new(address.clone()) }, count })
+    let cursor = Rc::new(address.clone());
+    let named_at = of("name").cloned().map(Rc::new);
+    Some(Run { first: Register { reference: first, format, kind, sorted_by, naming, cursor, named_at }, count })
 }
 
 fn unknown(entry: &Entry<'_>, table: Table) -> Diagnostic {
     if table.is_bits() && KEYS.contains(&entry.key.as_str()) {
         return entry
             .key_cursor
-            .diagnostic(format!("found a key that {table} do not have; allowed are address and count"));
+            .diagnostic(format!("found a key that {table} do not have; allowed are {}", BIT_KEYS.join(", ")));
     }
     entry.unknown(if table.is_bits() { &BIT_KEYS } else { &KEYS })
 }

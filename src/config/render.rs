@@ -1,14 +1,19 @@
 //! What will be polled, and what an edit changes, as tables for people. Pure.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use super::configuration::{Config, Device, Point};
 use super::diff::{self, Diff};
+use super::naming;
 use crate::text::harmless::escaped;
 use crate::text::table::TextTable;
 use crate::text::{count, seconds};
 
-/// The outputs, the directories and every run of registers.
+/// What becomes of a point that keeps its name.
+const REDESCRIBED: &str = "gets another group, unit of measurement, tag or text";
+
+/// The outputs, the directories, every run of registers, and what the configuration says of them.
 #[must_use]
 pub fn summary(config: &Config) -> String {
     let mut text = String::new();
@@ -26,6 +31,7 @@ pub fn summary(config: &Config) -> String {
     }
     text.push('\n');
     text.push_str(&runs(&config.points).columns());
+    text.push_str(&descriptions(config));
     let _ = write!(text, "\n{}, {}", count(config.devices.len(), "device"), count(config.points.len(), "point"));
     text
 }
@@ -45,6 +51,9 @@ pub fn diff(diff: &Diff<'_>) -> String {
             .map(|(before, after)| ("chart forked", (diff::name(before), format!("goes on as {}", diff::name(after))))),
     );
     rows.extend(diff.orphaned.iter().map(|it| ("chart ends", (diff::name(it), String::new()))));
+    rows.extend(diff.renamed.iter().map(|(before, after)| ("point renamed", key(&diff::renamed(before, after)))));
+    rows.extend(diff.redescribed.iter().map(|it| ("point", (diff::name(it), REDESCRIBED.to_owned()))));
+    rows.extend(diff.renamed_devices.iter().map(|it| ("device renamed", key(&diff::renamed_device(it)))));
     rows.extend(diff.outputs.iter().map(|it| ("output", (it.to_string(), String::new()))));
     rows.extend(diff.settings.iter().map(|it| ("at once", key(it))));
     rows.extend(diff.needs_restart.iter().map(|it| ("with a restart", key(it))));
@@ -93,4 +102,32 @@ fn runs(points: &[Point]) -> TextTable {
         runs.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
     }
     runs
+}
+
+/// What the configuration says of devices and of registers, for those of which it says something; a register that a group
+/// reads from many devices stands here once, with the tags that are not the device's own.
+fn descriptions(config: &Config) -> String {
+    let mut devices = TextTable::new(&["device", "name", "tags"]);
+    for device in config.devices.iter().filter(|device| device.label.is_some() || !device.tags.is_empty()) {
+        let label = device.label.clone().unwrap_or_default();
+        devices.push([device.name().to_owned(), label, naming::listed(&device.tags)]);
+    }
+    let mut registers = TextTable::new(&["group", "key", "name", "unit", "tags", "values"]);
+    let mut known = HashSet::new();
+    for point in &config.points {
+        let (name, metadata) = (point.naming.name.as_deref().unwrap_or_default(), &point.naming.metadata);
+        let mut tags = naming::merged(&metadata.tags, &point.tags);
+        let of_device = config.devices.get(point.device).map(|device| &device.tags);
+        tags.retain(|tag| metadata.tags.contains(tag) || !of_device.is_some_and(|tags| tags.contains(tag)));
+        let values: Vec<_> = metadata.values.iter().map(|(number, text)| format!("{number}={text}")).collect();
+        let unit = metadata.unit_of_measurement.as_deref().unwrap_or_default();
+        let (key, tags, values) = (point.key(), naming::listed(&tags), values.join(", "));
+        let row = [&*point.group, &key, name, unit, &tags, &values].map(str::to_owned);
+        let [_, _, described @ ..] = &row;
+        if described.iter().any(|cell| !cell.is_empty()) && known.insert(row.clone()) {
+            registers.push(row);
+        }
+    }
+    let tables = [devices, registers].into_iter().filter(|table| !table.is_empty());
+    tables.flat_map(|table| ["\n".to_owned(), table.columns()]).collect()
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use self::credentials::{CredentialCache, TlsSection};
 use super::configuration::Device;
 use super::groups::Group;
+use super::naming::{self, Tags};
 use super::provenance::{Provenance, Stated};
 use super::value::{duration, flag, number};
 use super::yaml::cursor::{Cursor, Entry, Report};
@@ -19,7 +20,10 @@ use crate::modbus::settings::{Parity, Settings, Transport};
 mod credentials;
 pub mod table;
 
-const KEYS: [&str; 17] = [
+/// Keys that describe a device, and say nothing of how it is polled.
+const DESCRIPTIONS: [&str; 2] = ["name", "tags"];
+
+const KEYS: [&str; 19] = [
     "transport",
     "connect_timeout",
     "response_timeout",
@@ -37,6 +41,8 @@ const KEYS: [&str; 17] = [
     "parity",
     "stop_bits",
     "tls",
+    "name",
+    "tags",
 ];
 
 /// Both sections as they are meant.
@@ -56,6 +62,9 @@ struct Layer<'a> {
     /// Where it is said how requests travel.
     transport_at: Option<Cursor<'a>>,
     tls: TlsSection<'a>,
+    /// The name of the device, and where it is.
+    name: Option<(String, Cursor<'a>)>,
+    tags: Tags,
     stated: Vec<Stated>,
 }
 
@@ -75,9 +84,15 @@ pub fn read<'a>(
     let mut sections = Sections::default();
     if let Some(cursor) = defaults {
         sections.defaults.read(cursor, report);
+        if let Some((_, place)) = sections.defaults.name.take() {
+            report
+                .faults
+                .push(place.diagnostic("found one name for all devices; allowed is a name of each in devices"));
+        }
     }
     for Entry { key, key_cursor, value } in devices.map_or_else(Vec::new, |cursor| entries(cursor, "devices", report)) {
-        let mut layer = Layer { stated: Vec::new(), ..sections.defaults.clone() };
+        // Tags of the defaults rank behind those of groups.
+        let mut layer = Layer { stated: Vec::new(), tags: Tags::new(), ..sections.defaults.clone() };
         layer.read(&value, report);
         sections.own.insert(key.trim().to_owned(), Own { layer, key: key_cursor });
     }
@@ -115,6 +130,14 @@ impl<'a> Layer<'a> {
                 Some(&"tls") => {
                     let stated = self.tls.read(&entry.value, report);
                     self.stated.extend(stated);
+                }
+                Some(&"name") => {
+                    self.name = naming::name(&entry.value, report).map(|name| (name, entry.value));
+                    self.stated.extend(self.name.iter().map(|(name, _)| ("name", name.clone())));
+                }
+                Some(&"tags") => {
+                    self.tags = naming::tags(&entry.value, report);
+                    self.stated.push(("tags", naming::listed(&self.tags)));
                 }
                 Some(key) => {
                     set(&mut self.settings, key, &entry.value, report);
@@ -199,7 +222,20 @@ impl Sections<'_> {
         address.endpoint(self.own.get(name).map_or(&self.defaults, |own| &own.layer).port())
     }
 
-    /// Gives each device its settings.
+    /// The tags of all devices.
+    #[must_use]
+    pub fn default_tags(&self) -> &Tags {
+        &self.defaults.tags
+    }
+
+    /// Where the device is named.
+    #[must_use]
+    pub fn named_at(&self, device: &Device) -> Option<&Cursor<'_>> {
+        let mut own = device.names.iter().filter_map(|name| self.own.get(name));
+        own.find_map(|own| own.layer.name.as_ref()).map(|(_, place)| place)
+    }
+
+    /// Gives each device its settings, its name and its tags.
     pub fn settle(&self, devices: &mut [Device], report: &mut Report) -> Provenance {
         let mut provenance = Provenance { defaults: self.defaults.stated.clone(), devices: BTreeMap::new() };
         let mut cache = CredentialCache::default();
@@ -221,6 +257,8 @@ impl Sections<'_> {
             let layer = own.map_or(&self.defaults, |own| &own.layer);
             device.settings = layer.settled(&device.endpoint, &mut cache, report);
             if let Some(own) = own {
+                device.label = own.layer.name.as_ref().map(|(name, _)| name.clone());
+                device.tags.clone_from(&own.layer.tags);
                 provenance.devices.insert(device.endpoint.clone(), own.layer.stated.clone());
             }
         }

@@ -160,6 +160,12 @@ impl<'a> Point<'a> {
     }
 }
 
+/// `key`, after the `name` if there is one: `flow (input_register_30387)`.
+#[must_use]
+pub fn called(name: Option<&str>, key: &str) -> String {
+    name.map_or_else(|| key.to_owned(), |name| format!("{name} ({key})"))
+}
+
 /// What every point of one configuration is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PointTable {

@@ -260,3 +260,35 @@ fn what_has_changed_can_be_said_in_a_few_words() {
     let none = Diff::between(&old, &old);
     assert!(none.is_empty() && none.orphans().is_none() && none.forks().is_none() && none.restart().is_none());
 }
+
+/// What an edit changes of names, whom it concerns, and what a person reads; no device, no chart.
+#[test]
+fn what_people_say_of_points_and_devices_touches_neither() {
+    const PLANT: &str = "\
+flush_interval: 1s
+devices: {m1: {name: hall}}
+polling_groups:
+  - {group_name: meters, ip_devices: [m1, m2], unit: 1, input_registers: {30001: u, 30002: i}}
+";
+    for (from, to, said) in [
+        ("30002: i", "30002: j", "2 points renamed (i (input_register_30002) of m1 unit 1 is j, i"),
+        ("{30001: u, 30002: i}", "[{address: 30001}, {address: 30002, name: i}]", "is input_register_30001, u (input"),
+        (
+            "{30001: u, 30002: i}",
+            "[{address: 30001, name: u, unit_of_measurement: V}, {address: 30002, name: i}]",
+            "2 points with another group, unit of measurement, tag or text (u (input_register_30001) of m1 unit 1, u",
+        ),
+        ("unit: 1", "unit: 1, tags: {site: 7}", "4 points with another group,"),
+        ("meters", "gauges", "4 points with another group,"),
+        ("name: hall", "tags: {a: b}, name: hall", "2 points with another group,"),
+        ("name: hall", "name: plant", "1 device renamed (m1 is plant)"),
+        ("{name: hall}", "", "1 device renamed (m1 is without a name)"),
+    ] {
+        let (old, new) = (config(SHARED, PLANT), config(SHARED, &PLANT.replace(from, to)));
+        let diff = Diff::between(&old, &new);
+        assert!(diff.to_string().contains(said), "{to}: {diff}");
+        assert!(!diff.is_empty() && diff.kept.len() == 2 && diff.begun == 0, "{to}: {diff}");
+        assert!(diff.forked.is_empty() && diff.orphaned.is_empty() && diff.needs_restart.is_empty(), "{to}: {diff}");
+        assert!(!crate::config::render::diff(&diff).starts_with("Nothing"), "{to}");
+    }
+}

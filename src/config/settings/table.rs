@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::KEYS;
+use super::{DESCRIPTIONS, KEYS};
 use crate::config::Config;
 use crate::config::provenance::Provenance;
 use crate::modbus::settings::{Parity, Settings, Transport};
@@ -27,14 +27,14 @@ pub fn settings(config: &Config) -> String {
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
     let mut table = TextTable::new(&["device", "setting", "value", "from"]);
     let said = |key: &str| defaults.iter().find(|(stated, _)| *stated == key);
-    // What is in `tls` has no default.
-    for key in KEYS.into_iter().filter(|key| *key != "tls") {
+    // Neither `tls` nor a description has a default.
+    for key in KEYS.into_iter().filter(|key| *key != "tls" && !DESCRIPTIONS.contains(key)) {
         table.push(match said(key) {
             Some((_, value)) => row(ALL, key, value, DEFAULTS),
             None => row(ALL, key, &value(&Settings::default(), key), BUILT_IN),
         });
     }
-    for (key, value) in defaults.iter().filter(|(key, _)| key.starts_with("tls.")) {
+    for (key, value) in defaults.iter().filter(|(key, _)| key.starts_with("tls.") || DESCRIPTIONS.contains(key)) {
         table.push(row(ALL, key, value, DEFAULTS));
     }
     let own = config.devices.iter().filter_map(|device| Some((device.name(), devices.get(&device.endpoint)?)));

@@ -174,6 +174,17 @@ impl<'a> Cursor<'a> {
         Some(found)
     }
 
+    /// The keys of a mapping and their values, whatever the keys are and as often as they come; `None` for anything else.
+    pub fn pairs(&self) -> Option<Vec<(Self, Self)>> {
+        let Some(Node::Mapping(entries)) = self.borrowed() else { return None };
+        let pair = |(place, (key, value)): (usize, &'a (Node, Node))| {
+            let name = key.shown().replace('"', "");
+            let path = format!("{}.{}", self.path, cut(&name));
+            (self.below(key, Step::Key(place), path.clone()), self.below(value, Step::Value(place), path))
+        };
+        Some(entries.iter().enumerate().map(pair).collect())
+    }
+
     /// A fault at this node.
     pub fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
         self.source.diagnostic(&self.route, &self.path, message)
@@ -200,6 +211,11 @@ impl<'a> Cursor<'a> {
             Some((line, column)) => format!("{line}:{column}"),
             None => self.path.clone(),
         }
+    }
+
+    /// The text as it stands in the file: `off` is no boolean here.
+    pub fn written(&self) -> Option<&'a str> {
+        if let Node::Text(text) = self.parsed { Some(text) } else { None }
     }
 
     /// The digits of a plain number that begins with a 0, which YAML 1.1 reads as octal.
