@@ -5,6 +5,7 @@
 //! aggregator skips ticks and queues nothing.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,11 +20,12 @@ use crate::counters::DropReason;
 use crate::failpoint;
 use crate::logging::throttle::LogThrottle;
 use crate::modbus::decode::NotAValue;
-use crate::modbus::plan::{Span, runs};
+use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
-use crate::reading::points::PointTable;
+use crate::reading::Reading;
+use crate::reading::points::{PointTable, called};
 use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};
@@ -38,6 +40,27 @@ pub struct DevicePlan {
     pub settings: Arc<DeviceSettings>,
     /// What its points are.
     pub table: Arc<PointTable>,
+}
+
+impl DevicePlan {
+    /// The name of the device, if the configuration gives it one.
+    fn label(&self) -> Option<&str> {
+        let first = self.settings.blocks().flat_map(Block::values).next()?;
+        self.table.get(first)?.device.name.as_deref()
+    }
+
+    /// The device as the log calls it: `boiler (192.0.2.20:1502)`.
+    fn called(&self) -> String {
+        called(self.label(), &self.settings.name)
+    }
+
+    /// The names of the values at `spans`, in brackets; nothing where they have none.
+    fn names(&self, spans: &[Span]) -> String {
+        let spans: BTreeSet<Span> = spans.iter().copied().collect();
+        let points = self.settings.blocks().flat_map(|block| block.values_at(|span| spans.contains(&span)));
+        let names: BTreeSet<&str> = points.filter_map(|id| self.table.get(id)?.register.name.as_deref()).collect();
+        if names.is_empty() { String::new() } else { format!(" ({})", some_of(names.iter())) }
+    }
 }
 
 /// The actor that polls one device.
@@ -70,11 +93,12 @@ impl DeviceActor {
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
         let slot = context.registry.device(&settings.name);
-        slot.write(|state| state.points = settings.points());
-        let plan = Rc::new(RefCell::new(plan));
+        let points = settings.points();
+        slot.write(|state| (state.points, state.label) = (points, plan.label().map(str::to_owned)));
         let device = Device {
-            table: Arc::clone(&plan.borrow().table),
-            plan: Rc::clone(&plan),
+            called: plan.called(),
+            now: plan.clone(),
+            plan: Rc::new(RefCell::new(plan)),
             submit,
             context,
             slot,
@@ -84,7 +108,7 @@ impl DeviceActor {
             track,
             _guard: guard,
         };
-        Self { plan, device: Some(device), polling: None }
+        Self { plan: Rc::clone(&device.plan), device: Some(device), polling: None }
     }
 }
 
@@ -136,8 +160,10 @@ impl Handler<Stop> for DeviceActor {
 struct Device {
     /// Replaced by the actor.
     plan: Rc<RefCell<DevicePlan>>,
-    /// What the points of the present plan are.
-    table: Arc<PointTable>,
+    /// The plan by which it polls, until the next poll begins.
+    now: DevicePlan,
+    /// The device as the log calls it.
+    called: String,
     submit: Recipient<Submit>,
     context: AgentContext,
     /// How this device is, for whoever asks.
@@ -166,10 +192,11 @@ impl Device {
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
-        self.table = plan.table;
+        self.slot.write(|state| state.label = plan.label().map(str::to_owned));
         if self.poller.assign(Arc::clone(&plan.settings)) {
             self.note_learned(&plan.settings);
         }
+        (self.called, self.now) = (plan.called(), plan);
     }
 
     async fn poll(&mut self) {
@@ -180,11 +207,11 @@ impl Device {
         let (now, anchor) = self.timekeeper.polled();
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
-        let (taken, value) = (readings.len(), readings.first().map(|reading| reading.value.as_f64()));
+        let (taken, first) = (readings.len(), readings.first().copied());
         if !readings.is_empty() {
-            self.submit(Submit { table: Arc::clone(&self.table), readings }).await;
+            self.submit(Submit { table: Arc::clone(&self.now.table), readings }).await;
         }
-        self.polled(&settings, outcome, (taken, value), skipped, now);
+        self.polled(&settings, outcome, (taken, first), skipped, now);
     }
 
     /// Hands readings over, however long the aggregator takes to have room for them.
@@ -200,7 +227,7 @@ impl Device {
         &mut self,
         settings: &DeviceSettings,
         outcome: Outcome,
-        (taken, value): (usize, Option<f64>),
+        (taken, first): (usize, Option<Reading>),
         skipped: u64,
         now: Moment,
     ) {
@@ -211,7 +238,9 @@ impl Device {
             self.context.registry.polls().failed(kind);
         }
         self.context.registry.polls().unread(outcome.unread);
-        let polled = self.look(Polled { readings: taken, skipped, took, value, ..Polled::default() });
+        let value = first.map(|first| first.value.as_f64());
+        let value_name = first.and_then(|first| self.now.table.get(first.point)?.register.name.clone());
+        let polled = self.look(Polled { readings: taken, skipped, took, value, value_name, ..Polled::default() });
         self.slot.write(|state| state.polled(polled, now.wall));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
@@ -223,7 +252,7 @@ impl Device {
                 device = %settings.name,
                 "{}: {} skipped, because the one before took longer than the polling interval; \
                  lengthen polling_interval or read fewer registers of this device",
-                settings.name,
+                self.called,
                 count(usize::try_from(skipped).unwrap_or(usize::MAX), "poll"),
             );
         }
@@ -231,13 +260,13 @@ impl Device {
             self.context.counters.drop_values(reason(why), 1);
         }
         for event in outcome.events {
-            tell(&settings.name, event);
+            tell(&settings.name, &self.called, event);
         }
         if outcome.learned {
             self.note_learned(settings);
         }
         for discovery in outcome.discoveries {
-            tell_discovery(&settings.name, discovery);
+            tell_discovery(&self.now, &self.called, discovery);
         }
     }
 
@@ -252,14 +281,18 @@ impl Device {
         let core = self.poller.polling().core();
         (polled.failing, polled.refused) = core.missing();
         let faults = core.faults().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        polled.faults = faults.chain(core.refused()).collect();
+        let refused = core.refused().map(|(what, mut fault, spans)| {
+            fault.cause.push_str(&self.now.names(&spans));
+            (what, fault)
+        });
+        polled.faults = faults.chain(refused).collect();
         polled.learned = core.learned().sentences();
         polled
     }
 }
 
 /// One line for one change of state: what, which device, why, what happens next.
-fn tell(device: &str, event: Event) {
+fn tell(device: &str, called: &str, event: Event) {
     let Event { subject, transition, cause, retry_in } = event;
     let code = code(subject);
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
@@ -268,39 +301,39 @@ fn tell(device: &str, event: Event) {
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
     match transition {
-        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{device}: {subject}: {cause}; {next}"),
+        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{called}: {subject}: {cause}; {next}"),
         Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
+                "{called}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
             );
         }
         Transition::Down { lasted } => {
             let lasted = seconds(lasted);
-            tracing::error!(code, device, "{device}: {subject}: down for {lasted}: {cause}; {next}");
+            tracing::error!(code, device, "{called}: {subject}: down for {lasted}: {cause}; {next}");
         }
         Transition::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
+                "{called}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
         Transition::Recovered { lasted, failures } => {
             let lasted = seconds(lasted);
             let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
-            tracing::info!(code, device, "{device}: {subject}: works again after {lasted} and {failures}");
+            tracing::info!(code, device, "{called}: {subject}: works again after {lasted} and {failures}");
         }
     }
 }
 
 /// One line for what was learned of a device.
-fn tell_discovery(device: &str, discovery: Discovery) {
-    let code = 65_027_u64;
+fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
+    let (device, code) = (plan.settings.name.as_str(), 65_027_u64);
     let named = |spans: &[Span]| {
         let Span { unit, table, .. } = spans.first()?;
-        Some((*unit, *table, some_of(runs(spans.iter().copied()).iter())))
+        Some((*unit, *table, some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans)))
     };
     match discovery {
         Discovery::Refused(spans, cause) => {
@@ -308,20 +341,20 @@ fn tell_discovery(device: &str, discovery: Discovery) {
             tracing::warn!(
                 code,
                 device,
-                "{device}: unit {unit} refuses {table} {numbers}: {}; left out of the requests, so that the others are read, and \
+                "{called}: unit {unit} refuses {table} {numbers}: {}; left out of the requests, so that the others are read, and \
                  tried again at least once an hour",
                 Chain(&cause)
             );
         }
         Discovery::Accepted(spans) => {
             let Some((unit, table, numbers)) = named(&spans) else { return };
-            tracing::info!(code, device, "{device}: unit {unit} no longer refuses {table} {numbers}");
+            tracing::info!(code, device, "{called}: unit {unit} no longer refuses {table} {numbers}");
         }
         Discovery::Gaps(unit) => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: unit {unit} refuses registers between those that are wanted; max_gap is 0 for it from now on"
+                "{called}: unit {unit} refuses registers between those that are wanted; max_gap is 0 for it from now on"
             );
         }
         Discovery::TooLong { table, limit } => {
@@ -331,16 +364,16 @@ fn tell_discovery(device: &str, discovery: Discovery) {
             tracing::warn!(
                 code,
                 device,
-                "{device}: unit {unit} {refuses} a request for {fails} {table} and takes one for {works}; from now on it is asked for \
+                "{called}: unit {unit} {refuses} a request for {fails} {table} and takes one for {works}; from now on it is asked for \
                  as many at once as it takes; {key} would say so from the start"
             );
         }
-        Discovery::Remark(remark) => tracing::warn!(code, device, "{device}: {remark}"),
+        Discovery::Remark(remark) => tracing::warn!(code, device, "{called}: {remark}"),
         Discovery::NeedsPause(pause) => {
             tracing::warn!(
                 code,
                 device,
-                "{device}: answers only {} after it was connected to; it is given that time from now on; \
+                "{called}: answers only {} after it was connected to; it is given that time from now on; \
                  pause_after_connect would say so from the start",
                 seconds(pause)
             );

@@ -160,7 +160,7 @@ impl Device {
     fn fault(&self) -> String {
         let faults = self.session.core().faults();
         let worst = faults.get(&Subject::Connection).or_else(|| faults.values().next());
-        let refused = || self.session.core().refused().next().map(|(_, fault)| fault);
+        let refused = || self.session.core().refused().next().map(|(_, fault, _)| fault);
         worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
     }
 
@@ -182,7 +182,7 @@ impl Device {
                 }
             }
         }
-        for (what, fault) in self.session.core().refused() {
+        for (what, fault, _) in self.session.core().refused() {
             say(&format!("\n{what}: {}\n", fault.cause));
         }
         say(&format!("\n{}", paste(first, &words, options)));

@@ -126,6 +126,10 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     for (reason, count) in &polling.unread {
         page.sample("points_unread_total", &[("reason", reason)], count);
     }
+    page.family("device_info", "gauge", "The name that the configuration gives a device, for those that have one.");
+    for (device, label) in devices.iter().filter_map(|device| Some((device, device.label.as_ref()?))) {
+        page.sample("device_info", &[("device", &device.name), ("name", label)], 1);
+    }
     page.family("device_up", "gauge", "Whether every point of the device can be read.");
     for device in devices {
         page.sample("device_up", &[("device", &device.name)], u8::from(device.state == State::Up));

@@ -63,6 +63,10 @@ pub struct DeviceState {
     pub took: Duration,
     /// The first value that the last poll gave.
     pub value: Option<f64>,
+    /// The name of that value, if it has one.
+    pub value_name: Option<String>,
+    /// The name of the device, if the configuration gives it one.
+    pub label: Option<String>,
     /// What is failing now, by what it is called in the log.
     pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
@@ -84,6 +88,8 @@ pub struct Polled {
     pub took: Duration,
     /// The first value that it gave.
     pub value: Option<f64>,
+    /// The name of that value, if it has one.
+    pub value_name: Option<String>,
     /// What is failing now.
     pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
@@ -97,7 +103,8 @@ impl DeviceState {
         self.overruns += polled.skipped;
         self.readings += polled.readings as u64;
         self.refused = polled.refused;
-        (self.took, self.value, self.learned) = (polled.took, polled.value, polled.learned);
+        (self.took, self.learned) = (polled.took, polled.learned);
+        (self.value, self.value_name) = (polled.value, polled.value_name);
         if polled.readings > 0 {
             self.last_good = Some(now);
         }

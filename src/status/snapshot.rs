@@ -197,8 +197,11 @@ pub struct Ledger {
 /// One device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Device {
-    /// As the log calls it.
+    /// As it is configured, in `ip_devices`.
     pub name: String,
+    /// The name that the configuration gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// How it is.
     pub state: State,
     /// Since when.
@@ -219,6 +222,9 @@ pub struct Device {
     pub took: f64,
     /// The first value that the last poll gave.
     pub value: Option<f64>,
+    /// The name of that value, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_name: Option<String>,
     /// What is failing.
     pub troubles: Vec<DeviceTrouble>,
     /// What was learned of it besides refused values, a sentence each.
@@ -377,6 +383,7 @@ fn device(name: String, state: DeviceState) -> Device {
     let trouble = |(what, Fault { since, cause }): (String, Fault)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
+        label: state.label,
         state: state.state,
         since: state.since.map(Time),
         last_good: state.last_good.map(Time),
@@ -387,6 +394,7 @@ fn device(name: String, state: DeviceState) -> Device {
         overruns: state.overruns,
         took: state.took.as_secs_f64(),
         value: state.value,
+        value_name: state.value_name,
         troubles: state.faults.into_iter().map(trouble).collect(),
         learned: state.learned,
     }

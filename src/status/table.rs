@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::registry::State;
 use super::snapshot::{Device, Output, Server, Snapshot, Time};
 use crate::reading::Timestamp;
+use crate::reading::points::called;
 use crate::text::harmless::escaped;
 use crate::text::table::TextTable;
 use crate::text::{count, seconds};
@@ -140,7 +141,7 @@ fn row(device: &Device, now: Time) -> [String; 6] {
     let troubles = device.troubles.iter().map(|trouble| format!("{}: {}", trouble.what, trouble.cause));
     let why: Vec<_> = troubles.chain(device.learned.iter().map(|learned| format!("learned: {learned}"))).collect();
     [
-        device.name.clone(),
+        called(device.label.as_deref(), &device.name),
         device.state.to_string(),
         ago(device.since),
         ago(device.last_good),

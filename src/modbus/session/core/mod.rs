@@ -287,12 +287,12 @@ impl Core {
         with.cloned().unwrap_or_else(|| "refused in an earlier run of the agent".to_owned())
     }
 
-    /// What the device is known to refuse, by unit and table, for people.
-    pub fn refused(&self) -> impl Iterator<Item = (String, Fault)> + '_ {
+    /// What the device is known to refuse, by unit and table, for people; and where that is.
+    pub fn refused(&self) -> impl Iterator<Item = (String, Fault, Vec<Span>)> + '_ {
         self.refusals.by_table().into_iter().map(|((unit, table), (since, spans))| {
             let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
-            let cause = format!("refused: {} ({with})", some_of(runs(spans).iter()));
-            (format!("unit {unit}, {table}"), Fault { since, cause })
+            let cause = format!("refused: {} ({with})", some_of(runs(spans.iter().copied()).iter()));
+            (format!("unit {unit}, {table}"), Fault { since, cause }, spans)
         })
     }
 
