@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs;
+
 use serde_json::Value;
 use support::agent::{Finished, Home};
 use support::device::{Device, Mode, Table, Values};
@@ -183,7 +185,10 @@ fn once_shows_each_value_or_why_there_is_none_and_posts_nothing() {
     assert_eq!(rows[2]["raw"], "0007");
     assert!(rows[1]["value"].is_null() && rows[1]["why"].is_string(), "{}", rows[1]);
     let csv = asked(&home, &["once", "--format", "csv"]).stdout;
-    assert!(csv.starts_with("device,unit,point,raw,value,time,why\n"), "{csv}");
+    assert!(
+        csv.starts_with("device,unit,point,raw,value,time,why,name,device_name,unit_of_measurement,text\n"),
+        "{csv}"
+    );
 
     assert_eq!(asked(&home, &["once", "--strict"]).code, Some(3));
     let unknown = asked(&home, &["once", "--device", "nowhere"]);
@@ -198,6 +203,58 @@ fn once_shows_each_value_or_why_there_is_none_and_posts_nothing() {
     let gone = asked(&home, &["once"]);
     assert_eq!(gone.code, Some(0));
     assert!(gone.stdout.to_lowercase().contains("connection refused"), "{}", gone.stdout);
+    assert_eq!(device.violations(), [""; 0]);
+}
+
+#[test]
+fn once_and_check_show_names_units_tags_and_texts() {
+    let device = holding(&[(0, 215), (1, 1), (2, 7)]);
+    let server = Server::start();
+    let flow = "{address: 40001, name: flow, multiplier: 0.1, unit_of_measurement: °C, tags: {pipe: supply}}";
+    let mode = "{address: 40002, name: mode, values: {0: off, 1: heating}}";
+    let home =
+        home(&device, &server, &format!("    tags: {{hall: 3}}\n    holding_registers: [{flow}, {mode}, 40003]\n"));
+    let file = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
+    let devices = format!("devices: {{'{}': {{name: boiler, tags: {{site: plant 7}}}}}}\n", device.target());
+    fs::write(&file, devices + &fs::read_to_string(&file).unwrap()).unwrap();
+
+    let check = asked(&home, &["check"]);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let told: Vec<_> = check.stdout.lines().map(words).collect();
+    let rows = [
+        &format!("{} boiler site=plant 7", device.target()),
+        "meters holding_register_40001 flow °C hall=3, pipe=supply",
+        "meters holding_register_40002 mode hall=3 0=off, 1=heating",
+        "meters holding_register_40003 hall=3",
+    ];
+    for row in rows {
+        assert!(told.iter().any(|line| line == row), "{row}: {}", check.stdout);
+    }
+    let table = asked(&home, &["once", "--device", "boiler"]).stdout;
+    for cell in [
+        &format!("boiler ({})  ", device.target()),
+        "flow (holding_register_40001)  ",
+        "  21.5 °C  ",
+        "  heating (1)  ",
+    ] {
+        assert!(table.contains(cell), "{cell}: {table}");
+    }
+    let json: Value = serde_json::from_str(&asked(&home, &["once", "--format", "json"]).stdout).unwrap();
+    let labels =
+        |row: &Value| ["point", "name", "device_name", "unit_of_measurement", "text"].map(|key| row[key].clone());
+    let rows: Vec<_> = json.as_array().unwrap().iter().map(labels).collect();
+    let text = |row: [Option<&str>; 5]| row.map(|cell| cell.map_or(Value::Null, Value::from));
+    let boiler = Some("boiler");
+    let expected = [
+        [Some("holding_register_40001"), Some("flow"), boiler, Some("°C"), None],
+        [Some("holding_register_40002"), Some("mode"), boiler, None, Some("heating")],
+        [Some("holding_register_40003"), None, boiler, None, None],
+    ];
+    for row in expected.map(text) {
+        assert!(rows.contains(&row), "{rows:?}");
+    }
+    let tags = &json.as_array().unwrap().iter().find(|row| row["name"] == "flow").unwrap()["tags"];
+    assert_eq!(*tags, serde_json::json!({"hall": "3", "pipe": "supply", "site": "plant 7"}));
     assert_eq!(device.violations(), [""; 0]);
 }
 

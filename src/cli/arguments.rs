@@ -152,7 +152,7 @@ pub struct Plan {
 #[allow(clippy::doc_markdown, reason = "the texts are for people who use a terminal")]
 #[command(after_help = "Runs beside the agent. A device that allows a single connection makes one of the two wait.")]
 pub struct Once {
-    /// Only this device, as it is spelled in ip_devices; may be given several times
+    /// Only this device, as it is spelled in ip_devices or by its name; may be given several times
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
     /// Only this polling group; may be given several times

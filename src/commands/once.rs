@@ -3,7 +3,7 @@
 //! Devices are polled side by side, `AT_ONCE` of them, by the same session that the daemon uses. A poll that takes
 //! long is followed on stderr, if that is a terminal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::daemon::exit::Exit;
 use crate::modbus::plan::{Block, Reads, Span};
 use crate::modbus::session::DeviceSettings;
 use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
+use crate::reading::points;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
 use crate::text::count;
@@ -35,7 +36,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// What to poll, and how to show it.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Only these devices, by their text in `ip_devices`; all when empty.
+    /// Only these devices, by their text in `ip_devices` or their name; all when empty.
     pub devices: Vec<String>,
     /// Only these groups, by name; all when empty.
     pub groups: Vec<String>,
@@ -69,8 +70,26 @@ pub(super) struct Line {
     time: Option<Time>,
     /// Why there is no value.
     pub(super) why: Option<String>,
+    #[serde(flatten)]
+    labels: Labels,
     #[serde(skip)]
     shown: String,
+}
+
+/// What the configuration calls a point and its value.
+#[derive(Debug, Default, Serialize)]
+struct Labels {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_of_measurement: Option<String>,
+    /// The text for the value, of `values`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
 }
 
 /// Polls once and prints what came of it.
@@ -94,7 +113,7 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
     match options.form {
         Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
-        Form::Csv => say(&table(&lines).csv()),
+        Form::Csv => say(&rows(&lines).csv()),
         Form::Table => {
             say(&table(&lines).columns());
             say(&format!("\n{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
@@ -146,7 +165,9 @@ pub(super) fn poll(config: &Config) -> Vec<Line> {
     });
     // A name look-up that hangs must not hold the process.
     runtime.shutdown_background();
-    (0..).map(PointId).zip(&config.points).map(|(id, point)| line(point, polled.get(&id))).collect()
+    let table = assemble::points(config);
+    let points = (0..).map(PointId).zip(&config.points);
+    points.map(|(id, point)| line(point, table.get(id), polled.get(&id))).collect()
 }
 
 /// What a poll has found of a point.
@@ -196,7 +217,7 @@ fn why(id: PointId, span: Span, outcome: &Outcome, session: &Session<EndpointDia
         .unwrap_or_else(|| "not asked, because the device had not answered before".to_owned())
 }
 
-fn line(point: &Point, found: Option<&Found>) -> Line {
+fn line(point: &Point, named: Option<points::Point<'_>>, found: Option<&Found>) -> Line {
     let words = found.and_then(|found| found.words.as_ref());
     let result = found.map_or(Err("its poll was lost; this is a bug".to_owned()), |found| found.result.clone());
     let (value, why) = (result.as_ref().ok(), result.as_ref().err());
@@ -213,43 +234,82 @@ fn line(point: &Point, found: Option<&Found>) -> Line {
         value: value.map(|(value, _)| value.as_f64()),
         time: value.map(|&(_, at)| Time(at)),
         why: why.cloned(),
+        labels: named.map(|named| labels(named, value.map(|(value, _)| *value))).unwrap_or_default(),
         shown,
     }
 }
 
+fn labels(point: points::Point<'_>, value: Option<Value>) -> Labels {
+    Labels {
+        name: point.register.name.clone(),
+        device_name: point.device.name.clone(),
+        unit_of_measurement: point.register.unit_of_measurement.clone(),
+        text: value.and_then(|value| point.text_of(value)).map(str::to_owned),
+        tags: point.tags().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+const HEADS: [&str; 7] = ["device", "unit", "point", "raw", "value", "time", "why"];
+
+/// For people: each label stands in the column of what it is for.
 fn table(lines: &[Line]) -> TextTable {
-    let mut table = TextTable::new(&["device", "unit", "point", "raw", "value", "time", "why"]);
+    let mut table = TextTable::new(&HEADS);
     for line in lines {
-        let time = line.time.map_or_else(String::new, |time| time.to_string());
-        let (raw, why) = (line.raw.clone().unwrap_or_default(), line.why.clone().unwrap_or_default());
-        table.push([
-            line.device.clone(),
-            line.unit.to_string(),
-            line.point.clone(),
-            raw,
-            line.shown.clone(),
-            time,
-            why,
-        ]);
+        let Labels { name, device_name, unit_of_measurement, text, .. } = &line.labels;
+        let mut row = cells(line);
+        let [device, _, point, _, value, ..] = &mut row;
+        *device = points::called(device_name.as_deref(), device);
+        *point = points::called(name.as_deref(), point);
+        if let (Some(unit), Some(_)) = (unit_of_measurement, line.value) {
+            *value = format!("{value} {unit}");
+        }
+        *value = points::called(text.as_deref(), value);
+        table.push(row);
     }
     table
+}
+
+/// For programs: each label in a column of its own.
+fn rows(lines: &[Line]) -> TextTable {
+    let heads: Vec<&str> = HEADS.into_iter().chain(["name", "device_name", "unit_of_measurement", "text"]).collect();
+    let mut table = TextTable::new(&heads);
+    for line in lines {
+        let Labels { name, device_name, unit_of_measurement, text, .. } = &line.labels;
+        let labels = [name, device_name, unit_of_measurement, text].map(|label| label.clone().unwrap_or_default());
+        table.push(cells(line).into_iter().chain(labels));
+    }
+    table
+}
+
+fn cells(line: &Line) -> [String; 7] {
+    let time = line.time.map_or_else(String::new, |time| time.to_string());
+    let (raw, why) = (line.raw.clone().unwrap_or_default(), line.why.clone().unwrap_or_default());
+    [line.device.clone(), line.unit.to_string(), line.point.clone(), raw, line.shown.clone(), time, why]
 }
 
 /// The points that were asked for, with their devices.
 fn chosen(config: Config, options: &Options) -> Result<Config, String> {
     let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
+    let mut targets: HashSet<Arc<str>> = HashSet::new();
     for name in &options.devices {
-        if config.points.iter().all(|point| *point.target != **name) {
+        let label = |point: &Point| config.devices.get(point.device).and_then(|device| device.label.as_ref());
+        let of_it = |point: &&Point| *point.target == **name || label(point) == Some(name);
+        let mut found = config.points.iter().filter(of_it).map(|point| Arc::clone(&point.target)).peekable();
+        if found.peek().is_none() {
             return Err(unknown("device", name));
         }
+        targets.extend(found);
     }
     for name in &options.groups {
         if config.points.iter().all(|point| *point.group != **name) {
             return Err(unknown("group", name));
         }
     }
-    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
-    Ok(config.with_points(|point| wanted(&options.devices, &point.target) && wanted(&options.groups, &point.group)))
+    let every = (options.devices.is_empty(), options.groups.is_empty());
+    Ok(config.with_points(|point| {
+        (every.0 || targets.contains(&point.target))
+            && (every.1 || options.groups.iter().any(|it| **it == *point.group))
+    }))
 }
 
 fn progress(done: usize, total: usize) {
