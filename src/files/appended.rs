@@ -8,13 +8,14 @@
 //! A file that somebody else has renamed is noticed, because it is opened anew each time.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
+
+use super::regular;
 
 /// An unfinished line is looked for in so many bytes at the end.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -48,11 +49,11 @@ impl Appended {
         if self.last == lines {
             return Ok(());
         }
-        let mut file = open(&self.path)?;
+        let mut file = regular::open_or_make(&self.path)?;
         let mut length = self.mend(&mut file)?;
         if length > 0 && length + lines.len() as u64 > self.max_bytes {
             rotate(&self.path, self.keep)?;
-            file = open(&self.path)?;
+            file = regular::open_or_make(&self.path)?;
             length = self.mend(&mut file)?;
         }
         let header = if length == 0 { self.header.as_bytes() } else { b"" };
@@ -101,13 +102,6 @@ fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    // A pipe that nobody reads would be waited for, and a link may be somebody else's.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(ErrorKind::InvalidInput, "it is no file")) }
-}
-
 /// Makes the file the first of the older ones.
 fn rotate(path: &Path, keep: u32) -> io::Result<()> {
     if keep == 0 {
@@ -131,6 +125,7 @@ fn rotate(path: &Path, keep: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -4,6 +4,7 @@
 //! a FIFO, a second name or a lock in the way. The rooms of the agent do not deal with that themselves:
 //!
 //! - [`appended`] is a file of lines that grows and is rotated by size;
+//! - [`regular`] opens a file that grows where it is, or makes it;
 //! - [`atomic`] writes a file whole or not at all, through nothing that was put where it goes;
 //! - [`lock`] is a lock that a mere reader of the file can neither take nor keep from us;
 //! - [`trust`] judges whose a directory is, and reaches one without being led elsewhere;
@@ -16,5 +17,6 @@ pub mod atomic;
 pub mod directory;
 pub mod lock;
 pub mod mirrored;
+pub mod regular;
 pub mod text_file;
 pub mod trust;
