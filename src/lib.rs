@@ -53,6 +53,7 @@
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
 //! | `ring` | `digest.rs`, `modbus/link/tls.rs` |
+//! | `rusqlite` | `outputs/sqlite` |
 //! | `rustix` | `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
 //! | `serde` | anywhere |
 //! | `serde_json` | anywhere |

@@ -11,6 +11,7 @@ use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use pattoo_agent_modbustcpd::outputs::Start;
 use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
+use pattoo_agent_modbustcpd::outputs::sqlite::SqliteSettings;
 use pattoo_agent_modbustcpd::reading::points;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
@@ -439,6 +440,7 @@ fn outputs_are_read_with_their_defaults() {
     let file = |name: &str, format, max_bytes, keep| {
         OutputKind::File(FileSettings { path: place.join(name), format, max_bytes, keep })
     };
+    let sqlite = |path: PathBuf| OutputKind::Sqlite(SqliteSettings { path });
     let hour = Duration::from_secs(3_600);
     let output = |name: &str, kind, start, split_refused_after| OutputConfig {
         name: name.to_owned(),
@@ -473,6 +475,8 @@ fn outputs_are_read_with_their_defaults() {
                 output("pattoo", OutputKind::Pattoo, Start::End, hour),
             ],
         ),
+        ("sqlite", vec![output("sqlite", sqlite("/tmp/daemon/readings.sqlite".into()), Start::End, hour)]),
+        ("{type: sqlite, path: DIR/a.db}", vec![output("sqlite", sqlite(place.join("a.db")), Start::End, hour)]),
     ];
     for (outputs, expected) in cases {
         let loaded = load(&with_outputs(outputs, place));
@@ -500,19 +504,19 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: []", "outputs: found a list; allowed is at least one output, such as [pattoo]"),
         ("outputs:", "outputs: found nothing; allowed is a list of outputs, such as [pattoo]"),
         ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
-        ("outputs: [7]", "outputs[0]: found 7; allowed is a type (pattoo, file) or a mapping with a type"),
+        ("outputs: [7]", "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite) or a mapping with a type"),
         ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
-        ("outputs: [kafka]", "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file"),
+        ("outputs: [kafka]", "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite"),
         (
             "outputs: [mqtt]",
-            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file",
+            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file, sqlite",
         ),
         (
             "outputs: [{type: influxdb, url: 'https://tsdb.example.net'}]",
-            "outputs[0].type: found \"influxdb\", a type that this version does not know yet; allowed are pattoo, file",
+            "outputs[0].type: found \"influxdb\", a type that this version does not know yet; allowed are pattoo, file, sqlite",
         ),
-        ("outputs: [{name: a}]", "outputs[0]: found an output without type; allowed are pattoo, file"),
-        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file"),
+        ("outputs: [{name: a}]", "outputs[0]: found an output without type; allowed are pattoo, file, sqlite"),
+        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file, sqlite"),
         (
             "outputs: [{type: pattoo, pth: /x}]",
             "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
@@ -578,6 +582,14 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         (
             "outputs: [{type: file, path: DIR/a}, {type: file, name: b, path: DIR/./a}]",
             "the path of the output at 4:30 too; allowed is a file for each output",
+        ),
+        (
+            "outputs: [sqlite, {type: sqlite, name: b}]",
+            "outputs[1].type: found /tmp/daemon/readings.sqlite, the path of the output at 4:11 too; allowed is a file for each",
+        ),
+        (
+            "outputs: [{type: sqlite, path: a.db}]",
+            "outputs[0].path: found \"a.db\"; allowed is the whole path of a file, such as /var/lib/pattoo/readings.sqlite",
         ),
     ];
     let place = tempfile::tempdir().unwrap();

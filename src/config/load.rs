@@ -54,6 +54,8 @@ pub fn load_as_proposed(
     let agent_file = required(directory, AGENT_FILE, &mut report);
     report.warnings.extend(lints::of_owners(directory));
     let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
+    // Without it there are faults already.
+    report.daemon_directory = shared.as_ref().map(|(pattoo, _)| pattoo.daemon_directory.clone()).unwrap_or_default();
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
     let sources = [&shared_file, &shared_agent_file, &agent_file];
     report.faults.extend(sources.into_iter().flatten().filter_map(Source::too_ambiguous));

@@ -17,6 +17,7 @@ use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{PostError, Poster};
+use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
 use crate::reading::points::{self, PointTable};
 use crate::reading::{PointId, millis};
@@ -116,6 +117,10 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
         OutputKind::File(settings) => {
             let deliver = FileDeliver::new(settings.clone());
             (Box::new(FileEncode(settings.format)), Box::new(move || Box::new(deliver)))
+        }
+        OutputKind::Sqlite(settings) => {
+            let deliver = SqliteDeliver::new(settings.clone());
+            (Box::new(SqliteEncode), Box::new(move || Box::new(deliver)))
         }
     })
 }

@@ -8,6 +8,7 @@
 //! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
 //! | [`file`](mod@file) | lines of a file |
+//! | [`sqlite`] | rows of a database on this machine |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
 //! sees the disk, a queue or another output. A new output implements the two traits in a file or folder of its own; its keys
@@ -19,6 +20,7 @@ pub mod file;
 pub mod pattoo;
 pub mod pipeline;
 mod size;
+pub mod sqlite;
 
 use std::future::Future;
 use std::pin::Pin;

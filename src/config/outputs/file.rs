@@ -22,6 +22,8 @@ const FILES_KEPT: u32 = 10;
 
 const MOST_FILES_KEPT: u32 = 1_000;
 
+const ALLOWED: &str = "the whole path of a file, such as /var/lib/pattoo/readings.jsonl";
+
 /// What it takes.
 pub const KEYS: &[&str] = &["path", "format", "max_bytes", "keep"];
 
@@ -32,7 +34,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let (mut max_bytes, mut keep) = (FILE_BYTES, FILES_KEPT);
     for Entry { key, value, .. } in entries {
         match key.as_str() {
-            "path" => path = Some(file_path(value, report)),
+            "path" => path = Some(file_path(value, ALLOWED, report)),
             "format" => match &*value.node {
                 Node::Text(text) if text == "jsonl" => format = Some(Format::Jsonl),
                 Node::Text(text) if text == "csv" => format = Some(Format::Csv),
@@ -73,12 +75,12 @@ pub fn shown(FileSettings { path, format, max_bytes, keep }: &FileSettings) -> V
     ]
 }
 
-fn file_path(value: &Cursor<'_>, report: &mut Report) -> Option<PathBuf> {
-    const ALLOWED: &str = "the whole path of a file, such as /var/lib/pattoo/readings.jsonl";
-    let path = path(value, ALLOWED, report)?;
+/// The path of a file that an output writes, which a fault calls `allowed`.
+pub fn file_path(value: &Cursor<'_>, allowed: &str, report: &mut Report) -> Option<PathBuf> {
+    let path = path(value, allowed, report)?;
     let text = path.to_string_lossy();
     if path.is_relative() || text.ends_with('/') || path.file_name().is_none() {
-        report.faults.push(value.unfit(ALLOWED));
+        report.faults.push(value.unfit(allowed));
         return None;
     }
     if let Some(doubt) = directory_doubt(&path) {

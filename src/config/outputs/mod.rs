@@ -17,10 +17,12 @@ use super::yaml::node::Node;
 use crate::outputs::Start;
 use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::FileSettings;
+use crate::outputs::sqlite::SqliteSettings;
 use crate::shard::Shard;
 use crate::text::table::TextTable;
 
 mod file;
+mod sqlite;
 
 /// The default of `split_refused_after`.
 pub const SPLIT_REFUSED_AFTER: Duration = Duration::from_secs(3_600);
@@ -39,17 +41,22 @@ struct Type {
 }
 
 /// The types that there are.
-const TYPES: [Type; 2] = [
+const TYPES: [Type; 3] = [
     Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
     Type {
         name: "file",
         keys: file::KEYS,
         read: |item, entries, report| file::read(item, entries, report).map(OutputKind::File),
     },
+    Type {
+        name: "sqlite",
+        keys: sqlite::KEYS,
+        read: |_, entries, report| sqlite::read(entries, report).map(OutputKind::Sqlite),
+    },
 ];
 
 /// The types that later versions will have.
-const LATER_TYPES: [&str; 4] = ["influxdb", "mqtt", "prometheus", "sqlite"];
+const LATER_TYPES: [&str; 3] = ["influxdb", "mqtt", "prometheus"];
 
 /// What every type takes.
 const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
@@ -76,6 +83,8 @@ pub enum OutputKind {
     Pattoo,
     /// Files.
     File(FileSettings),
+    /// A database on this machine.
+    Sqlite(SqliteSettings),
 }
 
 impl OutputKind {
@@ -85,6 +94,7 @@ impl OutputKind {
         match self {
             Self::Pattoo => "pattoo",
             Self::File(_) => "file",
+            Self::Sqlite(_) => "sqlite",
         }
     }
 
@@ -93,6 +103,7 @@ impl OutputKind {
         match self {
             Self::Pattoo => None,
             Self::File(settings) => Some(&settings.path),
+            Self::Sqlite(settings) => Some(&settings.path),
         }
     }
 
@@ -100,6 +111,7 @@ impl OutputKind {
         match self {
             Self::Pattoo => None,
             Self::File(settings) => Some(&mut settings.path),
+            Self::Sqlite(settings) => Some(&mut settings.path),
         }
     }
 }
@@ -124,6 +136,7 @@ impl OutputConfig {
         match &self.kind {
             OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
             OutputKind::File(settings) => settings.path.display().to_string(),
+            OutputKind::Sqlite(settings) => settings.path.display().to_string(),
         }
     }
 
@@ -143,6 +156,7 @@ impl OutputConfig {
         match &self.kind {
             OutputKind::Pattoo => {}
             OutputKind::File(settings) => shown.extend(file::shown(settings)),
+            OutputKind::Sqlite(settings) => shown.extend(sqlite::shown(settings)),
         }
         shown
     }
@@ -245,10 +259,12 @@ fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
             }
             pattoo = Some(typed);
         }
-        if let (Some(of), Some(path)) = (output.kind.path(), path)
-            && let Some(first) = paths.insert(of, path)
+        // The path of one that says none has its place where its type is.
+        let place = path.as_ref().unwrap_or(typed);
+        if let Some(of) = output.kind.path()
+            && let Some(first) = paths.insert(of, place)
         {
-            faults.push(path.diagnostic(format!(
+            faults.push(place.diagnostic(format!(
                 "found {}, the path of the output at {} too; allowed is a file for each output",
                 of.display(),
                 first.place()

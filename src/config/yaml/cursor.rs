@@ -22,6 +22,8 @@ pub struct Report {
     pub warnings: Vec<Diagnostic>,
     /// What `~` stands for.
     pub home: Option<OsString>,
+    /// `daemon_directory`, where files go whose place is not configured.
+    pub daemon_directory: PathBuf,
     /// Whether the file at hand is taken as the Python agent took it ([`crate::config::original`]).
     pub lenient: bool,
     /// Files as they are to be instead of as they are.

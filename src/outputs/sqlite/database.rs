@@ -1,0 +1,225 @@
+//! The database: one row for each point, one for each reading, and the view `history` for people.
+//!
+//! - A point is known by agent, device, unit id, key, kind and unit of measurement. Names, group, tags and texts are labels:
+//!   whoever changes them finds all of the point's history under the new ones. A number stays in the unit in which it was read.
+//! - A reading is known by point and time. One that comes again is there already: a post may be repeated after a kill, or after an
+//!   answer that nobody waited for.
+//! - A post is one transaction, durable when it is acknowledged (WAL, `synchronous=FULL`). Others read meanwhile.
+//! - What is not ours is not touched: `application_id` says whose the file is, `user_version` the version of its tables.
+//!
+//! After any failure it is opened anew, so that it goes on by itself when the cause is gone. A file that was moved away or
+//! removed is noticed: what is acknowledged is in it, and a new one is made.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSql, ToSqlOutput};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::error::DatabaseError;
+use super::{Number, Point, Post};
+use crate::files::regular;
+
+/// "ptto": whose the file is.
+const APPLICATION_ID: i64 = 0x7074_746f;
+
+/// The version of the tables.
+const VERSION: i64 = 1;
+
+/// So long another program is waited for that writes; then the delivery waits, which costs no thread.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The journal is cut down to this after a large transaction.
+const JOURNAL_BYTES: i64 = 4 << 20;
+
+/// Of the value no type is declared: so an integer stays an integer and a float a float. The view begins with the points
+/// (CROSS JOIN), which are few: so each of their readings are found by the primary key.
+const SCHEMA: &str = "
+CREATE TABLE points (
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL,
+    device TEXT NOT NULL,
+    unit INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    unit_of_measurement TEXT NOT NULL,
+    device_name TEXT NOT NULL,
+    name TEXT NOT NULL,
+    group_name TEXT NOT NULL,
+    tags TEXT,
+    texts TEXT,
+    UNIQUE (agent, device, unit, key, kind, unit_of_measurement)
+);
+CREATE TABLE readings (
+    point INTEGER NOT NULL REFERENCES points,
+    ms INTEGER NOT NULL,
+    value NOT NULL,
+    PRIMARY KEY (point, ms)
+) WITHOUT ROWID;
+CREATE VIEW history AS SELECT
+    strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS time,
+    device_name,
+    name,
+    value,
+    nullif(unit_of_measurement, '') AS unit_of_measurement,
+    json_extract(texts, CASE
+        WHEN typeof(value) = 'integer' OR abs(value) <= 9007199254740992.0 AND value = CAST(value AS INTEGER)
+        THEN '$.\"' || CAST(value AS INTEGER) || '\"' END) AS text,
+    group_name,
+    tags,
+    device,
+    unit,
+    key,
+    ms,
+    point
+FROM points CROSS JOIN readings ON readings.point = points.id;
+";
+
+const FIND_POINT: &str = "SELECT id FROM points WHERE agent = ?1 AND device = ?2 AND unit = ?3 AND key = ?4 AND kind = ?5 \
+    AND unit_of_measurement = ?6 AND (device_name, name, group_name, tags, texts) IS (?7, ?8, ?9, ?10, ?11)";
+
+const LABEL_POINT: &str = "INSERT INTO points (agent, device, unit, key, kind, unit_of_measurement, device_name, name, \
+    group_name, tags, texts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+    ON CONFLICT (agent, device, unit, key, kind, unit_of_measurement) DO UPDATE SET device_name = excluded.device_name, \
+    name = excluded.name, group_name = excluded.group_name, tags = excluded.tags, texts = excluded.texts RETURNING id";
+
+const INSERT_READING: &str = "INSERT INTO readings VALUES (?1, ?2, ?3) ON CONFLICT (point, ms) DO NOTHING";
+
+/// A database, opened when it is written to.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// Device and inode of the file.
+    file: (u64, u64),
+}
+
+impl Database {
+    /// The database at `path`; nothing is opened yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, open: None }
+    }
+
+    /// Writes `post`. When this returns, it is durable in the file that is at the path.
+    ///
+    /// # Errors
+    /// When it is not known to be; it can be written again.
+    pub fn write(&mut self, post: &Post) -> Result<(), DatabaseError> {
+        let moved = self.open.take_if(|open| !open.is_at(&self.path));
+        // Once more if it is moved meanwhile.
+        for left in [moved, None] {
+            left.into_iter().for_each(Open::leave);
+            // Taken, so that it is opened anew after a failure.
+            let mut open = self.open.take().map_or_else(|| Open::at(&self.path), Ok)?;
+            open.insert(post)?;
+            if open.is_at(&self.path) {
+                self.open = Some(open);
+                return Ok(());
+            }
+            open.leave();
+        }
+        Err(DatabaseError::Moved)
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> Result<Self, DatabaseError> {
+        // Not by SQLite, which would follow a link, and let everybody read a new file.
+        let file = regular::open_or_make(path).and_then(|file| file.metadata()).map_err(DatabaseError::Open)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let is_new = is_new(&connection)?;
+        if is_new {
+            // Before anything is in it.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+        if is_new {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Another agent may have been faster.
+            if self::is_new(&transaction)? {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                transaction.commit()?;
+            }
+        }
+        Ok(Self { connection, file: (file.dev(), file.ino()) })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.file)
+    }
+
+    /// Closes a file that has another name now, or none: all of it is in the file itself first. Its journal has kept the name.
+    fn leave(self) {
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::debug!("the database that was moved has a journal left: {error}");
+        }
+    }
+
+    fn insert(&mut self, post: &Post) -> Result<(), DatabaseError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let points = ids(&transaction, post)?;
+        let mut insert = transaction.prepare(INSERT_READING)?;
+        for (place, ms, value) in &post.readings {
+            insert.execute(params![points.get(*place), ms, value])?;
+        }
+        drop(insert);
+        Ok(transaction.commit()?)
+    }
+}
+
+/// Whether nothing is in it.
+fn is_new(connection: &Connection) -> Result<bool, DatabaseError> {
+    let number = |sql| connection.query_row(sql, (), |row| row.get::<_, i64>(0));
+    let (program, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    match (program, version) {
+        (APPLICATION_ID, VERSION) => Ok(false),
+        (APPLICATION_ID, version) => Err(DatabaseError::Newer(version)),
+        (0, 0) if number("SELECT count(*) FROM sqlite_master")? == 0 => Ok(true),
+        _ => Err(DatabaseError::OtherProgram),
+    }
+}
+
+/// The row of each point of `post`; what has other labels now gets them.
+fn ids(transaction: &Transaction<'_>, post: &Post) -> Result<Vec<i64>, DatabaseError> {
+    let (mut find, mut label) = (transaction.prepare(FIND_POINT)?, transaction.prepare(LABEL_POINT)?);
+    let mut id = |point: &Point| {
+        let Point { device, unit, key, kind, unit_of_measurement, device_name, name, group_name, tags, texts } = point;
+        let of = params![
+            post.agent,
+            device,
+            unit,
+            key,
+            kind,
+            unit_of_measurement,
+            device_name,
+            name,
+            group_name,
+            tags,
+            texts
+        ];
+        let found = find.query_row(of, |row| row.get(0)).optional()?;
+        found.map_or_else(|| Ok(label.query_row(of, |row| row.get(0))?), Ok)
+    };
+    post.points.iter().map(&mut id).collect()
+}
+
+impl ToSql for Number {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match *self {
+            Self::Integer(value) => value.into(),
+            Self::Float(value) => value.into(),
+        })
+    }
+}
