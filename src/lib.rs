@@ -17,12 +17,12 @@
 //! | [`outage`] | what has failed since when, and which of it is worth a line in the log | `reading` |
 //! | [`logging`] | the log: one line per event, never blocking | `text` |
 //! | [`time`] | clocks, the timeline of stamps, schedule, backoff | `outage`, `reading`, `text` |
-//! | [`resolve`] | the addresses of a host, for both sides | `logging`, `time` |
-//! | [`modbus`] | the device side: register numbers, plan of requests, one connection, words → values | `digest`, `outage`, `reading`, `resolve`, `text`, `time` |
+//! | [`net`] | connections, for both sides: addresses of a host, TCP, TLS | `digest`, `logging`, `time` |
+//! | [`modbus`] | the device side: register numbers, plan of requests, one connection, words → values | `digest`, `net`, `outage`, `reading`, `text`, `time` |
 //! | [`spool`] | the log of readings on disk | `counters`, `digest`, `failpoint`, `files`, `reading`, `text`, `time` |
-//! | [`outputs`] | the server side: what an output must be able to say, delivery policy, one folder per kind of server | `counters`, `digest`, `failpoint`, `files`, `logging`, `outage`, `reading`, `resolve`, `shard`, `spool`, `text`, `time` |
+//! | [`outputs`] | the server side: what an output must be able to say, delivery policy, one folder per kind of server | `counters`, `digest`, `failpoint`, `files`, `logging`, `net`, `outage`, `reading`, `shard`, `spool`, `text`, `time` |
 //! | [`host`] | who the agent is on this host: agent id, host name | `digest`, `files`, `outputs::pattoo::identity` |
-//! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column | `files`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `text` |
+//! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column | `files`, `logging`, `modbus`, `net`, `outputs`, `reading`, `shard`, `spool`, `text` |
 //! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
 //! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //! | [`cli`] | command line and terminal | `shard`, `text` |
@@ -40,7 +40,9 @@
 //! | crate | where it is named |
 //! |---|---|
 //! | `actix` | `actors`, `daemon/run.rs`, `daemon/reload.rs` |
-//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `status/page.rs` |
+//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `outputs/http`, `status/page.rs` |
+//! | `actix_service` | `outputs/http` |
+//! | `actix_tls` | `outputs/http` |
 //! | `actix_web` | `status/page.rs` |
 //! | `awc` | `outputs` |
 //! | `bytes` | `actors`, `files/appended.rs`, `outputs`, `spool`, `status/page.rs` |
@@ -52,20 +54,20 @@
 //! | `futures_core` | `outputs` |
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
-//! | `ring` | `digest.rs`, `modbus/link/tls.rs` |
+//! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |
 //! | `rustix` | `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
 //! | `serde` | anywhere |
 //! | `serde_json` | anywhere |
 //! | `serde_yaml` | `config/edit.rs`, `config/yaml` |
 //! | `serial2_tokio` | `modbus/link/serial.rs` |
-//! | `socket2` | `modbus/link/dial.rs`, `status/page/connections.rs` |
+//! | `socket2` | `net/dial.rs`, `status/page/connections.rs` |
 //! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/socket.rs`, `time/clock.rs` |
 //! | `strsim` | `config/diagnostic.rs` |
 //! | `thiserror` | anywhere |
-//! | `tokio` | `actors`, `commands`, `daemon`, `modbus`, `outputs`, `resolve.rs`, `status` |
+//! | `tokio` | `actors`, `commands`, `daemon`, `modbus`, `net`, `outputs`, `status` |
 //! | `tokio_modbus` | `modbus/link/codec.rs` |
-//! | `tokio_rustls` | `modbus/link/tls.rs`, `outputs` |
+//! | `tokio_rustls` | `net/tls.rs` |
 //! | `tracing` | anywhere |
 //! | `tracing_subscriber` | `logging/mod.rs` |
 //! | `zmij` | `outputs` |
@@ -82,10 +84,10 @@ pub mod files;
 pub mod host;
 pub mod logging;
 pub mod modbus;
+pub mod net;
 pub mod outage;
 pub mod outputs;
 pub mod reading;
-pub mod resolve;
 pub mod shard;
 pub mod spool;
 pub mod status;

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::outputs::Deliver;
 use pattoo_agent_modbustcpd::outputs::delivery::{Delivery, Next, Run};
+use pattoo_agent_modbustcpd::outputs::http::Timeouts;
 use pattoo_agent_modbustcpd::outputs::pattoo::encode::PattooEncode;
 use pattoo_agent_modbustcpd::outputs::pattoo::identity::AgentId;
-use pattoo_agent_modbustcpd::outputs::pattoo::post::{Poster, Timeouts};
+use pattoo_agent_modbustcpd::outputs::pattoo::post::{Api, Poster};
 use pattoo_agent_modbustcpd::reading::points::{self, Builder, Kind};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 use pattoo_agent_modbustcpd::shard::Shard;
@@ -312,13 +313,13 @@ fn of_two_servers_the_second_is(stale: &Mode) {
 fn delivered(server: &Server, batches: u64, readings: u32) -> usize {
     let id: AgentId = ID.parse().unwrap();
     let second = Duration::from_secs(1);
-    let poster = Poster::new(&server.address().ip().to_string(), server.address().port(), &id).unwrap();
-    let mut poster = poster.with_timeouts(Timeouts { connect: second, total: second });
+    let api = Api::new(&server.address().ip().to_string(), server.address().port(), &id).unwrap();
     let encode = Box::new(PattooEncode::new(id, Shard::default()));
     let mut delivery = Delivery::new(encode, Duration::from_secs(3_600), Timestamp::default());
     delivery.load(vec![run(batches, readings)]);
     let begun = Instant::now();
     actix_rt::System::new().block_on(async {
+        let mut poster = Poster::new(api).with_timeouts(Timeouts { connect: second, total: second });
         loop {
             assert!(begun.elapsed() < support::PATIENCE, "in vain");
             match delivery.next(begun.elapsed()) {

@@ -183,9 +183,9 @@ fn a_device_that_is_not_the_one_it_must_be_is_told_why_and_never_asked_anything(
     let plain = Device::counting(6);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let cases = [
-        (to(&plant.issue_expired("plc.example"), &plant), "the device's certificate has expired"),
-        (to(&plant.issue("boiler.example"), &plant), "the device's certificate is for another name"),
-        (to(&stranger.issue("plc.example"), &plant), "the device's certificate is signed by nobody in tls.ca"),
+        (to(&plant.issue_expired("plc.example"), &plant), "its certificate has expired"),
+        (to(&plant.issue("boiler.example"), &plant), "its certificate is for another name"),
+        (to(&stranger.issue("plc.example"), &plant), "its certificate is signed by nobody in tls.ca"),
         (to(&good, &stranger), "the device refused us"),
         (silent.local_addr().unwrap().to_string(), "no whole TLS handshake within"),
         (plain.target(), "no whole TLS handshake within"),
@@ -218,7 +218,7 @@ fn an_authority_that_is_added_to_the_file_is_believed_after_a_reload() {
     write_credentials(&home, &old, &old.issue("agent.example"));
     write(&home, TLS, &[&gateway.target()]);
     let mut agent = home.run();
-    agent.until("it to be told", || agent_said(&home, "the device's certificate is signed by nobody in tls.ca"));
+    agent.until("it to be told", || agent_said(&home, "its certificate is signed by nobody in tls.ca"));
     fs::write(home.config_dir().join("ca.pem"), old.certificate() + &new.certificate()).unwrap();
     kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
     agent.until("the device to be replaced", || agent_said(&home, "1 device replaced"));

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::outputs::pattoo::identity::AgentId;
-use crate::outputs::pattoo::post::Poster;
+use crate::outputs::pattoo::post::{Api, Poster};
 use crate::text::harmless::escaped;
 use crate::text::{Chain, count};
 use crate::time::clock;
@@ -12,8 +12,8 @@ use crate::time::clock;
 pub fn server(config: &Config) -> String {
     let (host, port) = (&config.server_host, config.server_port);
     // The question does not say who asks.
-    let answer = Poster::new(host, port, &AgentId::from_bytes([0; 32]))
-        .and_then(|mut poster| actix_rt::System::new().block_on(poster.ask_time()));
+    let answer = Api::new(host, port, &AgentId::from_bytes([0; 32]))
+        .and_then(|api| actix_rt::System::new().block_on(async { Poster::new(api).ask_time().await }));
     match answer {
         Ok(Some(time)) => {
             let apart = time.as_millis().abs_diff(clock::wall().as_millis()) / 1_000;

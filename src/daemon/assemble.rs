@@ -16,7 +16,7 @@ use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
-use crate::outputs::pattoo::post::{PostError, Poster};
+use crate::outputs::pattoo::post::{Api, PostError, Poster};
 use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
 use crate::reading::points::{self, PointTable};
@@ -111,8 +111,11 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
 pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halves, PostError> {
     Ok(match &output.kind {
         OutputKind::Pattoo => {
-            let poster = Poster::new(&config.server_host, config.server_port, agent.id())?;
-            (Box::new(PattooEncode::new(agent.id().clone(), config.shard)), Box::new(move || Box::new(poster)))
+            let api = Api::new(&config.server_host, config.server_port, agent.id())?;
+            (
+                Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
+                Box::new(move || Box::new(Poster::new(api))),
+            )
         }
         OutputKind::File(settings) => {
             let deliver = FileDeliver::new(settings.clone());

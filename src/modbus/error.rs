@@ -8,12 +8,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::link::tls::Pin;
+use crate::net::error::{DialError, Insecure};
 
 /// Why a block was not read.
 #[derive(Debug, Error)]
@@ -129,30 +128,9 @@ impl ReadError {
 /// Why there is no connection to an endpoint.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The name has no address, or nobody could tell in time.
-    #[error("cannot resolve {host}")]
-    Resolve {
-        /// The name as configured.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// The last address that was tried refused, or no way leads to it.
-    #[error("cannot connect to {address}")]
-    Unreachable {
-        /// The address.
-        address: SocketAddr,
-        /// What the network stack said.
-        source: io::Error,
-    },
-    /// The last address that was tried did not answer.
-    #[error("no connection to {address} within {waited:?}")]
-    Timeout {
-        /// The address.
-        address: SocketAddr,
-        /// This address's share of the connect timeout.
-        waited: Duration,
-    },
+    /// No address of the host accepts.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// It is not there, no serial port, not ours, or cannot be set as the line wants it.
     #[error("cannot open the serial port {path}; is it there, and may the agent's user read and write it?")]
     SerialPort {
@@ -176,100 +154,9 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Resolve { .. } => "resolve",
-            Self::Unreachable { .. } => "unreachable",
-            Self::Timeout { .. } => "connect_timeout",
+            Self::Dial(error) => error.kind(),
             Self::SerialPort { .. } => "serial_port",
             Self::Tls { source, .. } => source.kind(),
-        }
-    }
-}
-
-/// Why a connection is not the secure one that it must be.
-#[derive(Debug, Error)]
-pub enum Insecure {
-    /// Too old.
-    #[error("the device's certificate has expired; it needs a new one, unless this machine's clock is wrong")]
-    Expired(#[source] io::Error),
-    /// Too new.
-    #[error("the device's certificate is not valid yet; is this machine's clock right?")]
-    NotYetValid(#[source] io::Error),
-    /// Of an authority that we were not told of, or of none.
-    #[error(
-        "the device's certificate is signed by nobody in tls.ca; if the device made it itself, compare with the device and set tls.pin to {pin}"
-    )]
-    UnknownIssuer {
-        /// The SHA-256 of the certificate.
-        pin: Pin,
-        /// What TLS said.
-        source: io::Error,
-    },
-    /// Of another device, or of this one by a name that it is not configured with.
-    #[error(
-        "the device's certificate is for another name; tls.server_name says which one to expect. If there is none in it but the CN, compare with the device and set tls.pin to {pin}"
-    )]
-    OtherName {
-        /// The SHA-256 of the certificate.
-        pin: Pin,
-        /// What TLS said.
-        source: io::Error,
-    },
-    /// Not fit to be shown by a device: above all an authority's own.
-    #[error(
-        "the device's certificate is not one for a device (made by itself, CA:TRUE?); compare with the device and set tls.pin to {pin}"
-    )]
-    SelfMade {
-        /// The SHA-256 of the certificate.
-        pin: Pin,
-        /// What TLS said.
-        source: io::Error,
-    },
-    /// Another one than is pinned.
-    #[error(
-        "the device's certificate is not that of tls.pin; if the device has a new one, compare with the device and set tls.pin to {pin}"
-    )]
-    OtherPin {
-        /// The SHA-256 of the certificate that was shown.
-        pin: Pin,
-    },
-    /// The device does not prove that the certificate is its own.
-    #[error("the device's certificate cannot be used")]
-    Certificate(#[source] io::Error),
-    /// What came is not TLS.
-    #[error("the device does not speak TLS; is this its port for plain Modbus?")]
-    NotTls(#[source] io::Error),
-    /// The device does not believe us.
-    #[error("the device refused us; it must know who signed tls.certificate")]
-    Refused(#[source] io::Error),
-    /// The connection ended before it was secure.
-    #[error(
-        "the connection broke during the TLS handshake; does the device speak TLS, and know who signed tls.certificate?"
-    )]
-    Cut(#[source] io::Error),
-    /// The handshake was not done in time.
-    #[error("no whole TLS handshake within {0:?}; does the device speak TLS?")]
-    Timeout(Duration),
-    /// Anything else, in the words of TLS.
-    #[error("TLS failed")]
-    Other(#[source] io::Error),
-}
-
-impl Insecure {
-    /// The name under which this is counted.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Expired(_) => "tls_expired",
-            Self::NotYetValid(_) => "tls_not_yet_valid",
-            Self::UnknownIssuer { .. } => "tls_unknown_issuer",
-            Self::OtherName { .. } => "tls_name",
-            Self::SelfMade { .. } | Self::Certificate(_) => "tls_certificate",
-            Self::OtherPin { .. } => "tls_pin",
-            Self::NotTls(_) => "tls_none",
-            Self::Refused(_) => "tls_refused",
-            Self::Cut(_) => "tls_cut",
-            Self::Timeout(_) => "tls_timeout",
-            Self::Other(_) => "tls",
         }
     }
 }

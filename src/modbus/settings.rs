@@ -6,8 +6,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::link::tls::Tls;
 use super::plan::Limits;
+use crate::net::tls::Tls;
 
 /// How requests travel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

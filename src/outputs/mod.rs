@@ -6,6 +6,7 @@
 //! | [`delivery`] | the policy of one output: order, backoff, refusals, what is set aside; pure |
 //! | `size`, `bisection` | of it: how much goes into one post; which series a server refuses, on evidence; pure |
 //! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
+//! | [`http`] | one exchange with a server over HTTP |
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
 //! | [`file`](mod@file) | lines of a file |
 //! | [`sqlite`] | rows of a database on this machine |
@@ -17,6 +18,7 @@
 mod bisection;
 pub mod delivery;
 pub mod file;
+pub mod http;
 pub mod pattoo;
 pub mod pipeline;
 mod size;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pattoo_agent_modbustcpd::modbus::error::{ConnectError, Exception, ReadError, Violation};
 use pattoo_agent_modbustcpd::modbus::plan::Block;
 use pattoo_agent_modbustcpd::modbus::register::Table;
+use pattoo_agent_modbustcpd::net::error::DialError;
 
 /// Holding registers from here on are powers of ten.
 pub const SCALES: u16 = 900;
@@ -133,11 +134,11 @@ impl Device {
         let address = ([192, 0, 2, 1], 502).into();
         if self.ailments(now).any(|it| *it == Ailment::Unreachable) {
             let waited = Duration::from_secs(3);
-            return (waited, Err(ConnectError::Timeout { address, waited }));
+            return (waited, Err(DialError::Timeout { address, waited }.into()));
         }
         if now < self.refuses_until || self.ailments(now).any(|it| *it == Ailment::Refusing) {
             let source = std::io::ErrorKind::ConnectionRefused.into();
-            return (Duration::ZERO, Err(ConnectError::Unreachable { address, source }));
+            return (Duration::ZERO, Err(DialError::Unreachable { address, source }.into()));
         }
         self.connected = Some(now + Duration::from_millis(2));
         self.answered = false;

@@ -16,7 +16,7 @@ use crate::config::yaml::cursor::{Cursor, Report};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::source;
 use crate::files::trust;
-use crate::modbus::link::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
+use crate::net::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
 use crate::text::Chain;
 
 const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];

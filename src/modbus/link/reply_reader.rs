@@ -32,8 +32,8 @@ use super::deframe::{self, Progress, SETTLE, Search};
 use super::line::Line;
 use super::remark::{Remark, Remarks};
 use super::reply_check::{Framing, Ignored, REQUEST_LEN, ReplyCheck};
-use super::tls;
 use crate::modbus::error::{ReadError, Violation};
+use crate::net::tls;
 
 /// So much of a reply is taken at once: all of the longest, and the byte behind it.
 const PIECE: usize = 260;

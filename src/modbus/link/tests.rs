@@ -373,3 +373,14 @@ async fn over_a_real_socket_words_come_and_a_reset_is_told() {
     assert!(matches!(error, ReadError::Closed { source: Some(_), .. }), "{error:?}");
     assert!(error.is_stale_connection());
 }
+
+#[tokio::test]
+async fn closing_resets_the_connection() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut host = Resolver::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let link = Link::connect(&mut host, &Settings::default()).await.unwrap();
+    let (mut device, _) = listener.accept().await.unwrap();
+    drop(link);
+    let error = device.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}

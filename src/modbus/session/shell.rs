@@ -13,8 +13,8 @@ use crate::modbus::link::Link;
 use crate::modbus::plan::Block;
 use crate::modbus::refusals::Learned;
 use crate::modbus::settings::Settings;
+use crate::net::resolve::Resolver;
 use crate::reading::Timestamp;
-use crate::resolve::Resolver;
 use crate::time::clock::{self, Moment};
 use crate::time::schedule::Anchor;
 

@@ -15,6 +15,7 @@ use crate::modbus::link::Link;
 use crate::modbus::plan::{Block, Limits, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
 use crate::modbus::settings::Settings;
+use crate::net::error::DialError;
 use crate::outage::Transition;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::time::clock::{self, Moment};
@@ -99,7 +100,7 @@ impl Dial for Scripted {
         self.seen.borrow_mut().connections += 1;
         if *self.refuses.borrow() {
             let source = std::io::ErrorKind::ConnectionRefused.into();
-            return Err(ConnectError::Unreachable { address: ([127, 0, 0, 1], 502).into(), source });
+            return Err(DialError::Unreachable { address: ([127, 0, 0, 1], 502).into(), source }.into());
         }
         let (ours, theirs) = tokio::io::duplex(1024);
         tokio::task::spawn_local(self.clone().serve(theirs));

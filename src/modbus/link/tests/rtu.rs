@@ -13,7 +13,7 @@ use crate::modbus::link::reply_reader::ReplyReader;
 use crate::modbus::link::{Line, Link, Remark};
 use crate::modbus::register::Table;
 use crate::modbus::settings::{Settings, Transport};
-use crate::resolve::Resolver;
+use crate::net::resolve::Resolver;
 
 /// What a device answers to a request for the first holding register: 9.
 const ANSWER: [u8; 5] = [UNIT, 3, 2, 0, 9];

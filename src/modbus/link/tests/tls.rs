@@ -15,9 +15,9 @@ use tokio_rustls::rustls::sign;
 use tokio_rustls::server::TlsStream;
 
 use super::device::{RESPONSE, UNIT, holding, reply};
-use crate::modbus::error::Insecure;
 use crate::modbus::link::Link;
-use crate::modbus::link::tls::{Credentials, Pem, Pin, Tls, Trust};
+use crate::net::error::Insecure;
+use crate::net::tls::{Credentials, Pem, Pin, Tls, Trust};
 
 /// A device, and what we must have to believe it.
 fn identity() -> (TlsAcceptor, Tls) {
@@ -159,9 +159,9 @@ async fn a_certificate_that_the_device_has_made_itself_is_taken_by_its_pin_and_t
     });
     let other = self_made(|_| ());
     for (case, (certificate, key), told) in [
-        ("CA:TRUE", &ca, "the device's certificate is not one for a device (made by itself, CA:TRUE?)"),
-        ("CN only", &common_name, "the device's certificate is for another name"),
-        ("expired", &expired, "the device's certificate"),
+        ("CA:TRUE", &ca, "its certificate is not one for a server (made by itself, CA:TRUE?)"),
+        ("CN only", &common_name, "its certificate is for another name"),
+        ("expired", &expired, "its certificate"),
     ] {
         let pin = pin_of(certificate);
         // As an authority it is of no use.

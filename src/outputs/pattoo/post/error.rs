@@ -1,19 +1,15 @@
 //! Why a body is not known to be delivered: one sentence each that a person can act on.
 //!
-//! What a server said is quoted only as far as [`printable`] lets it: it is text from outside, and it ends up
-//! in terminals and logs. [`PostError::verdict`] says what follows from it for the delivery.
+//! [`PostError::verdict`] says what follows from it for the delivery.
 
 use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::net::error::ConnectError;
 use crate::outputs::Verdict;
-
-use crate::text::harmless::escaped;
-
-/// How much of an answer a message quotes.
-const EXCERPT_CHARS: usize = 200;
+use crate::outputs::http::HttpError;
 
 /// Why a body is not known to be delivered.
 #[derive(Debug, Error)]
@@ -32,7 +28,7 @@ pub enum PostError {
         /// Host and port.
         server: String,
         /// What stood in the way.
-        source: io::Error,
+        source: ConnectError,
     },
     /// Connected, but the answer was not complete in time.
     #[error("the pattoo server at {server} gave no complete answer within {}", humantime::format_duration(*.after))]
@@ -59,7 +55,7 @@ pub enum PostError {
         status: u16,
         /// The beginning of the answer, fit to be printed.
         excerpt: String,
-        /// How long the server wants to be left alone, at most [`super::MAX_RETRY_AFTER`].
+        /// How long the server wants to be left alone, at most [`crate::outputs::http::MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
     /// A redirect, which is never followed: whoever answered is not the agent API.
@@ -85,7 +81,7 @@ pub enum PostError {
 }
 
 impl PostError {
-    /// How long the server wants to be left alone, at most [`super::MAX_RETRY_AFTER`].
+    /// How long the server wants to be left alone, at most [`crate::outputs::http::MAX_RETRY_AFTER`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -133,6 +129,16 @@ impl PostError {
     }
 }
 
+impl From<HttpError> for PostError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Connect { server, source } => Self::Connect { server, source },
+            HttpError::Timeout { server, after } => Self::Timeout { server, after },
+            HttpError::Transport { server, source } => Self::Transport { server, source },
+        }
+    }
+}
+
 /// What a person can do about a status.
 fn advice(status: u16) -> &'static str {
     match status {
@@ -145,19 +151,6 @@ fn advice(status: u16) -> &'static str {
         500..=599 => "its log knows why",
         _ => "the pattoo agent API never does; check ip_address and ip_bind_port",
     }
-}
-
-/// The beginning of what a server said, on one line and without control characters.
-pub(super) fn printable(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    let words: Vec<_> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    let excerpt: String = line.chars().take(EXCERPT_CHARS).collect();
-    let mut excerpt = escaped(&excerpt).into_owned();
-    if line.chars().nth(EXCERPT_CHARS).is_some() {
-        excerpt.push('…');
-    }
-    excerpt
 }
 
 #[cfg(test)]
@@ -184,23 +177,6 @@ mod tests {
                 let error = PostError::Refused { server, status, excerpt, retry_after };
                 assert_eq!(error.verdict(), verdict, "{status}");
             }
-        }
-    }
-
-    #[test]
-    fn what_a_server_said_is_quoted_short_and_without_anything_that_a_terminal_obeys() {
-        let long = "é".repeat(1_000);
-        let cut = format!("{}…", "é".repeat(200));
-        let cases: [(&[u8], &str); 6] = [
-            (b"", ""),
-            (b" <html>\r\n\t<p>Sign  in</p>\n", "<html> <p>Sign in</p>"),
-            (b"\x1b[31mred\x07\0", "\\u{1b}[31mred\\u{7}\\u{0}"),
-            (b"\xff\xfe", "\u{fffd}\u{fffd}"),
-            ("\u{202e}\u{200b}x".as_bytes(), "\\u{202e}\\u{200b}x"),
-            (long.as_bytes(), &cut),
-        ];
-        for (said, quoted) in cases {
-            assert_eq!(printable(said), quoted);
         }
     }
 }

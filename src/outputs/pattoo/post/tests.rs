@@ -1,14 +1,20 @@
 //! The poster against real sockets and a server that says exactly what a case tells it to.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
+
+use std::time::Duration;
 
 use super::*;
 
 const ID: &str = "4cdcccc044dedbd932ee13e96766dd477f9f5b460a7a742e154647028461de04";
 const DATE: &str = "Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
+
+fn poster(host: &str, port: u16) -> Poster {
+    Poster::new(Api::new(host, port, &ID.parse().unwrap()).unwrap())
+}
 
 /// What the server does after its last byte.
 #[derive(Clone, Copy, PartialEq)]
@@ -53,7 +59,7 @@ impl Server {
     }
 
     fn poster(&self) -> Poster {
-        Poster::new("127.0.0.1", self.port, &ID.parse().unwrap()).unwrap()
+        poster("127.0.0.1", self.port)
     }
 }
 
@@ -284,7 +290,7 @@ async fn an_answer_without_end_or_of_monstrous_size_is_read_no_further_than_need
             stream.write_all(head.as_bytes()).ok();
             while stream.write_all(piece.as_bytes()).is_ok() {}
         });
-        let mut poster = Poster::new("127.0.0.1", port, &ID.parse().unwrap()).unwrap();
+        let mut poster = poster("127.0.0.1", port);
         let error = poster.post(b"{}".to_vec()).await.unwrap_err();
         assert!(matches!(error, PostError::NotOk { .. } | PostError::Transport { .. }), "{head}: {error:?}");
     }
@@ -355,7 +361,7 @@ async fn a_server_that_does_not_read_the_body_is_not_waited_for() {
 async fn no_server_and_no_such_host_are_failures_to_connect() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     for host in ["127.0.0.1", "no-such-host.invalid"] {
-        let mut poster = Poster::new(host, port, &ID.parse().unwrap()).unwrap();
+        let mut poster = poster(host, port);
         let error = poster.post(b"{}".to_vec()).await.unwrap_err();
         assert!(matches!(error, PostError::Connect { .. }), "{error:?}");
         assert!(error.to_string().contains(&format!("{host}:{port}")), "{error}");
@@ -395,7 +401,7 @@ async fn an_ipv6_server_is_reached_with_or_without_brackets() {
     for host in ["::1", "[::1]"] {
         // Not every machine has IPv6; there the address must at least be well formed.
         let Ok(listener) = TcpListener::bind("[::1]:0") else {
-            Poster::new(host, 20201, &ID.parse().unwrap()).unwrap();
+            poster(host, 20201);
             continue;
         };
         let port = listener.local_addr().unwrap().port();
@@ -405,7 +411,7 @@ async fn an_ipv6_server_is_reached_with_or_without_brackets() {
             stream.write_all(answer("200 OK", "", "OK").as_bytes()).unwrap();
             request
         });
-        Poster::new(host, port, &ID.parse().unwrap()).unwrap().post(b"{}".to_vec()).await.unwrap();
+        poster(host, port).post(b"{}".to_vec()).await.unwrap();
         assert!(seen.join().unwrap().contains(&format!("host: [::1]:{port}\r\n")));
     }
 }
@@ -413,11 +419,11 @@ async fn an_ipv6_server_is_reached_with_or_without_brackets() {
 #[test]
 fn what_is_no_host_is_no_address() {
     for host in ["", " ", "a b", "a/b", "user@a", "a?b", "a#b", "http://a", "[::1", "a\n"] {
-        let error = Poster::new(host, 20201, &ID.parse().unwrap()).unwrap_err();
+        let error = Api::new(host, 20201, &ID.parse().unwrap()).unwrap_err();
         assert!(matches!(error, PostError::Address { .. }), "{host:?}: {error:?}");
     }
     for host in ["localhost", "pattoo.example.net", "192.168.1.100", "2001:db8::7"] {
-        Poster::new(host, 20201, &ID.parse().unwrap()).unwrap();
+        Api::new(host, 20201, &ID.parse().unwrap()).unwrap();
     }
 }
 

@@ -12,19 +12,22 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::modbus::error::ConnectError;
-use crate::resolve::{Resolver, fair_share};
+use super::error::DialError;
+use super::resolve::{Resolver, fair_share};
 
-/// An idle connection is probed after this time, so that one whose device is gone does not stay for ever.
+/// An idle connection is probed after this time, so that one whose peer is gone does not stay for ever.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// Time between two probes.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection to `host`, made within `limit` in all.
-pub(super) async fn dial(host: &mut Resolver, limit: Duration) -> Result<TcpStream, ConnectError> {
+///
+/// # Errors
+/// When no address of it accepts in time.
+pub async fn dial(host: &mut Resolver, limit: Duration) -> Result<TcpStream, DialError> {
     let deadline = Instant::now() + limit;
     let addresses = host.addresses(limit).await;
-    let unresolved = |source| ConnectError::Resolve { host: host.host().to_owned(), source };
+    let unresolved = |source| DialError::Resolve { host: host.host().to_owned(), source };
     match first_to_accept(&addresses.map_err(unresolved)?, deadline).await {
         Some(result) => result,
         None => Err(unresolved(io::ErrorKind::NotFound.into())),
@@ -32,7 +35,10 @@ pub(super) async fn dial(host: &mut Resolver, limit: Duration) -> Result<TcpStre
 }
 
 /// Tries `addresses` in their order; `None` if there are none.
-async fn first_to_accept(addresses: &[SocketAddr], deadline: Instant) -> Option<Result<TcpStream, ConnectError>> {
+pub(super) async fn first_to_accept(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Option<Result<TcpStream, DialError>> {
     let mut last = None;
     for (&address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let result = attempt(address, fair_share(deadline, left)).await;
@@ -44,18 +50,15 @@ async fn first_to_accept(addresses: &[SocketAddr], deadline: Instant) -> Option<
     last
 }
 
-async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
+async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
     match timeout(limit, TcpStream::connect(address)).await {
-        Ok(connected) => connected.and_then(prepared).map_err(|source| ConnectError::Unreachable { address, source }),
-        Err(_elapsed) => Err(ConnectError::Timeout { address, waited: limit }),
+        Ok(connected) => connected.and_then(prepared).map_err(|source| DialError::Unreachable { address, source }),
+        Err(_elapsed) => Err(DialError::Timeout { address, waited: limit }),
     }
 }
 
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
-    // Closing sends RST: devices with a handful of sessions have been seen to free one on nothing else.
-    // Nothing of ours is ever lost by it, because a link is closed between exchanges or after a failure.
-    stream.set_zero_linger()?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
@@ -63,7 +66,6 @@ fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
@@ -88,24 +90,13 @@ mod tests {
         listener.accept().await.unwrap();
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).keepalive().unwrap());
-        assert_eq!(SockRef::from(&stream).linger().unwrap(), Some(Duration::ZERO));
-    }
-
-    #[tokio::test]
-    async fn closing_resets_the_connection() {
-        let (listener, address) = listener().await;
-        let stream = dial(&mut Resolver::new("127.0.0.1", address.port()), LIMIT).await.unwrap();
-        let (mut device, _) = listener.accept().await.unwrap();
-        drop(stream);
-        let error = device.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
     async fn a_refusing_port_is_unreachable() {
         let address = refusing().await;
         let error = dial(&mut Resolver::new("127.0.0.1", address.port()), LIMIT).await.unwrap_err();
-        let ConnectError::Unreachable { address: tried, source } = error else {
+        let DialError::Unreachable { address: tried, source } = error else {
             panic!("{error:?}");
         };
         assert_eq!(tried, address);
@@ -147,7 +138,7 @@ mod tests {
         let limit = Duration::from_millis(50);
         let error = dial(&mut Resolver::new("127.0.0.1", silent.port()), limit).await.unwrap_err();
         assert!(
-            matches!(error, ConnectError::Timeout { address, waited } if address == silent && waited <= limit),
+            matches!(error, DialError::Timeout { address, waited } if address == silent && waited <= limit),
             "{error:?}"
         );
         assert!(first_to_accept(&[], Instant::now()).await.is_none());
@@ -156,6 +147,6 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_none_is_not_resolved() {
         let error = dial(&mut Resolver::new("not a host name", 502), LIMIT).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
+        assert!(matches!(error, DialError::Resolve { .. }), "{error:?}");
     }
 }

@@ -1,9 +1,10 @@
-//! Modbus/TCP Security: who we are, whom we believe, and the handshake. The only file that names `tokio_rustls`.
+//! TLS, for Modbus/TCP Security and for servers: who we are, whom we believe, and the handshake. The only file that
+//! names `tokio_rustls`.
 //!
-//! A device is believed when its certificate is signed by one of the given authorities and is for the name that
+//! A peer is believed when its certificate is signed by one of the given authorities and is for the name that
 //! is expected, or when it is the very certificate that is pinned ([`Pin`]); there is no way to switch that off, and none
 //! to go on in plain. A pin stands for a certificate that no authority has signed: its name and dates are not looked at,
-//! but the device must prove that it has the key, as with any other. Our own certificate is shown to a device that asks
+//! but the peer must prove that it has the key, as with any other. Our own certificate is shown to a peer that asks
 //! for it. TLS 1.2 and 1.3.
 //!
 //! Keys and certificates are PEM, read by others: nothing here touches a file. Two credentials are equal when
@@ -18,7 +19,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+pub use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -29,8 +30,8 @@ use tokio_rustls::rustls::{
     SignatureScheme,
 };
 
+use super::error::Insecure;
 use crate::digest::sha256;
-use crate::modbus::error::Insecure;
 
 /// Whom we believe, and who we are.
 pub struct Credentials {
@@ -80,7 +81,7 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// What makes a device one to believe.
+/// What makes a peer one to believe.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// One of these certificates, in PEM, has signed its own, for the name that is expected.
@@ -120,7 +121,7 @@ pub enum CredentialsError {
 #[error("no certificate can be for this name")]
 pub struct NoServerName;
 
-/// The credentials for one device, and the name by which it is known to its authority.
+/// The credentials for one peer, and the name by which it is known to its authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     credentials: Arc<Credentials>,
@@ -164,7 +165,7 @@ impl Credentials {
     }
 }
 
-/// Looks at a device's certificate, and says which one it is when it is refused.
+/// Looks at a certificate, and says which one it is when it is refused.
 #[derive(Debug)]
 struct Verifier {
     /// The library's own verifier, or the only certificate that is taken.
@@ -263,7 +264,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Tls {
-    /// For the device that its authority calls `name`: a host name, or an address.
+    /// For the peer that its authority calls `name`: a host name, or an address.
     ///
     /// # Errors
     /// When no certificate can be for such a name.
@@ -281,7 +282,10 @@ impl Tls {
     }
 
     /// A secure connection over `stream`, until `deadline`.
-    pub(super) async fn shake_hands<S>(&self, stream: S, deadline: Instant) -> Result<TlsStream<S>, Insecure>
+    ///
+    /// # Errors
+    /// When the peer is not believed, does not believe us, or is late.
+    pub async fn shake_hands<S>(&self, stream: S, deadline: Instant) -> Result<TlsStream<S>, Insecure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -294,8 +298,11 @@ impl Tls {
     }
 }
 
-/// What TLS says of a failure; the error itself when it is none of TLS.
-pub(super) fn failure(error: io::Error) -> Result<Insecure, io::Error> {
+/// What TLS says of a failure.
+///
+/// # Errors
+/// The error itself when it is none of TLS.
+pub fn failure(error: io::Error) -> Result<Insecure, io::Error> {
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let failure = match of_tls {
@@ -335,7 +342,7 @@ fn of_certificate(refused: &RefusedCertificate) -> Insecure {
     }
 }
 
-/// Whether a device complains of our certificate, or that there is none.
+/// Whether the peer complains of our certificate, or that there is none.
 fn is_about_us(alert: AlertDescription) -> bool {
     use AlertDescription as A;
     matches!(
