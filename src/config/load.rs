@@ -48,7 +48,8 @@ pub fn load_as_proposed(
     proposed: Vec<(PathBuf, String)>,
 ) -> Result<Loaded, ConfigError> {
     // The shared files have no keys but the original's.
-    let mut report = Report { home, proposed, lenient: true, ..Report::default() };
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let mut report = Report { home, credentials, proposed, lenient: true, ..Report::default() };
     let shared_file = required(directory, SHARED_FILE, &mut report);
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);

@@ -39,5 +39,6 @@ mod registers;
 pub mod render;
 pub mod settings;
 mod shared;
+mod tls;
 mod value;
 mod yaml;

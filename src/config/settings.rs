@@ -6,18 +6,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use self::credentials::{CredentialCache, TlsSection};
 use super::configuration::Device;
 use super::groups::Group;
 use super::naming::{self, Tags};
 use super::provenance::{Provenance, Stated};
+use super::tls::{CredentialCache, TlsSection};
 use super::value::{duration, flag, number};
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, SECURE_PORT};
 use crate::modbus::settings::{Parity, Settings, Transport};
 
-mod credentials;
 pub mod table;
 
 /// Keys that describe a device, and say nothing of how it is polled.
@@ -90,7 +89,8 @@ pub fn read<'a>(
                 .push(place.diagnostic("found one name for all devices; allowed is a name of each in devices"));
         }
     }
-    for Entry { key, key_cursor, value } in devices.map_or_else(Vec::new, |cursor| entries(cursor, "devices", report)) {
+    for Entry { key, key_cursor, value } in devices.map_or_else(Vec::new, |cursor| cursor.entries_of("devices", report))
+    {
         // Tags of the defaults rank behind those of groups.
         let mut layer = Layer { stated: Vec::new(), tags: Tags::new(), ..sections.defaults.clone() };
         layer.read(&value, report);
@@ -111,20 +111,9 @@ pub fn read<'a>(
     sections
 }
 
-/// The entries of a mapping that may be empty.
-fn entries<'a>(cursor: &Cursor<'a>, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
-    cursor.entries(report).unwrap_or_else(|| {
-        // All its lines may be comments.
-        if !matches!(*cursor.node, Node::Null) {
-            report.faults.push(cursor.unfit(&format!("a mapping of {of}")));
-        }
-        Vec::new()
-    })
-}
-
 impl<'a> Layer<'a> {
     fn read(&mut self, cursor: &Cursor<'a>, report: &mut Report) {
-        for entry in entries(cursor, "settings", report) {
+        for entry in cursor.entries_of("settings", report) {
             match KEYS.iter().find(|key| **key == entry.key) {
                 Some(&"transport") => self.transport(&entry.value, report),
                 Some(&"tls") => {

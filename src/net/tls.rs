@@ -88,6 +88,8 @@ pub enum Trust {
     Authority(Vec<u8>),
     /// It has this certificate.
     Pin(Pin),
+    /// One of these, which this machine believes, has signed its own, for the name that is expected. DER.
+    System(Vec<Vec<u8>>),
 }
 
 /// The contents of the files.
@@ -138,10 +140,19 @@ impl Credentials {
         let provider = Arc::new(ring::default_provider());
         let authority = match &pem.trust {
             Trust::Pin(pin) => Err(*pin),
-            Trust::Authority(ca) => {
+            trusted => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates(ca).map_err(CredentialsError::Ca)? {
-                    roots.add(certificate).map_err(unusable)?;
+                match trusted {
+                    Trust::Authority(ca) => {
+                        for certificate in certificates(ca).map_err(CredentialsError::Ca)? {
+                            roots.add(certificate).map_err(unusable)?;
+                        }
+                    }
+                    Trust::System(ders) => {
+                        // A machine has some of those that no library takes.
+                        roots.add_parsable_certificates(ders.iter().map(|der| CertificateDer::from_slice(der)));
+                    }
+                    Trust::Pin(_) => {}
                 }
                 let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
                 Ok(verifier.build().map_err(|error| CredentialsError::Ca(io::Error::other(error)))?)

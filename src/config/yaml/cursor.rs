@@ -24,6 +24,8 @@ pub struct Report {
     pub home: Option<OsString>,
     /// `daemon_directory`, where files go whose place is not configured.
     pub daemon_directory: PathBuf,
+    /// Where systemd has put the secrets of the service (`$CREDENTIALS_DIRECTORY`).
+    pub credentials: Option<PathBuf>,
     /// Whether the file at hand is taken as the Python agent took it ([`crate::config::original`]).
     pub lenient: bool,
     /// Files as they are to be instead of as they are.
@@ -118,6 +120,17 @@ impl<'a> Cursor<'a> {
             Cow::Borrowed(node) => Some(node),
             Cow::Owned(_) => None,
         }
+    }
+
+    /// The entries of a mapping that may be empty, of `of`; anything else is a fault.
+    pub fn entries_of(&self, of: &str, report: &mut Report) -> Vec<Entry<'a>> {
+        self.entries(report).unwrap_or_else(|| {
+            // All its lines may be comments.
+            if !matches!(*self.node, Node::Null) {
+                report.faults.push(self.unfit(&format!("a mapping of {of}")));
+            }
+            Vec::new()
+        })
     }
 
     /// The items of a list; `None` for anything else.

@@ -1,15 +1,15 @@
-//! `tls`: the files of Modbus/TCP Security, read and checked once however many devices share them.
+//! `tls`, of devices and of outputs: the files, read and checked once however many devices share them.
 //!
-//! A device is believed for the authority that has signed its certificate (`ca`) or for its very certificate (`pin`); where
-//! both are given, as when the defaults have the one and a device the other, the pin decides. Paths are relative to the file that names them. A private key that every user can read is worth a warning.
+//! A peer is believed for the authority that has signed its certificate (`ca`) or for its very certificate (`pin`); where
+//! both are given, as when the defaults have the one and a device the other, the pin decides. An output without either
+//! believes whom this machine believes; for devices there is no such authority. Paths are relative to the file that names them. A private key that every user can read is worth a warning.
 //! The contents are part of the settings, so that a reload takes over a certificate that was renewed in its place.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::entries;
 use crate::config::path::path;
 use crate::config::provenance::Stated;
 use crate::config::yaml::cursor::{Cursor, Report};
@@ -21,7 +21,7 @@ use crate::text::Chain;
 
 const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 
-/// What the sections about a device say.
+/// What the sections about a peer say.
 #[derive(Debug, Clone, Default)]
 pub struct TlsSection<'a> {
     ca: Option<Named<'a>>,
@@ -32,14 +32,14 @@ pub struct TlsSection<'a> {
 }
 
 /// A file, and where it is named.
-type Named<'a> = (PathBuf, Cursor<'a>);
+pub type Named<'a> = (PathBuf, Cursor<'a>);
 
 impl<'a> TlsSection<'a> {
     /// Adds what stands in `cursor`; what stood elsewhere before stays as far as this says nothing. The keys and
     /// their values for people.
     pub fn read(&mut self, cursor: &Cursor<'a>, report: &mut Report) -> Vec<Stated> {
         let mut stated = Vec::new();
-        for entry in entries(cursor, "ca or pin, certificate, key and server_name", report) {
+        for entry in cursor.entries_of("ca or pin, certificate, key and server_name", report) {
             let (key, file) = match entry.key.as_str() {
                 "ca" => ("tls.ca", &mut self.ca),
                 "certificate" => ("tls.certificate", &mut self.certificate),
@@ -108,6 +108,24 @@ impl CredentialCache {
         place: &Cursor<'_>,
         report: &mut Report,
     ) -> Option<Tls> {
+        if let (None, None) = (&section.ca, section.pin) {
+            report.faults.push(place.diagnostic(
+                "found tls without tls.ca, the file with the certificate of who signs for the devices, and without tls.pin, \
+                 the SHA-256 of the device's own; without either no device can be believed",
+            ));
+            return None;
+        }
+        self.of_peer(section, host, place, report)
+    }
+
+    /// The same for a server, which may be believed because this machine does.
+    pub fn of_peer(
+        &mut self,
+        section: &TlsSection<'_>,
+        host: &str,
+        place: &Cursor<'_>,
+        report: &mut Report,
+    ) -> Option<Tls> {
         let files =
             [&section.ca, &section.certificate, &section.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
         let credentials =
@@ -125,13 +143,6 @@ impl CredentialCache {
 }
 
 fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report) -> Option<Arc<Credentials>> {
-    if let (None, None) = (&section.ca, section.pin) {
-        report.faults.push(place.diagnostic(
-            "found tls without tls.ca, the file with the certificate of who signs for the devices, and without tls.pin, \
-             the SHA-256 of the device's own; without either no device can be believed",
-        ));
-        return None;
-    }
     let own = match (&section.certificate, &section.key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
@@ -151,7 +162,7 @@ fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report
     let trust = match (section.pin, &section.ca) {
         (Some(pin), _) => Some(Trust::Pin(pin)),
         (None, Some(ca)) => contents(ca, report).map(Trust::Authority),
-        (None, None) => None,
+        (None, None) => system(place, report),
     };
     let own_pem = own.map(|(certificate, key)| (contents(certificate, report), secret(key, report)));
     let own_pem = match own_pem {
@@ -175,15 +186,28 @@ fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report
         .map(Arc::new)
 }
 
+/// Whom this machine believes.
+fn system(place: &Cursor<'_>, report: &mut Report) -> Option<Trust> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+        report.faults.push(place.diagnostic(format!(
+            "found tls without tls.ca and tls.pin, and this machine knows no authority{why}; install its ca-certificates, or \
+             set one of the two"
+        )));
+        return None;
+    }
+    Some(Trust::System(found.certs.iter().map(|certificate| certificate.to_vec()).collect()))
+}
+
 /// A file that nobody else should be able to read.
 fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     let (path, cursor) = named;
     let contents = contents(named, report)?;
-    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
-    if mode & 0o007 != 0 {
+    if let Some(mode) = open_to_all(path) {
         let message = format!(
             "found {}, a private key that every user of this machine can get at (mode {mode:04o}); run chmod o-rwx on it, \
-             and have the device's authority sign another one if somebody may have",
+             and have its authority sign another one if somebody may have",
             path.display()
         );
         report.warnings.push(cursor.diagnostic(message));
@@ -191,7 +215,14 @@ fn secret(named: &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     Some(contents)
 }
 
-fn contents((path, cursor): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+/// The mode of a file that every user of this machine can get at.
+pub fn open_to_all(path: &Path) -> Option<u32> {
+    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
+    (mode & 0o007 != 0).then_some(mode)
+}
+
+/// What stands in a file that is named in the configuration.
+pub fn contents((path, cursor): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
     match source::read(path) {
         Ok(Some(contents)) => {
             let directory = path.parent().unwrap_or(path);
