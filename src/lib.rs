@@ -44,18 +44,21 @@
 //! | `actix_service` | `outputs/http` |
 //! | `actix_tls` | `outputs/http` |
 //! | `actix_web` | `status/page.rs` |
-//! | `awc` | `outputs` |
+//! | `awc` | `config/outputs`, `outputs` |
+//! | `base64` | `outputs/network.rs` |
 //! | `bytes` | `actors`, `files/appended.rs`, `outputs`, `spool`, `status/page.rs` |
 //! | `clap` | `cli/arguments.rs`, `main.rs` |
 //! | `crc32c` | `spool` |
 //! | `dialoguer` | `commands/configure.rs` |
 //! | `dns_lookup` | `host/system_name.rs` |
 //! | `fastrand` | `actors`, `modbus/session`, `outputs` |
+//! | `flate2` | `outputs` |
 //! | `futures_core` | `outputs` |
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
 //! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |
+//! | `rustls_native_certs` | `config/tls.rs` |
 //! | `rustix` | `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
 //! | `serde` | anywhere |
 //! | `serde_json` | anywhere |

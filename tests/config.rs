@@ -498,25 +498,106 @@ fn outputs_are_read_with_their_defaults() {
     );
 }
 
+/// Each of `cases` has one fault, with this in its text; `DIR` stands for a directory that is there.
+fn refused(cases: &[(&str, &str)]) {
+    let place = tempfile::tempdir().unwrap();
+    for (outputs, expected) in cases {
+        let directory = place.path().display().to_string();
+        let said = faults(group(&outputs.replace("DIR", &directory)));
+        assert!(said.len() == 1 && said[0].contains(&expected.replace("DIR", &directory)), "{outputs}\n{said:#?}");
+    }
+}
+
+#[test]
+fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
+    refused(&[
+        (
+            "outputs: [influxdb]",
+            "outputs[0]: found an output of a server without url; write url: http://server.example.net",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net'}]",
+            "outputs[0]: found an output of type influxdb that does not say where in the server; write database (version 1)",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'ftp://tsdb.example.net', database: a}]",
+            "outputs[0].url: found \"ftp://tsdb.example.net\"; allowed is a URL such as http://",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://me:secret@tsdb.example.net', database: a}]",
+            "outputs[0].url: found a URL with a login in it; write username and password_file instead",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net/?db=a', database: a}]",
+            "outputs[0].url: found a URL with a ? in it; its parameters have keys of their own",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, org: b}]",
+            "outputs[0].org: found org, which api v1 does not have",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, api: v4}]",
+            "outputs[0].api: found \"v4\"; allowed is v1, v2 or v3",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, measurement: '{nam}'}]",
+            "outputs[0].measurement: found \"{nam}\": there is no {nam}; there are {address}",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, tls: {ca: a.pem}}]",
+            "outputs[0].tls: found tls, but the url is not one of https://",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'https://tsdb.example.net', database: a, tls: {insecure: true}}]",
+            "outputs[0].tls.insecure: found an unknown key",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'https://tsdb.example.net', database: a, verify: false}]",
+            "outputs[0].verify: found an unknown key",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, password_file: DIR/none, username: b}]",
+            "outputs[0].password_file: found DIR/none; there is no such file",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, headers: {Host: b}}]",
+            "found \"Host\"; allowed is the name of a header",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, proxy: {username: b}}]",
+            "outputs[0].proxy: found proxy without a url",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, timeout: 1h}]",
+            "outputs[0].timeout: found \"1h\"; allowed is a duration such as 30s, from 1s to 10m",
+        ),
+    ]);
+}
+
 #[test]
 fn outputs_that_cannot_be_are_refused_with_their_place() {
     let cases = [
         ("outputs: []", "outputs: found a list; allowed is at least one output, such as [pattoo]"),
         ("outputs:", "outputs: found nothing; allowed is a list of outputs, such as [pattoo]"),
         ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
-        ("outputs: [7]", "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite) or a mapping with a type"),
+        (
+            "outputs: [7]",
+            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb) or a mapping with a type",
+        ),
         ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
-        ("outputs: [kafka]", "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite"),
+        (
+            "outputs: [kafka]",
+            "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite, influxdb",
+        ),
         (
             "outputs: [mqtt]",
-            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file, sqlite",
+            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file, sqlite, influxdb",
         ),
         (
-            "outputs: [{type: influxdb, url: 'https://tsdb.example.net'}]",
-            "outputs[0].type: found \"influxdb\", a type that this version does not know yet; allowed are pattoo, file, sqlite",
+            "outputs: [{name: a}]",
+            "outputs[0]: found an output without type; allowed are pattoo, file, sqlite, influxdb",
         ),
-        ("outputs: [{name: a}]", "outputs[0]: found an output without type; allowed are pattoo, file, sqlite"),
-        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file, sqlite"),
+        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb"),
         (
             "outputs: [{type: pattoo, pth: /x}]",
             "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
@@ -592,11 +673,7 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
             "outputs[0].path: found \"a.db\"; allowed is the whole path of a file, such as /var/lib/pattoo/readings.sqlite",
         ),
     ];
-    let place = tempfile::tempdir().unwrap();
-    for (outputs, expected) in cases {
-        let said = faults(group(&outputs.replace("DIR", &place.path().display().to_string())));
-        assert!(said.len() == 1 && said[0].contains(expected), "{outputs}\n{said:#?}");
-    }
+    refused(&cases);
     // All of them at once, in a file that is otherwise the Python agent's: outputs is a key of ours.
     let said = faults(group("comment: x\noutputs: [mqtt, {type: file, path: a, keep: -1, x: 1}]\n"));
     assert_eq!(said.len(), 5, "{said:#?}");

@@ -232,6 +232,7 @@ impl<'a> Diff<'a> {
         for output in &old.outputs {
             match known(new, &output.name) {
                 Some(same) if same.kind == output.kind => {}
+                Some(same) if output.is_same_server_type(same) => self.settings.push("outputs"),
                 Some(_) => self.outputs.push(OutputDiff::Changed(&output.name)),
                 None => {
                     let heir = added.iter().position(|heir| heir.kind == output.kind);

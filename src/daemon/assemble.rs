@@ -14,6 +14,9 @@ use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::outputs::file::{FileDeliver, FileEncode};
+use crate::outputs::influxdb::InfluxSettings;
+use crate::outputs::influxdb::deliver::{InfluxDeliver, Target};
+use crate::outputs::influxdb::encode::InfluxEncode;
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
@@ -110,6 +113,11 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
 /// As [`outputs`].
 pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halves, PostError> {
     Ok(match &output.kind {
+        OutputKind::Influx(settings) => {
+            let target = Target::new(settings).ok_or_else(|| PostError::Address { server: output.target(config) })?;
+            let encode = InfluxEncode::new(InfluxSettings::clone(settings));
+            (Box::new(encode), Box::new(move || Box::new(InfluxDeliver::new(target))))
+        }
         OutputKind::Pattoo => {
             let api = Api::new(&config.server_host, config.server_port, agent.id())?;
             (

@@ -100,7 +100,10 @@ impl Reloader {
         }
         let mut outputs = Vec::new();
         for output in &next.outputs {
-            let other = output.target(&next) != output.target(&self.running);
+            let before = self.running.outputs.iter().find(|before| before.name == output.name);
+            let other = before.is_none_or(|before| {
+                before.kind != output.kind || before.target(&self.running) != output.target(&next)
+            });
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;
             let max_backoff = output.max_backoff;

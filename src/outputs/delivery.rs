@@ -6,7 +6,8 @@
 //!   out, so that it takes the place of none at the server.
 //! - Every failure pauses, longer each time, with jitter; a server that is back is posted to within [`MAX_BACKOFF`], unless it
 //!   asked for more.
-//! - Nothing is dropped for being refused. After `split_refused_after` the rest of the front run is taken apart by series, and
+//! - Nothing is dropped for being refused. After `split_refused_after`, or at once where a server says that it takes a part of
+//!   the post, the rest of the front run is taken apart by series, and
 //!   what is refused again and again while the server takes other things is set aside (`bisection`). What was set aside in
 //!   the last hour is suspected at once the next time.
 //!
@@ -473,7 +474,8 @@ impl Delivery {
                 self.way.size.too_large(post.body.len());
                 Told { pause: SMALLER_PAUSE.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0)), failed: false }
             }
-            Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, now, random),
+            Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, false, now, random),
+            Verdict::RefusedPart => self.refused(post, true, now, random),
             Verdict::RefusedUs | Verdict::Later { .. } => {
                 if let Some(search) = &mut self.front.search {
                     search.bisection.disturbed();
@@ -493,7 +495,8 @@ impl Delivery {
         }
     }
 
-    fn refused(&mut self, mut post: Post, now: Duration, random: f64) -> Told {
+    /// A post is refused; `in_part`: the server says that it is for a part of it.
+    fn refused(&mut self, mut post: Post, in_part: bool, now: Duration, random: f64) -> Told {
         let (mut most, mut failed) = (self.max_backoff, true);
         if let Some(search) = &mut self.front.search {
             let on_trial = search.bisection.is_on_trial();
@@ -510,7 +513,8 @@ impl Delivery {
         } else {
             let since = *self.front.refused.get_or_insert(now);
             post.refused = true;
-            if now.saturating_sub(since) >= self.split_refused_after || self.is_known_to_be_refused(now) {
+            let waited = now.saturating_sub(since) >= self.split_refused_after;
+            if in_part || waited || self.is_known_to_be_refused(now) {
                 self.take_apart(now);
             } else {
                 self.post = Some(post);

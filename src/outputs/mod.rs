@@ -7,8 +7,11 @@
 //! | `size`, `bisection` | of it: how much goes into one post; which series a server refuses, on evidence; pure |
 //! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
 //! | [`http`] | one exchange with a server over HTTP |
+//! | [`network`] | what outputs over a network are configured with alike |
+//! | [`template`] | a text with places for what a point is; pure |
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
 //! | [`file`](mod@file) | lines of a file |
+//! | [`influxdb`] | lines of an InfluxDB, and of what takes them too |
 //! | [`sqlite`] | rows of a database on this machine |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
@@ -19,10 +22,13 @@ mod bisection;
 pub mod delivery;
 pub mod file;
 pub mod http;
+pub mod influxdb;
+pub mod network;
 pub mod pattoo;
 pub mod pipeline;
 mod size;
 pub mod sqlite;
+pub mod template;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -137,6 +143,8 @@ pub enum Verdict {
     TooLarge,
     /// This post may be the reason, while the server takes others.
     RefusedBody,
+    /// A part of this post is the reason: the server says so, and a post of the rest is taken. Which part is searched for at once.
+    RefusedPart,
     /// We are the reason: credentials, a database that is missing. Nothing is dropped for it.
     RefusedUs,
     /// Neither: try again.

@@ -17,11 +17,14 @@ use super::yaml::node::Node;
 use crate::outputs::Start;
 use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::FileSettings;
+use crate::outputs::influxdb::InfluxSettings;
 use crate::outputs::sqlite::SqliteSettings;
 use crate::shard::Shard;
 use crate::text::table::TextTable;
 
 mod file;
+mod influxdb;
+pub mod network;
 mod sqlite;
 
 /// The default of `split_refused_after`.
@@ -35,28 +38,33 @@ struct Type {
     /// As it is configured.
     name: &'static str,
     /// What it takes besides [`KEYS`].
-    keys: &'static [&'static str],
+    keys: &'static [&'static [&'static str]],
     /// Reads what it takes from the entries of an output, which are none where only the type is given.
     read: for<'a> fn(&Cursor<'a>, &[Entry<'a>], &mut Report) -> Option<OutputKind>,
 }
 
 /// The types that there are.
-const TYPES: [Type; 3] = [
+const TYPES: [Type; 4] = [
     Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
     Type {
         name: "file",
-        keys: file::KEYS,
+        keys: &[file::KEYS],
         read: |item, entries, report| file::read(item, entries, report).map(OutputKind::File),
     },
     Type {
         name: "sqlite",
-        keys: sqlite::KEYS,
+        keys: &[sqlite::KEYS],
         read: |_, entries, report| sqlite::read(entries, report).map(OutputKind::Sqlite),
+    },
+    Type {
+        name: "influxdb",
+        keys: &[&network::KEYS, influxdb::KEYS],
+        read: |item, entries, report| influxdb::read(item, entries, report).map(Box::new).map(OutputKind::Influx),
     },
 ];
 
 /// The types that later versions will have.
-const LATER_TYPES: [&str; 3] = ["influxdb", "mqtt", "prometheus"];
+const LATER_TYPES: [&str; 2] = ["mqtt", "prometheus"];
 
 /// What every type takes.
 const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
@@ -85,6 +93,8 @@ pub enum OutputKind {
     File(FileSettings),
     /// A database on this machine.
     Sqlite(SqliteSettings),
+    /// A database that takes the line protocol.
+    Influx(Box<InfluxSettings>),
 }
 
 impl OutputKind {
@@ -95,21 +105,28 @@ impl OutputKind {
             Self::Pattoo => "pattoo",
             Self::File(_) => "file",
             Self::Sqlite(_) => "sqlite",
+            Self::Influx(_) => "influxdb",
         }
     }
 
     /// The file on this machine that it alone may write, if its server is one.
     fn path(&self) -> Option<&Path> {
         match self {
-            Self::Pattoo => None,
+            Self::Pattoo | Self::Influx(_) => None,
             Self::File(settings) => Some(&settings.path),
             Self::Sqlite(settings) => Some(&settings.path),
         }
     }
 
+    /// Whether its server is another machine, or might be: then a post that nobody waits for any more harms no other one.
+    #[must_use]
+    pub fn is_over_a_network(&self) -> bool {
+        matches!(self, Self::Influx(_))
+    }
+
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Self::Pattoo => None,
+            Self::Pattoo | Self::Influx(_) => None,
             Self::File(settings) => Some(&mut settings.path),
             Self::Sqlite(settings) => Some(&mut settings.path),
         }
@@ -137,6 +154,7 @@ impl OutputConfig {
             OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
             OutputKind::File(settings) => settings.path.display().to_string(),
             OutputKind::Sqlite(settings) => settings.path.display().to_string(),
+            OutputKind::Influx(settings) => settings.network.url.clone(),
         }
     }
 
@@ -157,19 +175,26 @@ impl OutputConfig {
             OutputKind::Pattoo => {}
             OutputKind::File(settings) => shown.extend(file::shown(settings)),
             OutputKind::Sqlite(settings) => shown.extend(sqlite::shown(settings)),
+            OutputKind::Influx(settings) => shown.extend(influxdb::shown(settings)),
         }
         shown
     }
 
     /// This output once `new` has been taken over without a restart.
     ///
-    /// What its type takes waits for one: a post that nobody waits for any more may still be on its way to the file, and
-    /// two that append to one file cut off each other's lines.
+    /// What a type takes that writes files waits for one: a post that nobody waits for any more may still be on its way to the
+    /// file, and two that append to one file cut off each other's lines.
     #[must_use]
     pub fn taken_over_by(&self, new: &Config) -> Self {
-        let same = new.outputs.iter().find(|output| output.name == self.name);
-        let OutputConfig { split_refused_after, max_backoff, .. } = *same.unwrap_or(self);
-        Self { split_refused_after, max_backoff, ..self.clone() }
+        let Some(same) = new.outputs.iter().find(|output| output.name == self.name) else { return self.clone() };
+        let kind = if self.is_same_server_type(same) { &same.kind } else { &self.kind };
+        Self { kind: kind.clone(), start: self.start, ..same.clone() }
+    }
+
+    /// Whether `new` may take the place of this output at once.
+    #[must_use]
+    pub fn is_same_server_type(&self, new: &Self) -> bool {
+        self.kind.is_over_a_network() && self.kind.as_str() == new.kind.as_str()
     }
 
     /// This output for `shard`: two agents never write to one file.
@@ -302,7 +327,7 @@ impl<'a> Found<'a> {
             return None;
         };
         let kind = kind(typed, report);
-        let of_type = kind.map_or(&[][..], |kind| kind.keys);
+        let of_type = kind.map_or(&[][..], |kind| kind.keys).iter().copied().flatten();
         let known: Vec<&str> = KEYS.iter().chain(of_type).copied().collect();
         let mut name = None;
         for entry in &entries {
