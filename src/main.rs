@@ -3,8 +3,8 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use pattoo_agent_modbustcpd::cli::arguments::{Cli, Command, Control, Format, Probe, TableFormat};
-use pattoo_agent_modbustcpd::commands::{check, once, plan, probe, spool};
-use pattoo_agent_modbustcpd::commands::{configure, install};
+use pattoo_agent_modbustcpd::commands::selection::Selection;
+use pattoo_agent_modbustcpd::commands::{check, configure, install, once, plan, probe, spool, translations};
 use pattoo_agent_modbustcpd::config::Instance;
 use pattoo_agent_modbustcpd::daemon::{self, control};
 
@@ -34,7 +34,8 @@ fn main() {
                 TableFormat::Json => once::Form::Json,
                 TableFormat::Csv => once::Form::Csv,
             };
-            once::once(instance, &once::Options { devices: how.device, groups: how.group, strict: how.strict, form })
+            let selection = Selection { devices: how.device, groups: how.group };
+            once::once(instance, &once::Options { selection, strict: how.strict, form })
         }
         (Some(Command::Probe(how)), _) => {
             let number = how.address.unwrap_or(40_001);
@@ -48,6 +49,13 @@ fn main() {
             probe::probe(&probe::Options { target, unit, rtu, timeout, search })
         }
         (Some(Command::Spool(how)), _) => spool::spool(instance, how.action),
+        (Some(Command::Translations(how)), _) => {
+            let selection = Selection { devices: how.device, groups: how.group };
+            translations::translations(
+                instance,
+                &translations::Options { selection, language: how.language, to: how.to },
+            )
+        }
         (Some(Command::Configure(how)), _) => configure::configure(directory, how.yes),
         (Some(Command::Install(how)), _) => install::install(directory, &how),
         (Some(Command::Uninstall(place)), _) => install::uninstall(&place),

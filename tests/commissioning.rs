@@ -38,6 +38,8 @@ fn what_the_readme_shows_is_what_is_printed() {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     let plan = home.output(&["plan", "--config_dir", config]).stdout;
     assert_shown("plan --config_dir config", &plan, &target);
+    let translations = home.output(&["translations", "--config_dir", config]).stdout;
+    assert_shown("translations --config_dir config", &translations, &target);
     home.write_config(&format!(
         "agent_hostname: gateway\npolling_groups:\n  - ip_devices: ['{target}']\n    unit: 1\n    \
          holding_registers: [{{address: 40001, type: float32}}, 40003, 40004]\n"
@@ -256,6 +258,38 @@ fn once_and_check_show_names_units_tags_and_texts() {
     let tags = &json.as_array().unwrap().iter().find(|row| row["name"] == "flow").unwrap()["tags"];
     assert_eq!(*tags, serde_json::json!({"hall": "3", "pipe": "supply", "site": "plant 7"}));
     assert_eq!(device.violations(), [""; 0]);
+}
+
+#[test]
+fn translations_are_what_pattoo_imports() {
+    let (device, server) = (holding(&[]), Server::start());
+    let group = "    holding_registers: [{address: 40001, name: '1, \"2\"', unit_of_measurement: °C}, {address: 40002, name: none}, 40003]\n  \
+                 - {group_name: others, ip_devices: [192.0.2.9], unit: 3, holding_registers: {40001: flow, 40002: none}}\n";
+    let home = home(&device, &server, group);
+    let head = "language,key,translation,units\n";
+    let row = |number: u32, rest: &str| format!("en,pattoo_agent_modbustcpd_holding_register_{number},{rest}\n");
+    let of_all = asked(&home, &["translations"]);
+    assert_eq!((of_all.code, of_all.stdout), (Some(0), format!("{head}{}", row(40_002, " none, "))));
+    let told = of_all.stderr;
+    assert!(
+        told.contains(
+            "warning: 1 key with more than one name or unit of measurement left out: holding_register_40001 ("
+        )
+    );
+
+    let file = home.path().join("names.csv");
+    let to = ["translations", "--group", "meters", "--to", file.to_str().unwrap()];
+    let written = asked(&home, &to);
+    assert_eq!((written.code, written.stdout.as_str()), (Some(0), ""), "{}", written.stderr);
+    let expected = format!("{head}{}{}", row(40_001, "\"1, \"\"2\"\"\",°C"), row(40_002, " none, "));
+    assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    let other = asked(&home, &["translations", "--device", "192.0.2.9", "--language", "de"]);
+    assert!(other.stdout.contains("\nde,pattoo_agent_modbustcpd_holding_register_40001,flow, \n"), "{}", other.stdout);
+    assert_eq!(asked(&home, &["translations", "--group", "nobody"]).code, Some(2));
+    assert_eq!(asked(&home, &["translations", "--to", "/nowhere/names.csv"]).code, Some(1));
+    write(&home, &device, "    holding_registers: [40001]\n");
+    let none = asked(&home, &["translations"]);
+    assert_eq!((none.stdout.as_str(), none.stderr.contains("no register has a name")), (head, true));
 }
 
 #[test]

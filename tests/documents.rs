@@ -49,7 +49,8 @@ fn documents() -> Vec<(String, String)> {
             .collect();
         documents.push((path.display().to_string(), comments.join("\n")));
     }
-    let commands = ["run", "check", "plan", "once", "probe", "spool", "configure", "install", "uninstall", ""];
+    let commands =
+        ["run", "check", "plan", "once", "probe", "spool", "translations", "configure", "install", "uninstall", ""];
     for command in commands {
         let arguments = [command, "--help"];
         let arguments = if command.is_empty() { &arguments[1..] } else { &arguments[..] };

@@ -111,6 +111,8 @@ pub enum Command {
     Probe(Probe),
     /// Look at the readings on disk, beside a running agent or without one; changes nothing
     Spool(Spool),
+    /// Write names and units of measurement as a CSV that a pattoo server imports
+    Translations(Translations),
     /// Ask for the configuration and write it
     Configure(Configure),
     /// Install the systemd service; neither enables nor starts it
@@ -276,6 +278,27 @@ pub enum ExportFormat {
     Csv,
     /// A JSON object a line.
     Jsonl,
+}
+
+/// What to translate.
+#[derive(Debug, Clone, Args)]
+#[allow(clippy::doc_markdown, reason = "the texts are for people who use a terminal")]
+#[command(
+    after_help = "Then, on the server: pattoo_cli.py import key_translation --idx_pair_xlate_group N --filename FILE"
+)]
+pub struct Translations {
+    /// Only this device, as it is spelled in ip_devices or by its name; may be given several times
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// Only this polling group; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+    /// The language of the names, one that the server knows
+    #[arg(long, value_name = "CODE", default_value = "en")]
+    pub language: String,
+    /// Into this file instead of stdout
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub to: Option<PathBuf>,
 }
 
 /// How to configure.

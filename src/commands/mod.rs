@@ -7,11 +7,12 @@
 //! | [`once`] | asks it once and shows every value or why there is none; [`reach`] says whether anybody answers |
 //! | [`probe`] | looks at a device that is not configured yet ([`sunspec`]) |
 //! | [`spool`] | looks at the readings on disk, and writes them for others |
+//! | [`translations`] | writes names and units of measurement for the charts of a pattoo server |
 //! | [`configure`] | turns answers into the two files |
 //! | [`install`] | plans the steps of an installation and performs or prints them ([`mod@unit`], [`account`]) |
 //!
-//! `check`, `plan`, `once`, `probe` and `spool` write no file of the agent's, post nothing and take no lock: they may be used
-//! beside a running agent. For `once` and `probe`, devices that allow one connection only will make one of the two wait.
+//! `check`, `plan`, `once`, `probe`, `spool` and `translations` write no file of the agent's, post nothing and take no lock: they
+//! may be used beside a running agent. For `once` and `probe`, devices that allow one connection only will make one of the two wait.
 //! `configure` and `install` change nothing before all of it is known to be possible.
 
 pub mod account;
@@ -22,6 +23,8 @@ pub mod once;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod selection;
 pub mod spool;
 pub mod sunspec;
+pub mod translations;
 pub mod unit;

@@ -3,7 +3,7 @@
 //! Devices are polled side by side, `AT_ONCE` of them, by the same session that the daemon uses. A poll that takes
 //! long is followed on stderr, if that is a terminal.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::selection::Selection;
 use crate::cli::terminal::{complain, say};
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
@@ -36,10 +37,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// What to poll, and how to show it.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Only these devices, by their text in `ip_devices` or their name; all when empty.
-    pub devices: Vec<String>,
-    /// Only these groups, by name; all when empty.
-    pub groups: Vec<String>,
+    /// What to poll.
+    pub selection: Selection,
     /// Whether a point without a value is a failure.
     pub strict: bool,
     /// How to show it.
@@ -102,7 +101,7 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    let config = match chosen(config, options) {
+    let config = match options.selection.of(config) {
         Ok(config) => config,
         Err(why) => {
             complain(&why);
@@ -285,31 +284,6 @@ fn cells(line: &Line) -> [String; 7] {
     let time = line.time.map_or_else(String::new, |time| time.to_string());
     let (raw, why) = (line.raw.clone().unwrap_or_default(), line.why.clone().unwrap_or_default());
     [line.device.clone(), line.unit.to_string(), line.point.clone(), raw, line.shown.clone(), time, why]
-}
-
-/// The points that were asked for, with their devices.
-fn chosen(config: Config, options: &Options) -> Result<Config, String> {
-    let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
-    let mut targets: HashSet<Arc<str>> = HashSet::new();
-    for name in &options.devices {
-        let label = |point: &Point| config.devices.get(point.device).and_then(|device| device.label.as_ref());
-        let of_it = |point: &&Point| *point.target == **name || label(point) == Some(name);
-        let mut found = config.points.iter().filter(of_it).map(|point| Arc::clone(&point.target)).peekable();
-        if found.peek().is_none() {
-            return Err(unknown("device", name));
-        }
-        targets.extend(found);
-    }
-    for name in &options.groups {
-        if config.points.iter().all(|point| *point.group != **name) {
-            return Err(unknown("group", name));
-        }
-    }
-    let every = (options.devices.is_empty(), options.groups.is_empty());
-    Ok(config.with_points(|point| {
-        (every.0 || targets.contains(&point.target))
-            && (every.1 || options.groups.iter().any(|it| **it == *point.group))
-    }))
 }
 
 fn progress(done: usize, total: usize) {

@@ -112,7 +112,7 @@ fn descriptions(config: &Config) -> String {
         let label = device.label.clone().unwrap_or_default();
         devices.push([device.name().to_owned(), label, naming::listed(&device.tags)]);
     }
-    let mut registers = TextTable::new(&["group", "key", "name", "unit", "tags", "values"]);
+    let mut registers = TextTable::new(&["group", "key", "name", "measured in", "tags", "values"]);
     let mut known = HashSet::new();
     for point in &config.points {
         let (name, metadata) = (point.naming.name.as_deref().unwrap_or_default(), &point.naming.metadata);

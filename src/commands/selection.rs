@@ -1,0 +1,45 @@
+//! Which devices and polling groups a command is about. Pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config::{Config, Point};
+
+/// Devices by their text in `ip_devices` or by their name, and polling groups by theirs; all where none is listed.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The devices.
+    pub devices: Vec<String>,
+    /// The polling groups.
+    pub groups: Vec<String>,
+}
+
+impl Selection {
+    /// What of `config` is selected: its points, with their devices.
+    ///
+    /// # Errors
+    /// When nothing has one of the names.
+    pub fn of(&self, config: Config) -> Result<Config, String> {
+        let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
+        let mut targets: HashSet<Arc<str>> = HashSet::new();
+        for name in &self.devices {
+            let label = |point: &Point| config.devices.get(point.device).and_then(|device| device.label.as_ref());
+            let of_it = |point: &&Point| *point.target == **name || label(point) == Some(name);
+            let mut found = config.points.iter().filter(of_it).map(|point| Arc::clone(&point.target)).peekable();
+            if found.peek().is_none() {
+                return Err(unknown("device", name));
+            }
+            targets.extend(found);
+        }
+        for name in &self.groups {
+            if config.points.iter().all(|point| *point.group != **name) {
+                return Err(unknown("group", name));
+            }
+        }
+        let every = (self.devices.is_empty(), self.groups.is_empty());
+        Ok(config.with_points(|point| {
+            (every.0 || targets.contains(&point.target))
+                && (every.1 || self.groups.iter().any(|group| **group == *point.group))
+        }))
+    }
+}
