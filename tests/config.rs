@@ -321,6 +321,49 @@ fn files_that_are_no_configuration_are_refused_in_a_moment() {
     assert!(load(&format!("\u{feff}{}", group("").replace('\n', "\r\n"))).warnings.is_empty());
 }
 
+/// The directories are then those of a service, and all that a pattoo server needs is still asked for.
+#[test]
+fn pattoo_yaml_may_be_absent_where_no_output_is_pattoo() {
+    let without = |agent: &str| {
+        let directory = directory(agent);
+        std::fs::remove_file(directory.path().join("pattoo.yaml")).unwrap();
+        directory
+    };
+    for outputs in ["[sqlite]", "[{type: sqlite, name: a, path: /a.sqlite}, sqlite]"] {
+        let directory = without(&group(&format!("outputs: {outputs}\n")));
+        let Loaded { config, warnings } = config::load(directory.path()).unwrap();
+        assert_eq!(warnings, []);
+        let directories =
+            [&config.cache_directory, &config.daemon_directory, &config.system_daemon_directory, &config.log_directory];
+        let expected = ["/var/lib/pattoo/cache", "/var/lib/pattoo/daemon", "/run/pattoo", "/var/log/pattoo"];
+        assert_eq!(directories, expected.map(Path::new));
+        let instance = config::Instance { config_dir: directory.path().to_owned(), shard: config.shard };
+        assert_eq!(instance.system_daemon_directory().unwrap(), config.system_daemon_directory);
+        // What the other file says is judged all the same.
+        let file = directory.path().join("pattoo_agent.yaml");
+        std::fs::write(&file, "pattoo_agent_api: {ip_bind_port: 0}\n").unwrap();
+        let said = config::load(directory.path()).err().unwrap().to_string();
+        assert!(said.contains("pattoo_agent.yaml:1:34: pattoo_agent_api.ip_bind_port: found 0"), "{said}");
+    }
+    let missing = "pattoo.yaml: there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it; it is \
+                   needed wherever an output is pattoo, and outputs is [pattoo] unless it says otherwise";
+    for outputs in ["", "outputs: [pattoo]\n", "outputs: [sqlite, {type: pattoo, name: a}]\n"] {
+        let error = config::load(without(&group(outputs)).path()).err().unwrap();
+        assert!(error.faults.len() == 1 && error.faults[0].to_string().ends_with(missing), "{error}");
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    assert_eq!(config::load(nothing.path()).err().unwrap().faults.len(), 2, "both files");
+    let instance = config::Instance {
+        config_dir: nothing.path().to_owned(),
+        shard: config::load(directory(group("")).path()).unwrap().config.shard,
+    };
+    assert!(instance.system_daemon_directory().is_err(), "another directory was meant");
+    // A file that is there counts, whatever is wrong with it.
+    let directory = directory(group("outputs: [sqlite]\n"));
+    std::fs::write(directory.path().join("pattoo.yaml"), "{").unwrap();
+    assert_eq!(config::load(directory.path()).err().unwrap().faults.len(), 1);
+}
+
 #[test]
 fn what_is_no_safe_file_is_refused_without_waiting() {
     let directory = directory(group(""));

@@ -80,8 +80,14 @@ fn a_dry_run_prints_the_unit_and_touches_nothing() {
     let (home, image) = image();
     let Finished { code, stdout, stderr } = install(&home, &image, &["--dry-run"]);
     assert_eq!((code, &*stderr), (Some(0), ""));
+    let agent = image.join("etc/pattoo/pattoo_agent_modbustcpd.yaml");
+    fs::write(&agent, fs::read_to_string(&agent).unwrap() + "outputs: [sqlite]\n").unwrap();
+    fs::remove_file(image.join("etc/pattoo/pattoo.yaml")).unwrap();
+    let without_pattoo = install(&home, &image, &["--dry-run"]).stdout;
     for line in ["Type=notify", "User=plant", "ReadWritePaths=/var/lib/pattoo/cache", "RuntimeDirectory=pattoo"] {
-        assert!(stdout.lines().any(|found| found == line), "{line} in {stdout}");
+        for unit in [&stdout, &without_pattoo] {
+            assert!(unit.lines().any(|found| found == line), "{line} in {unit}");
+        }
     }
     assert!(!image.join("var").exists() && !image.join(UNIT).exists());
 }

@@ -202,6 +202,10 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
     }
     for name in [config::SHARED_FILE, config::AGENT_FILE] {
         let path = below(root, &config_dir.join(name));
+        // The configuration does without it.
+        if name == config::SHARED_FILE && !path.exists() {
+            continue;
+        }
         if !fs::metadata(&path).is_ok_and(|file| readable(file.uid(), file.gid(), file.mode(), &account)) {
             return Err(SetupError::Unreadable { path, username: username.clone(), group: group.clone() });
         }

@@ -1,13 +1,16 @@
 //! The files of a directory → one [`Config`], or every fault of every file at once.
 //!
-//! A file that cannot be read or parsed is a fault like any other: what the other files say is judged all the same.
+//! A file that cannot be read or parsed is a fault like any other: what the other files say is judged all the same. So is a
+//! `pattoo.yaml` that is absent where an output is pattoo.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
 use super::diagnostic::{ConfigError, Diagnostic};
+use super::outputs::OutputKind;
 use super::points::{points, too_many_points};
+use super::shared::Pattoo;
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;
 use super::{agent, lints, shared};
@@ -50,14 +53,29 @@ pub fn load_as_proposed(
     // The shared files have no keys but the original's.
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let mut report = Report { home, credentials, proposed, lenient: true, ..Report::default() };
-    let shared_file = required(directory, SHARED_FILE, &mut report);
+    let shared_file = open(&directory.join(SHARED_FILE), &mut report);
+    let is_absent = shared_file.is_none() && report.faults.is_empty();
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
     let agent_file = required(directory, AGENT_FILE, &mut report);
     report.warnings.extend(lints::of_owners(directory));
-    let shared = shared_file.as_ref().and_then(|file| shared::read(file, shared_agent_file.as_ref(), &mut report));
+    let shared = if shared_file.is_some() || is_absent {
+        shared::read(shared_file.as_ref(), shared_agent_file.as_ref(), &mut report)
+    } else {
+        None
+    };
     // Without it there are faults already.
     report.daemon_directory = shared.as_ref().map(|(pattoo, _)| pattoo.daemon_directory.clone()).unwrap_or_default();
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
+    // A directory with neither file is not the one that was meant.
+    let needs_it = agent
+        .as_ref()
+        .map_or(agent_file.is_none(), |agent| agent.outputs.iter().any(|output| output.kind == OutputKind::Pattoo));
+    if is_absent && needs_it {
+        report.faults.push(missing(
+            &directory.join(SHARED_FILE),
+            "; it is needed wherever an output is pattoo, and outputs is [pattoo] unless it says otherwise",
+        ));
+    }
     let sources = [&shared_file, &shared_agent_file, &agent_file];
     report.faults.extend(sources.into_iter().flatten().filter_map(Source::too_ambiguous));
     if let (Some(agent), Some(file)) = (&agent, &agent_file) {
@@ -117,7 +135,12 @@ pub fn load_as_proposed(
 /// With every fault of the file that says it.
 pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError> {
     let mut report = Report { home: std::env::var_os("HOME"), lenient: true, ..Report::default() };
-    let file = required(directory, SHARED_FILE, &mut report);
+    let file = open(&directory.join(SHARED_FILE), &mut report);
+    if file.is_none() && report.faults.is_empty() && directory.join(AGENT_FILE).exists() {
+        let Pattoo { system_daemon_directory, daemon_directory, .. } = Pattoo::default();
+        return Ok([system_daemon_directory, daemon_directory]);
+    }
+    let file = file.or_else(|| required(directory, SHARED_FILE, &mut report));
     let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
     found.ok_or_else(|| report.faults.into())
 }
@@ -127,12 +150,14 @@ fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source>
     let faults = report.faults.len();
     let source = open(&path, report);
     if source.is_none() && report.faults.len() == faults {
-        report.faults.push(Diagnostic::of_file(
-            &path,
-            "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it",
-        ));
+        report.faults.push(missing(&path, ""));
     }
     source
+}
+
+fn missing(path: &Path, more: &str) -> Diagnostic {
+    let message = "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it";
+    Diagnostic::of_file(path, format!("{message}{more}"))
 }
 
 fn open(path: &Path, report: &mut Report) -> Option<Source> {

@@ -3,6 +3,9 @@
 //! Sections of others are ignored; in ours an unknown key is a warning, because other programs may know it.
 //! `pattoo_agent_api` may stand in either file; the one in `pattoo_agent.yaml` wins, which is told when the two
 //! name different servers. Values that the Python agent took are taken as it took them, with a warning.
+//!
+//! `pattoo.yaml` may be absent where nothing goes to a pattoo server ([`load`](super::load)): then the directories are those that a
+//! service has by the Filesystem Hierarchy Standard.
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,19 @@ pub struct Pattoo {
     pub system_daemon_directory: PathBuf,
 }
 
+impl Default for Pattoo {
+    /// Without `pattoo.yaml`.
+    fn default() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+            log_directory: "/var/log/pattoo".into(),
+            cache_directory: "/var/lib/pattoo/cache".into(),
+            daemon_directory: "/var/lib/pattoo/daemon".into(),
+            system_daemon_directory: "/run/pattoo".into(),
+        }
+    }
+}
+
 /// Section `pattoo_agent_api`.
 #[derive(Debug)]
 pub struct AgentApi {
@@ -34,20 +50,23 @@ pub struct AgentApi {
     pub port: u16,
 }
 
-/// Both sections from `pattoo.yaml` and, if it is there, `pattoo_agent.yaml`. `None` when something is wrong.
-pub fn read(pattoo: &Source, pattoo_agent: Option<&Source>, report: &mut Report) -> Option<(Pattoo, AgentApi)> {
-    let own = sections(pattoo, report);
+/// Both sections from `pattoo.yaml` and `pattoo_agent.yaml`, as far as these are there. `None` when something is wrong.
+pub fn read(pattoo: Option<&Source>, pattoo_agent: Option<&Source>, report: &mut Report) -> Option<(Pattoo, AgentApi)> {
+    let own = pattoo.map(|source| sections(source, report)).unwrap_or_default();
     let newer = pattoo_agent.map(|source| sections(source, report)).unwrap_or_default();
     let of = |sections: &[Entry<'_>], name: &str| sections.iter().position(|entry| entry.key == name);
-    let Some(section) = of(&own, "pattoo").map(|place| &own[place]) else {
-        report.faults.push(no_directories(&pattoo.file));
-        return None;
+    let section = match (pattoo, of(&own, "pattoo")) {
+        (None, _) => Some(Pattoo::default()),
+        (Some(pattoo), Some(place)) => directories(&pattoo.file, &own[place], report),
+        (Some(pattoo), None) => {
+            report.faults.push(no_directories(&pattoo.file));
+            return None;
+        }
     };
-    let section = directories(&pattoo.file, section, report);
     let wins = of(&newer, "pattoo_agent_api").map(|place| &newer[place]);
     let own_api = of(&own, "pattoo_agent_api").map(|place| &own[place]);
     let api = agent_api(wins.or(own_api), report);
-    if let (Some(wins), Some(loses), Some(api)) = (wins, own_api, &api) {
+    if let (Some(pattoo), Some(wins), Some(loses), Some(api)) = (pattoo, wins, own_api, &api) {
         report.warnings.extend(two_servers(pattoo, wins, loses, api));
     }
     Some((section?, api?))

@@ -205,7 +205,7 @@ fn cannot_tell(error: &LockError) -> Exit {
     if error.is_permission() { Exit::Permissions } else { Exit::Failure }
 }
 
-/// From `pattoo.yaml` alone: what else may be wrong with the configuration hinders nobody here.
+/// From `pattoo.yaml` alone, or its absence: what else may be wrong with the configuration hinders nobody here.
 fn places(instance: &Instance) -> Result<Places, Exit> {
     instance.places().map_err(|error| {
         complain(&error.to_string());

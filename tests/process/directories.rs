@@ -28,6 +28,40 @@ fn everything_below(directory: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Without `pattoo.yaml`, and without a server.
+#[test]
+fn a_service_without_pattoo_finds_its_directories() {
+    if !needs(&["root", "unshare", "mount"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(61), Server::start());
+    let home = home_with(&server, &device);
+    let file = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
+    let agent = format!("outputs: [sqlite]\n{}", fs::read_to_string(&file).unwrap());
+    fs::write(file, agent).unwrap();
+    fs::remove_file(home.config_dir().join("pattoo.yaml")).unwrap();
+    // What it makes is found here afterwards, and not on this machine.
+    let places = ["/var/lib", "/var/log", "/run"];
+    let seen = places.map(|place| home.path().join(place.trim_start_matches('/')));
+    let over = places.iter().zip(&seen).map(|(place, seen)| {
+        fs::create_dir_all(seen).unwrap();
+        format!("mount --bind {} {place} && ", seen.display())
+    });
+    let script = over.collect::<Vec<_>>().concat() + r#"exec "$0" "$@""#;
+    let mut agent = home.run_under("unshare", &["--mount", "sh", "-c", &script].map(ToOwned::to_owned));
+    let database = seen[0].join("pattoo/daemon/readings.sqlite");
+    let rows = || {
+        let opened = rusqlite::Connection::open_with_flags(&database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+        opened.and_then(|opened| opened.query_row("SELECT count(*) FROM history", (), |row| row.get::<_, i64>(0)))
+    };
+    agent.until("rows", || rows().is_ok_and(|rows| rows > 0));
+    agent.stop();
+    let [lib, log, run] = seen;
+    for made in [lib.join("pattoo/cache"), log.join("pattoo/pattoo.log"), run.join("pattoo")] {
+        assert!(made.exists(), "{}", made.display());
+    }
+}
+
 #[test]
 fn modes_are_the_same_whatever_the_umask() {
     for umask in ["0", "0777", "0077"] {
