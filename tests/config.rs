@@ -11,7 +11,7 @@ use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use pattoo_agent_modbustcpd::outputs::Start;
 use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
-use pattoo_agent_modbustcpd::outputs::sqlite::SqliteSettings;
+use pattoo_agent_modbustcpd::outputs::sqlite::{Bounds, SqliteSettings};
 use pattoo_agent_modbustcpd::reading::points;
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
@@ -483,7 +483,10 @@ fn outputs_are_read_with_their_defaults() {
     let file = |name: &str, format, max_bytes, keep| {
         OutputKind::File(FileSettings { path: place.join(name), format, max_bytes, keep })
     };
-    let sqlite = |path: PathBuf| OutputKind::Sqlite(SqliteSettings { path });
+    let sqlite = |path: PathBuf, max_age, max_bytes| {
+        OutputKind::Sqlite(SqliteSettings { path, bounds: Bounds { max_age, max_bytes } })
+    };
+    let default = "/tmp/daemon/readings.sqlite";
     let hour = Duration::from_secs(3_600);
     let output = |name: &str, kind, start, split_refused_after| OutputConfig {
         name: name.to_owned(),
@@ -518,8 +521,16 @@ fn outputs_are_read_with_their_defaults() {
                 output("pattoo", OutputKind::Pattoo, Start::End, hour),
             ],
         ),
-        ("sqlite", vec![output("sqlite", sqlite("/tmp/daemon/readings.sqlite".into()), Start::End, hour)]),
-        ("{type: sqlite, path: DIR/a.db}", vec![output("sqlite", sqlite(place.join("a.db")), Start::End, hour)]),
+        ("sqlite", vec![output("sqlite", sqlite(default.into(), None, 1_000_000_000), Start::End, hour)]),
+        (
+            "{type: sqlite, path: DIR/a.db, max_age: 365days, max_bytes: 64MB}",
+            vec![output(
+                "sqlite",
+                sqlite(place.join("a.db"), Some(Duration::from_secs(365 * 86_400)), 64_000_000),
+                Start::End,
+                hour,
+            )],
+        ),
     ];
     for (outputs, expected) in cases {
         let loaded = load(&with_outputs(outputs, place));
@@ -707,19 +718,37 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
             "outputs: [{type: file, path: DIR/a}, {type: file, name: b, path: DIR/./a}]",
             "the path of the output at 4:30 too; allowed is a file for each output",
         ),
+    ];
+    refused(&cases);
+    // All of them at once, in a file that is otherwise the Python agent's: outputs is a key of ours.
+    let said = faults(group("comment: x\noutputs: [mqtt, {type: file, path: a, keep: -1, x: 1}]\n"));
+    assert_eq!(said.len(), 5, "{said:#?}");
+}
+
+#[test]
+fn databases_that_cannot_be_are_refused_with_their_place() {
+    let cases = [
         (
             "outputs: [sqlite, {type: sqlite, name: b}]",
             "outputs[1].type: found /tmp/daemon/readings.sqlite, the path of the output at 4:11 too; allowed is a file for each",
+        ),
+        (
+            "outputs: [{type: sqlite, max_bytes: 63MB}]",
+            "outputs[0].max_bytes: found \"63MB\"; allowed is a size such as 1GB, from 64MB",
+        ),
+        (
+            "outputs: [{type: sqlite, max_age: 59m}]",
+            "outputs[0].max_age: found \"59m\"; allowed is a duration such as 365days, from 1h",
         ),
         (
             "outputs: [{type: sqlite, path: a.db}]",
             "outputs[0].path: found \"a.db\"; allowed is the whole path of a file, such as /var/lib/pattoo/readings.sqlite",
         ),
     ];
-    refused(&cases);
-    // All of them at once, in a file that is otherwise the Python agent's: outputs is a key of ours.
-    let said = faults(group("comment: x\noutputs: [mqtt, {type: file, path: a, keep: -1, x: 1}]\n"));
-    assert_eq!(said.len(), 5, "{said:#?}");
+    for (outputs, expected) in cases {
+        let said = faults(group(outputs));
+        assert!(said.len() == 1 && said[0].contains(expected), "{outputs}\n{said:#?}");
+    }
 }
 
 #[test]

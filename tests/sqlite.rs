@@ -21,7 +21,7 @@ fn home_of(server: &Server, device: &Device, output: &str) -> Home {
     let home = Home::new(server.address());
     home.write_config(&format!(
         "polling_interval: 100ms\nflush_interval: 20ms\nagent_hostname: {HOSTNAME}\noutputs: [{output}]\npolling_groups:\n  \
-         - {{group_name: meters, ip_devices: ['{}'], unit: 1, input_registers: [30001-30010], holding_registers: \
+         - {{group_name: meters, tags: {{hall: 3}}, ip_devices: ['{}'], unit: 1, input_registers: [30001-30010], holding_registers: \
          [{{address: 40101, multiplier: 0}}]}}\n",
         device.target()
     ));
@@ -50,6 +50,18 @@ fn arrivals(path: &Path) -> Vec<Arrival> {
         Ok(Arrival { unit: row.get(0)?, table, address, word, timestamp: row.get::<_, i64>(3)?.unsigned_abs() })
     };
     history.query_map((), arrival).unwrap().map(Result::unwrap).collect()
+}
+
+/// The rows that a query gives, as text.
+fn rows(path: &Path, sql: &str) -> Vec<String> {
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut statement = database.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let row = |row: &rusqlite::Row<'_>| {
+        let cells = (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column).unwrap());
+        Ok(cells.map(|cell| format!("{cell:?}")).collect::<Vec<_>>().join(" "))
+    };
+    statement.query_map((), row).unwrap().map(Result::unwrap).collect()
 }
 
 fn judged(device: &Device, path: &Path) -> Verdict {
@@ -88,6 +100,16 @@ fn without_a_server_everything_is_in_a_database_that_others_read_meanwhile() {
         let (count, rest) = said.trim().split_once('|').unwrap_or_else(|| panic!("{said:?} {:?}", cli.stderr));
         assert!(count.parse::<u32>().unwrap() > 3, "{said}");
         assert_eq!(rest, "holding_register_40101|meters|integer");
+    }
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let queries = readme.split("```sql\n").nth(1).unwrap().split("\n```").next().unwrap();
+    let queries: Vec<&str> = queries.split(';').filter(|query| !query.trim().is_empty()).collect();
+    assert_eq!(queries.len(), 4, "{queries:?}");
+    for query in queries {
+        assert!(!rows(&path, query).is_empty(), "{query}");
+        let plan = rows(&path, &query.replacen("SELECT", "EXPLAIN QUERY PLAN SELECT", 1));
+        let is_found = |step: &String| step.contains("SEARCH readings USING PRIMARY KEY (point=? AND ms>?)");
+        assert!(plan.iter().any(is_found), "{query}: {plan:?}");
     }
     everything_arrives(&mut agent, &device, &path);
     agent.stop();

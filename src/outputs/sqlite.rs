@@ -13,18 +13,22 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::database::Database;
+pub use self::upkeep::Bounds;
 use super::{Answer, Deliver, Encode, Encoded, LocalFuture};
 use crate::reading::points::{self, Kind, PointTable};
 use crate::reading::{Reading, Timestamp, Value};
 
 mod database;
 mod error;
+mod upkeep;
 
 /// What the configuration says of such an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteSettings {
     /// The file.
     pub path: PathBuf,
+    /// How much is kept in it.
+    pub bounds: Bounds,
 }
 
 /// The year 10000, which the date functions of `SQLite` cannot say.
@@ -154,8 +158,8 @@ pub struct SqliteDeliver {
 impl SqliteDeliver {
     /// Nothing is opened yet.
     #[must_use]
-    pub fn new(SqliteSettings { path }: SqliteSettings) -> Self {
-        Self { path: path.clone(), database: Arc::new(Mutex::new(Database::new(path))) }
+    pub fn new(SqliteSettings { path, bounds }: SqliteSettings) -> Self {
+        Self { path: path.clone(), database: Arc::new(Mutex::new(Database::new(path, bounds))) }
     }
 }
 

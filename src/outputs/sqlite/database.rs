@@ -1,4 +1,5 @@
-//! The database: one row for each point, one for each reading, and the view `history` for people.
+//! The database: one row for each point, one for each reading (in two tables, see [`upkeep`](super::upkeep)), and the view
+//! `history` for people.
 //!
 //! - A point is known by agent, device, unit id, key, kind and unit of measurement. Names, group, tags and texts are labels:
 //!   whoever changes them finds all of the point's history under the new ones. A number stays in the unit in which it was read.
@@ -18,6 +19,7 @@ use rusqlite::types::{ToSql, ToSqlOutput};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::error::DatabaseError;
+use super::upkeep::{Bounds, Deleted, Upkeep};
 use super::{Number, Point, Post};
 use crate::files::regular;
 
@@ -33,9 +35,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 /// The journal is cut down to this after a large transaction.
 const JOURNAL_BYTES: i64 = 4 << 20;
 
-/// Of the value no type is declared: so an integer stays an integer and a float a float. The view begins with the points
-/// (CROSS JOIN), which are few: so each of their readings are found by the primary key.
-const SCHEMA: &str = "
+/// Of the value no type is declared: so an integer stays an integer and a float a float.
+const TABLES: &str = "
 CREATE TABLE points (
     id INTEGER PRIMARY KEY,
     agent TEXT NOT NULL,
@@ -51,13 +52,32 @@ CREATE TABLE points (
     texts TEXT,
     UNIQUE (agent, device, unit, key, kind, unit_of_measurement)
 );
+CREATE TABLE recent (
+    ms INTEGER NOT NULL,
+    point INTEGER NOT NULL REFERENCES points,
+    value NOT NULL,
+    PRIMARY KEY (ms, point)
+) WITHOUT ROWID;
 CREATE TABLE readings (
     point INTEGER NOT NULL REFERENCES points,
     ms INTEGER NOT NULL,
     value NOT NULL,
     PRIMARY KEY (point, ms)
 ) WITHOUT ROWID;
-CREATE VIEW history AS SELECT
+CREATE TABLE moved (until_ms INTEGER NOT NULL);
+INSERT INTO moved VALUES (-1);
+";
+
+/// What people query. A join keeps to the order in which it is written (CROSS JOIN): it begins with the points, which are few, and
+/// finds the readings of each by the primary key. Of the recent readings it begins with these.
+const HISTORY: &str = "
+CREATE VIEW history AS
+SELECT COLUMNS FROM points CROSS JOIN readings ON readings.point = points.id
+UNION ALL
+SELECT COLUMNS FROM recent CROSS JOIN points ON points.id = recent.point;
+";
+
+const COLUMNS: &str = "
     strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS time,
     device_name,
     name,
@@ -72,9 +92,7 @@ CREATE VIEW history AS SELECT
     unit,
     key,
     ms,
-    point
-FROM points CROSS JOIN readings ON readings.point = points.id;
-";
+    point";
 
 const FIND_POINT: &str = "SELECT id FROM points WHERE agent = ?1 AND device = ?2 AND unit = ?3 AND key = ?4 AND kind = ?5 \
     AND unit_of_measurement = ?6 AND (device_name, name, group_name, tags, texts) IS (?7, ?8, ?9, ?10, ?11)";
@@ -84,13 +102,17 @@ const LABEL_POINT: &str = "INSERT INTO points (agent, device, unit, key, kind, u
     ON CONFLICT (agent, device, unit, key, kind, unit_of_measurement) DO UPDATE SET device_name = excluded.device_name, \
     name = excluded.name, group_name = excluded.group_name, tags = excluded.tags, texts = excluded.texts RETURNING id";
 
-const INSERT_READING: &str = "INSERT INTO readings VALUES (?1, ?2, ?3) ON CONFLICT (point, ms) DO NOTHING";
+/// What was moved is not looked for unless the reading is as old, which no new one is.
+const INSERT_READING: &str = "INSERT INTO recent SELECT ?1, ?2, ?3 WHERE ?1 > ?4 OR NOT EXISTS \
+    (SELECT 1 FROM readings WHERE point = ?2 AND ms = ?1) ON CONFLICT DO NOTHING";
 
 /// A database, opened when it is written to.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
+    bounds: Bounds,
     open: Option<Open>,
+    deleted: Deleted,
 }
 
 #[derive(Debug)]
@@ -98,12 +120,13 @@ struct Open {
     connection: Connection,
     /// Device and inode of the file.
     file: (u64, u64),
+    upkeep: Upkeep,
 }
 
 impl Database {
-    /// The database at `path`; nothing is opened yet.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, open: None }
+    /// The database at `path`, in which no more than `bounds` is kept; nothing is opened yet.
+    pub fn new(path: PathBuf, bounds: Bounds) -> Self {
+        Self { path, bounds, open: None, deleted: Deleted::default() }
     }
 
     /// Writes `post`. When this returns, it is durable in the file that is at the path.
@@ -117,6 +140,8 @@ impl Database {
             left.into_iter().for_each(Open::leave);
             // Taken, so that it is opened anew after a failure.
             let mut open = self.open.take().map_or_else(|| Open::at(&self.path), Ok)?;
+            // Before the post: what fails here is told as its failure.
+            open.upkeep.step(&mut open.connection, &self.path, self.bounds, &mut self.deleted)?;
             open.insert(post)?;
             if open.is_at(&self.path) {
                 self.open = Some(open);
@@ -147,13 +172,15 @@ impl Open {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Another agent may have been faster.
             if self::is_new(&transaction)? {
-                transaction.execute_batch(SCHEMA)?;
+                transaction.execute_batch(TABLES)?;
+                transaction.execute_batch(&HISTORY.replace("COLUMNS", COLUMNS))?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
         }
-        Ok(Self { connection, file: (file.dev(), file.ino()) })
+        let upkeep = Upkeep::of(&connection)?;
+        Ok(Self { connection, file: (file.dev(), file.ino()), upkeep })
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -170,12 +197,15 @@ impl Open {
     fn insert(&mut self, post: &Post) -> Result<(), DatabaseError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let points = ids(&transaction, post)?;
+        let moved: i64 = transaction.query_row("SELECT until_ms FROM moved", (), |row| row.get(0))?;
         let mut insert = transaction.prepare(INSERT_READING)?;
         for (place, ms, value) in &post.readings {
-            insert.execute(params![points.get(*place), ms, value])?;
+            insert.execute(params![ms, points.get(*place), value, moved])?;
         }
         drop(insert);
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.upkeep.added(post.readings.len());
+        Ok(())
     }
 }
 

@@ -28,6 +28,11 @@ pub enum DatabaseError {
     /// Somebody moves it away again and again.
     #[error("it is moved or removed while it is written to")]
     Moved,
+    /// Another program hinders the journal from being emptied.
+    #[error(
+        "another program has read in it for so long that its journal has grown over {0}; end that program's transaction"
+    )]
+    Journal(String),
     /// `SQLite` reports an error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -48,6 +53,7 @@ impl DatabaseError {
             Self::Open(_) => (us, "open", ""),
             Self::OtherProgram => (us, "other_program", ""),
             Self::Newer(_) => (us, "newer", ""),
+            Self::Journal(_) => (later, "journal", ""),
             Self::Moved => (later, "moved", ""),
             Self::Post(_) => (Verdict::RefusedBody, "post", ""),
             Self::Thread(_) => (later, "thread", ""),

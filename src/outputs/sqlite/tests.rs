@@ -17,6 +17,8 @@ use crate::reading::points::{Builder, Device, Register};
 
 const AT: u64 = 1_700_000_000_123;
 
+const BOUNDS: Bounds = Bounds { max_age: None, max_bytes: 1 << 30 };
+
 /// Makes a file.
 type Make<'a> = &'a dyn Fn(&Path);
 
@@ -49,17 +51,22 @@ fn body(table: &Arc<PointTable>, readings: &[Reading]) -> Bytes {
     encoded.body.unwrap()
 }
 
+fn settings(path: PathBuf) -> SqliteSettings {
+    SqliteSettings { path, bounds: BOUNDS }
+}
+
 /// A directory and the output whose file is in it.
 struct World {
     directory: TempDir,
     deliver: SqliteDeliver,
+    bounds: Bounds,
 }
 
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let deliver = SqliteDeliver::new(SqliteSettings { path: directory.path().join("readings.sqlite") });
-        Self { directory, deliver }
+        let deliver = SqliteDeliver::new(settings(directory.path().join("readings.sqlite")));
+        Self { directory, deliver, bounds: BOUNDS }
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -68,7 +75,7 @@ impl World {
 
     /// As after a start.
     fn open_anew(&mut self) {
-        self.deliver = SqliteDeliver::new(SqliteSettings { path: self.path() });
+        self.deliver = SqliteDeliver::new(SqliteSettings { path: self.path(), bounds: self.bounds });
     }
 
     async fn post(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Result<(), Failure> {
@@ -157,7 +164,7 @@ async fn a_row_says_all_that_is_known_of_a_reading() {
     }
 }
 
-/// The question that the table is made for is answered by its primary key, in the order of time.
+/// The question that the tables are made for is answered by their primary keys.
 #[actix_rt::test]
 async fn the_last_day_of_a_point_is_found_by_the_primary_key() {
     let mut world = World::new();
@@ -165,10 +172,13 @@ async fn the_last_day_of_a_point_is_found_by_the_primary_key() {
     for filter in ["name = 'flow'", "device = '192.0.2.20' AND unit = 3 AND key = 'input_register_30001'", "point = 1"]
     {
         let plan = world.rows(&format!(
-            "EXPLAIN QUERY PLAN SELECT time, value FROM history WHERE {filter} AND ms >= unixepoch('now', '-1 day') * 1000"
+            "EXPLAIN QUERY PLAN SELECT time, value FROM history WHERE {filter} AND ms >= unixepoch('now', '-1 day') * 1000 \
+             ORDER BY ms"
         ));
         let steps: Vec<String> = plan.iter().map(|row| format!("{:?}", row[3])).collect();
-        assert!(steps.iter().any(|step| step.contains("readings USING PRIMARY KEY (point=? AND ms>?)")), "{steps:?}");
+        for step in ["SEARCH readings USING PRIMARY KEY (point=? AND ms>?)", "SEARCH recent USING PRIMARY KEY (ms>?"] {
+            assert!(steps.iter().any(|found| found.contains(step)), "{filter}: {steps:?}");
+        }
     }
 }
 
@@ -213,6 +223,17 @@ async fn posts_that_come_again_add_nothing() {
         world.open_anew();
     }
     assert_eq!(world.number("SELECT count(*) FROM history"), 100);
+    // Nor where they have been moved meanwhile.
+    let more: Vec<_> = (0..6_000).map(|n| reading(n % 2, AT + 50 + u64::from(n / 2), Value::Integer(7))).collect();
+    for post in more.chunks(500) {
+        for readings in [post, &all[90..], post] {
+            world.post(&table, readings).await.unwrap();
+            world.open_anew();
+        }
+    }
+    assert_eq!(world.number("SELECT count(*) FROM history"), 6_100);
+    assert!(world.number("SELECT count(*) FROM readings") >= 4_000, "most were moved");
+    assert_eq!(world.number("SELECT count(DISTINCT ms || ' ' || point) FROM history"), 6_100);
     assert_eq!(world.number("SELECT count(*) FROM points"), 2);
 }
 
@@ -301,7 +322,7 @@ async fn what_is_no_database_of_ours_is_left_alone_until_it_is_gone() {
         assert_eq!(world.number("SELECT count(*) FROM history"), 1, "{kind}");
     }
     let mut world = World::new();
-    world.deliver = SqliteDeliver::new(SqliteSettings { path: world.directory.path().join("no/readings.sqlite") });
+    world.deliver = SqliteDeliver::new(settings(world.directory.path().join("no/readings.sqlite")));
     let failure = world.post(&table, &readings).await.unwrap_err();
     assert_eq!((failure.kind, failure.verdict), ("open", Verdict::RefusedUs));
     fs::create_dir(world.directory.path().join("no")).unwrap();
@@ -344,6 +365,96 @@ async fn a_damaged_database_is_told_and_nothing_is_dropped() {
     fs::rename(world.path(), world.directory.path().join("damaged")).unwrap();
     world.post(&table, &readings[1_999..]).await.unwrap();
     assert_eq!(world.number("SELECT count(*) FROM history"), 1);
+}
+
+/// How large the file and its journal are together.
+fn size_of(world: &World) -> u64 {
+    let size = |name| fs::metadata(world.directory.path().join(name)).map_or(0, |file| file.len());
+    size("readings.sqlite") + size("readings.sqlite-wal")
+}
+
+/// Posts of 2,000 readings of ten points, from the time `from` on, a reading each second.
+async fn fill(world: &mut World, from: u64, posts: u64, mut after: impl FnMut(&World)) {
+    let table = table(&(30_001..30_011).map(register).collect::<Vec<_>>());
+    for post in 0..posts {
+        let polls = (0..200).map(|poll| from + (post * 200 + poll) * 1_000);
+        let readings: Vec<_> =
+            polls.flat_map(|ms| (0..10).map(move |point| reading(point, ms, Value::Float(0.1)))).collect();
+        world.post(&table, &readings).await.unwrap();
+        after(world);
+    }
+}
+
+#[actix_rt::test]
+async fn the_file_and_its_journal_keep_to_max_bytes_by_the_oldest_readings() {
+    const LIMIT: u64 = 4_000_000;
+    let mut world = World::new();
+    world.bounds.max_bytes = LIMIT;
+    world.open_anew();
+    let mut most = 0;
+    fill(&mut world, AT, 120, |world| {
+        most = most.max(size_of(world));
+        assert!(size_of(world) <= LIMIT, "{} bytes", size_of(world));
+    })
+    .await;
+    assert!(most > LIMIT / 4 * 3, "{most} bytes at most: as much as there is room for");
+    let left = world.number("SELECT count(*) FROM history");
+    assert!((100_000..200_000).contains(&left), "{left} readings");
+    // The newest of every point are there without a gap, and no point has much more of the past than another.
+    let points = world.rows("SELECT min(ms), max(ms), count(*) FROM history GROUP BY point");
+    for row in &points {
+        let [oldest, newest, count] = [0, 1, 2].map(|cell| number(&row[cell]));
+        assert_eq!(newest, i64::try_from(AT).unwrap() + (120 * 200 - 1) * 1_000);
+        assert_eq!((newest - oldest) / 1_000 + 1, count);
+        assert!(oldest.abs_diff(number(&points[0][0])) < 1_000_000, "{points:?}");
+    }
+    // A smaller bound is reached step by step.
+    world.bounds.max_bytes = LIMIT / 2;
+    world.open_anew();
+    let from = AT + 120 * 200_000;
+    fill(&mut world, from, 30, |_| {}).await;
+    assert!(size_of(&world) <= LIMIT / 2, "{} bytes", size_of(&world));
+    assert_eq!(world.rows("PRAGMA integrity_check"), [[text("ok")]]);
+}
+
+#[actix_rt::test]
+async fn what_is_older_than_max_age_goes_whatever_the_clock_says() {
+    let mut world = World::new();
+    fill(&mut world, AT, 100, |_| {}).await;
+    world.bounds.max_age = Some(Duration::from_secs(5_000));
+    world.open_anew();
+    fill(&mut world, AT + 100 * 200_000, 40, |_| {}).await;
+    let newest = world.number("SELECT max(ms) FROM history");
+    let oldest = world.number("SELECT min(ms) FROM history");
+    // What is moved together is judged together.
+    assert!((5_000_000..5_000_000 + 800_000).contains(&(newest - oldest)), "{}", newest - oldest);
+    assert_eq!(world.number("SELECT count(*) FROM history"), ((newest - oldest) / 1_000 + 1) * 10);
+}
+
+#[actix_rt::test]
+async fn whoever_reads_without_an_end_does_not_fill_the_disk() {
+    let mut world = World::new();
+    world.bounds.max_bytes = 8_000_000;
+    world.open_anew();
+    fill(&mut world, AT, 1, |_| {}).await;
+    let other = Connection::open(world.path()).unwrap();
+    other.execute_batch("BEGIN; SELECT * FROM history").unwrap();
+    let table = table(&(30_001..30_011).map(register).collect::<Vec<_>>());
+    let mut posts = 0;
+    let failure = loop {
+        posts += 1;
+        assert!(posts < 10_000);
+        let readings: Vec<_> =
+            (0..2_000).map(|n| reading(0, AT + (posts * 2_000 + n) * 1_000, Value::Float(0.1))).collect();
+        if let Err(failure) = world.post(&table, &readings).await {
+            break failure;
+        }
+    };
+    assert_eq!((failure.kind, failure.verdict), ("journal", LATER));
+    assert!(failure.text.contains("its journal has grown over 500 kB; end that program's"), "{}", failure.text);
+    assert!(size_of(&world) < 8_000_000);
+    other.execute_batch("COMMIT").unwrap();
+    world.post(&table, &[reading(0, AT + posts * 2_000_000, Value::Float(0.1))]).await.unwrap();
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
