@@ -231,8 +231,7 @@ impl<'a> Diff<'a> {
         let mut added: Vec<_> = new.outputs.iter().filter(|output| known(old, &output.name).is_none()).collect();
         for output in &old.outputs {
             match known(new, &output.name) {
-                Some(same) if same.kind == output.kind => {}
-                Some(same) if output.is_same_server_type(same) => self.settings.push("outputs"),
+                Some(same) if same.kind == output.kind || output.is_same_server_type(same) => {}
                 Some(_) => self.outputs.push(OutputDiff::Changed(&output.name)),
                 None => {
                     let heir = added.iter().position(|heir| heir.kind == output.kind);
@@ -276,6 +275,12 @@ impl<'a> Diff<'a> {
         };
         let patience =
             |output: &OutputConfig| known(output).is_some_and(|known| known.max_backoff != output.max_backoff);
+        let way = |output: &OutputConfig| {
+            known(output).is_some_and(|known| known.kind != output.kind && known.is_same_server_type(output))
+        };
+        if new.outputs.iter().any(way) {
+            self.settings.push("outputs");
+        }
         if new.outputs.iter().any(patience) {
             self.settings.push("max_backoff");
         }

@@ -14,6 +14,7 @@ pub mod crashpoints;
 pub mod device;
 pub mod fill;
 pub mod gateway;
+pub mod influxdb;
 pub mod judge;
 pub mod powercut;
 pub mod proxy;

@@ -292,3 +292,26 @@ polling_groups:
         assert!(!crate::config::render::diff(&diff).starts_with("Nothing"), "{to}");
     }
 }
+
+/// An output over a network gets its new settings at once, renewed secrets among them; one that writes a file does not.
+#[test]
+fn outputs_over_a_network_are_taken_over_at_once() {
+    let outputs = |database: &str, file: &str| {
+        config(
+            SHARED,
+            &format!(
+                "outputs: [{{type: influxdb, url: 'http://192.0.2.10', database: {database}}}, {{type: file, path: {file}}}]\n\
+                 polling_groups: [{{group_name: g, ip_devices: [m1], input_registers: [30001]}}]\n"
+            ),
+        )
+    };
+    let old = outputs("a", "/tmp/a.csv");
+    let network = outputs("b", "/tmp/a.csv");
+    let diff = Diff::between(&old, &network);
+    assert_eq!((&*diff.settings, &*diff.needs_restart), (&["outputs"][..], &[][..]));
+    assert_eq!(old.taken_over_by(network.clone()).outputs, network.outputs);
+    let file = outputs("a", "/tmp/b.csv");
+    let diff = Diff::between(&old, &file);
+    assert_eq!((&*diff.settings, &*diff.needs_restart), (&[][..], &["outputs"][..]));
+    assert_eq!(old.taken_over_by(file).outputs, old.outputs);
+}
