@@ -55,7 +55,7 @@ fn every_warning_and_error_is_in_the_table() {
     // Warnings that are made elsewhere, and the device's line, which is its cause and what happens next.
     let is_made_elsewhere =
         |text: &str| text.starts_with('{') && text.ends_with('}') && !text[1..text.len() - 1].contains(' ');
-    let is_cause = |text: &str| ["{device}: {subject}: {cause}; {next}", "{device}: {remark}"].contains(&text);
+    let is_cause = |text: &str| ["{called}: {subject}: {cause}; {next}", "{called}: {remark}"].contains(&text);
     let missing: Vec<_> = said
         .into_iter()
         .filter(|text| !is_made_elsewhere(text) && !is_cause(text))
