@@ -3,16 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::config::keys::{self, Key};
 use pattoo_agent_modbustcpd::config::outputs::{OutputConfig, OutputKind};
-use pattoo_agent_modbustcpd::config::{self, Config, Loaded};
+use pattoo_agent_modbustcpd::config::{self, Config, Loaded, point_table};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use pattoo_agent_modbustcpd::outputs::Start;
 use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
+use pattoo_agent_modbustcpd::outputs::influxdb::InfluxSettings;
+use pattoo_agent_modbustcpd::outputs::influxdb::encode::InfluxEncode;
 use pattoo_agent_modbustcpd::outputs::sqlite::{Bounds, SqliteSettings};
-use pattoo_agent_modbustcpd::reading::points;
+use pattoo_agent_modbustcpd::outputs::{Encode as _, Start};
+use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, points};
 use pattoo_agent_modbustcpd::spool::{Limits, MinFree};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -1078,4 +1081,41 @@ fn the_groups_in_the_readme_are_what_it_says() {
     for key in named {
         assert!(section.contains(key) && config.points.iter().any(|point| point.key() == key), "{key}");
     }
+}
+
+/// An output that knows points by names is told apart from a configuration in which two have one.
+#[test]
+fn points_that_an_output_could_not_tell_apart_are_refused() {
+    let text = |output: &str, names: &str| {
+        format!("outputs: [{output}]\npolling_groups:\n  - {{ip_devices: [m1, m2], input_registers: {names}}}\n")
+    };
+    let database = "{type: influxdb, url: 'http://192.0.2.10', database: plant";
+    let said = faults(text(&format!("{database}, tags: {{device: ''}}}}"), "{30001: u}"));
+    assert_eq!(
+        said,
+        [
+            "pattoo_agent_modbustcpd.yaml: outputs: influxdb: u (input_register_30001) of m1 unit 0 and u (input_register_30001) \
+          of m2 unit 0 would both be modbus,group=group\\ 1,unit=0 u, so that one value takes the place of the other; give \
+          them names of their own, or the output a template that tells them apart"
+        ]
+    );
+    load(&text(&format!("{database}}}"), "{30001: u, 30002: i}"));
+}
+
+/// The README's example of an InfluxDB is a configuration, and its line is what two readings become.
+#[test]
+fn the_influxdb_in_the_readme_is_what_it_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("### InfluxDB").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let line = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    let OutputKind::Influx(settings) = &config.outputs[0].kind else { panic!("{:?}", config.outputs) };
+    let at = Timestamp::from_millis(1_795_943_592_000);
+    let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
+    let table = Arc::new(point_table::nameless(&config));
+    let readings = [reading(0, 230.4), reading(1, 231.0)];
+    let encoded = InfluxEncode::new(InfluxSettings::clone(settings)).encode(&table, &readings, 1 << 20, at);
+    assert_eq!(std::str::from_utf8(&encoded.body.unwrap()).unwrap(), line);
 }

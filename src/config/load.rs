@@ -13,7 +13,7 @@ use super::points::{points, too_many_points};
 use super::shared::Pattoo;
 use super::yaml::cursor::Report;
 use super::yaml::source::Source;
-use super::{agent, lints, shared};
+use super::{agent, lints, outputs, shared};
 use crate::shard::Shard;
 
 /// A configuration without faults, and what a person should know of it all the same.
@@ -98,32 +98,33 @@ pub fn load_as_proposed(
     report.settle_warnings(sort);
     match (shared, agent, points) {
         (Some((pattoo, api)), Some(agent), Some((devices, settings, points))) if report.faults.is_empty() => {
-            Ok(Loaded {
-                config: Config {
-                    shard: Shard::default(),
-                    log_level: pattoo.log_level,
-                    log_format: agent.log_format,
-                    log_directory: pattoo.log_directory,
-                    cache_directory: pattoo.cache_directory,
-                    daemon_directory: pattoo.daemon_directory,
-                    system_daemon_directory: pattoo.system_daemon_directory,
-                    server_host: api.host,
-                    server_port: api.port,
-                    polling_interval: agent.polling_interval,
-                    flush_interval: agent.flush_interval,
-                    cache_limits: agent.cache_limits,
-                    outputs: agent.outputs,
-                    split_refused_after: agent.split_refused_after,
-                    trust_local_clock: agent.trust_local_clock,
-                    status_listen: agent.status_listen,
-                    status_hosts: agent.status_hosts,
-                    agent_hostname: agent.hostname,
-                    devices,
-                    settings,
-                    points,
-                },
-                warnings: report.warnings,
-            })
+            let config = Config {
+                shard: Shard::default(),
+                log_level: pattoo.log_level,
+                log_format: agent.log_format,
+                log_directory: pattoo.log_directory,
+                cache_directory: pattoo.cache_directory,
+                daemon_directory: pattoo.daemon_directory,
+                system_daemon_directory: pattoo.system_daemon_directory,
+                server_host: api.host,
+                server_port: api.port,
+                polling_interval: agent.polling_interval,
+                flush_interval: agent.flush_interval,
+                cache_limits: agent.cache_limits,
+                outputs: agent.outputs,
+                split_refused_after: agent.split_refused_after,
+                trust_local_clock: agent.trust_local_clock,
+                status_listen: agent.status_listen,
+                status_hosts: agent.status_hosts,
+                agent_hostname: agent.hostname,
+                devices,
+                settings,
+                points,
+            };
+            let clash = |message| Diagnostic::of_file(&directory.join(AGENT_FILE), message);
+            let faults: Vec<_> = outputs::clashes_of_points(&config).into_iter().map(clash).collect();
+            let warnings = report.warnings;
+            if faults.is_empty() { Ok(Loaded { config, warnings }) } else { Err(ConfigError { faults, warnings }) }
         }
         _ => Err(ConfigError { faults: report.faults, warnings: report.warnings }),
     }

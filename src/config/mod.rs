@@ -33,6 +33,7 @@ pub mod naming;
 mod original;
 pub mod outputs;
 mod path;
+pub mod point_table;
 mod points;
 mod provenance;
 mod registers;

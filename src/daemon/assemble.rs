@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::naming::Naming;
 use crate::config::outputs::{OutputConfig, OutputKind};
-use crate::config::{self, Config, Device, LogLevel};
+use crate::config::{self, Config, Device, LogLevel, point_table};
 use crate::modbus::plan::plan;
 use crate::modbus::register;
 use crate::modbus::session::{Cycle, DeviceSettings};
@@ -22,8 +21,8 @@ use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
 use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
+use crate::reading::PointId;
 use crate::reading::points::{self, PointTable};
-use crate::reading::{PointId, millis};
 
 /// What to read from each device, in the order of the configuration.
 #[must_use]
@@ -43,45 +42,13 @@ pub fn devices(config: &Config) -> Vec<Arc<DeviceSettings>> {
 /// What every point is, in the order of the configuration, for the agent `agent`.
 #[must_use]
 pub fn point_table(config: &Config, agent: &Agent) -> PointTable {
-    table_of(config, points::Builder::new(agent.id().as_str(), agent.hostname(), config.polling_interval))
+    point_table::of(config, points::Builder::new(agent.id().as_str(), agent.hostname(), config.polling_interval))
 }
 
 /// The same for commands that poll without an agent id.
 #[must_use]
 pub fn points(config: &Config) -> PointTable {
-    table_of(config, points::Builder::new("", "", config.polling_interval))
-}
-
-fn table_of(config: &Config, mut table: points::Builder) -> PointTable {
-    let mut device: Option<points::Device> = None;
-    for point in &config.points {
-        let unit = point.unit.0;
-        let interval_ms = millis(point.interval);
-        let same = device.as_ref().is_some_and(|device| {
-            (&*device.device, device.unit, &*device.group, device.interval_ms, &device.tags)
-                == (&*point.target, unit, &*point.group, interval_ms, &*point.tags)
-        });
-        if !same {
-            let name = config.devices.get(point.device).and_then(|device| device.label.clone());
-            let tags = Vec::clone(&point.tags);
-            let new = points::Device::new(&point.target, unit, &point.group, interval_ms);
-            device = Some(points::Device { name, tags, ..new });
-        }
-        let reference = point.reference;
-        let table_name = reference.table().key_prefix();
-        let Naming { name, metadata } = &point.naming;
-        let register = points::Register {
-            name: name.as_deref().map(str::to_owned),
-            unit_of_measurement: metadata.unit_of_measurement.clone(),
-            tags: metadata.tags.clone(),
-            values: metadata.values.clone(),
-            ..points::Register::new(&point.key(), table_name, reference.number(), point.kind)
-        };
-        if let Some(device) = &device {
-            table.push(device, &register);
-        }
-    }
-    table.build()
+    point_table::nameless(config)
 }
 
 /// Everything that readings go to, in the order of the configuration.

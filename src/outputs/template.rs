@@ -2,12 +2,15 @@
 //!
 //! Parsed once, filled in for each point. A place that a point has nothing for is empty.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::reading::points::Point;
+use crate::reading::PointId;
+use crate::reading::points::{Point, PointTable};
 
 /// What a place may be filled with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +123,26 @@ impl fmt::Display for Template {
             }
         })
     }
+}
+
+/// Two points, by their places in the table, that go by one name, and that name.
+pub type Clash = (usize, usize, String);
+
+/// The first two points of a table that `name` gives the same name; those without one are passed over.
+pub fn clash(table: &PointTable, name: impl Fn(Point<'_>) -> Option<String>) -> Option<Clash> {
+    // Hashes, because a million names take much memory; two names of one hash are compared.
+    let hasher = RandomState::new();
+    let mut known: HashMap<u64, usize> = HashMap::new();
+    for (place, point) in table.iter().enumerate() {
+        let Some(text) = name(point) else { continue };
+        if let Some(first) = known.insert(hasher.hash_one(&text), place) {
+            let other = u32::try_from(first).ok().and_then(|first| table.get(PointId(first))).and_then(&name);
+            if other.as_ref() == Some(&text) {
+                return Some((first, place, text));
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::configuration::Config;
 use super::diagnostic::Diagnostic;
+use super::point_table;
 use super::value::{LONGEST_DURATION, duration_within};
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
@@ -212,6 +213,37 @@ impl OutputConfig {
         }
         self
     }
+}
+
+/// Why an output could not tell two points of `config` apart: one fault for each such output, with both points.
+#[must_use]
+pub fn clashes_of_points(config: &Config) -> Vec<String> {
+    let named: Vec<_> = config.outputs.iter().filter(|output| output.kind.is_over_a_network()).collect();
+    if named.is_empty() {
+        return Vec::new();
+    }
+    let table = point_table::nameless(config);
+    let point = |place: usize| {
+        config
+            .points
+            .get(place)
+            .map_or_else(String::new, |point| format!("{} of {} unit {}", point.called(), point.target, point.unit))
+    };
+    let clash = |output: &&OutputConfig| match &output.kind {
+        OutputKind::Influx(settings) => crate::outputs::influxdb::encode::clash(&table, settings),
+        OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
+    };
+    let told = named.iter().filter_map(|output| Some((output, clash(output)?)));
+    told.map(|(output, (first, second, what))| {
+        format!(
+            "outputs: {}: {} and {} would both be {what}, so that one value takes the place of the other; give them names of \
+             their own, or the output a template that tells them apart",
+            output.name,
+            point(first),
+            point(second)
+        )
+    })
+    .collect()
 }
 
 /// Every setting of every output, for people.

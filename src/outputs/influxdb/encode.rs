@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::InfluxSettings;
 use super::line::{key, measurement, push_value};
+use crate::outputs::template::{self, Clash};
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Point, PointTable, TableId};
 use crate::reading::{Reading, Timestamp};
@@ -141,16 +142,9 @@ fn names(point: &Point<'_>, settings: &InfluxSettings) -> Option<(String, String
 
 /// What two points have in common that no two may: measurement, tags and field. `None` when each has its own.
 #[must_use]
-pub fn clash(table: &PointTable, settings: &InfluxSettings) -> Option<(usize, usize, String)> {
-    let mut known: HashMap<(String, String), usize> = HashMap::new();
-    for (place, point) in table.iter().enumerate() {
-        let Some(names) = names(&point, settings) else { continue };
-        if let Some(&first) = known.get(&names) {
-            return Some((first, place, format!("{} {}", names.0, names.1)));
-        }
-        known.insert(names, place);
-    }
-    None
+pub fn clash(table: &PointTable, settings: &InfluxSettings) -> Option<Clash> {
+    let clash = |point: Point<'_>| names(&point, settings).map(|(series, field)| format!("{series} {field}"));
+    template::clash(table, clash)
 }
 
 #[cfg(test)]
