@@ -25,6 +25,7 @@ use support::PATIENCE;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode as DeviceMode};
 use support::judge::judge;
+use support::mounted::Mounted;
 use support::server::{Database, Mode, Server};
 use support::spool::{self, Batch, HEADER};
 
@@ -97,35 +98,8 @@ fn batches(home: &Home) -> Vec<Batch> {
     spool::batches(&home.spool(), "pattoo")
 }
 
-/// A file system that is mounted in the place of the cache directory, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn below(home: &Home, arguments: &[&str]) -> Option<Self> {
-        let cache = home.path().join("cache");
-        fs::create_dir_all(&cache).unwrap();
-        let mounted = Self(cache);
-        let possible = mounted.mount(arguments);
-        if !possible {
-            support::skipped(&format!("mount {arguments:?} is not possible"));
-        }
-        possible.then_some(mounted)
-    }
-
-    fn mount(&self, arguments: &[&str]) -> bool {
-        succeeds(Command::new("mount").args(arguments).arg(&self.0))
-    }
-
-    /// Takes it away from its place; who is in it stays in it.
-    fn pull(&self) -> bool {
-        succeeds(Command::new("umount").arg("-l").arg(&self.0))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        self.pull();
-    }
+fn cache_of(home: &Home) -> PathBuf {
+    home.path().join("cache")
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -158,7 +132,7 @@ fn what_was_on_disk_when_the_power_failed_is_there_afterwards() {
     fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
     let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
     let mount = ["-o", "loop", image.to_str().unwrap()];
-    let Some(disk) = Mounted::below(&home, &mount).filter(|_| made) else { return };
+    let Some(disk) = Mounted::at(&cache_of(&home), &mount).filter(|_| made) else { return };
     server.stop();
     for cut in 0..10 {
         let mut agent = home.run();
@@ -168,15 +142,12 @@ fn what_was_on_disk_when_the_power_failed_is_there_afterwards() {
         polls_go_on(&mut agent, &device, 3);
         agent.until("the spool's thread to rest", || rests(&home, "spool"));
         agent.freeze();
-        // From now on nothing reaches the disk, not even the journal: EXT4_IOC_SHUTDOWN without a flush.
-        let shutdown = "open(my $d, '<', $ARGV[0]) or exit 1; my $how = pack('L', 2); \
-                        defined ioctl($d, 0x8004587d, $how) or exit 1";
-        if !succeeds(Command::new("perl").args(["-e", shutdown]).arg(&disk.0)) {
+        if !disk.cut_the_power() {
             return support::skipped("perl or this kernel does not shut down a file system");
         }
         agent.thaw();
         agent.sigkill();
-        unmount(&disk);
+        disk.unmount();
         assert!(disk.mount(&mount), "the journal is played back");
         let left = home.spooled();
         assert!(!promised.is_empty() && promised.iter().all(|batch| left.contains(batch)), "a batch is lost or torn");
@@ -207,24 +178,19 @@ fn rests(home: &Home, thread: &str) -> bool {
     text(&task, "wchan").contains("futex")
 }
 
-/// Takes it away for good: nobody is in it any more.
-fn unmount(disk: &Mounted) {
-    support::until("the file system to be free", || succeeds(Command::new("umount").arg(&disk.0)));
-}
-
 #[test]
 fn without_a_free_inode_readings_go_to_the_server_from_memory() {
     let (device, server) = (Device::counting(2), Server::start());
     // A new segment needs an inode.
     let home = home_of_many_segments(&server, &device);
     let options = ["-t", "tmpfs", "-o", "size=16m,nr_inodes=40,mode=0750", "few-inodes"];
-    let Some(disk) = Mounted::below(&home, &options) else { return };
+    let Some(disk) = Mounted::at(&cache_of(&home), &options) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
     let mut taken: Vec<PathBuf> = Vec::new();
     agent.until("a word", || {
         // More than once: a segment that is delivered gives its inode back.
-        let more = (taken.len()..).map(|number| disk.0.join(format!("taken{number}")));
+        let more = (taken.len()..).map(|number| disk.path().join(format!("taken{number}")));
         taken.extend(more.take_while(|path| fs::write(path, "").is_ok()));
         logged(&home).contains("No space left on device")
     });
@@ -282,7 +248,7 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
 fn what_is_below_the_cache_is_not_written_to_when_its_disk_is_pulled() {
     let (device, server) = (Device::counting(4), Server::start());
     let home = home_with(&server, &device);
-    let Some(disk) = Mounted::below(&home, &["-t", "tmpfs", "-o", "size=16m,mode=0750", "stick"]) else {
+    let Some(disk) = Mounted::at(&cache_of(&home), &["-t", "tmpfs", "-o", "size=16m,mode=0750", "stick"]) else {
         return;
     };
     let mut agent = home.run();
@@ -294,7 +260,7 @@ fn what_is_below_the_cache_is_not_written_to_when_its_disk_is_pulled() {
     server.come_back();
     everything_arrives(&mut agent, &device, &server);
     agent.stop();
-    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0, "below the mount point");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0, "below the mount point");
 }
 
 #[test]
@@ -385,7 +351,7 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     }
     let [lower, upper, work] = layers.each_ref().map(|layer| layer.display());
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-    let Some(_disk) = Mounted::below(&home, &["-t", "overlay", "-o", &options, "overlay"]) else { return };
+    let Some(_disk) = Mounted::at(&cache_of(&home), &["-t", "overlay", "-o", &options, "overlay"]) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
     assert!(logged(&home).contains("(overlayfs) is a container's own layer"), "{}", logged(&home));
@@ -397,13 +363,15 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
 fn a_disk_that_others_fill_costs_no_reading() {
     let (device, server) = (Device::counting(9), Server::start());
     let home = home_of_many_segments(&server, &device);
-    let Some(disk) = Mounted::below(&home, &["-t", "tmpfs", "-o", "size=4m,mode=0750", "small"]) else { return };
+    let Some(disk) = Mounted::at(&cache_of(&home), &["-t", "tmpfs", "-o", "size=4m,mode=0750", "small"]) else {
+        return;
+    };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
     server.stop();
     agent.until("segments", || spool::segments(&home.spool()).len() > 2);
     let before = spool::readings(&home.spool(), "pattoo");
-    let ballast = disk.0.join("ballast");
+    let ballast = disk.path().join("ballast");
     agent.until("a word", || {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
         while file.write_all(&[0; 4_096]).is_ok() {}
@@ -518,7 +486,7 @@ struct Frozen<'a>(&'a Mounted);
 
 impl<'a> Frozen<'a> {
     fn new(disk: &'a Mounted) -> Option<Self> {
-        let frozen = succeeds(Command::new("fsfreeze").arg("-f").arg(&disk.0));
+        let frozen = succeeds(Command::new("fsfreeze").arg("-f").arg(disk.path()));
         if !frozen {
             support::skipped("fsfreeze is not possible");
         }
@@ -528,7 +496,7 @@ impl<'a> Frozen<'a> {
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        succeeds(Command::new("fsfreeze").arg("-u").arg(&self.0.0));
+        succeeds(Command::new("fsfreeze").arg("-u").arg(self.0.path()));
     }
 }
 
@@ -555,7 +523,7 @@ fn a_disk_that_hangs_is_told_of_and_passed_by() {
     let image = home.path().join("disk");
     fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
     let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
-    let mounted = Mounted::below(&home, &["-o", "loop", image.to_str().unwrap()]);
+    let mounted = Mounted::at(&cache_of(&home), &["-o", "loop", image.to_str().unwrap()]);
     let Some(disk) = mounted.filter(|_| made) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
