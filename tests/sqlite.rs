@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode, Table};
 use support::judge::{Arrival, Verdict, weigh};
+use support::mounted::Mounted;
 use support::now_ms;
 use support::server::Server;
 
@@ -79,6 +82,16 @@ fn everything_arrives(agent: &mut Agent, device: &Device, path: &Path) {
     judged(device, path).assert_complete();
 }
 
+/// Lets what was served arrive, but for what a kill at one of these times may have cost; nothing is double or out of order.
+fn everything_but(agent: &mut Agent, device: &Device, path: &Path, allowed: &[Range<u64>]) {
+    device.set(Mode::Silent);
+    agent.until("every reading that was on disk", || {
+        let lost = judged(device, path).lost;
+        lost.iter().all(|(at, _)| allowed.iter().any(|kill| kill.contains(at)))
+    });
+    judged(device, path).assert_true();
+}
+
 fn some_more(agent: &mut Agent, device: &Device, path: &Path) {
     let before = arrivals(path).len();
     agent.until("some more readings", || arrivals(path).len() > before + 50);
@@ -135,16 +148,9 @@ fn kills_cost_what_was_not_on_disk_yet_and_double_nothing() {
     }
     let (mut agent, started_at) = (home.run(), now_ms());
     agent.until("the last life", || arrivals(&path).last().is_some_and(|last| last.timestamp > started_at));
-    device.set(Mode::Silent);
-    let missing = || {
-        let lost = judged(&device, &path).lost;
-        lost.into_iter().filter(|(at, _)| !allowed.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
-    };
-    agent.until("every reading that was on disk", || missing().is_empty());
+    everything_but(&mut agent, &device, &path, &allowed);
     agent.stop();
-    assert_eq!(missing(), []);
     let verdict = judged(&device, &path);
-    verdict.assert_true();
     assert!(verdict.arrived > 200, "{verdict:?}");
     let count: i64 =
         Connection::open(&path).unwrap().query_row("SELECT count(*) FROM points", (), |row| row.get(0)).unwrap();
@@ -167,6 +173,91 @@ fn a_database_that_is_locked_costs_nothing_but_time() {
     everything_arrives(&mut agent, &device, &path);
     agent.stop();
     assert!(agent.log().contains("cannot write to "));
+}
+
+/// A configuration whose database is on a disk of its own, below `disk`.
+fn on_a_disk(server: &Server, device: &Device) -> (Home, PathBuf) {
+    let home = home_of(server, device, "{type: sqlite, path: DISK/readings.sqlite, max_backoff: 1s}");
+    let disk = home.path().join("disk");
+    let config = home.config_dir().join("pattoo_agent_modbustcpd.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(config, text.replace("DISK", disk.to_str().unwrap())).unwrap();
+    (home, disk)
+}
+
+#[test]
+fn a_full_disk_costs_no_reading_and_room_is_enough_to_go_on() {
+    let (device, server) = (Device::counting(4), Server::start());
+    let (home, disk) = on_a_disk(&server, &device);
+    let path = disk.join("readings.sqlite");
+    let Some(disk) = Mounted::at(&disk, &["-t", "tmpfs", "-o", "size=4m,mode=0750", "small"]) else { return };
+    let mut agent = home.run();
+    some_more(&mut agent, &device, &path);
+    let ballast = disk.path().join("ballast");
+    agent.until("a line in the log", || {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
+        while file.write_all(&[0; 4_096]).is_ok() {}
+        agent_says(&home, "database or disk is full; make room on its disk")
+    });
+    let before = device.served_count();
+    agent.until("polls that go on", || device.served_count() > before + 20);
+    std::fs::remove_file(&ballast).unwrap();
+    everything_arrives(&mut agent, &device, &path);
+    agent.stop();
+    assert_eq!(rows(&path, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
+}
+
+#[test]
+fn a_disk_that_is_read_only_is_told_and_taken_when_it_is_not() {
+    let (device, server) = (Device::counting(5), Server::start());
+    let (home, disk) = on_a_disk(&server, &device);
+    let path = disk.join("readings.sqlite");
+    let Some(disk) = Mounted::at(&disk, &["-t", "tmpfs", "-o", "ro,size=4m,mode=0750", "small"]) else { return };
+    let mut agent = home.run();
+    agent
+        .until("a line in the log", || agent_says(&home, "cannot open it: Read-only file system (os error 30); check"));
+    let before = device.served_count();
+    agent.until("polls that go on", || device.served_count() > before + 20);
+    assert!(disk.mount(&["-o", "remount,rw"]));
+    everything_arrives(&mut agent, &device, &path);
+    agent.stop();
+}
+
+#[test]
+fn what_others_have_seen_in_it_is_there_after_a_power_cut() {
+    if !support::needs(&["root", "mkfs.ext4", "perl"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(6), Server::start());
+    let (home, disk) = on_a_disk(&server, &device);
+    let path = disk.join("readings.sqlite");
+    let image = home.path().join("image");
+    std::fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
+    assert!(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status().unwrap().success());
+    let mount = ["-o", "loop", image.to_str().unwrap()];
+    let Some(disk) = Mounted::at(&disk, &mount) else { return };
+    let mut allowed = Vec::new();
+    for _ in 0..8 {
+        let mut agent = home.run();
+        some_more(&mut agent, &device, &path);
+        // Nothing is acknowledged that is not on disk, and nothing is seen that is not.
+        let seen = arrivals(&path);
+        if !disk.cut_the_power() {
+            return support::skipped("perl or this kernel does not shut down a file system");
+        }
+        let killed_at = now_ms();
+        agent.sigkill();
+        allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        disk.unmount();
+        assert!(disk.mount(&mount), "the journal is played back");
+        let left = arrivals(&path);
+        assert!(seen.iter().all(|reading| left.contains(reading)), "{} were seen, {} are left", seen.len(), left.len());
+    }
+    let mut agent = home.run();
+    some_more(&mut agent, &device, &path);
+    everything_but(&mut agent, &device, &path, &allowed);
+    agent.stop();
+    assert_eq!(rows(&path, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
 }
 
 fn agent_says(home: &Home, words: &str) -> bool {
