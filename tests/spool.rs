@@ -81,7 +81,10 @@ fn known_lines(text: &str) -> Vec<Known> {
 
 fn known_cells(text: &str) -> Vec<Known> {
     let mut lines = text.lines();
-    assert_eq!(lines.next().unwrap(), "time,device,unit,key,name,value,unit_of_measurement,group");
+    assert_eq!(
+        lines.next().unwrap(),
+        "time,device,unit,key,name,value,unit_of_measurement,group,device_name,text,tags"
+    );
     let known = |line: &str| {
         let cells: Vec<_> = line.split(',').map(str::to_owned).collect();
         (ms(&cells[0]), cells[1].clone(), cells[3].clone(), cells[5].clone())

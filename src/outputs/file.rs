@@ -1,6 +1,7 @@
 //! Readings as lines of a file: JSON objects, or CSV under a header.
 //!
-//! A line says time (RFC 3339, UTC, milliseconds), device, unit, key, name, value, unit of measurement and group. A post is
+//! A line says time (RFC 3339, UTC, milliseconds), device, unit, key, name, value, unit of measurement, group, the name of the
+//! device, the text for the value, and tags (in CSV as JSON). A post is
 //! appended and made durable before it counts, by a thread that may wait for the disk ([`Appended`]). Every failure is one
 //! to try again after: a disk does not refuse readings.
 
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use serde_json::{Number, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use super::{Answer, Deliver, Encode, Encoded, Failure, LocalFuture, Verdict};
 use crate::files::appended::Appended;
@@ -44,7 +45,7 @@ pub struct FileSettings {
 const NO_DATE: u64 = 253_402_300_800_000;
 
 /// What stands in a line, in this order; the header of a CSV.
-pub const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group";
+pub const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group,device_name,text,tags";
 
 /// Makes lines.
 #[derive(Debug, Clone, Copy)]
@@ -71,19 +72,25 @@ impl Encode for FileEncode {
 }
 
 /// What stands in the columns; `None` when the value is no number or the time no date.
-fn values(Point { device, register }: Point<'_>, reading: &Reading) -> Option<[Json; 8]> {
+fn values(point: Point<'_>, reading: &Reading) -> Option<[Json; 11]> {
+    let Point { device, register } = point;
     let at = Some(reading.at.as_millis()).filter(|&at| at < NO_DATE)?;
     let value = match reading.value {
         Value::Integer(value) => value.into(),
         Value::Float(value) => Number::from_f64(value)?,
     };
     let time = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at)).to_string();
-    let [device_name, key, group] = [&device.device, &register.key, &device.group].map(|text| text.as_str().into());
-    let [name, unit_of_measurement] = [&register.name, &register.unit_of_measurement].map(|text| text.clone().into());
-    Some([time.into(), device_name, device.unit.into(), key, name, value.into(), unit_of_measurement, group])
+    let [device_text, key, group] = [&device.device, &register.key, &device.group].map(|text| text.as_str().into());
+    let [name, unit_of_measurement, device_name] =
+        [&register.name, &register.unit_of_measurement, &device.name].map(|text| text.clone().into());
+    let text = point.text_of(reading.value).into();
+    let tags: Map<String, Json> = point.tags().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let tags = if tags.is_empty() { Json::Null } else { tags.into() };
+    let (unit, value) = (device.unit.into(), value.into());
+    Some([time.into(), device_text, unit, key, name, value, unit_of_measurement, group, device_name, text, tags])
 }
 
-fn line(values: &[Json; 8], format: Format) -> String {
+fn line(values: &[Json; 11], format: Format) -> String {
     if format == Format::Csv {
         return values.each_ref().map(cell).join(",") + "\n";
     }
@@ -96,10 +103,15 @@ fn line(values: &[Json; 8], format: Format) -> String {
 fn cell(value: &Json) -> String {
     match value {
         Json::Null => String::new(),
-        Json::String(text) if text.contains(['"', ',', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
+        Json::String(text) if text.contains(['"', ',', '\n', '\r']) => quoted(text),
         Json::String(text) => text.clone(),
+        Json::Object(_) => quoted(&value.to_string()),
         number => number.to_string(),
     }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// Appends posts.

@@ -13,8 +13,15 @@ fn table() -> Arc<PointTable> {
     {
         let device = Device::new(device, 3, "meters", 1_000);
         let register = Register::new("input_register_30001", "input_register", 30_001, Kind::Integer);
-        let [name, unit_of_measurement] = [name, unit_of_measurement].map(|text| text.map(str::to_owned));
-        builder.push(&device, &Register { name, unit_of_measurement, ..register });
+        if let Some(name) = name {
+            let tags = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+            let device = Device { name: Some("boiler".to_owned()), tags: tags("hall", "3"), ..device };
+            let values = vec![(13, "\"low\"".to_owned())];
+            let (name, unit_of_measurement) = (Some(name.to_owned()), unit_of_measurement.map(str::to_owned));
+            builder.push(&device, &Register { name, unit_of_measurement, tags: tags("area", "a"), values, ..register });
+        } else {
+            builder.push(&device, &register);
+        }
     }
     Arc::new(builder.build())
 }
@@ -29,13 +36,14 @@ fn encode(format: Format, readings: &[Reading]) -> Encoded {
 
 #[test]
 fn lines_are_these() {
-    let readings = [reading(0, Value::Float(13.5)), reading(1, Value::Integer(-7))];
+    let readings = [reading(0, Value::Float(13.0)), reading(1, Value::Integer(-7))];
     let cases = [
         (
             Format::Jsonl,
             r#"{"time":"2023-11-14T22:13:20.123Z","device":"192.0.2.20:1502","unit":3,"key":"input_register_30001","#
                 .to_owned()
-                + r#""name":"flow","value":13.5,"unit_of_measurement":"°C","group":"meters"}"#
+                + r#""name":"flow","value":13.0,"unit_of_measurement":"°C","group":"meters","device_name":"boiler","text":"\"low\"","#
+                + r#""tags":{"area":"a","hall":"3"}}"#
                 + "\n"
                 + r#"{"time":"2023-11-14T22:13:20.123Z","device":"a,\"b\"\n=1","unit":3,"key":"input_register_30001","#
                 + r#""value":-7,"group":"meters"}"#
@@ -43,8 +51,8 @@ fn lines_are_these() {
         ),
         (
             Format::Csv,
-            "2023-11-14T22:13:20.123Z,192.0.2.20:1502,3,input_register_30001,flow,13.5,°C,meters\n".to_owned()
-                + "2023-11-14T22:13:20.123Z,\"a,\"\"b\"\"\n=1\",3,input_register_30001,,-7,,meters\n",
+            "2023-11-14T22:13:20.123Z,192.0.2.20:1502,3,input_register_30001,flow,13.0,°C,meters,boiler,\"\"\"low\"\"\",\"{\"\"area\"\":\"\"a\"\",\"\"hall\"\":\"\"3\"\"}\"\n".to_owned()
+                + "2023-11-14T22:13:20.123Z,\"a,\"\"b\"\"\n=1\",3,input_register_30001,,-7,,meters,,,\n",
         ),
     ];
     for (format, lines) in cases {
