@@ -1,8 +1,10 @@
-//! SunSpec: the chain of models in a device, and the group that reads those that we know. Pure data and arithmetic.
+//! SunSpec: the chain of models in a device, and the groups that read those that we know, with the names and units of
+//! measurement of the models. Pure data and arithmetic.
 //!
 //! Source: SunSpec Device Information Model Specification (the marker, the chain, types and unimplemented values), and
 //! the published models 1, 101–103, 111–113, 160, 201–204. Offsets count from the register with the model's number.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::modbus::register::Table;
@@ -65,8 +67,13 @@ impl Model {
                 (0..modules)
                     .flat_map(|module| {
                         MODULE.iter().flat_map(move |run| {
-                            let start = 10 + module * MODULE_LENGTH;
-                            run.points().into_iter().map(move |point| Point { offset: point.offset + start, ..point })
+                            let offset = 10 + module * MODULE_LENGTH;
+                            let place = move |point: Point| Point {
+                                offset: point.offset + offset,
+                                module: Some(module + 1),
+                                ..point
+                            };
+                            run.points().into_iter().map(place)
                         })
                     })
                     .collect()
@@ -95,14 +102,53 @@ struct Point {
     width: u16,
     scale: Option<u16>,
     counter: bool,
+    /// Of the modules of a model, which one; from 1 on.
+    module: Option<u16>,
 }
+
+impl Point {
+    /// Its name in the model, with the module that it is of; the model, then the number follow where that is in `taken`.
+    fn name_beside(&self, model: u16, number: u32, taken: &mut BTreeSet<String>) -> String {
+        let name = self.module.map_or_else(|| self.name.to_owned(), |module| format!("{}_{module}", self.name));
+        let names = [name.clone(), format!("{name}_{model}")];
+        let free = names.into_iter().find(|name| !taken.contains(name)).unwrap_or_else(|| format!("{name}_{number}"));
+        taken.insert(free.clone());
+        free
+    }
+
+    /// In what it is measured, by its name.
+    fn unit_of_measurement(&self) -> Option<&'static str> {
+        let units = UNITS.iter().find(|(beginning, _)| self.name.starts_with(beginning));
+        units.map(|(_, unit)| *unit)
+    }
+}
+
+/// How names begin, and the unit of measurement of these; the first that fits counts.
+const UNITS: [(&str, &str); 16] = [
+    ("A", "A"),
+    ("DCA", "A"),
+    ("PPV", "V"),
+    ("PhV", "V"),
+    ("DCV", "V"),
+    ("Hz", "Hz"),
+    ("VAR", "var"),
+    ("VAr", "var"),
+    ("VA", "VA"),
+    ("TotWh", "Wh"),
+    ("PF", "%"),
+    ("Tmp", "°C"),
+    ("WH", "Wh"),
+    ("W", "W"),
+    ("DCWH", "Wh"),
+    ("DCW", "W"),
+];
 
 impl Run {
     fn points(&self) -> Vec<Point> {
         let Self { names, offset, kind, width, scale, counter } = *self;
         (0..)
             .zip(names)
-            .map(|(n, &name)| Point { name, offset: offset + n * width, kind, width, scale, counter })
+            .map(|(n, &name)| Point { name, offset: offset + n * width, kind, width, scale, counter, module: None })
             .collect()
     }
 }
@@ -165,6 +211,10 @@ const METER: &[Run] = &[
     ),
 ];
 
+/// What the operating state of an inverter means.
+const STATES: &str = ", values: {1: off, 2: sleeping, 3: starting, 4: MPPT, 5: throttled, 6: shutting down, 7: fault, \
+                      8: standby}";
+
 /// Registers of one module of model 160.
 const MODULE_LENGTH: u16 = 20;
 
@@ -182,6 +232,7 @@ const MODULE: &[Run] = &[
 #[must_use]
 pub fn groups(models: &[Model], target: &str, unit: u8) -> String {
     let mut text = String::new();
+    let mut names = BTreeSet::new();
     for model in models.iter().filter(|model| !model.points().is_empty()) {
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -199,8 +250,15 @@ pub fn groups(models: &[Model], target: &str, unit: u8) -> String {
             let scale = point.scale.and_then(|offset| model.address.checked_add(offset));
             let scale = scale.map_or_else(String::new, |address| format!(", scale_register: {}", number(address)));
             let counter = if point.counter { ", counter: true" } else { "" };
-            let line = format!("      - {{address: {}, type: {}{scale}{counter}}}", number(address), point.kind);
-            let _ = writeln!(text, "{line:<75} # {}", point.name);
+            let name = point.name_beside(model.id, number(address), &mut names);
+            let unit = point.unit_of_measurement().map(|unit| format!(", unit_of_measurement: \"{unit}\""));
+            let (kind, unit) = (point.kind, unit.unwrap_or_default());
+            let values = if point.name == "St" { STATES } else { "" };
+            let _ = writeln!(
+                text,
+                "      - {{address: {}, type: {kind}{scale}{counter}, name: {name}{unit}{values}}}",
+                number(address)
+            );
         }
     }
     text
@@ -211,10 +269,44 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::config::Loaded;
     use crate::modbus::plan::{BlockPoint, Reads, rechecks};
 
     fn model(id: u16, length: u16) -> Model {
         Model { id, address: 40_069, length }
+    }
+
+    /// The configuration with the groups for these models.
+    fn loaded(models: &[Model]) -> Loaded {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = format!("outputs: [sqlite]\npolling_groups:\n{}", groups(models, "inverter:502", 126));
+        std::fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
+        crate::config::load_for(directory.path(), None).unwrap()
+    }
+
+    #[test]
+    fn every_value_of_every_model_has_a_name_of_its_own() {
+        let places = [(103, 50), (160, 8 + 2 * 20), (203, 105), (103, 50), (113, 60), (103, 50)];
+        let mut address = 40_069;
+        let models = places.map(|(id, length)| {
+            let model = Model { id, address, length };
+            address = model.next().unwrap();
+            model
+        });
+        let loaded = loaded(&models);
+        let names: Vec<_> = loaded.config.points.iter().filter_map(|point| point.naming.name.as_deref()).collect();
+        assert_eq!(names.len(), loaded.config.points.len());
+        for name in ["W", "W_203", "DCW_1", "DCW_2", "W_103", "W_113", "W_440407"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        let unit = |name: &str| {
+            let point = loaded.config.points.iter().find(|point| point.naming.name.as_deref() == Some(name)).unwrap();
+            point.naming.metadata.unit_of_measurement.clone()
+        };
+        let units =
+            ["AphA", "PhVphB", "VA", "VAr", "WH", "DCWH_2", "DCA_1", "PF", "TmpSnk", "TotWhImp", "St"].map(unit);
+        let expected = ["A", "V", "VA", "var", "Wh", "Wh", "A", "%", "°C", "Wh", ""];
+        assert_eq!(units.map(Option::unwrap_or_default), expected);
     }
 
     #[test]
@@ -244,14 +336,7 @@ mod tests {
             (160, 8 + 9 * 20, 12),
         ];
         for (id, length, apart) in cases {
-            let directory = tempfile::tempdir().unwrap();
-            let file = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
-            file("pattoo.yaml", "pattoo: {log_directory: /l, cache_directory: /c, daemon_directory: /d}\npattoo_agent_api: {ip_address: one, ip_bind_port: 20201}\n".to_owned());
-            file(
-                "pattoo_agent_modbustcpd.yaml",
-                format!("polling_groups:\n{}", groups(&[model(id, length)], "inverter:502", 126)),
-            );
-            let loaded = crate::config::load_for(directory.path(), None).unwrap();
+            let loaded = loaded(&[model(id, length)]);
             assert_eq!(loaded.warnings.len(), usize::from(apart > 0), "{id}: {:#?}", loaded.warnings);
             let devices = crate::daemon::assemble::devices(&loaded.config);
             let blocks = &devices[0].cycles[0].blocks;
@@ -279,8 +364,9 @@ mod tests {
                 "  - group_name: SunSpec 103 (inverter, three phase)\n    ip_devices: [\"inverter:502\"]\n"
             )
         );
-        let power = "      - {address: 440084, type: int16, scale_register: 440085}";
-        assert!(text.lines().any(|line| line.starts_with(power) && line.ends_with("# W")), "{text}");
+        let power =
+            "      - {address: 440084, type: int16, scale_register: 440085, name: W, unit_of_measurement: \"W\"}";
+        assert!(text.lines().any(|line| line == power), "{text}");
         assert_eq!(model(103, 50).next(), Some(40_121));
         assert_eq!(Model { id: 1, address: 65_000, length: 600 }.next(), None);
     }
