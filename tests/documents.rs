@@ -98,9 +98,10 @@ fn is_documentation_name(name: &str) -> bool {
 /// Whether a text in the place of a device or a server is one that reaches nobody.
 fn is_harmless(place: &str) -> bool {
     // What the reader fills in.
-    if place.is_empty() || place.starts_with(['<', '$', '{', '@']) || place.starts_with("serial:") {
+    if place.is_empty() || place.starts_with(['<', '$', '{', '@', '…']) || place.starts_with("serial:") {
         return true;
     }
+    let place = place.split_once("://").map_or(place, |(_, rest)| rest.split('/').next().unwrap_or_default());
     let host = match place.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None if place.matches(':').count() > 1 => place,
@@ -218,6 +219,7 @@ fn a_planted_address_or_name_is_found() {
         "{ip_devices: ['[fd00::7]:502'], unit: 1}",
         "curl http://192.0.3.1/metrics",
         "url: https://tsdb.plant.net:8086",
+        "url: tsdb.plant.net:8086",
         "$ pattoo_agent_modbustcpd probe 172.16.0.9 40001",
         "the device at 8.8.8.8.",
         "posts to 2001:470::1",
@@ -229,6 +231,7 @@ fn a_planted_address_or_name_is_found() {
         "ip_devices: [192.0.2.20:1502, \"[2001:db8::7]:502\", meter1.example.net]",
         "ip_devices:\n  - serial:/dev/ttyUSB0\n  - 198.51.100.7",
         "ip_address: 127.0.0.1",
+        "url: https://mimir.example.net:9009/api/v1/push",
         "see https://github.com/PalisadoesFoundation/pattoo, version 1.88.0, at 14:32:47.170",
         "[`crate::files::lock`] and std::fs::File",
         "status_listen: 0.0.0.0:20204",
