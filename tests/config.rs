@@ -568,10 +568,7 @@ fn refused(cases: &[(&str, &str)]) {
 #[test]
 fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
     refused(&[
-        (
-            "outputs: [influxdb]",
-            "outputs[0]: found an output of a server without url; write url: http://server.example.net",
-        ),
+        ("outputs: [influxdb]", "outputs[0]: found a server without url; write url: http://server.example.net"),
         (
             "outputs: [{type: influxdb, url: 'http://tsdb.example.net'}]",
             "outputs[0]: found an output of type influxdb that does not say where in the server; write database (version 1)",
@@ -1118,4 +1115,32 @@ fn the_influxdb_in_the_readme_is_what_it_says() {
     let readings = [reading(0, 230.4), reading(1, 231.0)];
     let encoded = InfluxEncode::new(InfluxSettings::clone(settings)).encode(&table, &readings, 1 << 20, at);
     assert_eq!(std::str::from_utf8(&encoded.body.unwrap()).unwrap(), line);
+}
+
+/// What was meant to protect something must not be passed over, though the file is shared with others.
+#[test]
+fn a_pattoo_server_is_reached_by_url_and_unknown_keys_of_security_are_errors() {
+    let with = |api: &str| {
+        let directory = directory(group(""));
+        std::fs::write(directory.path().join("pattoo.yaml"), format!("{PATTOO}pattoo_agent_api: {{{api}}}\n")).unwrap();
+        config::load(directory.path())
+    };
+    let loaded = with("ip_address: 192.0.2.1, url: 'http://pattoo.example.net/behind/', timeout: 5s").unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.outputs[0].target(&loaded.config), "http://pattoo.example.net/behind/");
+    let network = loaded.config.server_network.unwrap();
+    assert_eq!((&*network.base, network.timeout), ("/behind", Duration::from_secs(5)));
+    for (api, expected) in [
+        ("ssl_verify: true", "pattoo_agent_api.ssl_verify: found an unknown key"),
+        (
+            "url: 'https://pattoo.example.net', tls: {insecure: true}",
+            "pattoo_agent_api.tls.insecure: found an unknown key",
+        ),
+        ("tls: {ca: ca.pem}", "pattoo_agent_api: found a server without url"),
+        ("ip_address: a.example.net, username: me", "pattoo_agent_api: found a server without url"),
+    ] {
+        let said = with(api).unwrap_err().to_string();
+        assert!(said.contains(expected), "{api}: {said}");
+    }
+    assert_eq!(with("colour: red").unwrap().warnings.len(), 1, "another program may know it");
 }

@@ -186,10 +186,10 @@ fn a_device_that_is_not_the_one_it_must_be_is_told_why_and_never_asked_anything(
         (to(&plant.issue_expired("plc.example"), &plant), "its certificate has expired"),
         (to(&plant.issue("boiler.example"), &plant), "its certificate is for another name"),
         (to(&stranger.issue("plc.example"), &plant), "its certificate is signed by nobody in tls.ca"),
-        (to(&good, &stranger), "the device refused us"),
+        (to(&good, &stranger), "it refused us"),
         (silent.local_addr().unwrap().to_string(), "no whole TLS handshake within"),
         (plain.target(), "no whole TLS handshake within"),
-        (answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "the device does not speak TLS"),
+        (answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "it does not speak TLS"),
         (answering(b""), "the connection broke during the TLS handshake"),
     ];
     let home = Home::new(server.address());
@@ -223,6 +223,29 @@ fn an_authority_that_is_added_to_the_file_is_believed_after_a_reload() {
     kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
     agent.until("the device to be replaced", || agent_said(&home, "1 device replaced"));
     everything_arrives(&mut agent, &gateway.target(), &device, &server);
+    agent.stop();
+}
+
+/// The agent API behind a reverse proxy with TLS: nobody is posted to who is not believed, and a reload believes another one.
+#[test]
+fn a_pattoo_server_behind_tls_is_posted_to_when_it_is_believed() {
+    let [old, new] = ["old", "new"].map(Authority::new);
+    let (device, server) = (Device::counting(8), Server::start());
+    let proxy = Gateway::https(server.address(), &new.issue("pattoo.example"));
+    let home = Home::new(server.address());
+    write_credentials(&home, &old, &old.issue("agent.example"));
+    write(&home, "", &[&device.target()]);
+    let shared = home.config_dir().join("pattoo.yaml");
+    let text = fs::read_to_string(&shared).unwrap();
+    // ip_address stays for other programs; url wins.
+    let api = format!("  url: https://{}\n  tls: {{ca: ca.pem, server_name: pattoo.example}}\n", proxy.target());
+    fs::write(&shared, text + &api).unwrap();
+    let mut agent = home.run();
+    agent.until("it to be told", || agent_said(&home, "its certificate is signed by nobody in tls.ca"));
+    assert_eq!(server.post_count(), 0);
+    fs::write(home.config_dir().join("ca.pem"), old.certificate() + &new.certificate()).unwrap();
+    kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
+    everything_arrives(&mut agent, &device.target(), &device, &server);
     agent.stop();
 }
 

@@ -1,8 +1,10 @@
 //! Whether the server and the devices of a configuration can be reached, one sentence each. Posts nothing.
 
 use crate::config::Config;
+use crate::config::outputs::OutputConfig;
+use crate::daemon::assemble;
 use crate::outputs::pattoo::identity::AgentId;
-use crate::outputs::pattoo::post::{Api, Poster};
+use crate::outputs::pattoo::post::Poster;
 use crate::text::harmless::escaped;
 use crate::text::{Chain, count};
 use crate::time::clock;
@@ -10,19 +12,19 @@ use crate::time::clock;
 /// What the pattoo server answers to the question for its time.
 #[must_use]
 pub fn server(config: &Config) -> String {
-    let (host, port) = (&config.server_host, config.server_port);
+    let target = OutputConfig::default().target(config);
     // The question does not say who asks.
-    let answer = Api::new(host, port, &AgentId::from_bytes([0; 32]))
+    let answer = assemble::api(config, &AgentId::from_bytes([0; 32]))
         .and_then(|api| actix_rt::System::new().block_on(async { Poster::new(api).ask_time().await }));
     match answer {
         Ok(Some(time)) => {
             let apart = time.as_millis().abs_diff(clock::wall().as_millis()) / 1_000;
             let clocks =
                 if apart > 60 { format!("; its clock and this one are {apart}s apart") } else { String::new() };
-            format!("server {host} port {port}: answers{clocks}")
+            format!("server {target}: answers{clocks}")
         }
-        Ok(None) => format!("server {host} port {port}: something answers that is no pattoo agent API"),
-        Err(error) => format!("server {host} port {port}: {}", Chain(&error)),
+        Ok(None) => format!("server {target}: something answers that is no pattoo agent API"),
+        Err(error) => format!("server {target}: {}", Chain(&error)),
     }
 }
 

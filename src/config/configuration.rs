@@ -15,6 +15,7 @@ use crate::modbus::endpoint::Endpoint;
 use crate::modbus::format::Format;
 use crate::modbus::register::{Reference, UnitId};
 use crate::modbus::settings::Settings;
+use crate::outputs::network::Network;
 use crate::reading::points;
 use crate::shard::Shard;
 use crate::spool::Limits;
@@ -52,6 +53,8 @@ pub struct Config {
     pub server_host: String,
     /// Port of the pattoo agent API.
     pub server_port: u16,
+    /// How it is reached, if it is configured by `url`.
+    pub server_network: Option<Box<Network>>,
     /// The default time between two polls of a point; the top-level interval of each post.
     pub polling_interval: Duration,
     /// How long a reading may wait for others before its batch is stored.

@@ -247,7 +247,11 @@ impl<'a> Diff<'a> {
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
         let shared_at_once = [
-            ("pattoo_agent_api", (&old.server_host, old.server_port) != (&new.server_host, new.server_port)),
+            (
+                "pattoo_agent_api",
+                (&old.server_host, old.server_port, &old.server_network)
+                    != (&new.server_host, new.server_port, &new.server_network),
+            ),
             ("log_level", old.log_level != new.log_level),
         ];
         let shared_with_a_restart = [

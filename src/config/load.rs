@@ -108,6 +108,7 @@ pub fn load_as_proposed(
                 system_daemon_directory: pattoo.system_daemon_directory,
                 server_host: api.host,
                 server_port: api.port,
+                server_network: api.network.map(Box::new),
                 polling_interval: agent.polling_interval,
                 flush_interval: agent.flush_interval,
                 cache_limits: agent.cache_limits,

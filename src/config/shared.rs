@@ -11,14 +11,19 @@ use std::path::{Path, PathBuf};
 
 use super::configuration::LogLevel;
 use super::diagnostic::Diagnostic;
+use super::outputs::network;
 use super::path::path;
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use super::yaml::source::Source;
+use crate::outputs::network::Network;
 
 const PATTOO_KEYS: [&str; 6] =
     ["log_level", "log_directory", "cache_directory", "daemon_directory", "system_daemon_directory", "language"];
 const API_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
+
+/// What is part of a key that was meant to protect something.
+const OF_SECURITY: [&str; 9] = ["auth", "cert", "key", "pass", "secur", "ssl", "tls", "token", "verif"];
 
 /// Section `pattoo`.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ impl Default for Pattoo {
 pub struct AgentApi {
     pub host: String,
     pub port: u16,
+    /// How it is reached by `url`, which wins over host and port.
+    pub network: Option<Network>,
 }
 
 /// Both sections from `pattoo.yaml` and `pattoo_agent.yaml`, as far as these are there. `None` when something is wrong.
@@ -76,7 +83,9 @@ pub fn read(pattoo: Option<&Source>, pattoo_agent: Option<&Source>, report: &mut
 fn two_servers(pattoo: &Source, wins: &Entry<'_>, loses: &Entry<'_>, api: &AgentApi) -> Option<Diagnostic> {
     // What is wrong with a section that nobody uses is no fault.
     let other = agent_api(Some(loses), &mut Report { lenient: true, ..Report::default() });
-    let same = |other: &AgentApi| other.host.eq_ignore_ascii_case(&api.host) && other.port == api.port;
+    let same = |other: &AgentApi| {
+        other.host.eq_ignore_ascii_case(&api.host) && other.port == api.port && other.network == api.network
+    };
     if other.as_ref().is_some_and(same) {
         return None;
     }
@@ -203,7 +212,7 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
     let mut host = Some("localhost".to_owned());
     let mut port = Some(20_201);
     let section = section.filter(|section| !matches!(*section.value.node, Node::Null));
-    let Some(section) = section else { return Some(AgentApi { host: host?, port: port? }) };
+    let Some(section) = section else { return Some(AgentApi { host: host?, port: port?, network: None }) };
     let Some(entries) = section.value.entries(report) else {
         report.faults.push(section.value.unfit("a mapping with ip_address and ip_bind_port"));
         return None;
@@ -214,10 +223,19 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
             "ip_address" | "ip_bind_port" if matches!(*entry.value.node, Node::Null) => {}
             "ip_address" => host = self::host(&entry.value, report),
             "ip_bind_port" => port = self::port(&entry.value, report),
+            key if network::KEYS.contains(&key) => {}
+            key if OF_SECURITY.iter().any(|part| key.contains(part)) => {
+                report.faults.push(entry.unknown(&[&API_KEYS[..], &network::KEYS].concat()));
+            }
             _ => report.warnings.push(entry.unknown(&API_KEYS)),
         }
     }
-    Some(AgentApi { host: host?, port: port? })
+    let by_url = entries.iter().any(|entry| network::KEYS.contains(&entry.key.as_str()));
+    if !by_url {
+        return Some(AgentApi { host: host?, port: port?, network: None });
+    }
+    let network = network::read(&section.value, &entries, network::HTTP, report)?;
+    Some(AgentApi { host: network.server.host.clone(), port: network.server.port, network: Some(network) })
 }
 
 fn host(value: &Cursor<'_>, report: &mut Report) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::outputs::influxdb::InfluxSettings;
 use crate::outputs::influxdb::deliver::{InfluxDeliver, Target};
 use crate::outputs::influxdb::encode::InfluxEncode;
 use crate::outputs::pattoo::encode::PattooEncode;
-use crate::outputs::pattoo::identity::Agent;
+use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
 use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
@@ -74,6 +74,17 @@ pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError>
     config.outputs.iter().map(output).collect()
 }
 
+/// The agent API of the pattoo server.
+///
+/// # Errors
+/// When no server could be at its address.
+pub fn api(config: &Config, id: &AgentId) -> Result<Api, PostError> {
+    match &config.server_network {
+        Some(network) => Api::at(network, id),
+        None => Api::new(&config.server_host, config.server_port, id),
+    }
+}
+
 /// What makes the posts of an output, and what brings them to its server.
 ///
 /// # Errors
@@ -86,7 +97,7 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
             (Box::new(encode), Box::new(move || Box::new(InfluxDeliver::new(target))))
         }
         OutputKind::Pattoo => {
-            let api = Api::new(&config.server_host, config.server_port, agent.id())?;
+            let api = api(config, agent.id())?;
             (
                 Box::new(PattooEncode::new(agent.id().clone(), config.shard)),
                 Box::new(move || Box::new(Poster::new(api))),

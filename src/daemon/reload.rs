@@ -22,6 +22,7 @@ use crate::actors::poster::{self, OutputChange};
 use crate::actors::supervisor::{Reload, SupervisorActor};
 use crate::actors::timekeeper::Timekeeper;
 use crate::config::diff::Diff;
+use crate::config::outputs::OutputKind;
 use crate::config::{Config, ConfigError, Instance, Loaded};
 use crate::counters::Counters;
 use crate::logging;
@@ -102,7 +103,9 @@ impl Reloader {
         for output in &next.outputs {
             let before = self.running.outputs.iter().find(|before| before.name == output.name);
             let other = before.is_none_or(|before| {
-                before.kind != output.kind || before.target(&self.running) != output.target(&next)
+                before.kind != output.kind
+                    || before.target(&self.running) != output.target(&next)
+                    || (output.kind == OutputKind::Pattoo && self.running.server_network != next.server_network)
             });
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;

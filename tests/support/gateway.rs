@@ -63,14 +63,26 @@ impl Gateway {
 
     /// Modbus/TCP Security to the device, with this certificate; only for who has one of `clients`, if that is given.
     pub fn tls(device: SocketAddr, own: &Issued, clients: Option<&Authority>) -> Self {
+        Self::secure(server(own, clients), move |agent| relay(agent, device))
+    }
+
+    /// A reverse proxy with TLS before a server that closes after each answer.
+    pub fn https(server: SocketAddr, own: &Issued) -> Self {
+        Self::secure(self::server(own, None), move |agent| pass_on(agent, server))
+    }
+
+    fn secure(
+        config: ServerConfig,
+        serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Copy + Send + 'static,
+    ) -> Self {
         let (gateway, listener) = Self::new();
-        let config = Arc::new(server(own, clients));
+        let config = Arc::new(config);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let config = Arc::clone(&config);
                 thread::spawn(move || {
                     let Ok(connection) = ServerConnection::new(config) else { return };
-                    relay(StreamOwned::new(connection, stream), device);
+                    serve(StreamOwned::new(connection, stream));
                 });
             }
         });
@@ -252,6 +264,31 @@ fn relay(mut agent: impl Read + Write, device: SocketAddr) {
             return;
         }
     }
+}
+
+/// One request over HTTP, and its answer.
+fn pass_on(mut agent: impl Read + Write, server: SocketAddr) {
+    let mut request = Vec::new();
+    let head = loop {
+        let mut byte = [0];
+        if agent.read_exact(&mut byte).is_err() {
+            return;
+        }
+        request.push(byte[0]);
+        if request.ends_with(b"\r\n\r\n") {
+            break String::from_utf8(request.clone()).expect("a head in ASCII").to_lowercase();
+        }
+    };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a number"))];
+    if agent.read_exact(&mut body).is_err() {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(server) else { return };
+    let mut answer = Vec::new();
+    let passed = server.write_all(&[request, body].concat()).and_then(|()| server.read_to_end(&mut answer));
+    // Who is gone in between gets no answer.
+    let _ = passed.and_then(|_| agent.write_all(&answer)).and_then(|()| agent.flush());
 }
 
 /// Who signs certificates.

@@ -152,7 +152,10 @@ impl OutputConfig {
     #[must_use]
     pub fn target(&self, config: &Config) -> String {
         match &self.kind {
-            OutputKind::Pattoo => format!("{} port {}", config.server_host, config.server_port),
+            OutputKind::Pattoo => match &config.server_network {
+                Some(network) => network.url.clone(),
+                None => format!("{} port {}", config.server_host, config.server_port),
+            },
             OutputKind::File(settings) => settings.path.display().to_string(),
             OutputKind::Sqlite(settings) => settings.path.display().to_string(),
             OutputKind::Influx(settings) => settings.network.url.clone(),

@@ -92,11 +92,9 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], schemes: &[Scheme], report
     let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
     let Some(place) = of("url") else {
         let example = schemes.first().map_or("", |(name, ..)| name);
-        report.faults.push(
-            item.diagnostic(format!(
-                "found an output of a server without url; write url: {example}://server.example.net"
-            )),
-        );
+        report
+            .faults
+            .push(item.diagnostic(format!("found a server without url; write url: {example}://server.example.net")));
         return None;
     };
     let url = url(place, schemes, report);

@@ -17,8 +17,9 @@ use bytes::Bytes;
 
 pub use self::error::PostError;
 use super::identity::AgentId;
-use crate::net::connect::{Server, authority};
+use crate::net::connect::Server;
 use crate::outputs::http::{End, Endpoint, HttpClient, Reply, Request, Timeouts, printable};
+use crate::outputs::network::Network;
 use crate::reading::Timestamp;
 
 /// A cookie longer than this is none that the server sets; it is not kept.
@@ -40,23 +41,26 @@ impl Api {
     /// # Errors
     /// When `host` cannot be part of a URL.
     pub fn new(host: &str, port: u16, id: &AgentId) -> Result<Self, PostError> {
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let bare = bare.filter(|host| host.contains(':')).unwrap_or(host);
+        let unwrapped = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let bare = unwrapped.filter(|host| host.contains(':')).unwrap_or(host);
         let server = Server { host: bare.to_owned(), port, tls: None, proxy: None };
-        Self::at(server, "", id)
+        let (headers, timeouts) = (Vec::new(), Timeouts::default());
+        Self::of(Endpoint { server, base: String::new(), headers, timeouts, keep_alive: false }, id)
     }
 
-    /// The same at `server`, below the path `base`.
+    /// The same where `network` leads, as behind a reverse proxy.
     ///
     /// # Errors
-    /// When they cannot be part of a URL.
-    pub fn at(server: Server, base: &str, id: &AgentId) -> Result<Self, PostError> {
-        let base = format!("{base}/pattoo/api/v1/agent");
-        let headers = Vec::new();
-        let endpoint = Endpoint { server, base, headers, timeouts: Timeouts::default(), keep_alive: false };
+    /// When it makes no URL.
+    pub fn at(network: &Network, id: &AgentId) -> Result<Self, PostError> {
+        Self::of(Endpoint { keep_alive: false, ..network.endpoint("Bearer") }, id)
+    }
+
+    fn of(endpoint: Endpoint, id: &AgentId) -> Result<Self, PostError> {
+        let endpoint = Endpoint { base: format!("{}/pattoo/api/v1/agent", endpoint.base), ..endpoint };
         match (endpoint.uri(&format!("/receive/{id}")), endpoint.uri("/status")) {
             (Some(receive), Some(status)) => Ok(Self { endpoint, receive, status }),
-            _ => Err(PostError::Address { server: authority(&endpoint.server.host, endpoint.server.port) }),
+            _ => Err(PostError::Address { server: endpoint.authority() }),
         }
     }
 }
