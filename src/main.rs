@@ -21,6 +21,7 @@ fn main() {
         (Some(Command::Run), _) => daemon::run::run(instance),
         (Some(Command::Check(how)), _) => match how.against {
             None if how.settings => check::settings(instance),
+            None if how.connect => check::connect(instance),
             None => check::check(instance, how.strict),
             Some(running) => check::compare(running, instance),
         },

@@ -167,7 +167,7 @@ fn whoever_wants_to_sees_first_whether_server_and_devices_answer() {
     assert!(output.status.success(), "{said}");
     let address = server.address();
     for line in [
-        format!("server {} port {}: answers\n", address.ip(), address.port()),
+        format!("output pattoo, {} port {}: answers\n", address.ip(), address.port()),
         format!("device {here}: 2 of 2 points read\n"),
         format!("device {there}: 0 of 2 points read; cannot connect to {there}"),
         "Nothing is written.\n".to_owned(),

@@ -185,3 +185,27 @@ fn a_field_that_the_server_refuses_costs_only_itself() {
     assert!(verdict.arrived > 100 && !verdict.lost.is_empty());
     assert!(log(&home).contains("field type conflict"), "{}", log(&home));
 }
+
+#[test]
+fn check_asks_the_server_whether_it_would_take_readings_and_gives_it_none() {
+    if !support::needs(&["influxd"]) {
+        return;
+    }
+    let (device, mut server) = (Device::counting(5), InfluxDb::start(false));
+    let home = home_of(&server, &device, "");
+    let check = |code: i32, said: &str| {
+        let finished = home.output(&["check", "--connect", "--config_dir", home.config_dir().to_str().unwrap()]);
+        let output = finished.stdout.clone() + &finished.stderr;
+        assert_eq!(finished.code, Some(code), "{output}");
+        assert!(output.contains(&format!("output influxdb, http://{}: ", server.address())), "{output}");
+        assert!(output.contains(said), "{output}");
+    };
+    check(1, "answered 404 (check url, and database, or org and bucket)");
+    server.ask("CREATE DATABASE plant");
+    check(0, ": answers");
+    assert!(server.rows("plant", "modbus").is_empty());
+    server.kill();
+    let finished = home.output(&["check", "--connect", "--config_dir", home.config_dir().to_str().unwrap()]);
+    assert!(finished.code == Some(1) && finished.stderr.contains("Connection refused"), "{}", finished.stderr);
+    assert_eq!(device.request_count(), 0);
+}

@@ -130,6 +130,9 @@ pub struct Check {
     /// Print instead every setting of the devices, its value and where it comes from
     #[arg(long, conflicts_with = "against")]
     pub settings: bool,
+    /// Ask instead every output over the network whether it would take readings; none is sent
+    #[arg(long, conflicts_with_all = ["against", "settings"])]
+    pub connect: bool,
     /// Exit with 78 if there is any warning
     #[arg(long)]
     pub strict: bool,

@@ -1,11 +1,11 @@
 //! `check`: the configuration validated without a network: what is wrong with it, what is doubtful, what will be
-//! polled, how, or what an edit changes.
+//! polled, how, or what an edit changes; and with one, whether the outputs would take readings.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{plan, spool};
+use super::{plan, reach, spool};
 use crate::cli::terminal::{complain, say};
 use crate::config::diff::{Diff, OutputDiff};
 use crate::config::settings::table;
@@ -36,6 +36,23 @@ pub fn check(instance: &Instance, strict: bool) -> Exit {
         return Exit::BadConfiguration;
     }
     Exit::Done
+}
+
+/// Asks every output whether it would take readings, and prints what it says; none is given any.
+#[must_use]
+pub fn connect(instance: &Instance) -> Exit {
+    let Some(Loaded { config, .. }) = load(instance) else { return Exit::BadConfiguration };
+    let mut exit = Exit::Done;
+    for answer in reach::outputs(&config) {
+        match answer {
+            Ok(said) => say(&format!("{said}\n")),
+            Err(why) => {
+                complain(&why);
+                exit = Exit::Failure;
+            }
+        }
+    }
+    exit
 }
 
 /// Prints every setting: the agent's, the outputs', the devices' with where the configuration says so.

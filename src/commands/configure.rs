@@ -203,7 +203,9 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
         match ask("\nWrite this? (yes, no, test: see who answers first)", "yes", yes)?.as_str() {
             "yes" | "y" => break,
             "test" => {
-                say(&format!("{}\n", reach::server(&config)));
+                for answer in reach::outputs(&config) {
+                    say(&format!("{}\n", answer.unwrap_or_else(|why| why)));
+                }
                 say(&(reach::devices(&config).join("\n") + "\n"));
             }
             _ => {

@@ -1,31 +1,33 @@
-//! Whether the server and the devices of a configuration can be reached, one sentence each. Posts nothing.
+//! Whether the outputs and the devices of a configuration can be reached, one sentence each. Delivers nothing.
 
 use crate::config::Config;
-use crate::config::outputs::OutputConfig;
 use crate::daemon::assemble;
-use crate::outputs::pattoo::identity::AgentId;
-use crate::outputs::pattoo::post::Poster;
+use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::text::harmless::escaped;
 use crate::text::{Chain, count};
-use crate::time::clock;
 
-/// What the pattoo server answers to the question for its time.
+/// What each output says when it is asked whether it would take readings: `Err` if it would not.
 #[must_use]
-pub fn server(config: &Config) -> String {
-    let target = OutputConfig::default().target(config);
-    // The question does not say who asks.
-    let answer = assemble::api(config, &AgentId::from_bytes([0; 32]))
-        .and_then(|api| actix_rt::System::new().block_on(async { Poster::new(api).ask_time().await }));
-    match answer {
-        Ok(Some(time)) => {
-            let apart = time.as_millis().abs_diff(clock::wall().as_millis()) / 1_000;
-            let clocks =
-                if apart > 60 { format!("; its clock and this one are {apart}s apart") } else { String::new() };
-            format!("server {target}: answers{clocks}")
+pub fn outputs(config: &Config) -> Vec<Result<String, String>> {
+    // Nobody is told who asks.
+    let agent = Agent::new(AgentId::from_bytes([0; 32]), "");
+    let asked = config.outputs.iter().map(|output| {
+        let named = format!("output {}, {}", output.name, escaped(&output.target(config)));
+        let answer = match &agent {
+            Err(error) => Err(Chain(error).to_string()),
+            Ok(agent) => match assemble::way(output, config, agent) {
+                Err(error) => Err(Chain(&error).to_string()),
+                Ok((_, open)) => {
+                    actix_rt::System::new().block_on(async { open().try_out().await }).map_err(|failure| failure.text)
+                }
+            },
+        };
+        match answer {
+            Ok(said) => Ok(format!("{named}: {said}")),
+            Err(why) => Err(format!("{named}: {why}")),
         }
-        Ok(None) => format!("server {target}: something answers that is no pattoo agent API"),
-        Err(error) => format!("server {target}: {}", Chain(&error)),
-    }
+    });
+    asked.collect()
 }
 
 /// What comes of one poll of each device.

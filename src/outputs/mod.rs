@@ -114,6 +114,14 @@ pub trait Deliver {
 
     /// Asks the server what time it is. An output whose servers do not tell answers at once, without a time.
     fn ask_time(&mut self) -> LocalFuture<'_, Answer>;
+
+    /// Asks whether the server would take a post, and gives it no reading: what a person should know of it.
+    ///
+    /// # Errors
+    /// When it would not.
+    fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {
+        Box::pin(std::future::ready(Ok("is on this machine".to_owned())))
+    }
 }
 
 /// What became of an attempt.
