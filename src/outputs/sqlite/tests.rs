@@ -287,6 +287,39 @@ async fn a_lock_of_another_program_is_waited_for_without_a_loss() {
     assert_eq!(world.number("SELECT sum(value) FROM history"), 6);
 }
 
+/// Shards have files of their own, but nobody keeps two agents from being given one path.
+#[test]
+fn two_agents_in_one_file_lose_and_double_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("readings.sqlite");
+    let agent = |id: &'static str| {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            let mut builder = Builder::new(id, "host", Duration::from_secs(300));
+            builder.push(&Device::new("192.0.2.20", 3, "meters", 1_000), &register(30_001));
+            let (table, mut deliver) = (Arc::new(builder.build()), SqliteDeliver::new(settings(path)));
+            let readings: Vec<_> = (0..3_000).map(|n| reading(0, AT + n, Value::Integer(1))).collect();
+            actix_rt::System::new().block_on(async {
+                for post in readings.chunks(50) {
+                    // Until it is there, and then once more.
+                    for _ in 0..2 {
+                        while let Err(failure) = deliver.post(body(&table, post)).await.result {
+                            assert_eq!(failure.kind, "locked", "{}", failure.text);
+                        }
+                    }
+                }
+            });
+        })
+    };
+    for thread in ["4c", "5d"].map(agent) {
+        thread.join().unwrap();
+    }
+    let found = rows(&path, "SELECT agent, count(*) FROM history JOIN points ON points.id = point GROUP BY agent");
+    let count = || Cell::Integer(3_000);
+    assert_eq!(found, [[text("4c"), count()], [text("5d"), count()]]);
+    assert!(number(&rows(&path, "SELECT count(*) FROM readings")[0][0]) > 0, "some were moved by either");
+}
+
 #[actix_rt::test]
 async fn what_is_no_database_of_ours_is_left_alone_until_it_is_gone() {
     let table = table(&[register(30_001)]);

@@ -37,7 +37,7 @@ const PAGES_AT_ONCE: i64 = 1_000;
 
 const MOVE: &str = "
 INSERT INTO readings SELECT point, ms, value FROM recent WHERE true ORDER BY point, ms ON CONFLICT DO NOTHING;
-UPDATE moved SET until_ms = max(until_ms, (SELECT max(ms) FROM recent));
+UPDATE moved SET until_ms = max(until_ms, (SELECT coalesce(max(ms), until_ms) FROM recent));
 DELETE FROM recent;
 ";
 
