@@ -6,7 +6,7 @@
 //!   out, so that it takes the place of none at the server.
 //! - Every failure pauses, longer each time, with jitter; a server that is back is posted to within [`MAX_BACKOFF`], unless it
 //!   asked for more.
-//! - Nothing is dropped for being refused. After `split_refused_after`, or at once where a server says that it takes a part of
+//! - What a server says that it will never take is set aside at once. Nothing else is dropped for being refused: after `split_refused_after`, or at once where a server says that it takes a part of
 //!   the post, the rest of the front run is taken apart by series, and
 //!   what is refused again and again while the server takes other things is set aside (`bisection`). What was set aside in
 //!   the last hour is suspected at once the next time.
@@ -14,6 +14,7 @@
 //! Invariant: a reading is finished once: delivered, not sendable, or on disk in quarantine. [`Progress`] tells it when all
 //! readings before it are finished too, so a cursor that follows passes over nothing.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +149,8 @@ struct Front {
     refused: Option<Duration>,
     /// A row of it that the server has accepted, for sources that have no readings.
     control: Option<usize>,
+    /// Why it has rows that the server will never take; they are set aside together, when nothing else is left of it.
+    never: String,
     search: Option<Search>,
 }
 
@@ -165,6 +168,8 @@ enum Mark {
     Delivered,
     NotSendable,
     Quarantined,
+    /// The server will never take it.
+    Never,
 }
 
 /// A post that was given out.
@@ -293,7 +298,7 @@ impl Delivery {
                 self.accepted(&post, now);
                 Told::default()
             }
-            Err(failure) => self.failed(post, failure.verdict, now, random),
+            Err(failure) => self.failed(post, failure, now, random),
         };
         self.not_before = now + told.pause;
         told
@@ -333,6 +338,7 @@ impl Delivery {
         self.front.refused = None;
         self.front.control = None;
         // The old server has condemned them; the new one may take them.
+        self.front.marks.iter_mut().filter(|mark| **mark == Mark::Never).for_each(|mark| *mark = Mark::Waiting);
         self.aside.take_if(|aside| matches!(aside.what, Apart::Rows(..)));
     }
 
@@ -348,7 +354,14 @@ impl Delivery {
             return true;
         }
         match self.front.ask(self.way.control.is_some(), now) {
-            Asked::Rows => self.make(self.front.rest(), None, now),
+            Asked::Rows => {
+                let rest = self.front.rest();
+                if rest.is_empty() {
+                    self.put_aside(self.front.marked(Mark::Never), self.front.never.clone());
+                } else {
+                    self.make(rest, None, now);
+                }
+            }
             Asked::Items(items) => self.make(self.front.rows_of(&items), Some(&items), now),
             Asked::Control => self.make_control(),
             Asked::Condemned(rows) => self.condemn(rows, now),
@@ -400,16 +413,25 @@ impl Delivery {
         self.post = Some(Post { body, newest, rows: Vec::new(), not_sendable: 0, what: What::Control, refused: false });
     }
 
-    /// Makes a file of the first of `rows`, which the server refuses.
-    fn condemn(&mut self, mut rows: Vec<usize>, now: Duration) {
-        let Some(source) = self.sources.front() else { return };
-        let Encoded { body, taken, not_sendable, .. } =
-            source.encode(&mut *self.encode, &rows, usize::MAX, Timestamp::default());
-        rows.truncate(taken.max(1));
-        if let Source::Run(run) = source {
+    /// Makes a file of the first of `rows`, which the server refuses, though it takes others.
+    fn condemn(&mut self, rows: Vec<usize>, now: Duration) {
+        self.remember(&rows, now);
+        self.put_aside(rows, "the server refuses them, though it takes others".to_owned());
+    }
+
+    /// Remembers that the series of these rows are refused.
+    fn remember(&mut self, rows: &[usize], now: Duration) {
+        if let Some(source @ Source::Run(run)) = self.sources.front() {
             let id = run.table.id();
             self.way.condemned.extend(rows.iter().map(|&row| ((id, source.series(row)), now)));
         }
+    }
+
+    /// Makes a file of the first of `rows`; `why` they cannot be delivered.
+    fn put_aside(&mut self, mut rows: Vec<usize>, why: String) {
+        let Some(source) = self.sources.front() else { return };
+        let Encoded { body, taken, not_sendable, .. } = source.set_aside(&mut *self.encode, &rows);
+        rows.truncate(taken.max(1));
         let Some(body) = body else {
             self.finish(&rows, rows.len(), Mark::NotSendable);
             return;
@@ -418,7 +440,7 @@ impl Delivery {
         self.aside = Some(Aside {
             file_name: file_name(first, &body, self.encode.extension()),
             body: body.into(),
-            why: "the server refuses them, though it takes others".to_owned(),
+            why,
             what: Apart::Rows(rows, not_sendable),
         });
     }
@@ -467,16 +489,21 @@ impl Delivery {
         }
     }
 
-    fn failed(&mut self, post: Post, verdict: Verdict, now: Duration, random: f64) -> Told {
+    fn failed(&mut self, post: Post, failure: &Failure, now: Duration, random: f64) -> Told {
         let smaller = post.rows.len() > 1;
-        match verdict {
+        match failure.verdict {
             Verdict::TooLarge if smaller => {
                 self.way.size.too_large(post.body.len());
                 Told { pause: SMALLER_PAUSE.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0)), failed: false }
             }
             Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, false, now, random),
             Verdict::RefusedPart => self.refused(post, true, now, random),
-            Verdict::RefusedUs | Verdict::Later { .. } => {
+            Verdict::RefusedForGood { .. } if post.what == What::Control => self.refused(post, true, now, random),
+            Verdict::RefusedForGood { until } => {
+                self.refused_for_good(post.rows, until, &failure.text, now);
+                Told::default()
+            }
+            verdict @ (Verdict::RefusedUs | Verdict::Later { .. }) => {
                 if let Some(search) = &mut self.front.search {
                     search.bisection.disturbed();
                 }
@@ -493,6 +520,23 @@ impl Delivery {
                 Told { pause: after.max(self.way.backoff.fail_up_to(self.max_backoff, random)), failed: true }
             }
         }
+    }
+
+    /// The server will never take these rows, nor what is not newer than `until`. It has understood what it was asked, so there
+    /// is no reason to leave it alone, and each such answer finishes a row.
+    fn refused_for_good(&mut self, mut rows: Vec<usize>, until: Timestamp, said: &str, now: Duration) {
+        self.front.refused = None;
+        self.way.backoff.reset();
+        let Some(source) = self.sources.front() else { return };
+        if until == Timestamp::default() {
+            self.remember(&rows, now);
+        } else {
+            rows.extend(self.front.rest().into_iter().filter(|&row| source.at(row) <= until));
+        }
+        for row in rows {
+            self.front.marks.get_mut(row).into_iter().for_each(|mark| *mark = Mark::Never);
+        }
+        self.front.never = format!("the server will never take them: {said}");
     }
 
     /// A post is refused; `in_part`: the server says that it is for a part of it.
@@ -570,7 +614,7 @@ impl Delivery {
         let in_the_log = matches!(self.sources.front(), Some(Source::Run(_)));
         while let Some(&mark) = self.front.marks.get(self.front.row) {
             match mark {
-                Mark::Waiting => break,
+                Mark::Waiting | Mark::Never => break,
                 Mark::Delivered => self.progress.delivered += 1,
                 Mark::NotSendable => self.progress.not_sendable += 1,
                 Mark::Quarantined => self.progress.quarantined += 1,
@@ -614,9 +658,13 @@ impl Front {
         }
     }
 
-    /// All rows that are not finished.
+    /// All rows that are still to be posted.
     fn rest(&self) -> Vec<usize> {
-        self.waiting(self.row..self.marks.len()).collect()
+        self.marked(Mark::Waiting)
+    }
+
+    fn marked(&self, mark: Mark) -> Vec<usize> {
+        (self.row..self.marks.len()).filter(|&row| self.marks.get(row) == Some(&mark)).collect()
     }
 
     fn waiting(&self, rows: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
@@ -668,20 +716,31 @@ impl Source {
     }
 
     fn encode(&self, encode: &mut dyn Encode, rows: &[usize], room: usize, posted: Timestamp) -> Encoded {
-        let run = match self {
-            Self::Run(run) => run,
-            Self::Old(load) => return load.encode(rows, room, posted),
+        match self {
+            Self::Run(_) if rows.is_empty() => Encoded::default(),
+            Self::Run(run) => encode.encode(&run.table, &run.readings_of(rows), room, posted),
+            Self::Old(load) => load.encode(rows, room, posted),
+        }
+    }
+
+    fn set_aside(&self, encode: &mut dyn Encode, rows: &[usize]) -> Encoded {
+        match self {
+            Self::Run(run) => encode.set_aside(&run.table, &run.readings_of(rows)),
+            Self::Old(load) => load.encode(rows, usize::MAX, Timestamp::default()),
+        }
+    }
+}
+
+impl Run {
+    /// Usually they lie together, and nothing is copied.
+    fn readings_of(&self, rows: &[usize]) -> Cow<'_, [Reading]> {
+        let together = match (rows.first(), rows.last()) {
+            (Some(&first), Some(&last)) => self.readings.get(first..=last),
+            _ => None,
         };
-        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Encoded::default() };
-        match run.readings.get(first..=last) {
-            // Usually they lie together, and nothing is copied.
-            Some(readings) if readings.len() == rows.len() && rows.is_sorted() => {
-                encode.encode(&run.table, readings, room, posted)
-            }
-            _ => {
-                let readings: Vec<_> = rows.iter().filter_map(|&row| run.readings.get(row)).copied().collect();
-                encode.encode(&run.table, &readings, room, posted)
-            }
+        match together {
+            Some(readings) if readings.len() == rows.len() && rows.is_sorted() => Cow::Borrowed(readings),
+            _ => rows.iter().filter_map(|&row| self.readings.get(row)).copied().collect(),
         }
     }
 }

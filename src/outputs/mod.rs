@@ -12,6 +12,7 @@
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
 //! | [`file`](mod@file) | lines of a file |
 //! | [`influxdb`] | lines of an InfluxDB, and of what takes them too |
+//! | [`prometheus`] | samples of a Prometheus, and of what takes its remote write too |
 //! | [`sqlite`] | rows of a database on this machine |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
@@ -26,6 +27,7 @@ pub mod influxdb;
 pub mod network;
 pub mod pattoo;
 pub mod pipeline;
+pub mod prometheus;
 mod size;
 pub mod sqlite;
 pub mod template;
@@ -50,7 +52,13 @@ pub trait Encode: Send {
     /// about `room` bytes, and of one at least. `posted` is the greatest stamp that a post had so far.
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, posted: Timestamp) -> Encoded;
 
-    /// How the name of a file ends that holds such a post: `json`.
+    /// What is kept of `readings`, which the server refuses, for people: as many as go into one file. Unless an output says
+    /// otherwise that is the post.
+    fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
+        self.encode(table, readings, usize::MAX, Timestamp::default())
+    }
+
+    /// How the name of a file ends that holds what is kept: `json`.
     fn extension(&self) -> &'static str;
 
     /// Takes apart a batch of an old cache, at `now`. Only the output that the old caches were made for can.
@@ -153,6 +161,12 @@ pub enum Verdict {
     RefusedBody,
     /// A part of this post is the reason: the server says so, and a post of the rest is taken. Which part is searched for at once.
     RefusedPart,
+    /// The server will never take any part of this post, whatever else it takes: its words mean nothing else. The same holds for
+    /// every reading that is not newer than `until`; 0 where it holds for none.
+    RefusedForGood {
+        /// The newest time of which nothing is taken any more.
+        until: Timestamp,
+    },
     /// We are the reason: credentials, a database that is missing. Nothing is dropped for it.
     RefusedUs,
     /// Neither: try again.

@@ -46,6 +46,25 @@ impl Encode for Lines {
     }
 }
 
+/// As [`Lines`], but what is posted ends where a series comes again.
+struct OnceEach;
+
+impl Encode for OnceEach {
+    fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, posted: Timestamp) -> Encoded {
+        let mut series = BTreeSet::new();
+        let first = readings.iter().take_while(|reading| series.insert(reading.point)).count();
+        Lines.encode(table, &readings[..first], room, posted)
+    }
+
+    fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
+        Lines.encode(table, readings, usize::MAX, Timestamp::default())
+    }
+
+    fn extension(&self) -> &'static str {
+        "txt"
+    }
+}
+
 /// Each byte is a row of that series; one that is 0 is unsound.
 struct Bytewise {
     rows: Vec<u32>,
@@ -123,6 +142,7 @@ struct World {
     /// Everything accepted, in order; controls and repetitions too.
     accepted: Vec<(u32, u64)>,
     quarantined: Vec<(u32, u64)>,
+    files: usize,
     progress: Progress,
     posts: usize,
     stamps: BTreeMap<String, Bytes>,
@@ -135,6 +155,7 @@ impl World {
             random: fastrand::Rng::with_seed(seed),
             accepted: Vec::new(),
             quarantined: Vec::new(),
+            files: 0,
             progress: Progress::default(),
             posts: 0,
             stamps: BTreeMap::new(),
@@ -163,6 +184,7 @@ impl World {
                     assert!(std::path::Path::new(&file_name).extension().is_some_and(|extension| extension == "txt"));
                     assert_eq!(lines(&body).len(), readings);
                     self.quarantined.extend(lines(&body));
+                    self.files += 1;
                     delivery.set_aside();
                 }
                 Next::Post { body, newest, readings } => {
@@ -179,7 +201,9 @@ impl World {
                         self.accepted.extend(lines(&body));
                     }
                     let told = delivery.answered(&result, self.now, self.random.f64());
-                    assert!(result.is_ok() || told.pause > Duration::ZERO, "every failure pauses");
+                    let verdict = result.as_ref().err().map(|failure| failure.verdict);
+                    let is_final = matches!(verdict, None | Some(Verdict::RefusedForGood { .. }));
+                    assert!(is_final || told.pause > Duration::ZERO, "whatever finishes nothing pauses");
                     self.now += Duration::from_millis(1);
                 }
             }
@@ -364,6 +388,44 @@ fn while_everything_is_refused_nothing_is_condemned() {
     assert_eq!((world.progress.delivered, world.quarantined.len()), (100, 0));
 }
 
+/// Takes nothing that is older than `oldest`, nor of these series, and says so; of a post with other readings too, that it takes a
+/// part.
+fn never(oldest: u64, series: &[u32], body: &Bytes) -> Result<(), Failure> {
+    let old = |&(point, at): &(u32, u64)| at < oldest || series.contains(&point);
+    let lines = lines(body);
+    match lines.iter().filter(|line| old(line)).count() {
+        0 => Ok(()),
+        refused if refused < lines.len() => refusal(Verdict::RefusedPart),
+        _ => {
+            let until = lines.iter().map(|&(_, at)| at).filter(|&at| at < oldest).max().unwrap_or_default();
+            refusal(Verdict::RefusedForGood { until: Timestamp::from_millis(until) })
+        }
+    }
+}
+
+/// Nothing was accepted in this life, so there is nothing to compare with: the server's word is enough.
+#[test]
+fn what_will_never_be_taken_is_set_aside_at_once_and_stops_nothing() {
+    let mut delivery = Delivery::new(Box::new(OnceEach), 3_600 * SECOND, Timestamp::default());
+    let mut world = World::new(1);
+    delivery.load(run(polls(50, 400)));
+    assert!(world.deliver(&mut delivery, 600 * SECOND, |_, body| never(NOW + 390, &[], body)));
+    assert_eq!((world.progress.delivered, world.progress.quarantined), (50 * 10, 50 * 390));
+    assert!(world.quarantined.iter().all(|&(_, at)| at < NOW + 390));
+    assert!(world.by_series().values().all(|ats| ats.is_sorted() && ats.len() == 10));
+    assert_eq!(world.posts, 400, "none of them twice");
+    assert!(world.files < 10, "{}", world.files);
+    delivery.load(run(polls(50, 500).split_off(50 * 400)));
+    assert!(world.deliver(&mut delivery, 60 * SECOND, |_, body| never(NOW + 390, &[7], body)));
+    assert_eq!((world.progress.delivered, world.progress.quarantined), (50 * 10 + 49 * 100, 50 * 390 + 100));
+    let (posts, now) = (world.posts, world.now);
+    // Known as such it costs two posts more, and no second.
+    delivery.load(run(polls(50, 501).split_off(50 * 500)));
+    assert!(world.deliver(&mut delivery, 60 * SECOND, |_, body| never(NOW + 390, &[7], body)));
+    assert_eq!((world.posts - posts, world.progress.quarantined), (3, 50 * 390 + 101));
+    assert!(world.now.saturating_sub(now) <= SECOND + SECOND / 10);
+}
+
 /// B11: half of the posts refused at random for a minute, `split_refused_after: 1s`.
 #[test]
 fn random_refusals_for_a_minute_condemn_nothing() {
@@ -518,6 +580,7 @@ proptest! {
             2 => refusal(Verdict::RefusedUs),
             3 | 4 => refusal(Verdict::RefusedBody),
             5 => refusal(Verdict::Later { after: Some(SECOND), late: true }),
+            6 => refusal(Verdict::RefusedPart),
             _ if body.len() > limit => refusal(Verdict::TooLarge),
             _ => poisoned(random, body),
         };

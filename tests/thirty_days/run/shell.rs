@@ -346,7 +346,9 @@ impl Run<'_> {
         if let Err(failure) = &answer.result {
             let (pause, after) = match failure.verdict {
                 Verdict::TooLarge => (Duration::from_millis(40), Duration::ZERO),
-                Verdict::RefusedBody | Verdict::RefusedPart => (Duration::from_millis(110), Duration::ZERO),
+                Verdict::RefusedBody | Verdict::RefusedPart | Verdict::RefusedForGood { .. } => {
+                    (Duration::from_millis(110), Duration::ZERO)
+                }
                 Verdict::RefusedUs => (Duration::from_millis(450), Duration::ZERO),
                 Verdict::Later { after, .. } => (Duration::from_millis(450), after.unwrap_or_default()),
             };
