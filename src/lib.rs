@@ -56,6 +56,7 @@
 //! | `futures_core` | `outputs` |
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
+//! | `prost` | `outputs/prometheus` |
 //! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |
 //! | `rustls_native_certs` | `config/tls.rs` |
@@ -64,6 +65,7 @@
 //! | `serde_json` | anywhere |
 //! | `serde_yaml` | `config/edit.rs`, `config/yaml` |
 //! | `serial2_tokio` | `modbus/link/serial.rs` |
+//! | `snap` | `outputs/prometheus` |
 //! | `socket2` | `net/dial.rs`, `status/page/connections.rs` |
 //! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/socket.rs`, `time/clock.rs` |
 //! | `strsim` | `config/diagnostic.rs` |

@@ -625,6 +625,26 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
             "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, timeout: 1h}]",
             "outputs[0].timeout: found \"1h\"; allowed is a duration such as 30s, from 1s to 10m",
         ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net'}]",
+            "outputs[0].url: found a URL without a path; write that of the endpoint, such as /api/v1/write (Prometheus)",
+        ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', labels: {__name__: a}}]",
+            "found \"__name__\"; allowed is the name of a label: letters, digits and _",
+        ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', counter_suffix: '-total'}]",
+            "outputs[0].counter_suffix: found \"-total\"; allowed is letters, digits, _ and :, such as _total",
+        ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', metric: '{tags.}'}]",
+            "outputs[0].metric: found \"{tags.}\": there is no {tags.}; there are {address}",
+        ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', database: a}]",
+            "outputs[0].database: found an unknown key",
+        ),
     ]);
 }
 
@@ -636,7 +656,7 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
         (
             "outputs: [7]",
-            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb) or a mapping with a type",
+            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb, prometheus) or a mapping with a type",
         ),
         ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
         (

@@ -19,6 +19,9 @@ use crate::outputs::influxdb::encode::InfluxEncode;
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
+use crate::outputs::prometheus::PrometheusSettings;
+use crate::outputs::prometheus::deliver::{PrometheusDeliver, Target as PrometheusTarget};
+use crate::outputs::prometheus::encode::PrometheusEncode;
 use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
 use crate::reading::PointId;
@@ -95,6 +98,12 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
             let target = Target::new(settings).ok_or_else(|| PostError::Address { server: output.target(config) })?;
             let encode = InfluxEncode::new(InfluxSettings::clone(settings));
             (Box::new(encode), Box::new(move || Box::new(InfluxDeliver::new(target))))
+        }
+        OutputKind::Prometheus(settings) => {
+            let target = PrometheusTarget::new(settings);
+            let target = target.ok_or_else(|| PostError::Address { server: output.target(config) })?;
+            let encode = PrometheusEncode::new(PrometheusSettings::clone(settings));
+            (Box::new(encode), Box::new(move || Box::new(PrometheusDeliver::new(target))))
         }
         OutputKind::Pattoo => {
             let api = api(config, agent.id())?;

@@ -19,6 +19,7 @@ use crate::outputs::Start;
 use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::FileSettings;
 use crate::outputs::influxdb::InfluxSettings;
+use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::sqlite::SqliteSettings;
 use crate::shard::Shard;
 use crate::text::table::TextTable;
@@ -26,6 +27,7 @@ use crate::text::table::TextTable;
 mod file;
 mod influxdb;
 pub mod network;
+mod prometheus;
 mod sqlite;
 
 /// The default of `split_refused_after`.
@@ -45,7 +47,7 @@ struct Type {
 }
 
 /// The types that there are.
-const TYPES: [Type; 4] = [
+const TYPES: [Type; 5] = [
     Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
     Type {
         name: "file",
@@ -62,10 +64,15 @@ const TYPES: [Type; 4] = [
         keys: &[&network::KEYS, influxdb::KEYS],
         read: |item, entries, report| influxdb::read(item, entries, report).map(Box::new).map(OutputKind::Influx),
     },
+    Type {
+        name: "prometheus",
+        keys: &[&network::KEYS, prometheus::KEYS],
+        read: |item, entries, report| prometheus::read(item, entries, report).map(Box::new).map(OutputKind::Prometheus),
+    },
 ];
 
 /// The types that later versions will have.
-const LATER_TYPES: [&str; 2] = ["mqtt", "prometheus"];
+const LATER_TYPES: [&str; 1] = ["mqtt"];
 
 /// What every type takes.
 const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
@@ -96,6 +103,8 @@ pub enum OutputKind {
     Sqlite(SqliteSettings),
     /// A database that takes the line protocol.
     Influx(Box<InfluxSettings>),
+    /// A server that takes remote write.
+    Prometheus(Box<PrometheusSettings>),
 }
 
 impl OutputKind {
@@ -107,13 +116,14 @@ impl OutputKind {
             Self::File(_) => "file",
             Self::Sqlite(_) => "sqlite",
             Self::Influx(_) => "influxdb",
+            Self::Prometheus(_) => "prometheus",
         }
     }
 
     /// The file on this machine that it alone may write, if its server is one.
     fn path(&self) -> Option<&Path> {
         match self {
-            Self::Pattoo | Self::Influx(_) => None,
+            Self::Pattoo | Self::Influx(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&settings.path),
             Self::Sqlite(settings) => Some(&settings.path),
         }
@@ -122,12 +132,12 @@ impl OutputKind {
     /// Whether its server is another machine, or might be: then a post that nobody waits for any more harms no other one.
     #[must_use]
     pub fn is_over_a_network(&self) -> bool {
-        matches!(self, Self::Influx(_))
+        matches!(self, Self::Influx(_) | Self::Prometheus(_))
     }
 
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Self::Pattoo | Self::Influx(_) => None,
+            Self::Pattoo | Self::Influx(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&mut settings.path),
             Self::Sqlite(settings) => Some(&mut settings.path),
         }
@@ -159,6 +169,7 @@ impl OutputConfig {
             OutputKind::File(settings) => settings.path.display().to_string(),
             OutputKind::Sqlite(settings) => settings.path.display().to_string(),
             OutputKind::Influx(settings) => settings.network.url.clone(),
+            OutputKind::Prometheus(settings) => settings.network.url.clone(),
         }
     }
 
@@ -180,6 +191,7 @@ impl OutputConfig {
             OutputKind::File(settings) => shown.extend(file::shown(settings)),
             OutputKind::Sqlite(settings) => shown.extend(sqlite::shown(settings)),
             OutputKind::Influx(settings) => shown.extend(influxdb::shown(settings)),
+            OutputKind::Prometheus(settings) => shown.extend(prometheus::shown(settings)),
         }
         shown
     }
@@ -234,6 +246,7 @@ pub fn clashes_of_points(config: &Config) -> Vec<String> {
     };
     let clash = |output: &&OutputConfig| match &output.kind {
         OutputKind::Influx(settings) => crate::outputs::influxdb::encode::clash(&table, settings),
+        OutputKind::Prometheus(settings) => crate::outputs::prometheus::encode::clash(&table, settings),
         OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
     };
     let told = named.iter().filter_map(|output| Some((output, clash(output)?)));

@@ -1,0 +1,78 @@
+//! `outputs`, type `prometheus`: readings as samples of remote write.
+
+use super::influxdb::template;
+use super::network::{self, HTTP};
+use crate::config::yaml::cursor::{Cursor, Entry, Report};
+use crate::config::yaml::node::Node;
+use crate::outputs::prometheus::PrometheusSettings;
+
+/// What it takes besides what all outputs over a network take.
+pub const KEYS: &[&str] = &["metric", "counter_suffix", "labels"];
+
+/// The default of `metric`.
+const METRIC: &str = "modbus_{name}";
+
+/// The default of `counter_suffix`, as promtool wants it.
+const COUNTER_SUFFIX: &str = "_total";
+
+/// The labels of every series, unless `labels` says otherwise.
+const LABELS: [(&str, &str); 3] = [("device", "{device}"), ("group", "{group}"), ("unit", "{unit}")];
+
+/// Reads it. What is wrong is in the report.
+pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Option<PrometheusSettings> {
+    let faults = report.faults.len();
+    let network = network::read(item, entries, HTTP, report)?;
+    let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    if let (true, Some(value)) = (network.base.is_empty(), of("url")) {
+        let message = "found a URL without a path; write that of the endpoint, such as /api/v1/write (Prometheus) or \
+                       /api/v1/push (Mimir)";
+        report.faults.push(value.diagnostic(message));
+    }
+    let metric = template(of("metric"), METRIC, report);
+    let counter_suffix = of("counter_suffix").map_or(Some(COUNTER_SUFFIX.to_owned()), |value| suffix(value, report));
+    let mut labels: Vec<_> =
+        LABELS.iter().filter_map(|(label, text)| Some(((*label).to_owned(), text.parse().ok()?))).collect();
+    for entry in of("labels").map_or_else(Vec::new, |value| value.entries_of("labels, such as {site: plant-7}", report))
+    {
+        if !is_label(&entry.key) {
+            report.faults.push(entry.key_cursor.diagnostic(format!(
+                "found {:?}; allowed is the name of a label: letters, digits and _, no digit and no __ at its beginning",
+                entry.key
+            )));
+        }
+        let value = template(Some(&entry.value), "", report);
+        labels.retain(|(label, _)| *label != entry.key);
+        labels.extend(value.map(|value| (entry.key, value)));
+    }
+    if report.faults.len() > faults {
+        return None;
+    }
+    Some(PrometheusSettings { network, metric: metric?, counter_suffix: counter_suffix?, labels })
+}
+
+fn is_label(name: &str) -> bool {
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(fit) && !name.starts_with("__") && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn suffix(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_:".contains(&byte);
+    match &*value.node {
+        Node::Text(text) if text.bytes().all(fit) => Some(text.clone()),
+        _ => {
+            report.faults.push(value.unfit("letters, digits, _ and :, such as _total, or \"\" for no ending"));
+            None
+        }
+    }
+}
+
+/// What is set, key by key, as it is written in the file.
+#[must_use]
+pub fn shown(settings: &PrometheusSettings) -> Vec<(&'static str, String)> {
+    let PrometheusSettings { network, metric, counter_suffix, labels } = settings;
+    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    let mut shown = network::shown(network);
+    shown.extend([("metric", metric.to_string()), ("counter_suffix", counter_suffix.clone())]);
+    shown.push(("labels", labels.join(", ")));
+    shown
+}

@@ -1,0 +1,225 @@
+//! Readings → one request, with one sample of each series at most.
+//!
+//! A server keeps a series in order of time: it refuses what is older than the newest sample that it has, and ignores that one
+//! itself when it comes again. So of a post with one sample of each series any part can go alone, in any order, and all of it
+//! again: nothing of it is refused for having been taken before. A post ends where a series would come for the second time.
+//!
+//! What is set aside is text (OpenMetrics), of which `promtool tsdb create-blocks-from openmetrics` makes blocks that a server
+//! takes however old they are. Not sendable: a value that is not finite, a point whose metric has no name.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::PrometheusSettings;
+use super::message::{Label, Sample, TimeSeries};
+use super::name;
+use crate::outputs::{Encode, Encoded};
+use crate::reading::points::{Kind, Point, PointTable, TableId};
+use crate::reading::{Reading, Timestamp};
+
+/// So many point tables are remembered.
+const TABLES: usize = 2;
+
+/// What stands before each series in a request: field 1, of which the length follows.
+const SERIES: u8 = 0x0a;
+
+/// The label that the name of the metric is.
+const NAME: &str = "__name__";
+
+/// Makes requests.
+#[derive(Debug)]
+pub struct PrometheusEncode {
+    settings: PrometheusSettings,
+    /// Of the tables used last, the last one first.
+    tables: Vec<Table>,
+}
+
+/// What the points of a table are.
+#[derive(Debug)]
+struct Table {
+    id: TableId,
+    series: Vec<Series>,
+    /// Of each point its place in `series`; `None` if its metric has no name.
+    points: Vec<Option<usize>>,
+    /// How many posts were made of it.
+    posts: u64,
+}
+
+#[derive(Debug)]
+struct Series {
+    /// Its labels, as they stand in a request.
+    encoded: Vec<u8>,
+    /// The same as text.
+    text: String,
+    /// The last post that has a sample of it.
+    post: u64,
+}
+
+impl PrometheusEncode {
+    /// By these settings.
+    #[must_use]
+    pub fn new(settings: PrometheusSettings) -> Self {
+        Self { settings, tables: Vec::new() }
+    }
+
+    /// The table, which is made ready if it is new.
+    fn table(&mut self, table: &PointTable) -> Option<&mut Table> {
+        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
+            self.tables[..=place].rotate_right(1);
+        } else {
+            self.tables.truncate(TABLES - 1);
+            self.tables.insert(0, Table::new(table, &self.settings));
+        }
+        self.tables.first_mut()
+    }
+}
+
+impl Encode for PrometheusEncode {
+    fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
+        let Some(Table { series, points, posts, .. }) = self.table(table) else { return Encoded::default() };
+        *posts += 1;
+        let mut body = Vec::new();
+        let (mut taken, mut sent) = (0, 0);
+        for reading in readings {
+            let of = points.get(reading.point.index()).copied().flatten().and_then(|place| series.get_mut(place));
+            let (Some(of), Some(sample)) = (of, sample(*reading)) else {
+                taken += 1;
+                continue;
+            };
+            if std::mem::replace(&mut of.post, *posts) == *posts {
+                break;
+            }
+            taken += 1;
+            sent += 1;
+            let sample = TimeSeries { labels: Vec::new(), samples: vec![sample] };
+            body.push(SERIES);
+            // A vector takes any length.
+            let _ = prost::encode_length_delimiter(of.encoded.len() + sample.encoded_len(), &mut body);
+            body.extend_from_slice(&of.encoded);
+            let _ = sample.encode(&mut body);
+            if body.len() + body.len() / sent > room {
+                break;
+            }
+        }
+        Encoded { body: (sent > 0).then(|| Bytes::from(body)), taken, not_sendable: taken - sent, stamp: None }
+    }
+
+    fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
+        let Some(Table { series, points, .. }) = self.table(table) else { return Encoded::default() };
+        // The format wants the samples of a metric together.
+        let mut lines: Vec<(&str, i64, f64)> = Vec::new();
+        for reading in readings {
+            let of = points.get(reading.point.index()).copied().flatten().and_then(|place| series.get(place));
+            if let (Some(of), Some(Sample { value, timestamp })) = (of, sample(*reading)) {
+                lines.push((&of.text, timestamp, value));
+            }
+        }
+        lines.sort_by(|(a, a_at, _), (b, b_at, _)| (metric_of(a), a, a_at).cmp(&(metric_of(b), b, b_at)));
+        let mut text = String::new();
+        for (series, at, value) in &lines {
+            // Without a loss: milliseconds are three digits, and a float is written so that it is read as the same one.
+            let _ = writeln!(text, "{series} {value} {}.{:03}", at / 1_000, at % 1_000);
+        }
+        text.push_str("# EOF\n");
+        let not_sendable = readings.len() - lines.len();
+        let body = (!lines.is_empty()).then(|| Bytes::from(text));
+        Encoded { body, taken: readings.len(), not_sendable, stamp: None }
+    }
+
+    fn extension(&self) -> &'static str {
+        "openmetrics"
+    }
+}
+
+/// A reading that a server can take.
+fn sample(Reading { at, value, .. }: Reading) -> Option<Sample> {
+    let value = value.as_f64();
+    // Not a number is how servers mark the end of a series, among others.
+    let timestamp = i64::try_from(at.as_millis()).ok()?;
+    value.is_finite().then_some(Sample { value, timestamp })
+}
+
+fn metric_of(series: &str) -> &str {
+    series.split('{').next().unwrap_or(series)
+}
+
+impl Table {
+    fn new(table: &PointTable, settings: &PrometheusSettings) -> Self {
+        let mut known: HashMap<Vec<Label>, usize> = HashMap::new();
+        let mut series = Vec::new();
+        let points = table.iter().map(|point| {
+            let labels = labels(&point, settings)?;
+            let place = *known.entry(labels).or_insert_with_key(|labels| {
+                series.push(Series::new(labels));
+                series.len() - 1
+            });
+            Some(place)
+        });
+        let points = points.collect();
+        Self { id: table.id(), points, series, posts: 0 }
+    }
+}
+
+impl Series {
+    fn new(labels: &[Label]) -> Self {
+        let text = text(labels);
+        let encoded = TimeSeries { labels: labels.to_vec(), samples: Vec::new() }.encode_to_vec();
+        Self { encoded, text, post: 0 }
+    }
+}
+
+/// The labels of a point, sorted, the name of its metric among them; `None` when that has no name.
+fn labels(point: &Point<'_>, settings: &PrometheusSettings) -> Option<Vec<Label>> {
+    let mut metric = name::metric(&settings.metric.fill(point, str::to_owned));
+    if metric.is_empty() {
+        return None;
+    }
+    let suffix = &settings.counter_suffix;
+    if matches!(point.register.kind, Kind::Counter | Kind::Counter64) && !metric.ends_with(suffix) {
+        metric = name::metric(&format!("{metric}{suffix}"));
+    }
+    // What the output is told comes first in rank. A server takes no label twice.
+    let told = settings.labels.iter().map(|(label, value)| (label.as_str(), value.fill(point, str::to_owned)));
+    let tags = point.tags().map(|(tag, value)| (tag, value.to_owned()));
+    let mut labels: Vec<Label> = Vec::new();
+    for (label, value) in told.chain(tags) {
+        let name = name::label(label);
+        if !name.is_empty() && !labels.iter().any(|known| known.name == name) {
+            labels.push(Label { name, value });
+        }
+    }
+    labels.retain(|label| !label.value.is_empty());
+    labels.push(Label { name: NAME.to_owned(), value: metric });
+    labels.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(labels)
+}
+
+/// As people and queries write it: `metric{label="value"}`.
+fn text(labels: &[Label]) -> String {
+    let metric = labels.iter().find(|label| label.name == NAME).map_or("", |label| &label.value);
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let rest = labels.iter().filter(|label| label.name != NAME);
+    let rest: Vec<_> = rest.map(|Label { name, value }| format!("{name}=\"{}\"", escaped(value))).collect();
+    if rest.is_empty() { metric.to_owned() } else { format!("{metric}{{{}}}", rest.join(",")) }
+}
+
+/// What two points have in common that no two may: metric and labels. `None` when each has its own.
+#[must_use]
+pub fn clash(table: &PointTable, settings: &PrometheusSettings) -> Option<(usize, usize, String)> {
+    let mut known: HashMap<Vec<Label>, usize> = HashMap::new();
+    for (place, point) in table.iter().enumerate() {
+        let Some(labels) = labels(&point, settings) else { continue };
+        if let Some(&first) = known.get(&labels) {
+            return Some((first, place, text(&labels)));
+        }
+        known.insert(labels, place);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

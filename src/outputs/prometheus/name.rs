@@ -1,0 +1,75 @@
+//! Names that every server and every query takes. Pure.
+//!
+//! A metric: `[a-zA-Z_:][a-zA-Z0-9_:]*`; a label: `[a-zA-Z_][a-zA-Z0-9_]*`, and not `__` at its beginning, which is the servers'.
+//! A run of other characters becomes one `_`. Newer servers take any UTF-8; the older ones drop a series with such a name and
+//! answer that all is well. Source: Prometheus, "Data model".
+
+/// The name of a metric; empty when nothing is left to name.
+pub fn metric(text: &str) -> String {
+    fit(text, |character| character == ':')
+}
+
+/// The name of a label; empty when nothing is left to name.
+pub fn label(text: &str) -> String {
+    let name = fit(text, |_| false);
+    if name.starts_with("__") { format!("_{}", name.trim_start_matches('_')) } else { name }
+}
+
+fn fit(text: &str, too: impl Fn(char) -> bool) -> String {
+    let mut name = String::with_capacity(text.len() + 1);
+    let mut replaced = false;
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() || character == '_' || too(character) {
+            if name.is_empty() && character.is_ascii_digit() {
+                name.push('_');
+            }
+            name.push(character);
+            replaced = false;
+        } else if !replaced {
+            name.push('_');
+            replaced = true;
+        }
+    }
+    if name.bytes().all(|byte| byte == b'_') { String::new() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_name_becomes_one() {
+        for (text, name) in [
+            ("", ""),
+            ("flow_temperature", "flow_temperature"),
+            ("Vorlauf (°C)", "Vorlauf_C_"),
+            ("1st", "_1st"),
+            ("°C", "_C"),
+            ("plant:power:sum", "plant:power:sum"),
+            ("_", ""),
+            ("温度", ""),
+        ] {
+            assert_eq!(metric(text), name, "{text}");
+        }
+        for (text, name) in [("site", "site"), ("a:b", "a_b"), ("__name__", "_name__"), ("___", ""), ("__1", "_1")] {
+            assert_eq!(label(text), name, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_one(text in "\\PC{0,12}|[_0-9a:]{0,6}") {
+            let first = |it: char| it.is_ascii_alphabetic() || it == '_';
+            let name = metric(&text);
+            prop_assert!(name.is_empty() || name.starts_with(|it| first(it) || it == ':'));
+            prop_assert!(name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_' || it == ':'));
+            prop_assert_eq!(metric(&name), name.clone());
+            let name = label(&text);
+            prop_assert!(name.is_empty() || name.starts_with(first) && !name.starts_with("__"));
+            prop_assert!(name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_'));
+            prop_assert_eq!(label(&name), name.clone());
+        }
+    }
+}
