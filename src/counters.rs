@@ -35,11 +35,13 @@ pub enum DropReason {
     Unreadable,
     /// Its boot is over and the clock was never right in it.
     NeverDated,
+    /// The output lets go of what is older than its `max_age`.
+    OutputMaxAge,
 }
 
 impl DropReason {
     /// Every reason, in the order of their places.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unavailable,
         Self::OutsideLimits,
         Self::NotSendable,
@@ -50,6 +52,7 @@ impl DropReason {
         Self::Vanished,
         Self::Unreadable,
         Self::NeverDated,
+        Self::OutputMaxAge,
     ];
 
     /// The name in metrics and status.
@@ -66,6 +69,7 @@ impl DropReason {
             Self::Vanished => "vanished",
             Self::Unreadable => "unreadable",
             Self::NeverDated => "never_dated",
+            Self::OutputMaxAge => "output_max_age",
         }
     }
 

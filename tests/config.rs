@@ -497,6 +497,7 @@ fn outputs_are_read_with_their_defaults() {
         start,
         split_refused_after,
         max_backoff: Duration::from_secs(10),
+        max_age: None,
     };
     let cases = [
         ("pattoo", vec![output("pattoo", OutputKind::Pattoo, Start::End, hour)]),
@@ -622,6 +623,10 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
             "outputs[0].proxy: found proxy without a url",
         ),
         (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, max_age: 1s}]",
+            "outputs[0].max_age: found \"1s\"; allowed is a duration such as 30days, from 1m",
+        ),
+        (
             "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, timeout: 1h}]",
             "outputs[0].timeout: found \"1h\"; allowed is a duration such as 30s, from 1s to 10m",
         ),
@@ -674,11 +679,11 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb"),
         (
             "outputs: [{type: pattoo, pth: /x}]",
-            "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
+            "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff, max_age",
         ),
         (
             "outputs: [{type: pattoo, path: /x}]",
-            "outputs[0].path: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff",
+            "outputs[0].path: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff, max_age",
         ),
         (
             "outputs: [{type: file, path: DIR/a, kep: 1}]",

@@ -44,6 +44,8 @@ pub struct OutputChange {
     pub split_refused_after: Duration,
     /// How long its server is left alone at most.
     pub max_backoff: Duration,
+    /// It lets go of readings that are older.
+    pub max_age: Option<Duration>,
 }
 
 /// An output as the actor holds it.
@@ -211,7 +213,7 @@ impl Handler<Reload> for PosterActor {
     fn handle(&mut self, reload: Reload, ctx: &mut Self::Context) {
         self.pipeline.configure(reload.limits, reload.flush_interval);
         self.narrator.limit(reload.limits);
-        for (name, OutputChange { server, split_refused_after, max_backoff }) in reload.outputs {
+        for (name, OutputChange { server, split_refused_after, max_backoff, max_age }) in reload.outputs {
             let (encode, open) = server.unzip();
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(open) = open
@@ -220,6 +222,7 @@ impl Handler<Reload> for PosterActor {
             }
             self.pipeline.configure_output(&name, encode, split_refused_after);
             self.pipeline.set_max_backoff(&name, max_backoff);
+            self.pipeline.set_max_age(&name, max_age);
         }
         self.pump(ctx);
     }

@@ -285,6 +285,10 @@ impl<'a> Diff<'a> {
         if new.outputs.iter().any(way) {
             self.settings.push("outputs");
         }
+        let age = |output: &OutputConfig| known(output).is_some_and(|known| known.max_age != output.max_age);
+        if new.outputs.iter().any(age) {
+            self.settings.push("max_age");
+        }
         if new.outputs.iter().any(patience) {
             self.settings.push("max_backoff");
         }

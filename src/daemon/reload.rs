@@ -109,8 +109,8 @@ impl Reloader {
             });
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;
-            let max_backoff = output.max_backoff;
-            outputs.push((output.name.clone(), OutputChange { server, split_refused_after, max_backoff }));
+            let (max_backoff, max_age) = (output.max_backoff, output.max_age);
+            outputs.push((output.name.clone(), OutputChange { server, split_refused_after, max_backoff, max_age }));
         }
         let reload = Reload {
             devices: assemble::devices(&next),

@@ -192,6 +192,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     tell_start(config, &agent, &devices, &targets, &published);
     for output in &config.outputs {
         pipeline.set_max_backoff(&output.name, output.max_backoff);
+        pipeline.set_max_age(&output.name, output.max_age);
     }
     let counters = Arc::<Counters>::default();
     counters.publish(published);

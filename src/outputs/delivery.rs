@@ -318,6 +318,28 @@ impl Delivery {
         std::mem::take(&mut self.progress)
     }
 
+    /// Lets go of all that is loaded: how many readings are finished behind the one that is not, which [`progress`](Self::progress)
+    /// has not told. `None` while something of it is to be set aside: nothing is let go of then.
+    pub fn let_go(&mut self) -> Option<Progress> {
+        if self.aside.is_some() {
+            return None;
+        }
+        let mut finished = Progress::default();
+        for mark in self.front.marks.iter().skip(self.front.row) {
+            match mark {
+                Mark::Waiting => continue,
+                Mark::Delivered => finished.delivered += 1,
+                Mark::NotSendable => finished.not_sendable += 1,
+                Mark::Quarantined => finished.quarantined += 1,
+            }
+            finished.passed += 1;
+        }
+        self.sources.clear();
+        self.front = Front::default();
+        self.post = None;
+        Some(finished)
+    }
+
     /// The stamp of the last post that was given out. Kept on disk before the post is made, it keeps the posts of another
     /// life of this agent apart from it.
     #[must_use]

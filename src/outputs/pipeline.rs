@@ -203,6 +203,10 @@ struct Lane {
     asking: Backoff,
     /// The longest pause after what failed.
     max_backoff: Duration,
+    /// It lets go of what is older.
+    max_age: Option<Duration>,
+    /// The newest stamp of what the delivery has loaded.
+    newest: Timestamp,
     counters: OutputCounters,
 }
 
@@ -340,6 +344,8 @@ impl Pipeline {
                 state: LaneState::Well,
                 asking: Backoff::default(),
                 max_backoff: MAX_BACKOFF,
+                max_age: None,
+                newest: Timestamp::default(),
                 counters: OutputCounters {
                     name: plan.name.clone(),
                     found: end.since(position),
@@ -433,6 +439,13 @@ impl Pipeline {
             (lane.told, lane.busy) = (None, false);
         }
         lane.delivery.configure(encode, split_refused_after);
+    }
+
+    /// From now on the output `name` lets go of readings that are older than `most`, as far as the clock is believed.
+    pub fn set_max_age(&mut self, name: &str, most: Option<Duration>) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == name) {
+            lane.max_age = most;
+        }
     }
 
     /// From now on the server of the output `name` is left alone for `most` after posts that failed, unless it asks for more.
@@ -742,6 +755,7 @@ impl Pipeline {
         if self.lanes[place].aside.is_some() {
             return None;
         }
+        self.let_go_of_old(place);
         loop {
             if self.lanes[place].spans.is_empty() {
                 self.load_from_tail(place);
@@ -866,11 +880,21 @@ impl Pipeline {
                 }
                 self.skip(place, batch.first, DropReason::Vanished);
             }
+            if self.is_too_old(place, readings.iter().map(|reading| dated(*reading, offset).at).max()) {
+                if loaded > 0 {
+                    break;
+                }
+                self.skip(place, batch.end(), DropReason::OutputMaxAge);
+                continue;
+            }
             let lane_from = from.max(batch.first);
             let passed = usize::try_from(lane_from.since(batch.first)).unwrap_or(usize::MAX);
             let readings = readings.into_iter().skip(passed).map(|reading| dated(reading, offset));
             let count = batch.end().since(lane_from);
             let lane = &mut self.lanes[place];
+            let readings: Vec<_> = readings.collect();
+            let newest = readings.iter().map(|reading| reading.at).max().unwrap_or_default();
+            lane.newest = if lane.spans.is_empty() { newest } else { lane.newest.max(newest) };
             lane.spans.push_back((lane_from, count));
             loaded += count;
             match runs
@@ -878,13 +902,46 @@ impl Pipeline {
                 .filter(|run| Arc::ptr_eq(&run.table, &batch.table) || run.table.id() == batch.table.id())
             {
                 Some(run) => run.readings.extend(readings),
-                None => runs.push(Run { table: Arc::clone(&batch.table), readings: readings.collect() }),
+                None => runs.push(Run { table: Arc::clone(&batch.table), readings }),
             }
         }
         if loaded > 0 {
             self.lanes[place].delivery.load(runs);
         }
         loaded > 0
+    }
+
+    /// Whether the output lets go of readings of which the newest is `newest`.
+    fn is_too_old(&self, place: usize, newest: Option<Timestamp>) -> bool {
+        let Some((max_age, wall)) = self.lanes[place].max_age.zip(self.wall) else { return false };
+        newest.is_some_and(|newest| wall.since(newest) > max_age)
+    }
+
+    /// Drops what is loaded when all of it is too old by now: the server may be gone for good, and it holds up what is behind.
+    fn let_go_of_old(&mut self, place: usize) {
+        let lane = &self.lanes[place];
+        if lane.old != Old::None || lane.spans.is_empty() || !self.is_too_old(place, Some(lane.newest)) {
+            return;
+        }
+        self.pass(place);
+        let lane = &mut self.lanes[place];
+        if lane.spans.is_empty() {
+            return;
+        }
+        let Some(finished) = lane.delivery.let_go() else { return };
+        let end = lane.loaded_end();
+        let loaded: u64 = lane.spans.drain(..).map(|(_, count)| count).sum();
+        // What was evicted behind it was counted then.
+        lane.cursor = end.max(std::mem::take(&mut lane.evicted));
+        lane.counters.delivered += finished.delivered as u64;
+        lane.counters.quarantined += finished.quarantined as u64;
+        lane.counters.dropped.add(DropReason::NotSendable, finished.not_sendable as u64);
+        let lost = loaded.saturating_sub(finished.passed as u64);
+        if lost > 0 {
+            lane.counters.dropped.add(DropReason::OutputMaxAge, lost);
+            self.events.push(Event::Lost { output: place, readings: lost, reason: DropReason::OutputMaxAge });
+        }
+        self.let_go();
     }
 
     /// Outputs that wait for a date go on as soon as there is one.

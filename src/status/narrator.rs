@@ -223,6 +223,7 @@ impl Narrator {
             DropReason::Vanished => "somebody else removed the files".to_owned(),
             DropReason::Unreadable => "they are whole on disk and nothing that this release can read".to_owned(),
             DropReason::NeverDated => "the clock was never right in the boot that they are of".to_owned(),
+            DropReason::OutputMaxAge => "they are older than max_age of this output".to_owned(),
             DropReason::Unavailable | DropReason::OutsideLimits | DropReason::NotSendable => reason.as_str().to_owned(),
         };
         let new = count(usize::try_from(loss.readings - loss.told).unwrap_or(usize::MAX), "reading");

@@ -41,6 +41,8 @@ pub struct Scenario {
 pub struct OutputSpec {
     pub kind: Kind,
     pub split_refused_after: Duration,
+    /// It lets go of what is older.
+    pub max_age: Option<Duration>,
     pub start: Start,
     /// Whether it is configured at first.
     pub present: bool,
@@ -161,6 +163,7 @@ pub fn quiet() -> Scenario {
         outputs: vec![OutputSpec {
             kind: Kind::Pattoo,
             split_refused_after: 600 * SECOND,
+            max_age: None,
             start: Start::Beginning,
             present: true,
         }],
@@ -183,7 +186,8 @@ pub fn draw(seed: u64) -> Scenario {
         (10 * DAY, 7 * MINUTE),
         (30 * DAY, 20 * MINUTE),
     ][rng.usize(0..5)];
-    let outputs = outputs(&mut rng);
+    let mut outputs = outputs(&mut rng);
+    ages(seed, until, &mut outputs);
     let limits = limits(&mut rng, until);
     let memory = (rng.u8(0..3) == 0).then(|| rng.usize(20_000..300_000));
     let flush_interval = [SECOND, SECOND, 5 * SECOND, 30 * SECOND][rng.usize(0..4)];
@@ -219,17 +223,32 @@ pub fn draw(seed: u64) -> Scenario {
 fn outputs(rng: &mut Rng) -> Vec<OutputSpec> {
     let split = [30 * SECOND, 10 * MINUTE][rng.usize(0..2)];
     let start = |rng: &mut Rng| if rng.bool() { Start::End } else { Start::Beginning };
-    let first = OutputSpec { kind: Kind::Pattoo, split_refused_after: split, start: Start::Beginning, present: true };
+    let first = OutputSpec {
+        kind: Kind::Pattoo,
+        split_refused_after: split,
+        max_age: None,
+        start: Start::Beginning,
+        present: true,
+    };
     let mut outputs = vec![first];
     for _ in 0..rng.usize(0..3) {
         outputs.push(OutputSpec {
             kind: if rng.u8(0..4) == 0 { Kind::Pattoo } else { Kind::Lines },
             split_refused_after: split,
+            max_age: None,
             start: start(rng),
             present: rng.u8(0..4) > 0,
         });
     }
     outputs
+}
+
+/// One output in four lets go of what is old. Drawn apart, so that a seed means what it meant before.
+fn ages(seed: u64, until: Duration, outputs: &mut [OutputSpec]) {
+    let mut rng = Rng::with_seed(seed ^ 0x6d61_785f_6167_65);
+    for output in outputs {
+        output.max_age = (rng.u8(0..4) == 0).then(|| until.mul_f64(0.005 + 0.2 * rng.f64()));
+    }
 }
 
 fn limits(rng: &mut Rng, until: Duration) -> Limits {

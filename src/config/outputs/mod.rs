@@ -75,7 +75,7 @@ const TYPES: [Type; 5] = [
 const LATER_TYPES: [&str; 1] = ["mqtt"];
 
 /// What every type takes.
-const KEYS: [&str; 5] = ["type", "name", "start", "split_refused_after", "max_backoff"];
+const KEYS: [&str; 6] = ["type", "name", "start", "split_refused_after", "max_backoff", "max_age"];
 
 /// One entry of `outputs`.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +90,8 @@ pub struct OutputConfig {
     pub split_refused_after: Duration,
     /// How long its server is left alone at most after posts that failed, unless it asks for more.
     pub max_backoff: Duration,
+    /// It lets go of readings that are older; `None`: of none.
+    pub max_age: Option<Duration>,
 }
 
 /// The kinds of servers, with their settings.
@@ -153,6 +155,7 @@ impl Default for OutputConfig {
             start: Start::End,
             split_refused_after: SPLIT_REFUSED_AFTER,
             max_backoff: MAX_BACKOFF,
+            max_age: None,
         }
     }
 }
@@ -186,6 +189,9 @@ impl OutputConfig {
             ("split_refused_after", humantime::format_duration(self.split_refused_after).to_string()),
             ("max_backoff", humantime::format_duration(self.max_backoff).to_string()),
         ];
+        if let Some(max_age) = self.max_age {
+            shown.push(("max_age", humantime::format_duration(max_age).to_string()));
+        }
         match &self.kind {
             OutputKind::Pattoo => {}
             OutputKind::File(settings) => shown.extend(file::shown(settings)),
@@ -393,6 +399,12 @@ impl<'a> Found<'a> {
                         self::split_refused_after(value, report).unwrap_or(split_refused_after);
                 }
                 "max_backoff" => output.max_backoff = max_backoff(value, report).unwrap_or(MAX_BACKOFF),
+                // A database keeps to it by itself, by the newest reading that is in it.
+                "max_age" if kind.is_some_and(|kind| kind.name == "sqlite") => {}
+                "max_age" => {
+                    let allowed = Duration::from_secs(60)..=LONGEST_DURATION;
+                    output.max_age = duration_within(value, allowed, "a duration such as 30days, from 1m", report);
+                }
                 // Of an unknown type nobody knows the keys.
                 key if known.contains(&key) || kind.is_none() => {}
                 _ => report.faults.push(entry.unknown(&known)),

@@ -20,7 +20,7 @@ const LEAST_DATABASE_BYTES: u64 = 64_000_000;
 const ALLOWED: &str = "the whole path of a file, such as /var/lib/pattoo/readings.sqlite";
 
 /// What it takes.
-pub const KEYS: &[&str] = &["path", "max_age", "max_bytes"];
+pub const KEYS: &[&str] = &["path", "max_bytes"];
 
 /// Reads it. What is wrong is in the report.
 pub fn read(entries: &[Entry<'_>], report: &mut Report) -> Option<SqliteSettings> {

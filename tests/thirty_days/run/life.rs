@@ -107,6 +107,10 @@ impl Run<'_> {
         if let Some(bytes) = self.scenario.memory {
             pipeline.limit_memory(bytes);
         }
+        for &output in &lanes {
+            let OutputState { spec, name, .. } = &self.outputs[output];
+            pipeline.set_max_age(name, spec.max_age);
+        }
         let clocks = self.clocks();
         self.life = Life {
             log: Some(log),

@@ -457,6 +457,9 @@ impl Run<'_> {
                     // What others had from memory when the agent was killed was never on disk.
                     DropReason::Vanished => self.ever_meddled || self.ever_cut || self.ever_forgotten,
                     DropReason::NeverDated => self.ever_cut,
+                    DropReason::OutputMaxAge => {
+                        self.life.lanes.get(output).is_some_and(|&lane| self.outputs[lane].spec.max_age.is_some())
+                    }
                     _ => false,
                 };
                 if !allowed {
