@@ -327,7 +327,7 @@ impl Delivery {
         let mut finished = Progress::default();
         for mark in self.front.marks.iter().skip(self.front.row) {
             match mark {
-                Mark::Waiting => continue,
+                Mark::Waiting | Mark::Never => continue,
                 Mark::Delivered => finished.delivered += 1,
                 Mark::NotSendable => finished.not_sendable += 1,
                 Mark::Quarantined => finished.quarantined += 1,
