@@ -245,7 +245,7 @@ fn outputs(rng: &mut Rng) -> Vec<OutputSpec> {
 
 /// One output in four lets go of what is old. Drawn apart, so that a seed means what it meant before.
 fn ages(seed: u64, until: Duration, outputs: &mut [OutputSpec]) {
-    let mut rng = Rng::with_seed(seed ^ 0x6d61_785f_6167_65);
+    let mut rng = Rng::with_seed(seed ^ 0x006d_6178_5f61_6765);
     for output in outputs {
         output.max_age = (rng.u8(0..4) == 0).then(|| until.mul_f64(0.005 + 0.2 * rng.f64()));
     }
