@@ -40,7 +40,7 @@
 //! | crate | where it is named |
 //! |---|---|
 //! | `actix` | `actors`, `daemon/run.rs`, `daemon/reload.rs` |
-//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `outputs/http`, `status/page.rs` |
+//! | `actix_rt` | `actors`, `daemon`, `commands/reach.rs`, `outputs/http`, `outputs/mqtt`, `status/page.rs` |
 //! | `actix_service` | `outputs/http` |
 //! | `actix_tls` | `outputs/http` |
 //! | `actix_web` | `status/page.rs` |
@@ -56,6 +56,7 @@
 //! | `futures_core` | `outputs` |
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
+//! | `mqtt_proto` | `outputs/mqtt/packet.rs` |
 //! | `prost` | `outputs/prometheus` |
 //! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |

@@ -654,6 +654,99 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
 }
 
 #[test]
+fn outputs_to_a_broker_that_cannot_be_are_refused_with_their_place() {
+    let url = "outputs: [{type: mqtt, url: 'mqtt://192.0.2.10'";
+    let cases = [
+        ("outputs: [mqtt", "outputs[0]: found a server without url; write url: mqtt://server.example.net"),
+        (
+            "outputs: [{type: mqtt, url: 'http://a.example.net'}",
+            "outputs[0].url: found \"http://a.example.net\"; allowed is a URL such as mqtt://",
+        ),
+        (
+            "outputs: [{type: mqtt, url: 'mqtt://a.example.net/b'}",
+            "outputs[0].url: found a URL with a path; write topic instead",
+        ),
+        ("version: 4", "outputs[0].version: found 4; allowed is 5 or 3.1.1"),
+        ("version: 3.1", "outputs[0].version: found 3.1; allowed is 5 or 3.1.1"),
+        ("client_id: ''", "outputs[0].client_id: found \"\"; allowed is a client id, not empty, on one line"),
+        ("topic: 'a/{nam}'", "outputs[0].topic: found \"a/{nam}\": there is no {nam}; there are {address}"),
+        ("topic: '{name}/#'", "outputs[0].topic: found \"{name}/#\": a topic has no '#' in it"),
+        ("topic: '/{name}'", "outputs[0].topic: found \"/{name}\": it has a level without a name"),
+        (
+            "topic: '$SYS/{name}'",
+            "outputs[0].topic: found \"$SYS/{name}\": topics that begin with $ are the broker's own",
+        ),
+        ("availability_topic: 'a/+'", "outputs[0].availability_topic: found \"a/+\": a topic has no '+' in it"),
+        ("payload: xml", "outputs[0].payload: found \"xml\"; allowed is json or value"),
+        ("messages: group", "outputs[0].messages: found \"group\"; allowed is point or device"),
+        ("payload: value, messages: device", "outputs[0].payload: found payload: value with messages: device"),
+        ("retain: 1", "outputs[0].retain: found 1; allowed is true or false"),
+        ("headers: {a: b}", "outputs[0].headers: found an unknown key"),
+        (
+            "client_id: a}, {type: mqtt, name: b, url: 'mqtt://192.0.2.10', client_id: a",
+            "outputs[1].type: found the client_id \"a\", which the output at",
+        ),
+    ];
+    let whole: Vec<_> = cases
+        .map(|(text, said)| {
+            (if text.starts_with("outputs") { format!("{text}]") } else { format!("{url}, {text}}}]") }, said)
+        })
+        .into();
+    refused(&whole.iter().map(|(text, said)| (&**text, *said)).collect::<Vec<_>>());
+}
+
+/// What holds where nothing is said, and what is shown of it.
+#[test]
+fn an_output_to_a_broker_needs_no_more_than_a_url() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("password"), "sesame\n").unwrap();
+    let login = format!("username: plant, password_file: {}/password", place.path().display());
+    for (outputs, port, rows) in [
+        (
+            "{type: mqtt, url: 'mqtt://192.0.2.10'}".to_owned(),
+            1883,
+            vec![
+                ("version", "5"),
+                ("topic", "modbus/{device}/{name}"),
+                ("payload", "json"),
+                ("messages", "point"),
+                ("retain", "true"),
+                ("client_id", "derived from the agent id"),
+                ("availability_topic", "derived from the agent id"),
+                ("timeout", "30s"),
+            ],
+        ),
+        (
+            format!("{{type: mqtt, url: 'mqtts://192.0.2.10', version: 3.1.1, messages: device, client_id: a, {login}}}"),
+            8883,
+            vec![
+                ("version", "3.1.1"),
+                ("topic", "modbus/{device}"),
+                ("messages", "device"),
+                ("retain", "false"),
+                ("client_id", "a"),
+                ("username", "plant"),
+                ("password_file", "set (not shown)"),
+            ],
+        ),
+        (
+            "{type: mqtt, url: 'mqtt://192.0.2.10:1884', version: 5, payload: value, retain: false, availability_topic: a/b}".to_owned(),
+            1884,
+            vec![("payload", "value"), ("retain", "false"), ("availability_topic", "a/b")],
+        ),
+    ] {
+        let Loaded { config, .. } = load(&group(&format!("outputs: [{outputs}]\n")));
+        let OutputKind::Mqtt(settings) = &config.outputs[0].kind else { panic!("{outputs}") };
+        assert_eq!(settings.network.server.port, port);
+        let shown = config.outputs[0].shown();
+        for (key, value) in rows {
+            assert_eq!(shown.iter().find(|(known, _)| *known == key).map(|(_, value)| &**value), Some(value), "{key}");
+        }
+        assert!(!shown.iter().any(|(_, value)| value.contains("sesame")));
+    }
+}
+
+#[test]
 fn outputs_that_cannot_be_are_refused_with_their_place() {
     let cases = [
         ("outputs: []", "outputs: found a list; allowed is at least one output, such as [pattoo]"),
@@ -661,22 +754,21 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
         (
             "outputs: [7]",
-            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb, prometheus) or a mapping with a type",
+            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb, mqtt, prometheus) or a mapping with a type",
         ),
         ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
         (
             "outputs: [kafka]",
-            "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite, influxdb",
-        ),
-        (
-            "outputs: [mqtt]",
-            "outputs[0]: found \"mqtt\", a type that this version does not know yet; allowed are pattoo, file, sqlite, influxdb",
+            "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus",
         ),
         (
             "outputs: [{name: a}]",
-            "outputs[0]: found an output without type; allowed are pattoo, file, sqlite, influxdb",
+            "outputs[0]: found an output without type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus",
         ),
-        ("outputs: [{type: 1}]", "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb"),
+        (
+            "outputs: [{type: 1}]",
+            "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb, mqtt, prometheus",
+        ),
         (
             "outputs: [{type: pattoo, pth: /x}]",
             "outputs[0].pth: found an unknown key; allowed are type, name, start, split_refused_after, max_backoff, max_age",
@@ -1122,6 +1214,10 @@ fn points_that_an_output_could_not_tell_apart_are_refused() {
         ]
     );
     load(&text(&format!("{database}}}"), "{30001: u, 30002: i}"));
+    let broker = "{type: mqtt, url: 'mqtt://192.0.2.10'";
+    let said = faults(text(&format!("{broker}, topic: 'a/{{group}}/{{name}}'}}"), "{30001: u}"));
+    assert!(said.len() == 1 && said[0].contains("would both be a/group 1/u, so that"), "{said:?}");
+    load(&text(&format!("{broker}}}"), "{30001: u, 30002: i}"));
 }
 
 /// The README's example of an InfluxDB is a configuration, and its line is what two readings become.

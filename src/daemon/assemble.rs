@@ -16,6 +16,9 @@ use crate::outputs::file::{FileDeliver, FileEncode};
 use crate::outputs::influxdb::InfluxSettings;
 use crate::outputs::influxdb::deliver::{InfluxDeliver, Target};
 use crate::outputs::influxdb::encode::InfluxEncode;
+use crate::outputs::mqtt::deliver::MqttDeliver;
+use crate::outputs::mqtt::encode::MqttEncode;
+use crate::outputs::mqtt::{self, Identity, MqttSettings};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
@@ -98,6 +101,12 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
             let target = Target::new(settings).ok_or_else(|| PostError::Address { server: output.target(config) })?;
             let encode = InfluxEncode::new(InfluxSettings::clone(settings));
             (Box::new(encode), Box::new(move || Box::new(InfluxDeliver::new(target))))
+        }
+        OutputKind::Mqtt(settings) => {
+            let identity = Identity::new(settings, agent.id().as_str(), &output.name);
+            let target = mqtt::deliver::Target::new(settings, identity);
+            let encode = MqttEncode::new(MqttSettings::clone(settings));
+            (Box::new(encode), Box::new(move || Box::new(MqttDeliver::new(target))))
         }
         OutputKind::Prometheus(settings) => {
             let target = PrometheusTarget::new(settings);

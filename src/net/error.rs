@@ -84,6 +84,13 @@ impl ConnectError {
             Self::Tls { source, .. } => source.kind(),
         }
     }
+
+    /// Whether only a person can mend it: the server is not believed, or does not believe us.
+    #[must_use]
+    pub fn is_about_us(&self) -> bool {
+        let Self::Tls { source, .. } = self else { return false };
+        !matches!(source, Insecure::Cut(_) | Insecure::Timeout(_) | Insecure::Other(_))
+    }
 }
 
 /// Why a connection is not the secure one that it must be.

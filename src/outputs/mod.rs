@@ -12,6 +12,7 @@
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
 //! | [`file`](mod@file) | lines of a file |
 //! | [`influxdb`] | lines of an InfluxDB, and of what takes them too |
+//! | [`mqtt`] | messages to a broker |
 //! | [`prometheus`] | samples of a Prometheus, and of what takes its remote write too |
 //! | [`sqlite`] | rows of a database on this machine |
 //!
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod file;
 pub mod http;
 pub mod influxdb;
+pub mod mqtt;
 pub mod network;
 pub mod pattoo;
 pub mod pipeline;

@@ -19,6 +19,7 @@ use crate::outputs::Start;
 use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::FileSettings;
 use crate::outputs::influxdb::InfluxSettings;
+use crate::outputs::mqtt::MqttSettings;
 use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::sqlite::SqliteSettings;
 use crate::shard::Shard;
@@ -26,6 +27,7 @@ use crate::text::table::TextTable;
 
 mod file;
 mod influxdb;
+mod mqtt;
 pub mod network;
 mod prometheus;
 mod sqlite;
@@ -47,7 +49,7 @@ struct Type {
 }
 
 /// The types that there are.
-const TYPES: [Type; 5] = [
+const TYPES: [Type; 6] = [
     Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
     Type {
         name: "file",
@@ -65,14 +67,16 @@ const TYPES: [Type; 5] = [
         read: |item, entries, report| influxdb::read(item, entries, report).map(Box::new).map(OutputKind::Influx),
     },
     Type {
+        name: "mqtt",
+        keys: &[&network::STREAM_KEYS, mqtt::KEYS],
+        read: |item, entries, report| mqtt::read(item, entries, report).map(Box::new).map(OutputKind::Mqtt),
+    },
+    Type {
         name: "prometheus",
         keys: &[&network::KEYS, prometheus::KEYS],
         read: |item, entries, report| prometheus::read(item, entries, report).map(Box::new).map(OutputKind::Prometheus),
     },
 ];
-
-/// The types that later versions will have.
-const LATER_TYPES: [&str; 1] = ["mqtt"];
 
 /// What every type takes.
 const KEYS: [&str; 6] = ["type", "name", "start", "split_refused_after", "max_backoff", "max_age"];
@@ -105,6 +109,8 @@ pub enum OutputKind {
     Sqlite(SqliteSettings),
     /// A database that takes the line protocol.
     Influx(Box<InfluxSettings>),
+    /// A broker.
+    Mqtt(Box<MqttSettings>),
     /// A server that takes remote write.
     Prometheus(Box<PrometheusSettings>),
 }
@@ -118,6 +124,7 @@ impl OutputKind {
             Self::File(_) => "file",
             Self::Sqlite(_) => "sqlite",
             Self::Influx(_) => "influxdb",
+            Self::Mqtt(_) => "mqtt",
             Self::Prometheus(_) => "prometheus",
         }
     }
@@ -125,7 +132,7 @@ impl OutputKind {
     /// The file on this machine that it alone may write, if its server is one.
     fn path(&self) -> Option<&Path> {
         match self {
-            Self::Pattoo | Self::Influx(_) | Self::Prometheus(_) => None,
+            Self::Pattoo | Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&settings.path),
             Self::Sqlite(settings) => Some(&settings.path),
         }
@@ -134,12 +141,12 @@ impl OutputKind {
     /// Whether its server is another machine, or might be: then a post that nobody waits for any more harms no other one.
     #[must_use]
     pub fn is_over_a_network(&self) -> bool {
-        matches!(self, Self::Influx(_) | Self::Prometheus(_))
+        matches!(self, Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_))
     }
 
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Self::Pattoo | Self::Influx(_) | Self::Prometheus(_) => None,
+            Self::Pattoo | Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&mut settings.path),
             Self::Sqlite(settings) => Some(&mut settings.path),
         }
@@ -172,6 +179,7 @@ impl OutputConfig {
             OutputKind::File(settings) => settings.path.display().to_string(),
             OutputKind::Sqlite(settings) => settings.path.display().to_string(),
             OutputKind::Influx(settings) => settings.network.url.clone(),
+            OutputKind::Mqtt(settings) => settings.network.url.clone(),
             OutputKind::Prometheus(settings) => settings.network.url.clone(),
         }
     }
@@ -197,6 +205,7 @@ impl OutputConfig {
             OutputKind::File(settings) => shown.extend(file::shown(settings)),
             OutputKind::Sqlite(settings) => shown.extend(sqlite::shown(settings)),
             OutputKind::Influx(settings) => shown.extend(influxdb::shown(settings)),
+            OutputKind::Mqtt(settings) => shown.extend(mqtt::shown(settings)),
             OutputKind::Prometheus(settings) => shown.extend(prometheus::shown(settings)),
         }
         shown
@@ -219,9 +228,12 @@ impl OutputConfig {
         self.kind.is_over_a_network() && self.kind.as_str() == new.kind.as_str()
     }
 
-    /// This output for `shard`: two agents never write to one file.
+    /// This output for `shard`: two agents never write to one file, nor come to a broker as the same client.
     #[must_use]
     pub fn of_shard(mut self, shard: Shard) -> Self {
+        if let OutputKind::Mqtt(settings) = &mut self.kind {
+            settings.shard = shard;
+        }
         if let Some(path) = self.kind.path_mut()
             && !shard.suffix().is_empty()
         {
@@ -252,6 +264,7 @@ pub fn clashes_of_points(config: &Config) -> Vec<String> {
     };
     let clash = |output: &&OutputConfig| match &output.kind {
         OutputKind::Influx(settings) => crate::outputs::influxdb::encode::clash(&table, settings),
+        OutputKind::Mqtt(settings) => crate::outputs::mqtt::encode::clash(&table, settings),
         OutputKind::Prometheus(settings) => crate::outputs::prometheus::encode::clash(&table, settings),
         OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
     };
@@ -324,6 +337,7 @@ fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let mut names: HashMap<&str, &Cursor<'_>> = HashMap::new();
     let mut paths: HashMap<&Path, &Cursor<'_>> = HashMap::new();
+    let mut clients: HashMap<(&str, u16, &str), &Cursor<'_>> = HashMap::new();
     let mut pattoo: Option<&Cursor<'_>> = None;
     for Found { output, named, typed, path } in found {
         if output.kind == OutputKind::Pattoo {
@@ -346,6 +360,16 @@ fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
             faults.push(place.diagnostic(format!(
                 "found {}, the path of the output at {} too; allowed is a file for each output",
                 of.display(),
+                first.place()
+            )));
+        }
+        if let OutputKind::Mqtt(settings) = &output.kind
+            && let (server, Some(client_id)) = (&settings.network.server, &settings.client_id)
+            && let Some(first) = clients.insert((&server.host, server.port, client_id), typed)
+        {
+            faults.push(typed.diagnostic(format!(
+                "found the client_id {client_id:?}, which the output at {} has too at the same broker; give each its own, \
+                 because a broker ends a connection when another one comes with its client id",
                 first.place()
             )));
         }
@@ -430,13 +454,6 @@ fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<&'static Type> {
     };
     if let Some(kind) = TYPES.iter().find(|kind| kind.name == text) {
         return Some(kind);
-    }
-    if LATER_TYPES.contains(&&**text) {
-        report.faults.push(value.diagnostic(format!(
-            "found \"{text}\", a type that this version does not know yet; allowed are {}",
-            names.join(", ")
-        )));
-        return None;
     }
     let hint = match value.meant(text, &names) {
         Some(word) => format!("did you mean \"{word}\"?"),

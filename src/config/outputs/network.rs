@@ -22,11 +22,17 @@ use crate::outputs::network::{Network, Secret, basic};
 /// What it takes.
 pub const KEYS: [&str; 8] = ["url", "tls", "username", "password_file", "token_file", "headers", "proxy", "timeout"];
 
+/// What of it is of use without HTTP.
+pub const STREAM_KEYS: [&str; 6] = ["url", "tls", "username", "password_file", "proxy", "timeout"];
+
 /// A scheme that a URL may have, whether it is secure, and its port.
 pub type Scheme = (&'static str, bool, u16);
 
 /// Those of HTTP.
 pub const HTTP: &[Scheme] = &[("http", false, 80), ("https", true, 443)];
+
+/// Those of MQTT.
+pub const MQTT: &[Scheme] = &[("mqtt", false, 1883), ("mqtts", true, 8883)];
 
 /// A header that would change how a request is understood.
 const NOT_OURS: [&str; 5] = ["host", "content-length", "content-encoding", "transfer-encoding", "connection"];

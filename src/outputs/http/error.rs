@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::net::error::{ConnectError, Insecure};
+use crate::net::error::ConnectError;
 use crate::outputs::{Failure, Verdict};
 use crate::text::Chain;
 use crate::text::harmless::escaped;
@@ -51,7 +51,7 @@ impl HttpError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Timeout { .. } => Verdict::Later { after: None, late: true },
-            Self::Connect { source, .. } if is_about_us(source) => Verdict::RefusedUs,
+            Self::Connect { source, .. } if source.is_about_us() => Verdict::RefusedUs,
             Self::Connect { .. } | Self::Transport { .. } => Verdict::Later { after: None, late: false },
         }
     }
@@ -68,12 +68,6 @@ impl HttpError {
             Self::Transport { .. } => "transport",
         }
     }
-}
-
-/// Whether only a person can mend it.
-fn is_about_us(error: &ConnectError) -> bool {
-    let ConnectError::Tls { source, .. } = error else { return false };
-    !matches!(source, Insecure::Cut(_) | Insecure::Timeout(_) | Insecure::Other(_))
 }
 
 impl From<HttpError> for Failure {

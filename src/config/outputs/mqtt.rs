@@ -1,0 +1,97 @@
+//! `outputs`, type `mqtt`: readings as messages to a broker.
+
+use super::influxdb::template;
+use super::network::{self, MQTT};
+use crate::config::value::flag;
+use crate::config::yaml::cursor::{Cursor, Entry, Report};
+use crate::config::yaml::node::Node;
+use crate::outputs::mqtt::{self, Messages, MqttSettings, Payload, Version};
+use crate::shard::Shard;
+
+/// What it takes besides what all outputs over a network take.
+pub const KEYS: &[&str] = &["version", "client_id", "topic", "payload", "messages", "retain", "availability_topic"];
+
+/// The default of `topic`, where a message is about a point.
+const TOPIC: &str = "modbus/{device}/{name}";
+
+/// The default of `topic`, where a message is about a device.
+const DEVICE_TOPIC: &str = "modbus/{device}";
+
+/// Reads it. What is wrong is in the report.
+pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Option<MqttSettings> {
+    let faults = report.faults.len();
+    let network = network::read(item, entries, MQTT, report)?;
+    let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    if let (false, Some(value)) = (network.base.is_empty(), of("url")) {
+        report.faults.push(value.diagnostic("found a URL with a path; write topic instead"));
+    }
+    let version = of("version").map_or(Version::default(), |value| match (value.written(), &*value.node) {
+        (Some("3.1.1"), _) => Version::V3,
+        (Some("5" | "5.0"), _) | (None, Node::Integer(5)) => Version::V5,
+        _ => {
+            report.faults.push(value.unfit("5 or 3.1.1"));
+            Version::default()
+        }
+    });
+    let client_id = of("client_id").and_then(|value| network::line(value, "a client id", report));
+    let payload = word(of("payload"), [("json", Payload::Json), ("value", Payload::Value)], report);
+    let messages = word(of("messages"), [("point", Messages::Point), ("device", Messages::Device)], report);
+    if let (Payload::Value, Messages::Device, Some(value)) = (payload, messages, of("payload")) {
+        report
+            .faults
+            .push(value.diagnostic("found payload: value with messages: device, whose messages are JSON objects"));
+    }
+    let default = if messages == Messages::Device { DEVICE_TOPIC } else { TOPIC };
+    let topic = template(of("topic"), default, report);
+    if let (Some(topic), Some(value)) = (&topic, of("topic"))
+        && let Err(error) = mqtt::check_template(topic)
+    {
+        report.faults.push(value.diagnostic(format!("found {}: {error}", value.node.shown())));
+    }
+    let availability_topic = of("availability_topic").and_then(|value| network::line(value, "a topic", report));
+    if let (Some(topic), Some(value)) = (&availability_topic, of("availability_topic"))
+        && let Err(error) = mqtt::check(topic)
+    {
+        report.faults.push(value.diagnostic(format!("found {}: {error}", value.node.shown())));
+    }
+    // A message about a device holds what came with one answer of it: the last one is not the state of the device.
+    let mut retain = messages == Messages::Point;
+    if let Some(value) = of("retain") {
+        flag(&mut retain, value, report);
+    }
+    if report.faults.len() > faults {
+        return None;
+    }
+    let (topic, shard) = (topic?, Shard::default());
+    Some(MqttSettings { network, version, client_id, shard, topic, payload, messages, retain, availability_topic })
+}
+
+/// What is set, key by key, as it is written in the file.
+#[must_use]
+pub fn shown(settings: &MqttSettings) -> Vec<(&'static str, String)> {
+    let mut shown = network::shown(&settings.network);
+    let version = if settings.version == Version::V3 { "3.1.1" } else { "5" };
+    let payload = if settings.payload == Payload::Value { "value" } else { "json" };
+    let messages = if settings.messages == Messages::Device { "device" } else { "point" };
+    shown.extend([("version", version.to_owned()), ("topic", settings.topic.to_string())]);
+    shown.extend([("payload", payload.to_owned()), ("messages", messages.to_owned())]);
+    shown.push(("retain", settings.retain.to_string()));
+    let derived = || "derived from the agent id".to_owned();
+    shown.push(("client_id", settings.client_id.clone().unwrap_or_else(derived)));
+    shown.push(("availability_topic", settings.availability_topic.clone().unwrap_or_else(derived)));
+    shown
+}
+
+/// One of two words; the first one where there is none.
+fn word<T: Copy>(value: Option<&Cursor<'_>>, words: [(&str, T); 2], report: &mut Report) -> T {
+    let [(first, default), (second, _)] = words;
+    let Some(value) = value else { return default };
+    let found = words.iter().find(|(word, _)| value.written() == Some(word));
+    found.map_or_else(
+        || {
+            report.faults.push(value.unfit(&format!("{first} or {second}")));
+            default
+        },
+        |(_, of)| *of,
+    )
+}

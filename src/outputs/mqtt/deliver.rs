@@ -1,0 +1,251 @@
+//! A connection to the broker that is there when it is needed: made for the first post, kept alive between posts, made again
+//! when it broke.
+//!
+//! A task holds it, because a broker wants to be pinged while nothing is posted, and to hear of us again when the connection broke
+//! meanwhile: until then it tells everybody that we are offline. The task ends with the [`MqttDeliver`], and the
+//! connection with it.
+//!
+//! A post that failed and may be repeated goes again without the messages that were acknowledged: those before the first one that
+//! was not are remembered until the next post, which begins with the same ones.
+
+use std::time::Duration;
+
+use actix_rt::task::JoinHandle;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::message::{Message, parse};
+use super::packet::Login;
+use super::reason::MqttError;
+use super::session::{KEEP_ALIVE, Session, Settings, says};
+use super::{Identity, MqttSettings};
+use crate::net::connect::{Connector, Server, Stream, authority};
+use crate::net::error::ConnectError;
+use crate::outputs::network::Secret;
+use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
+use crate::time::backoff::Backoff;
+
+/// Between attempts to connect while nothing is to be posted.
+const IDLE_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Publishes posts.
+pub struct MqttDeliver {
+    target: Target,
+    task: Option<(mpsc::Sender<Post>, JoinHandle<()>)>,
+}
+
+/// Which broker, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    server: Server,
+    connect: Duration,
+    settings: Settings,
+}
+
+impl Target {
+    /// By these settings.
+    #[must_use]
+    pub fn new(settings: &MqttSettings, identity: Identity) -> Self {
+        let network = &settings.network;
+        let Identity { client_id, availability_topic } = identity;
+        let login = Login {
+            client_id,
+            username: network.username.clone(),
+            password: network.password.as_ref().map(|password: &Secret| Bytes::from(password.reveal().to_owned())),
+            will: Some(says(&availability_topic, "offline")),
+            keep_alive: u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
+        };
+        let session = Settings {
+            server: authority(&network.server.host, network.server.port),
+            version: settings.version,
+            login,
+            online: Some(says(&availability_topic, "online")),
+            retain: settings.retain,
+            timeout: network.timeout,
+        };
+        Self { server: network.server.clone(), connect: network.timeouts().connect, settings: session }
+    }
+}
+
+/// A post, and who waits for it.
+struct Post {
+    body: Bytes,
+    answer: oneshot::Sender<Result<(), Failure>>,
+}
+
+impl MqttDeliver {
+    /// Opens nothing yet.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target, task: None }
+    }
+
+    async fn publish(&mut self, body: Bytes) -> Result<(), Failure> {
+        let alive = self.task.take().filter(|(_, task)| !task.is_finished());
+        let (posts, _) = self.task.insert(alive.unwrap_or_else(|| {
+            let (posts, requests) = mpsc::channel(1);
+            let Target { server, connect, settings } = self.target.clone();
+            let connection = Connection::new(Network { connector: Connector::new(server), limit: connect }, settings);
+            (posts, actix_rt::spawn(connection.run(requests)))
+        }));
+        let (answer, answered) = oneshot::channel();
+        let ended = || Failure {
+            verdict: Verdict::Later { after: None, late: false },
+            kind: "transport",
+            text: "the connection ended before everything was acknowledged".to_owned(),
+        };
+        posts.send(Post { body, answer }).await.map_err(|_| ended())?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+/// Logs in, and says nothing more.
+async fn log_in(Target { server, connect, mut settings }: Target) -> Result<(), MqttError> {
+    // A running agent keeps its connection, and nobody is told that it has another one.
+    settings.login.client_id.push_str("_check");
+    (settings.login.will, settings.online) = (None, None);
+    let deadline = Instant::now() + settings.timeout;
+    let unreachable = |source| MqttError::Connect { server: settings.server.clone(), source };
+    let stream = Connector::new(server).connect(connect).await.map_err(unreachable)?;
+    Session::open(stream, settings, deadline).await.map(drop)
+}
+
+impl Drop for MqttDeliver {
+    fn drop(&mut self) {
+        // A post may be under way that nobody waits for any more.
+        if let Some((_, task)) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Deliver for MqttDeliver {
+    fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
+        Box::pin(async { Answer { result: self.publish(body).await, server_time: None } })
+    }
+
+    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
+        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
+    }
+
+    fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {
+        Box::pin(async {
+            log_in(self.target.clone()).await?;
+            Ok("takes the login".to_owned())
+        })
+    }
+}
+
+/// Makes streams to the broker.
+trait Dial {
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+
+    async fn dial(&mut self) -> Result<Self::Stream, ConnectError>;
+}
+
+struct Network {
+    connector: Connector,
+    limit: Duration,
+}
+
+impl Dial for Network {
+    type Stream = Stream;
+
+    async fn dial(&mut self) -> Result<Stream, ConnectError> {
+        self.connector.connect(self.limit).await
+    }
+}
+
+/// What the task holds.
+struct Connection<D: Dial> {
+    dial: D,
+    settings: Settings,
+    session: Option<Session<D::Stream>>,
+    backoff: Backoff,
+    /// When to connect again if nothing is posted before.
+    again: Instant,
+    /// What was acknowledged of the last post, if that may be repeated.
+    acknowledged: Vec<Message>,
+}
+
+impl<D: Dial> Connection<D> {
+    fn new(dial: D, settings: Settings) -> Self {
+        let again = Instant::now() + IDLE_BACKOFF;
+        Self { dial, settings, session: None, backoff: Backoff::default(), again, acknowledged: Vec::new() }
+    }
+
+    async fn run(mut self, mut posts: mpsc::Receiver<Post>) {
+        while let Some(Post { body, answer }) = self.idle(&mut posts).await {
+            let result = self.post(&body).await.map_err(Failure::from);
+            // Whoever waited may be gone.
+            answer.send(result).ok();
+        }
+    }
+
+    /// Keeps the connection until there is something to post; `None` when there never will be.
+    async fn idle(&mut self, posts: &mut mpsc::Receiver<Post>) -> Option<Post> {
+        loop {
+            let broke = if let Some(session) = &mut self.session {
+                tokio::select! {
+                    post = posts.recv() => return post,
+                    error = session.rest() => error,
+                }
+            } else {
+                tokio::select! {
+                    post = posts.recv() => return post,
+                    () = sleep_until(self.again) => {}
+                }
+                match self.connect(Instant::now() + self.settings.timeout).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                }
+            };
+            tracing::debug!("{}", crate::text::Chain(&broke));
+            self.broken();
+        }
+    }
+
+    fn broken(&mut self) {
+        self.session = None;
+        self.again = Instant::now() + self.backoff.fail_up_to(IDLE_BACKOFF, fastrand::f64());
+    }
+
+    async fn connect(&mut self, deadline: Instant) -> Result<(), MqttError> {
+        let server = self.settings.server.clone();
+        let stream = self.dial.dial().await.map_err(|source| MqttError::Connect { server, source })?;
+        self.session = Some(Session::open(stream, self.settings.clone(), deadline).await?);
+        Ok(())
+    }
+
+    async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let messages = parse(body);
+        let done = messages.iter().zip(&self.acknowledged).take_while(|(new, old)| new.line == old.line).count();
+        if done == messages.len() {
+            // A post that took too long comes in smaller ones.
+            self.acknowledged.drain(..done);
+            return Ok(());
+        }
+        if self.session.is_none()
+            && let Err(error) = self.connect(deadline).await
+        {
+            self.broken();
+            return Err(error);
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let (acknowledged, result) = session.post(messages, done, deadline).await;
+        let goes_again = matches!(result.as_ref().map_err(MqttError::verdict), Err(Verdict::Later { .. }));
+        self.acknowledged = if goes_again { acknowledged } else { Vec::new() };
+        match &result {
+            Ok(()) => self.backoff.reset(),
+            Err(error) if error.leaves_connection() => {}
+            Err(_) => self.broken(),
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

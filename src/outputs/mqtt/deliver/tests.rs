@@ -1,0 +1,469 @@
+//! A connection against a broker that does what a script says, over streams in memory.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use mqtt_proto::v5::{
+    self, Connack, ConnectReasonCode, Disconnect, DisconnectReasonCode, Packet, Puback, PubackReasonCode,
+};
+use mqtt_proto::{Pid, v3};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::time::timeout;
+
+use super::*;
+use crate::net::error::DialError;
+use crate::outputs::mqtt::Version;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The ends of connections that are to be made, in order; without one nobody answers.
+#[derive(Clone, Default)]
+struct Wires(Rc<RefCell<VecDeque<DuplexStream>>>);
+
+impl Wires {
+    /// The broker's end of the next connection.
+    fn next(&self) -> Broker {
+        // So small that no message fits into it at once.
+        let (ours, stream) = duplex(16);
+        self.0.borrow_mut().push_back(ours);
+        Broker { stream, input: BytesMut::new() }
+    }
+
+    fn connection(&self, version: Version) -> Connection<Self> {
+        let login = Login {
+            client_id: "plant".to_owned(),
+            username: None,
+            password: None,
+            will: Some(says("modbus/status/plant", "offline")),
+            keep_alive: 60,
+        };
+        let settings = Settings {
+            server: "broker.example.net:1883".to_owned(),
+            version,
+            login,
+            online: Some(says("modbus/status/plant", "online")),
+            retain: true,
+            timeout: TIMEOUT,
+        };
+        Connection::new(self.clone(), settings)
+    }
+}
+
+impl Dial for Wires {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> Result<DuplexStream, ConnectError> {
+        let source = std::io::ErrorKind::ConnectionRefused.into();
+        let stream = self.0.borrow_mut().pop_front();
+        stream.ok_or_else(|| DialError::Unreachable { address: ([192, 0, 2, 1], 1883).into(), source }.into())
+    }
+}
+
+struct Broker {
+    stream: DuplexStream,
+    input: BytesMut,
+}
+
+/// A message as the broker got it.
+#[derive(Debug, PartialEq, Eq)]
+struct Got {
+    id: u16,
+    topic: String,
+    payload: String,
+    retain: bool,
+}
+
+impl Broker {
+    async fn packet(&mut self) -> Packet {
+        loop {
+            let length = match self.input.get(1..3) {
+                Some(&[low, _]) if low < 0x80 => 2 + usize::from(low),
+                Some(&[low, high]) => 3 + usize::from(low & 0x7F) + (usize::from(high) << 7),
+                _ => usize::MAX,
+            };
+            // A packet of two bytes has nothing behind them.
+            let length = if self.input[..] == [0xC0, 0] { 2 } else { length };
+            if self.input.len() >= length {
+                return Packet::decode(&self.input.split_to(length)).unwrap().unwrap();
+            }
+            assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0, "the connection ended");
+        }
+    }
+
+    async fn message(&mut self) -> Got {
+        let Packet::Publish(message) = self.packet().await else { panic!("no message") };
+        Got {
+            id: message.qos_pid.pid().unwrap().value(),
+            topic: message.topic_name.to_string(),
+            payload: String::from_utf8(message.payload.to_vec()).unwrap(),
+            retain: message.retain,
+        }
+    }
+
+    async fn say(&mut self, packet: impl Into<Packet>) {
+        self.stream.write_all(packet.into().encode().unwrap().as_ref()).await.unwrap();
+    }
+
+    async fn answer(&mut self, id: u16, reason: PubackReasonCode) {
+        self.say(Puback::new(Pid::try_from(id).unwrap(), reason)).await;
+    }
+
+    /// Takes the login, with at most `window` messages open, and the word that we are there.
+    async fn accept(&mut self, window: u16) {
+        let Packet::Connect(connect) = self.packet().await else { panic!("no login") };
+        assert_eq!((&*connect.client_id, connect.last_will.unwrap().payload), ("plant", "offline".into()));
+        let mut connack = Connack::new(false, ConnectReasonCode::Success);
+        connack.properties.receive_max = Some(window);
+        self.say(connack).await;
+        let online = self.message().await;
+        assert_eq!(
+            (&*online.topic, &*online.payload, online.retain),
+            ("modbus/status/plant", "online", true),
+            "before anything else"
+        );
+        self.answer(online.id, PubackReasonCode::Success).await;
+    }
+
+    /// Acknowledges the next `count` messages; says what they were.
+    async fn take(&mut self, count: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            let message = self.message().await;
+            self.answer(message.id, PubackReasonCode::Success).await;
+            taken.push(message.payload);
+        }
+        taken
+    }
+
+    /// Nothing more comes.
+    async fn silence(&mut self) {
+        let silent = timeout(Duration::from_secs(1), self.stream.read_buf(&mut self.input)).await;
+        assert!(silent.is_err(), "{silent:?} {:?}", self.input);
+    }
+
+    /// Reads until the connection ends.
+    async fn ended(&mut self) {
+        while self.stream.read_buf(&mut self.input).await.unwrap() > 0 {}
+    }
+}
+
+fn post(payloads: impl IntoIterator<Item = usize>) -> Bytes {
+    let line = |number| format!("{{\"topic\":\"modbus/a/b\",\"payload\":\"{number}\"}}\n");
+    payloads.into_iter().map(line).collect::<String>().into()
+}
+
+fn verdict(result: Result<(), MqttError>) -> Verdict {
+    result.unwrap_err().verdict()
+}
+
+const LATER: Verdict = Verdict::Later { after: None, late: false };
+
+#[tokio::test(start_paused = true)]
+async fn a_post_is_delivered_when_all_its_messages_are_acknowledged() {
+    let wires = Wires::default();
+    let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+    let script = async {
+        broker.accept(100).await;
+        let messages = [broker.message().await, broker.message().await, broker.message().await];
+        assert_eq!(messages.each_ref().map(|message| &*message.payload), ["1", "2", "3"]);
+        assert!(messages.iter().all(|message| message.retain && message.topic == "modbus/a/b"));
+        for message in messages {
+            broker.answer(message.id, PubackReasonCode::NoMatchingSubscribers).await;
+        }
+        broker.take(1).await
+    };
+    let client = async {
+        connection.post(&post(1..=3)).await.unwrap();
+        connection.post(&post([4])).await.unwrap();
+    };
+    assert_eq!(tokio::join!(script, client).0, ["4"], "over the same connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_messages_are_open_than_the_broker_allows() {
+    let wires = Wires::default();
+    let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+    let script = async {
+        broker.accept(2).await;
+        let (first, second) = (broker.message().await, broker.message().await);
+        broker.silence().await;
+        broker.answer(first.id, PubackReasonCode::Success).await;
+        let third = broker.message().await;
+        broker.silence().await;
+        broker.answer(second.id, PubackReasonCode::Success).await;
+        broker.answer(third.id, PubackReasonCode::Success).await;
+    };
+    let body = post(1..=3);
+    tokio::join!(script, connection.post(&body)).1.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_break_only_what_is_not_acknowledged_goes_again() {
+    let wires = Wires::default();
+    let (mut first, mut second, mut connection) = (wires.next(), wires.next(), wires.connection(Version::V5));
+    let script = async {
+        first.accept(100).await;
+        assert_eq!(first.take(2).await, ["1", "2"]);
+        first.message().await;
+        drop(first);
+        second.accept(100).await;
+        assert_eq!(second.take(3).await, ["3", "4", "5"]);
+        assert_eq!(second.take(5).await, ["1", "2", "3", "4", "5"]);
+    };
+    let client = async {
+        let body = post(1..=5);
+        assert_eq!(verdict(connection.post(&body).await), LATER);
+        connection.post(&body).await.unwrap();
+        // What was delivered is forgotten.
+        connection.post(&body).await.unwrap();
+    };
+    tokio::join!(script, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_took_too_long_is_known_again_in_smaller_ones() {
+    let wires = Wires::default();
+    let (mut first, mut second, mut connection) = (wires.next(), wires.next(), wires.connection(Version::V5));
+    let script = async {
+        first.accept(100).await;
+        first.take(3).await;
+        first.ended().await;
+        second.accept(100).await;
+        assert_eq!(second.take(2).await, ["4", "5"]);
+    };
+    let client = async {
+        let started = Instant::now();
+        let late = verdict(connection.post(&post(1..=5)).await);
+        assert_eq!((late, started.elapsed()), (Verdict::Later { after: None, late: true }, TIMEOUT));
+        connection.post(&post(1..=2)).await.unwrap();
+        connection.post(&post(3..=4)).await.unwrap();
+        connection.post(&post(5..=5)).await.unwrap();
+    };
+    tokio::join!(script, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_refused_ends_the_post_and_not_the_connection() {
+    let wires = Wires::default();
+    let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+    let script = async {
+        broker.accept(2).await;
+        let (first, second) = (broker.message().await, broker.message().await);
+        broker.answer(first.id, PubackReasonCode::PayloadFormatInvalid).await;
+        broker.silence().await;
+        broker.answer(second.id, PubackReasonCode::Success).await;
+        let again = broker.message().await;
+        broker.answer(again.id, PubackReasonCode::NotAuthorized).await;
+        let last = broker.message().await;
+        broker.answer(last.id, PubackReasonCode::QuotaExceeded).await;
+        assert_eq!(broker.take(2).await, ["1", "2"]);
+    };
+    let client = async {
+        assert_eq!(verdict(connection.post(&post(1..=3)).await), Verdict::RefusedPart);
+        assert_eq!(verdict(connection.post(&post([1])).await), Verdict::RefusedUs);
+        assert_eq!(verdict(connection.post(&post([1])).await), LATER);
+        connection.post(&post(1..=2)).await.unwrap();
+    };
+    tokio::join!(script, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_refused_says_why() {
+    for (reason, verdict) in [
+        (ConnectReasonCode::BadUserNameOrPassword, Verdict::RefusedUs),
+        (ConnectReasonCode::NotAuthorized, Verdict::RefusedUs),
+        (ConnectReasonCode::ClientIdentifierNotValid, Verdict::RefusedUs),
+        (ConnectReasonCode::ServerUnavailable, LATER),
+        (ConnectReasonCode::QoSNotSupported, Verdict::RefusedUs),
+    ] {
+        let wires = Wires::default();
+        let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+        let script = async {
+            broker.packet().await;
+            broker.say(Connack::new(false, reason)).await;
+            broker.ended().await;
+        };
+        let body = post([1]);
+        assert_eq!(super::tests::verdict(tokio::join!(script, connection.post(&body)).1), verdict, "{reason:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_without_version_5_or_qos_1_is_told_of() {
+    let wires = Wires::default();
+    let (mut old, mut poor, mut connection) = (wires.next(), wires.next(), wires.connection(Version::V5));
+    let script = async {
+        old.packet().await;
+        old.stream.write_all(&[0x20, 2, 0, 1]).await.unwrap();
+        old.ended().await;
+        poor.packet().await;
+        let mut connack = Connack::new(false, ConnectReasonCode::Success);
+        connack.properties.max_qos = Some(mqtt_proto::QoS::Level0);
+        poor.say(connack).await;
+        poor.ended().await;
+    };
+    let client = async {
+        let failures = [connection.post(&post([1])).await, connection.post(&post([1])).await];
+        failures.map(|result| Failure::from(result.unwrap_err()).kind)
+    };
+    assert_eq!(tokio::join!(script, client).1, ["version", "qos"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_3_has_the_same_ways_with_other_packets() {
+    let wires = Wires::default();
+    let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V3));
+    let script = async {
+        let mut input = [0; 200];
+        let mut read = 0;
+        while v3::Packet::decode(&input[..read]).unwrap().is_none() {
+            read += broker.stream.read(&mut input[read..]).await.unwrap();
+        }
+        broker.stream.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        for id in 1..=2 {
+            read = 0;
+            while v3::Packet::decode(&input[..read]).unwrap().is_none() {
+                read += broker.stream.read(&mut input[read..]).await.unwrap();
+            }
+            broker.stream.write_all(&[0x40, 2, 0, id]).await.unwrap();
+        }
+    };
+    let body = post([1]);
+    tokio::join!(script, connection.post(&body)).1.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_answer_or_none_at_all_ends_the_connection() {
+    for (said, expected) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "transport"),
+        (&[0x40, 2, 0, 77], "transport"),
+        (&[0xD0, 0], "transport"),
+        (&[0x20, 3, 0, 0, 0], "transport"),
+        (&[0xE0, 1, 0x8E], "taken_over"),
+        (&[0xE0, 0], "server"),
+        (&[0x40], "timeout"),
+        (&[], "timeout"),
+    ] {
+        let wires = Wires::default();
+        let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+        let script = async {
+            broker.accept(1).await;
+            broker.message().await;
+            // It may be seen to be wrong before all of it is there.
+            broker.stream.write_all(said).await.ok();
+            broker.ended().await;
+        };
+        let client = async {
+            let failure = Failure::from(connection.post(&post([1])).await.unwrap_err());
+            assert_eq!(failure.kind, expected, "{}", failure.text);
+            let failure = Failure::from(connection.post(&post([1])).await.unwrap_err());
+            assert_eq!(failure.kind, "connect", "{}", failure.text);
+        };
+        tokio::join!(script, client);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_for_the_broker_is_not_sent() {
+    let wires = Wires::default();
+    let (mut broker, mut connection) = (wires.next(), wires.connection(Version::V5));
+    let script = async {
+        broker.packet().await;
+        let mut connack = Connack::new(false, ConnectReasonCode::Success);
+        connack.properties.max_packet_size = Some(60);
+        broker.say(connack).await;
+        broker.take(1).await;
+        broker.ended().await;
+    };
+    let body = Bytes::from(format!("{{\"topic\":\"modbus/a/b\",\"payload\":\"{}\"}}\n", "x".repeat(60)));
+    assert_eq!(verdict(tokio::join!(script, connection.post(&body)).1), Verdict::TooLarge);
+}
+
+/// Runs `connection` beside `script`, which is given what posts.
+async fn beside<F: Future>(connection: Connection<Wires>, script: impl FnOnce(mpsc::Sender<Post>) -> F) -> F::Output {
+    let (posts, requests) = mpsc::channel(1);
+    // The script drops the sender when it is over.
+    tokio::join!(connection.run(requests), script(posts)).1
+}
+
+async fn ask(posts: &mpsc::Sender<Post>, body: Bytes) -> Result<(), Failure> {
+    let (answer, answered) = oneshot::channel();
+    posts.send(Post { body, answer }).await.ok().unwrap();
+    answered.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nothing_is_posted_the_broker_is_pinged() {
+    let wires = Wires::default();
+    let mut broker = wires.next();
+    beside(wires.connection(Version::V5), |posts| async move {
+        let script = async {
+            broker.accept(1).await;
+            broker.take(1).await;
+            broker
+        };
+        let (mut broker, result) = tokio::join!(script, ask(&posts, post([1])));
+        result.unwrap();
+        for _ in 0..3 {
+            let since = Instant::now();
+            assert_eq!(broker.packet().await, Packet::Pingreq);
+            assert_eq!(since.elapsed(), KEEP_ALIVE / 2);
+            broker.say(Packet::Pingresp).await;
+        }
+        let (taken, result) = tokio::join!(broker.take(1), ask(&posts, post([2])));
+        result.unwrap();
+        assert_eq!(taken, ["2"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_while_nothing_is_posted_is_made_again() {
+    let wires = Wires::default();
+    let (mut first, mut second, mut third) = (wires.next(), wires.next(), wires.next());
+    beside(wires.connection(Version::V5), |posts| async move {
+        let script = async {
+            first.accept(1).await;
+            first.take(1).await;
+            // It is shut down.
+            drop(first);
+            second.accept(1).await;
+            // It is dead, but nobody says so.
+            assert_eq!(second.packet().await, Packet::Pingreq);
+            let pinged = Instant::now();
+            second.ended().await;
+            assert_eq!(pinged.elapsed(), TIMEOUT);
+            third.accept(1).await;
+            third.say(Disconnect::new(DisconnectReasonCode::ServerShuttingDown)).await;
+            third.ended().await;
+        };
+        let (posts, result) = (&posts, ask(&posts, post([1])));
+        let ((), result) = tokio::join!(script, result);
+        result.unwrap();
+        assert_eq!(ask(posts, post([2])).await.unwrap_err().kind, "connect", "asked for at once");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_there_is_no_broker_attempts_become_rare() {
+    let wires = Wires::default();
+    let connection = wires.connection(Version::V5);
+    let late = wires.clone();
+    beside(connection, |posts| async move {
+        assert_eq!(ask(&posts, post([1])).await.unwrap_err().kind, "connect");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let (mut broker, since) = (late.next(), Instant::now());
+        broker.accept(1).await;
+        assert!(since.elapsed() <= IDLE_BACKOFF, "{:?}", since.elapsed());
+    })
+    .await;
+}
+
+#[test]
+fn reasons_of_the_codec_have_the_numbers_of_the_specification() {
+    assert_eq!(v5::PubackReasonCode::NotAuthorized as u8, 0x87);
+    assert_eq!(v5::DisconnectReasonCode::SessionTakenOver as u8, 0x8E);
+}

@@ -1,0 +1,127 @@
+//! Messages to a broker: MQTT 3.1.1 and 5, QoS 1.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | this one | what such an output is configured with |
+//! | `topic` | topics of points, and what no topic may hold |
+//! | [`encode`] | readings → messages |
+//! | [`message`] | messages ↔ the lines of a post |
+//! | `packet` | packets ↔ bytes |
+//! | `flight` | which messages of a post are sent and acknowledged |
+//! | `session` | one connection: login, last will, keep alive, posts |
+//! | [`deliver`] | a connection that is there when it is needed |
+//! | `reason` | what a broker's refusals mean |
+//!
+//! A post is delivered when the broker has acknowledged each of its messages. One whose connection broke before goes again from
+//! the first message that is not acknowledged: at least once, and what was on its way comes twice at most, directly after the
+//! break. Messages of one topic keep their order. Version 3.1.1 has no word for a refusal: a broker acknowledges there what it
+//! throws away (mosquitto does when its ACL forbids a topic), so 5 is the default.
+//!
+//! The packets are those of the crate `mqtt-proto`: both versions, a codec and nothing else, so that this folder decides what is
+//! acknowledged, when it is sent again and over which connection. Compared with it: `mqtt-protocol-core` (no I/O either, but a
+//! session of its own that asserts on what a broker sends, and 25 crates), `rumqttc` (an event loop that reconnects by itself and
+//! does not say which message was acknowledged, a TLS stack of its own; its successor needs Rust 1.89), `mqtt5-protocol` (1.89),
+//! `mqttbytes` and `mqttrs` (not kept since 2021; the latter without version 5).
+
+pub mod deliver;
+pub mod encode;
+mod flight;
+pub mod message;
+mod packet;
+mod reason;
+mod session;
+mod topic;
+
+pub use self::topic::{NoTopic, check, check_template};
+
+use super::network::Network;
+use super::template::Template;
+use crate::digest::sha256;
+use crate::shard::Shard;
+
+/// Which protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// 3.1.1.
+    V3,
+    /// 5.
+    #[default]
+    V5,
+}
+
+/// What a message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Payload {
+    /// A JSON object: time, value, what the point is.
+    #[default]
+    Json,
+    /// The value as text.
+    Value,
+}
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Messages {
+    /// One reading.
+    #[default]
+    Point,
+    /// Readings of one topic and instant: a JSON object with a member for each point.
+    Device,
+}
+
+/// What the configuration says of such an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MqttSettings {
+    /// The broker.
+    pub network: Network,
+    /// The protocol.
+    pub version: Version,
+    /// As whom we come; without it, the agent id says so.
+    pub client_id: Option<String>,
+    /// Which of several agents that share the configuration comes.
+    pub shard: Shard,
+    /// Where the readings of a point go.
+    pub topic: Template,
+    /// What a message holds.
+    pub payload: Payload,
+    /// What a message is about.
+    pub messages: Messages,
+    /// Whether the broker keeps the last message of each topic.
+    pub retain: bool,
+    /// Where it stands whether this agent is connected; without it, beside the readings.
+    pub availability_topic: Option<String>,
+}
+
+/// As whom an output comes to its broker, and where it says that it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The same after a restart, another one for each output of each agent: a broker ends a connection when another one comes
+    /// with its client id.
+    pub client_id: String,
+    /// Holds `online` or `offline`.
+    pub availability_topic: String,
+}
+
+impl Identity {
+    /// Of the output `output` of the agent `agent_id`.
+    #[must_use]
+    pub fn new(settings: &MqttSettings, agent_id: &str, output: &str) -> Self {
+        let suffix = settings.shard.suffix();
+        let with = |text: &str, separator| {
+            if suffix.is_empty() { text.to_owned() } else { format!("{text}{separator}{suffix}") }
+        };
+        let client_id = settings.client_id.as_ref().map_or_else(
+            || {
+                // The agent id itself is a secret of the pattoo server. No broker refuses 23 letters and digits.
+                let digest = sha256(&[agent_id.as_bytes(), b"\0", output.as_bytes(), b"\0", suffix.as_bytes()]);
+                format!("pattoo{:016x}", digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
+            },
+            |client_id| with(client_id, '_'),
+        );
+        let availability_topic = settings.availability_topic.as_ref().map_or_else(
+            || format!("{}/status/{}", topic::prefix(&settings.topic), topic::clean(&client_id)),
+            |topic| with(topic, '/'),
+        );
+        Self { client_id, availability_topic }
+    }
+}
