@@ -153,20 +153,21 @@ impl PosterActor {
                 });
                 ctx.spawn(done);
             }
-            Action::Post { output, body } => self.ask(output, Some(body), ctx),
+            Action::Post { output, body, again } => self.ask(output, Some((body, again)), ctx),
             Action::AskTime { output } => self.ask(output, None, ctx),
         }
     }
 
-    /// Posts `body`, or without one asks for the time.
-    fn ask(&mut self, output: usize, body: Option<bytes::Bytes>, ctx: &mut Context<Self>) {
+    /// Posts `post`, which an earlier life may have posted; or without one asks for the time.
+    fn ask(&mut self, output: usize, post: Option<(bytes::Bytes, bool)>, ctx: &mut Context<Self>) {
         let Some(way) = self.ways.get_mut(output) else { return };
         let generation = way.generation;
         let Some(mut deliver) = way.deliver.take() else { return };
-        let is_post = body.is_some();
+        let is_post = post.is_some();
         let asked = async move {
-            let answer = match body {
-                Some(body) => deliver.post(body).await,
+            let answer = match post {
+                Some((body, false)) => deliver.post(body).await,
+                Some((body, true)) => deliver.post_again(body).await,
                 None => deliver.ask_time().await,
             };
             (deliver, answer)

@@ -122,6 +122,12 @@ pub trait Deliver {
     /// Makes one attempt.
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer>;
 
+    /// As [`Deliver::post`], of readings that were on disk when this life began: an earlier one may have posted some of them.
+    /// Most servers take that for what it is, a repetition.
+    fn post_again(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
+        self.post(body)
+    }
+
     /// Asks the server what time it is. An output whose servers do not tell answers at once, without a time.
     fn ask_time(&mut self) -> LocalFuture<'_, Answer>;
 

@@ -88,6 +88,8 @@ pub enum Action {
         output: usize,
         /// What.
         body: Bytes,
+        /// Whether an earlier life may have posted some of it, of which nobody knows because its cursor is lost.
+        again: bool,
     },
     /// Ask that output's server for the time; tell [`Pipeline::time_told`] of the answer.
     AskTime {
@@ -284,6 +286,8 @@ pub struct Pipeline {
     sync_due: Option<Duration>,
     holds: BTreeMap<HoldoverId, (Holdover, bool)>,
     lanes: Vec<Lane>,
+    /// What is before was there when this life began.
+    begin: Position,
     disk: Disk,
     usage: Usage,
     forget: Vec<String>,
@@ -367,6 +371,7 @@ impl Pipeline {
             sync_due: None,
             holds: holds.into_iter().map(|hold| (hold.id, (hold, true))).collect(),
             lanes,
+            begin: end,
             disk: Disk::default(),
             usage,
             forget: cursors.into_keys().collect(),
@@ -804,7 +809,7 @@ impl Pipeline {
                     }
                     lane.busy = true;
                     lane.posted = (body.len(), readings);
-                    return Some(Action::Post { output: place, body });
+                    return Some(Action::Post { output: place, body, again: lane.cursor < self.begin });
                 }
             }
         }

@@ -18,6 +18,7 @@ pub mod influxdb;
 pub mod judge;
 pub mod mounted;
 pub mod powercut;
+pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod server;

@@ -17,9 +17,9 @@
 //!   by nobody, and any part of it may go alone.
 //! - A post that is refused in such words goes again in parts, until it is known of each sample by itself. What the server
 //!   took on the way it keeps.
-//! - *Out of order* means that the server has it, where it may have been posted before: by this life (it knows what was
-//!   accepted), or by an earlier one whose cursor was lost with the power. Of a series of which something was taken in this
-//!   life, and of what was read in this life, it means that somebody else writes the same series: that reading is refused.
+//! - *Out of order* means that the server has it, where it was posted before: in this life, which knows what was taken, or in
+//!   an earlier one whose cursor was lost with the power ([`Deliver::post_again`]). Of what was read in this life, and of a
+//!   series of which something was taken in it, it means that somebody else writes the same series: that reading is refused.
 //! - What is refused in such words will be refused for ever ([`Verdict::RefusedForGood`]): it is set aside without asking
 //!   again, so a backlog that is older than the server's window does not stop what comes behind it. Too old is also every
 //!   reading that is not newer. A time in the future is another matter: it is waited for.
@@ -28,7 +28,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::time::SystemTime;
 
 use awc::http::header::{self, HeaderName, HeaderValue};
 use awc::http::{Method, Uri};
@@ -40,6 +39,7 @@ use super::message::{RawSeries, WriteRequest};
 use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, printable};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 use crate::reading::Timestamp;
+use crate::text::count;
 
 /// Where posts are written, known to be well formed.
 #[derive(Debug, Clone)]
@@ -62,9 +62,9 @@ impl Target {
 pub struct PrometheusDeliver {
     client: HttpClient,
     uri: Uri,
-    /// What was read before was not read in this life.
-    since: Timestamp,
     known: HashMap<u64, Known>,
+    /// So many readings of earlier lives were there already, and nobody was told of them yet.
+    there: usize,
 }
 
 /// What is known of a series in this life.
@@ -106,11 +106,18 @@ impl PrometheusDeliver {
     /// Opens nothing yet.
     #[must_use]
     pub fn new(Target { endpoint, uri }: Target) -> Self {
-        let since = Timestamp::from(SystemTime::now());
-        Self { client: HttpClient::new(endpoint), uri, since, known: HashMap::new() }
+        Self { client: HttpClient::new(endpoint), uri, known: HashMap::new(), there: 0 }
     }
 
-    async fn write(&mut self, body: Bytes) -> Result<(), Failure> {
+    /// Posts; `again`: what an earlier life may have posted.
+    async fn write(&mut self, body: Bytes, again: bool) -> Result<(), Failure> {
+        if !again && self.there > 0 {
+            let (server, there) = (self.client.server(), count(std::mem::take(&mut self.there), "reading"));
+            tracing::info!(
+                "{server} had {there} of before this start already, or newer ones of the same series: what an earlier run has \
+                 posted, unless somebody else writes the same series"
+            );
+        }
         let ones = ones(&body);
         match self.send(body).await {
             Ok(()) => {
@@ -118,12 +125,18 @@ impl PrometheusDeliver {
                 Ok(())
             }
             Err(NotTaken::Otherwise(failure)) => Err(failure),
-            Err(NotTaken::Samples(refusal, text)) => self.write_in_parts(ones, refusal, text).await,
+            Err(NotTaken::Samples(refusal, text)) => self.write_in_parts(ones, refusal, text, again).await,
         }
     }
 
     /// Finds out what became of each sample of a post that was refused.
-    async fn write_in_parts(&mut self, ones: Vec<One>, refusal: Refusal, mut text: String) -> Result<(), Failure> {
+    async fn write_in_parts(
+        &mut self,
+        ones: Vec<One>,
+        refusal: Refusal,
+        mut text: String,
+        again: bool,
+    ) -> Result<(), Failure> {
         let all = ones.len();
         let mut left: Vec<One> = ones.into_iter().filter(|one| !self.has(one)).collect();
         // Newest first: when a server finds that one too old, it is all of them.
@@ -145,9 +158,9 @@ impl PrometheusDeliver {
                 Err(NotTaken::Samples(refusal, said)) => {
                     let one = left.remove(0);
                     match refusal {
-                        Refusal::OutOfOrder if self.may_have_been_posted(&one) => {
-                            self.known.entry(one.series).or_insert(Known { until: one.at, taken: false }).until =
-                                one.at;
+                        Refusal::OutOfOrder if again && !self.has_taken(&one) => {
+                            self.known.insert(one.series, Known { until: one.at, taken: false });
+                            self.there += 1;
                         }
                         Refusal::TooOld => {
                             let before = left.len();
@@ -201,10 +214,9 @@ impl PrometheusDeliver {
         self.known.get(&one.series).is_some_and(|known| one.at <= known.until)
     }
 
-    /// Whether an earlier life may have posted it.
-    fn may_have_been_posted(&self, one: &One) -> bool {
-        let is_new = Timestamp::from_millis(one.at.unsigned_abs()) >= self.since;
-        !is_new && !self.known.get(&one.series).is_some_and(|known| known.taken)
+    /// Whether it has taken something of its series in this life.
+    fn has_taken(&self, one: &One) -> bool {
+        self.known.get(&one.series).is_some_and(|known| known.taken)
     }
 }
 
@@ -293,11 +305,25 @@ fn is_ahead(text: &str) -> bool {
 
 impl Deliver for PrometheusDeliver {
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
-        Box::pin(async move { Answer { result: self.write(body).await, server_time: None } })
+        Box::pin(async move { Answer { result: self.write(body, false).await, server_time: None } })
+    }
+
+    fn post_again(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
+        Box::pin(async move { Answer { result: self.write(body, true).await, server_time: None } })
     }
 
     fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
         Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
+    }
+
+    fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {
+        // A request without a series: some take it, some say that there is nothing in it, and both look at the login first.
+        Box::pin(async {
+            match self.write(Bytes::new(), false).await {
+                Err(failure) if !matches!(failure.verdict, Verdict::RefusedBody | Verdict::RefusedPart) => Err(failure),
+                _ => Ok("answers".to_owned()),
+            }
+        })
     }
 }
 

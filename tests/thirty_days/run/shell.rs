@@ -171,7 +171,7 @@ impl Run<'_> {
     pub(super) fn perform(&mut self, action: Action) -> Result<(), Violation> {
         match action {
             Action::Disk(job) => self.start_job(job),
-            Action::Post { output, body } => self.start_flight(output, Some(body)),
+            Action::Post { output, body, .. } => self.start_flight(output, Some(body)),
             Action::AskTime { output } => self.start_flight(output, None),
         }
     }

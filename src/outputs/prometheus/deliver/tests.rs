@@ -106,14 +106,13 @@ async fn converse(shelf: Rc<RefCell<Shelf>>, mut stream: TcpStream) {
     }
 }
 
-/// A server and what writes to it, of a life that began at `since`.
-async fn world(shelf: Shelf, since: u64) -> (Rc<RefCell<Shelf>>, PrometheusDeliver) {
+/// A server and what writes to it.
+async fn world(shelf: Shelf) -> (Rc<RefCell<Shelf>>, PrometheusDeliver) {
     let shelf = Rc::new(RefCell::new(shelf));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     actix_rt::spawn(serve(Rc::clone(&shelf), listener));
-    let deliver = PrometheusDeliver::new(Target::new(&settings(port)).unwrap());
-    (shelf, PrometheusDeliver { since: Timestamp::from_millis(since), ..deliver })
+    (shelf, PrometheusDeliver::new(Target::new(&settings(port)).unwrap()))
 }
 
 fn settings(port: u16) -> PrometheusSettings {
@@ -155,8 +154,8 @@ fn all(at: i64) -> Vec<(&'static str, i64)> {
 
 #[actix_rt::test]
 async fn a_post_is_what_the_specification_wants() {
-    let (shelf, mut deliver) = world(Shelf::default(), 0).await;
-    assert_eq!(verdict(deliver.write(post(&all(1))).await), None);
+    let (shelf, mut deliver) = world(Shelf::default()).await;
+    assert_eq!(verdict(deliver.write(post(&all(1)), false).await), None);
     let head = shelf.borrow().heads[0].clone();
     for part in [
         "post /api/v1/write http/1.1\r\n",
@@ -180,16 +179,19 @@ async fn both(test: impl AsyncFn(Shelf)) {
 #[actix_rt::test]
 async fn what_an_unanswered_post_brought_is_not_refused_when_it_comes_again() {
     both(async |shelf| {
-        let (shelf, mut deliver) = world(Shelf { silent: vec![1, 2], ..shelf }, 0).await;
-        assert_eq!(verdict(deliver.write(post(&all(1))).await), Some(Verdict::Later { after: None, late: false }));
+        let (shelf, mut deliver) = world(Shelf { silent: vec![1, 2], ..shelf }).await;
+        assert_eq!(
+            verdict(deliver.write(post(&all(1)), false).await),
+            Some(Verdict::Later { after: None, late: false })
+        );
         assert_eq!(shelf.borrow().times("g"), [1]);
         // A smaller one, and one with more.
         assert_eq!(
-            verdict(deliver.write(post(&all(1)[2..4])).await),
+            verdict(deliver.write(post(&all(1)[2..4]), false).await),
             Some(Verdict::Later { after: None, late: false })
         );
-        assert_eq!(verdict(deliver.write(post(&all(1)[..3])).await), None);
-        assert_eq!(verdict(deliver.write(post(&all(2))).await), None);
+        assert_eq!(verdict(deliver.write(post(&all(1)[..3]), false).await), None);
+        assert_eq!(verdict(deliver.write(post(&all(2)), false).await), None);
         assert!(NAMES.iter().all(|name| shelf.borrow().times(name) == [1, 2]));
         assert_eq!(shelf.borrow().requests, 4, "nothing was refused");
     })
@@ -202,9 +204,9 @@ async fn what_an_earlier_life_has_posted_is_there_and_the_rest_is_taken() {
     both(async |shelf| {
         let old = |at| vec![(at, 1.5)];
         let series = BTreeMap::from([("a".to_owned(), old(3)), ("c".to_owned(), old(2)), ("g".to_owned(), old(4))]);
-        let (shelf, mut deliver) = world(Shelf { series, ..shelf }, 100).await;
+        let (shelf, mut deliver) = world(Shelf { series, ..shelf }).await;
         for at in 1..=5 {
-            assert_eq!(verdict(deliver.write(post(&all(at))).await), None, "{at}");
+            assert_eq!(verdict(deliver.write(post(&all(at)), at < 5).await), None, "{at}");
         }
         let shelf = shelf.borrow();
         assert_eq!(shelf.times("a"), [3, 4, 5]);
@@ -219,14 +221,14 @@ async fn what_an_earlier_life_has_posted_is_there_and_the_rest_is_taken() {
 async fn a_reading_of_this_life_that_is_out_of_order_is_refused_for_good_and_costs_no_other() {
     both(async |shelf| {
         let series = BTreeMap::from([("c".to_owned(), vec![(1_000, 1.5)]), ("d".to_owned(), vec![(101, 7.0)])]);
-        let (shelf, mut deliver) = world(Shelf { series, ..shelf }, 100).await;
-        assert_eq!(verdict(deliver.write(post(&all(101))).await), Some(Verdict::RefusedPart));
+        let (shelf, mut deliver) = world(Shelf { series, ..shelf }).await;
+        assert_eq!(verdict(deliver.write(post(&all(101)), false).await), Some(Verdict::RefusedPart));
         for name in ["a", "b", "e", "f", "g"] {
             assert_eq!(shelf.borrow().times(name), [101], "{name}");
         }
         let for_good = Some(Verdict::RefusedForGood { until: Timestamp::default() });
-        assert_eq!(verdict(deliver.write(post(&[("c", 101), ("d", 101)])).await), for_good);
-        assert_eq!(verdict(deliver.write(post(&[("a", 101), ("b", 101)])).await), None);
+        assert_eq!(verdict(deliver.write(post(&[("c", 101), ("d", 101)]), false).await), for_good);
+        assert_eq!(verdict(deliver.write(post(&[("a", 101), ("b", 101)]), false).await), None);
     })
     .await;
 }
@@ -235,12 +237,12 @@ async fn a_reading_of_this_life_that_is_out_of_order_is_refused_for_good_and_cos
 #[actix_rt::test]
 async fn doubt_ends_with_the_first_sample_that_is_taken() {
     both(async |shelf| {
-        let (shelf, mut deliver) = world(shelf, 100).await;
-        assert_eq!(verdict(deliver.write(post(&[("a", 1)])).await), None);
+        let (shelf, mut deliver) = world(shelf).await;
+        assert_eq!(verdict(deliver.write(post(&[("a", 1)]), true).await), None);
         shelf.borrow_mut().series.insert("a".to_owned(), vec![(1, 1.5), (9, 1.5)]);
         let for_good = Some(Verdict::RefusedForGood { until: Timestamp::default() });
-        assert_eq!(verdict(deliver.write(post(&[("a", 2)])).await), for_good);
-        assert_eq!(verdict(deliver.write(post(&[("a", 1)])).await), None, "this life knows of it");
+        assert_eq!(verdict(deliver.write(post(&[("a", 2)]), true).await), for_good);
+        assert_eq!(verdict(deliver.write(post(&[("a", 1)]), false).await), None, "this life knows of it");
     })
     .await;
 }
@@ -248,23 +250,23 @@ async fn doubt_ends_with_the_first_sample_that_is_taken() {
 #[actix_rt::test]
 async fn a_backlog_that_is_too_old_is_refused_for_good_in_two_requests() {
     both(async |shelf| {
-        let (shelf, mut deliver) = world(Shelf { oldest: 50, ..shelf }, 100).await;
+        let (shelf, mut deliver) = world(Shelf { oldest: 50, ..shelf }).await;
         let mut samples = all(10);
         samples[3].1 = 12;
         let until = Timestamp::from_millis(12);
-        assert_eq!(verdict(deliver.write(post(&samples)).await), Some(Verdict::RefusedForGood { until }));
+        assert_eq!(verdict(deliver.write(post(&samples), false).await), Some(Verdict::RefusedForGood { until }));
         assert_eq!(shelf.borrow().requests, 2);
         // Across the border: what is not too old is taken.
         for (sample, at) in samples.iter_mut().zip([48, 52, 49, 50, 51, 47, 53]) {
             sample.1 = at;
         }
-        assert_eq!(verdict(deliver.write(post(&samples)).await), Some(Verdict::RefusedPart));
+        assert_eq!(verdict(deliver.write(post(&samples), false).await), Some(Verdict::RefusedPart));
         for (name, at) in [("b", 52), ("d", 50), ("e", 51), ("g", 53)] {
             assert_eq!(shelf.borrow().times(name), [at], "{name}");
         }
         let until = Timestamp::from_millis(49);
         let old = [samples[0], samples[2], samples[5]];
-        assert_eq!(verdict(deliver.write(post(&old)).await), Some(Verdict::RefusedForGood { until }));
+        assert_eq!(verdict(deliver.write(post(&old), false).await), Some(Verdict::RefusedForGood { until }));
     })
     .await;
 }
@@ -276,9 +278,9 @@ async fn a_search_that_is_cut_off_goes_on_where_it_was() {
         let series = ["b", "e", "g"].map(|name| (name.to_owned(), vec![(2, 1.5)])).into();
         // A kept connection that breaks is replaced once, so two in a row are lost.
         let silent = (1..200).filter(|number| number % 6 > 3).collect();
-        let (shelf, mut deliver) = world(Shelf { series, silent, ..shelf }, 100).await;
+        let (shelf, mut deliver) = world(Shelf { series, silent, ..shelf }).await;
         let mut cut_off = 0;
-        while let Some(answer) = verdict(deliver.write(post(&all(1))).await) {
+        while let Some(answer) = verdict(deliver.write(post(&all(1)), true).await) {
             assert_eq!(answer, Verdict::Later { after: None, late: false });
             cut_off += 1;
             assert!(cut_off < 20);
