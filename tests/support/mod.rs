@@ -106,7 +106,7 @@ pub fn now_ms() -> u64 {
 }
 
 /// A listener on a loopback address that no other simulator of any test program has.
-fn listen_somewhere() -> TcpListener {
+pub fn listen_somewhere() -> TcpListener {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     let ip = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
@@ -114,6 +114,6 @@ fn listen_somewhere() -> TcpListener {
 }
 
 /// Listens where a listener may have been until a moment ago (the standard library sets `SO_REUSEADDR`).
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address)
 }
