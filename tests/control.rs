@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::agent::{Finished, Home};
 use support::device::{Device, Table};
@@ -194,13 +194,25 @@ fn what_keeps_it_from_starting_is_told_at_once_and_leaves_a_running_one_alone() 
     assert!(finished.stderr.contains("/cache"), "{}", finished.stderr);
 }
 
+/// The state of each thread, as `/proc` says it (proc_pid_stat(5)).
+fn threads(pid: Pid) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    let state = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (_, behind_the_name) = stat.rsplit_once(") ")?;
+        behind_the_name.split(' ').next().map(str::to_owned)
+    };
+    tasks.map(Result::unwrap).filter_map(state).collect()
+}
+
 #[test]
 fn only_force_ends_an_agent_that_does_not_stop_and_it_starts_again() {
     let stage = Stage::new();
     stage.expect(&["--start"], 0, "started");
     let pid = stage.home.pid().unwrap();
     kill_process(pid, Signal::STOP).unwrap();
-    // Its status thread is halted as well.
+    // Its status thread is halted as well, each in its own time.
+    until("every thread of it to halt", || threads(pid).iter().all(|state| state == "T"));
     let Finished { code, stdout, stderr } = stage.control(&["--status"]);
     assert_eq!(code, Some(1), "{stdout} {stderr}");
     assert!(
