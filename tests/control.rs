@@ -194,7 +194,7 @@ fn what_keeps_it_from_starting_is_told_at_once_and_leaves_a_running_one_alone() 
     assert!(finished.stderr.contains("/cache"), "{}", finished.stderr);
 }
 
-/// The state of each thread, as `/proc` says it (proc_pid_stat(5)).
+/// The state of each thread, as `/proc` says it: `proc_pid_stat(5)`.
 fn threads(pid: Pid) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
     let state = |task: fs::DirEntry| {
