@@ -20,7 +20,7 @@ const EXCERPT_CHARS: usize = 200;
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// No connection.
-    #[error("cannot connect to {server}")]
+    #[error("no connection to {server}; is it running, and is url right?")]
     Connect {
         /// Host and port.
         server: String,
