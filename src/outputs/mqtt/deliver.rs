@@ -5,9 +5,10 @@
 //! meanwhile: until then it tells everybody that we are offline. The task ends with the [`MqttDeliver`], and the
 //! connection with it.
 //!
-//! A post that failed and may be repeated goes again without the messages that were acknowledged: those before the first one that
-//! was not are remembered until the next post, which begins with the same ones.
+//! A post that failed goes again, as it was or in parts, without the messages that were acknowledged: their lines are remembered
+//! until then.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
@@ -166,14 +167,14 @@ struct Connection<D: Dial> {
     backoff: Backoff,
     /// When to connect again if nothing is posted before.
     again: Instant,
-    /// What was acknowledged of the last post, if that may be repeated.
-    acknowledged: Vec<Message>,
+    /// The lines of posts that failed which need not be sent again.
+    done: HashSet<Bytes>,
 }
 
 impl<D: Dial> Connection<D> {
     fn new(dial: D, settings: Settings) -> Self {
         let again = Instant::now() + IDLE_BACKOFF;
-        Self { dial, settings, session: None, backoff: Backoff::default(), again, acknowledged: Vec::new() }
+        Self { dial, settings, session: None, backoff: Backoff::default(), again, done: HashSet::new() }
     }
 
     async fn run(mut self, mut posts: mpsc::Receiver<Post>) {
@@ -221,13 +222,24 @@ impl<D: Dial> Connection<D> {
 
     async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
         let deadline = Instant::now() + self.settings.timeout;
-        let messages = parse(body);
-        let done = messages.iter().zip(&self.acknowledged).take_while(|(new, old)| new.line == old.line).count();
-        if done == messages.len() {
-            // A post that took too long comes in smaller ones.
-            self.acknowledged.drain(..done);
+        let mut messages = parse(body);
+        let count = messages.len();
+        // They are of this post, or of one that comes in parts: each is skipped once.
+        let mut skipped = Vec::new();
+        messages.retain(|message| self.done.take(&message.line).map(|line| skipped.push(line)).is_none());
+        if skipped.is_empty() {
+            self.done.clear();
+        } else if skipped.len() == count {
             return Ok(());
         }
+        let result = self.publish(messages, deadline).await;
+        if result.is_err() {
+            self.done.extend(skipped);
+        }
+        result
+    }
+
+    async fn publish(&mut self, messages: Vec<Message>, deadline: Instant) -> Result<(), MqttError> {
         if self.session.is_none()
             && let Err(error) = self.connect(deadline).await
         {
@@ -235,13 +247,13 @@ impl<D: Dial> Connection<D> {
             return Err(error);
         }
         let Some(session) = &mut self.session else { return Ok(()) };
-        let (acknowledged, result) = session.post(messages, done, deadline).await;
-        let goes_again = matches!(result.as_ref().map_err(MqttError::verdict), Err(Verdict::Later { .. }));
-        self.acknowledged = if goes_again { acknowledged } else { Vec::new() };
+        let (done, result) = session.post(messages, deadline).await;
+        if session.is_over() {
+            self.broken();
+        }
         match &result {
             Ok(()) => self.backoff.reset(),
-            Err(error) if error.leaves_connection() => {}
-            Err(_) => self.broken(),
+            Err(_) => self.done.extend(done),
         }
         result
     }

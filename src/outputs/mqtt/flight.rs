@@ -3,7 +3,9 @@
 //! At most so many as the window says wait for their acknowledgement. After a refusal nothing more is sent; what is on its way is
 //! still waited for, so that the next post begins with nothing open.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
 
 use super::message::Message;
 use super::packet::{Reason, reason};
@@ -23,11 +25,11 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Of `messages`, of which the first `done` are acknowledged already.
+    /// Of these messages.
     #[must_use]
-    pub fn new(messages: Vec<Message>, done: usize, window: usize) -> Self {
-        let acknowledged = (0..messages.len()).map(|place| place < done).collect();
-        Self { messages, acknowledged, next: done, window: window.max(1), open: VecDeque::new(), refused: None }
+    pub fn new(messages: Vec<Message>, window: usize) -> Self {
+        let acknowledged = vec![false; messages.len()];
+        Self { messages, acknowledged, next: 0, window: window.max(1), open: VecDeque::new(), refused: None }
     }
 
     /// The message to send now as the packet `id`, if one may be sent.
@@ -67,12 +69,20 @@ impl Flight {
         Some((self.messages.get(*place)?, reason))
     }
 
-    /// The messages before the first one that is not acknowledged.
+    /// The lines of the messages that need not be sent again: those that are acknowledged, as all before them of their topic
+    /// are. The others must go in order once more.
     #[must_use]
-    pub fn into_acknowledged(mut self) -> Vec<Message> {
-        let done = self.acknowledged.iter().take_while(|acknowledged| **acknowledged).count();
-        self.messages.truncate(done);
-        self.messages
+    pub fn done(&self) -> Vec<Bytes> {
+        let mut waiting: HashSet<&str> = HashSet::new();
+        let mut done = Vec::new();
+        for (message, acknowledged) in self.messages.iter().zip(&self.acknowledged) {
+            if !acknowledged {
+                waiting.insert(&message.topic);
+            } else if !waiting.contains(&*message.topic) {
+                done.push(message.line.clone());
+            }
+        }
+        done
     }
 }
 
@@ -80,13 +90,12 @@ impl Flight {
 mod tests {
     use super::*;
 
-    fn flight(count: usize, done: usize, window: usize) -> Flight {
-        let message = |number: usize| Message {
-            line: bytes::Bytes::new(),
-            topic: number.to_string(),
-            payload: bytes::Bytes::new(),
+    fn flight(topics: &str, window: usize) -> Flight {
+        let message = |topic: char| {
+            let topic = topic.to_string();
+            Message { line: topic.clone().into(), topic, payload: Bytes::new() }
         };
-        Flight::new((0..count).map(message).collect(), done, window)
+        Flight::new(topics.chars().map(message).collect(), window)
     }
 
     fn answer(code: u8) -> Reason {
@@ -105,7 +114,7 @@ mod tests {
 
     #[test]
     fn no_more_are_open_than_the_window_and_they_go_in_order() {
-        let (mut flight, mut id) = (flight(5, 1, 2), 1);
+        let (mut flight, mut id) = (flight("1234", 2), 1);
         assert_eq!(sent(&mut flight, &mut id), "12");
         assert!(!flight.answered(9, answer(0)));
         assert!(flight.answered(2, answer(0)));
@@ -114,23 +123,31 @@ mod tests {
         assert!(flight.answered(1, answer(0x10)) && flight.answered(3, answer(0)) && !flight.is_over());
         assert_eq!(sent(&mut flight, &mut id), "4");
         assert!(flight.answered(4, answer(0)) && flight.is_over() && flight.refused().is_none());
-        assert_eq!(flight.into_acknowledged().len(), 5);
+        assert_eq!(flight.done(), ["1", "2", "3", "4"]);
     }
 
     #[test]
     fn after_a_refusal_nothing_more_is_sent_and_what_is_open_is_waited_for() {
-        let (mut flight, mut id) = (flight(9, 0, 3), 1);
+        let (mut flight, mut id) = (flight("012345678", 3), 1);
         assert_eq!(sent(&mut flight, &mut id), "012");
         assert!(flight.answered(2, answer(0x99)) && !flight.is_over());
         assert!(flight.answered(1, answer(0)) && flight.answered(3, answer(0x87)));
         assert_eq!(sent(&mut flight, &mut id), "");
         assert!(flight.is_over());
         assert_eq!(flight.refused().map(|(message, reason)| (&*message.topic, reason.code)), Some(("1", 0x99)));
-        assert_eq!(flight.into_acknowledged().len(), 1);
+        assert_eq!(flight.done(), ["0"]);
+    }
+
+    #[test]
+    fn what_is_acknowledged_goes_again_behind_what_is_not_of_its_topic() {
+        let (mut flight, mut id) = (flight("abab", 4), 1);
+        assert_eq!(sent(&mut flight, &mut id), "abab");
+        assert!([2, 3, 4].into_iter().all(|id| flight.answered(id, answer(0))));
+        assert_eq!(flight.done(), ["b", "b"]);
     }
 
     #[test]
     fn a_post_without_messages_is_over_at_once() {
-        assert!(flight(0, 0, 0).is_over() && flight(2, 2, 1).is_over());
+        assert!(flight("", 0).is_over());
     }
 }

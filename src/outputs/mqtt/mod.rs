@@ -12,9 +12,9 @@
 //! | [`deliver`] | a connection that is there when it is needed |
 //! | `reason` | what a broker's refusals mean |
 //!
-//! A post is delivered when the broker has acknowledged each of its messages. One whose connection broke before goes again from
-//! the first message that is not acknowledged: at least once, and what was on its way comes twice at most, directly after the
-//! break. Messages of one topic keep their order. Version 3.1.1 has no word for a refusal: a broker acknowledges there what it
+//! A post is delivered when the broker has acknowledged each of its messages. One that failed before goes again without those
+//! that are acknowledged: at least once, and what was on its way comes twice at most, directly after the connection broke.
+//! Messages of one topic keep their order. Version 3.1.1 has no word for a refusal: a broker acknowledges there what it
 //! throws away (mosquitto does when its ACL forbids a topic), so 5 is the default.
 //!
 //! The packets are those of the crate `mqtt-proto`: both versions, a codec and nothing else, so that this folder decides what is

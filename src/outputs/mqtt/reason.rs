@@ -173,12 +173,6 @@ impl MqttError {
         }
     }
 
-    /// Whether the connection can be used further: the broker has said no, and nothing is open.
-    #[must_use]
-    pub fn leaves_connection(&self) -> bool {
-        matches!(self, Self::Refused { to: To::Message(_), .. })
-    }
-
     /// The name under which it is counted.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -56,6 +56,10 @@ pub struct Session<S> {
     /// What is not written yet.
     output: BytesMut,
     unflushed: bool,
+    /// Why nothing can be written any more.
+    unwritable: Option<io::Error>,
+    /// It cannot be used any more.
+    is_over: bool,
     window: u16,
     most_bytes: usize,
     /// After how much silence of ours it is pinged.
@@ -78,6 +82,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
+            unwritable: None,
+            is_over: false,
             window: WINDOW,
             most_bytes: usize::MAX,
             ping_after: None,
@@ -95,8 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Said::Disconnected(reason) => return Err(session.refused(To::Login, reason)),
             Said::Published { .. } | Said::Pong => return Err(session.no_answer()),
         }
-        let online = Flight::new(session.settings.online.clone().into_iter().collect(), 0, 1);
-        session.fly(online, true, deadline).await.1?;
+        let mut online = Flight::new(session.settings.online.clone().into_iter().collect(), 1);
+        session.fly(&mut online, true, deadline).await?;
         Ok(session)
     }
 
@@ -118,26 +124,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Publishes a post of which the first `done` messages are acknowledged already. Says how many are then from the first one on,
-    /// and whether the connection can be used further.
-    pub async fn post(
-        &mut self,
-        messages: Vec<Message>,
-        done: usize,
-        deadline: Instant,
-    ) -> (Vec<Message>, Result<(), MqttError>) {
-        let flight = Flight::new(messages, done, self.window.into());
-        self.fly(flight, self.settings.retain, deadline).await
+    /// Publishes these messages; says which lines of them need not be sent again, and whether all are acknowledged.
+    ///
+    /// # Errors
+    /// When they are not. The connection may be over then: see [`is_over`](Self::is_over).
+    pub async fn post(&mut self, messages: Vec<Message>, deadline: Instant) -> (Vec<Bytes>, Result<(), MqttError>) {
+        let mut flight = Flight::new(messages, self.window.into());
+        let result = self.fly(&mut flight, self.settings.retain, deadline).await;
+        (flight.done(), result)
     }
 
-    async fn fly(
-        &mut self,
-        mut flight: Flight,
-        retain: bool,
-        deadline: Instant,
-    ) -> (Vec<Message>, Result<(), MqttError>) {
-        let result = self.send(&mut flight, retain, deadline).await;
-        (flight.into_acknowledged(), result)
+    /// Whether the connection cannot be used any more.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    async fn fly(&mut self, flight: &mut Flight, retain: bool, deadline: Instant) -> Result<(), MqttError> {
+        let result = self.send(flight, retain, deadline).await;
+        self.is_over = result.is_err();
+        match flight.refused() {
+            None => result,
+            // A broker may close the connection behind a refusal (mosquitto 2.0.11 does), but that is why.
+            Some((message, reason)) => Err(self.refused(To::Message(message.topic.clone()), reason.clone())),
+        }
     }
 
     async fn send(&mut self, flight: &mut Flight, retain: bool, deadline: Instant) -> Result<(), MqttError> {
@@ -156,17 +165,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.last_sent = Instant::now();
             }
             if flight.is_over() {
-                break;
+                return Ok(());
             }
             match self.until(deadline).await? {
                 Said::Published { id, answer } if flight.answered(id, answer.clone()) => {}
                 Said::Disconnected(reason) => return Err(self.refused(To::Connection, reason)),
                 Said::Published { .. } | Said::Pong | Said::Connected(_) => return Err(self.no_answer()),
             }
-        }
-        match flight.refused() {
-            None => Ok(()),
-            Some((message, reason)) => Err(self.refused(To::Message(message.topic.clone()), reason.clone())),
         }
     }
 
@@ -213,18 +218,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Writes what is to be written, and reads a packet.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Said>> {
-        while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.output)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    packet::written(&mut self.output, count);
-                    self.unflushed = true;
-                }
-                Poll::Pending => break,
-            }
-        }
-        if self.unflushed && self.output.is_empty() && Pin::new(&mut self.stream).poll_flush(context)?.is_ready() {
-            self.unflushed = false;
+        if self.unwritable.is_none()
+            && let Poll::Ready(Err(error)) = self.poll_write(context)
+        {
+            self.unwritable = Some(error);
         }
         loop {
             let said = packet::take(self.settings.version, &mut self.input);
@@ -234,14 +231,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             let mut space = [0; READ];
             let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer)? {
-                Poll::Ready(()) if buffer.filled().is_empty() => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it")));
+            // A broker that has closed the connection may have said why before.
+            let ended = match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it")
                 }
-                Poll::Ready(()) => self.input.extend_from_slice(buffer.filled()),
-                Poll::Pending => return Poll::Pending,
-            }
+                Poll::Ready(Ok(())) => {
+                    self.input.extend_from_slice(buffer.filled());
+                    continue;
+                }
+                Poll::Ready(Err(error)) => error,
+                Poll::Pending if self.unwritable.is_none() => return Poll::Pending,
+                Poll::Pending => io::ErrorKind::BrokenPipe.into(),
+            };
+            return Poll::Ready(Err(self.unwritable.take().unwrap_or(ended)));
         }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.output))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            packet::written(&mut self.output, count);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn refused(&self, to: To, reason: Reason) -> MqttError {

@@ -251,20 +251,44 @@ async fn a_message_that_is_refused_ends_the_post_and_not_the_connection() {
     let script = async {
         broker.accept(2).await;
         let (first, second) = (broker.message().await, broker.message().await);
-        broker.answer(first.id, PubackReasonCode::PayloadFormatInvalid).await;
+        broker.answer(first.id, PubackReasonCode::Success).await;
+        let third = broker.message().await;
+        broker.answer(second.id, PubackReasonCode::PayloadFormatInvalid).await;
         broker.silence().await;
-        broker.answer(second.id, PubackReasonCode::Success).await;
+        broker.answer(third.id, PubackReasonCode::Success).await;
         let again = broker.message().await;
         broker.answer(again.id, PubackReasonCode::NotAuthorized).await;
         let last = broker.message().await;
         broker.answer(last.id, PubackReasonCode::QuotaExceeded).await;
-        assert_eq!(broker.take(2).await, ["1", "2"]);
+        // The third one was acknowledged before the second one of its topic.
+        assert_eq!(broker.take(3).await, ["2", "3", "4"]);
     };
     let client = async {
-        assert_eq!(verdict(connection.post(&post(1..=3)).await), Verdict::RefusedPart);
-        assert_eq!(verdict(connection.post(&post([1])).await), Verdict::RefusedUs);
-        assert_eq!(verdict(connection.post(&post([1])).await), LATER);
-        connection.post(&post(1..=2)).await.unwrap();
+        assert_eq!(verdict(connection.post(&post(1..=4)).await), Verdict::RefusedPart);
+        assert_eq!(verdict(connection.post(&post(1..=2)).await), Verdict::RefusedUs);
+        assert_eq!(verdict(connection.post(&post(1..=2)).await), LATER);
+        connection.post(&post(1..=4)).await.unwrap();
+    };
+    tokio::join!(script, client);
+}
+
+/// mosquitto 2.0.11 closes the connection behind a refusal; the reason counts, not the end.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_refuses_and_closes_has_said_why() {
+    let wires = Wires::default();
+    let (mut first, mut second, mut connection) = (wires.next(), wires.next(), wires.connection(Version::V5));
+    let script = async {
+        first.accept(100).await;
+        assert_eq!(first.take(1).await, ["1"]);
+        let refused = first.message().await;
+        first.answer(refused.id, PubackReasonCode::NotAuthorized).await;
+        drop(first);
+        second.accept(100).await;
+        assert_eq!(second.take(8).await.len(), 8);
+    };
+    let client = async {
+        assert_eq!(verdict(connection.post(&post(1..=9)).await), Verdict::RefusedUs);
+        connection.post(&post(1..=9)).await.unwrap();
     };
     tokio::join!(script, client);
 }
