@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod influxdb;
 pub mod judge;
 pub mod mounted;
+pub mod mqtt;
 pub mod powercut;
 pub mod prometheus;
 pub mod proxy;
