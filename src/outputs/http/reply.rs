@@ -81,6 +81,14 @@ impl Reply {
         text(&self.headers, header::RETRY_AFTER).and_then(|text| retry_after(text, now))
     }
 
+    /// Whether it is a page for people: where one stands for an answer, a captive portal or a login page has answered, whatever
+    /// the status.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        let html = text(&self.headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
+        html || self.said.trim_ascii_start().starts_with(b"<")
+    }
+
     /// Whether the status is one of success, and the whole answer was there.
     #[must_use]
     pub fn is_whole_success(&self) -> bool {

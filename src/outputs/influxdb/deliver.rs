@@ -117,13 +117,18 @@ fn compressed(body: &[u8]) -> Option<Bytes> {
 /// # Errors
 /// When it does not mean that the server has all of it.
 pub fn judge(server: &str, reply: &Reply) -> Result<(), Failure> {
-    if reply.is_whole_success() {
+    let is_empty = reply.said.trim_ascii().is_empty();
+    if reply.is_whole_success() && is_empty {
         return Ok(());
     }
     let said = printable(&reply.said);
     let text = String::from_utf8_lossy(&reply.said).to_lowercase();
     let later = |late| Verdict::Later { after: reply.retry_after(), late };
     let (verdict, kind, advice) = match reply.status {
+        // Who has taken a post has nothing to say. Version 1 says so by 204, and by 200 that it understood and could not do it.
+        200..=299 if !is_empty => {
+            (Verdict::RefusedUs, "not_ok", "but not as a write API does; is it one, or something in between? check url")
+        }
         200..=299 => (later(false), "transport", "the answer is cut"),
         // What stood in the post before or after a line that it cannot read may be stored or not.
         400 | 422 if PARTS.iter().any(|part| text.contains(part)) => {
@@ -155,7 +160,7 @@ impl Deliver for InfluxDeliver {
         // An empty line: some take it, some say that there is nothing in it, and both look at login and database first.
         Box::pin(async {
             match self.write(Bytes::from_static(b"\n")).await.result {
-                Err(failure) if failure.verdict != Verdict::RefusedBody => Err(failure),
+                Err(failure) if !matches!(failure.verdict, Verdict::RefusedBody | Verdict::RefusedPart) => Err(failure),
                 _ => Ok("answers".to_owned()),
             }
         })

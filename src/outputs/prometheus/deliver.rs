@@ -239,7 +239,7 @@ fn request(ones: &[One]) -> Bytes {
 
 /// What follows from an answer of `server`.
 fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
-    if reply.is_whole_success() {
+    if reply.is_whole_success() && !reply.is_page() {
         return Ok(());
     }
     let said = printable(&reply.said);
@@ -263,6 +263,9 @@ fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
         return Err(NotTaken::Samples(refusal, format!("{server} answered {} ({means}): \"{said}\"", reply.status)));
     }
     let (verdict, kind, advice) = match reply.status {
+        200..=299 if reply.is_page() => {
+            (Verdict::RefusedUs, "not_ok", "but with a page; is it a server, or something in between? check url")
+        }
         200..=299 => (later(false), "transport", "the answer is cut"),
         400 | 409 | 422 if is_ahead(&text) => (later(false), "future", "its clock is behind ours"),
         400 | 409 | 422 => (Verdict::RefusedPart, "refused", "which part of the post it refuses is searched for"),

@@ -64,6 +64,9 @@ fn each_answer_says_what_follows_from_it() {
     for (status, said, verdict) in [
         (200, "", None),
         (204, "", None),
+        // A captive portal.
+        (200, "<html>Please log in", Some(Verdict::RefusedUs)),
+        (200, r#"{"results":[{"error":"timeout"}]}"#, Some(Verdict::RefusedUs)),
         (
             400,
             r#"{"error":"partial write: field type conflict: input field \"u\" on measurement \"m\" is type float, already exists as type integer dropped=1"}"#,
@@ -98,6 +101,8 @@ fn each_answer_says_what_follows_from_it() {
     }
     let cut = Reply { status: 204, headers: HeaderMap::new(), said: Vec::new(), end: End::Late };
     assert_eq!(judge("x", &cut).unwrap_err().verdict, later(false));
+    let page = Reply { status: 200, headers: HeaderMap::new(), said: b"<p>".to_vec(), end: End::TooLong };
+    assert_eq!(judge("x", &page).unwrap_err().verdict, Verdict::RefusedUs);
 }
 
 #[test]

@@ -303,6 +303,9 @@ fn each_answer_says_what_follows_from_it() {
         let reply = Reply { status, headers: HeaderMap::new(), said: said.into(), end: End::Complete };
         judge("mimir.example.net:80", &reply)
     };
+    let NotTaken::Otherwise(failure) = samples(200, "\n<!DOCTYPE html>").unwrap_err() else { panic!() };
+    assert_eq!(failure.verdict, Verdict::RefusedUs, "a captive portal");
+    assert!(samples(200, "").is_ok() && samples(200, "ok").is_ok());
     for (status, said, refusal) in [
         (400, "out of order sample\n", Refusal::OutOfOrder),
         (400, "out of bounds\n", Refusal::TooOld),
