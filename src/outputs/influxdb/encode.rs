@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::InfluxSettings;
-use super::line::{key, measurement, push_value};
+use super::line::{key, measurement, push_value, tag_value};
 use crate::outputs::template::{self, Clash};
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Point, PointTable, TableId};
@@ -126,16 +126,17 @@ impl Table {
 fn names(point: &Point<'_>, settings: &InfluxSettings) -> Option<(String, String)> {
     let name = measurement(&settings.measurement.fill(point, str::to_owned));
     let field = key(&settings.field.fill(point, str::to_owned));
-    let mut tags: Vec<(String, String)> = point.tags().map(|(tag, value)| (key(tag), key(value))).collect();
+    let mut tags: Vec<(String, String)> = point.tags().map(|(tag, value)| (key(tag), tag_value(value))).collect();
     // What the output is told comes first in rank.
     for (tag, value) in &settings.tags {
         let tag = key(tag);
         tags.retain(|(known, _)| *known != tag);
-        tags.push((tag, key(&value.fill(point, str::to_owned))));
+        tags.push((tag, tag_value(&value.fill(point, str::to_owned))));
     }
     tags.retain(|(tag, value)| !tag.is_empty() && !value.is_empty());
-    // Sorted, as the servers like it best.
+    // Sorted, as the servers like it best; two keys may have become one.
     tags.sort();
+    tags.dedup_by(|second, first| second.0 == first.0);
     let series = tags.iter().fold(name.clone(), |series, (tag, value)| format!("{series},{tag}={value}"));
     (!name.is_empty() && !field.is_empty()).then_some((series, field))
 }

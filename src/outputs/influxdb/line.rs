@@ -1,7 +1,8 @@
 //! Names and values in the line protocol: what must be escaped, and what cannot be said at all. Pure.
 //!
 //! Source: InfluxData, "Line protocol" (v1, v2 and v3). A backslash is escaped by nothing there, so one at the end of a name
-//! would escape what follows: it becomes `/`. A newline ends a line, so any control character becomes a space.
+//! would escape what follows: it becomes `/`. A newline ends a line, so any control character becomes a space. `time` is the
+//! time's own name: a field or a tag so called becomes `time_`.
 
 use crate::reading::Value;
 
@@ -12,8 +13,15 @@ pub fn measurement(text: &str) -> String {
     escaped(&text, &[',', ' '])
 }
 
-/// A tag's key or value, or a field's key: an equals sign too.
+/// A tag's key, or a field's: an equals sign too.
 pub fn key(text: &str) -> String {
+    // Version 1 leaves out a field of that name and answers that all is well, if its line has another one; it takes no line with
+    // such a tag.
+    if text == "time" { "time_".to_owned() } else { tag_value(text) }
+}
+
+/// A tag's value: as a key.
+pub fn tag_value(text: &str) -> String {
     escaped(text, &[',', ' ', '='])
 }
 

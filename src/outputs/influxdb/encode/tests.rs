@@ -60,6 +60,16 @@ fn text(encoded: &Encoded) -> &str {
     std::str::from_utf8(encoded.body.as_deref().unwrap_or_default()).unwrap()
 }
 
+/// A server takes no line with a tag of this name, leaves out such a field without a word, and takes no tag twice.
+#[test]
+fn time_and_a_tag_that_is_there_twice() {
+    let table = table(&[named("time", 1, &[("time", "time"), ("a\\b", "1"), ("a/b", "2")]), named("u", 1, &[])]);
+    let mut encode = InfluxEncode::new(settings("time", "{name}", &[]));
+    let readings = [reading(0, 1_000, Value::Integer(7)), reading(1, 1_000, Value::Integer(8))];
+    let encoded = encode.encode(&table, &readings, 1 << 20, Timestamp::default());
+    assert_eq!(text(&encoded), "time,a/b=1,time_=time time_=7 1000\ntime u=8 1000\n");
+}
+
 #[test]
 fn points_of_one_device_and_instant_are_fields_of_one_line() {
     let table = table(&[named("u", 1, &[]), named("i", 1, &[]), named("u", 2, &[]), named("p", 1, &[("l", "1")])]);
