@@ -12,7 +12,9 @@ use pattoo_agent_modbustcpd::config::{self, Config, Loaded, point_table};
 use pattoo_agent_modbustcpd::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
 use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat};
 use pattoo_agent_modbustcpd::outputs::influxdb::InfluxSettings;
+use pattoo_agent_modbustcpd::outputs::influxdb::deliver::Target as InfluxTarget;
 use pattoo_agent_modbustcpd::outputs::influxdb::encode::InfluxEncode;
+use pattoo_agent_modbustcpd::outputs::network::Network;
 use pattoo_agent_modbustcpd::outputs::sqlite::{Bounds, SqliteSettings};
 use pattoo_agent_modbustcpd::outputs::{Encode as _, Start};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, points};
@@ -584,8 +586,19 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
         ),
         (
             "outputs: [{type: influxdb, url: 'http://tsdb.example.net/?db=a', database: a}]",
-            "outputs[0].url: found a URL with a ? in it; its parameters have keys of their own",
+            "outputs[0].url: found a URL with a ? or a # in it; its parameters have keys of their own",
         ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net/base#a', database: a}]",
+            "outputs[0].url: found a URL with a ? or a # in it",
+        ),
+        (
+            "outputs: [{type: influxdb, url: 'http://tsdb.example.net:65536', database: a}]",
+            "outputs[0].url: found \"http://tsdb.example.net:65536\"; allowed is a URL such as http://",
+        ),
+        ("outputs: [{type: influxdb, url: 'http://tsdb.example.net:0', database: a}]", "with a port from 1 to 65535"),
+        ("outputs: [{type: influxdb, url: 'http://tsdb.example.net:x/', database: a}]", "with a port from 1 to 65535"),
+        ("outputs: [{type: influxdb, url: 'http://[2001:db8::1]:99999', database: a}]", "with a port from 1 to 65535"),
         (
             "outputs: [{type: influxdb, url: 'http://tsdb.example.net', database: a, org: b}]",
             "outputs[0].org: found org, which api v1 does not have",
@@ -1220,6 +1233,57 @@ fn points_that_an_output_could_not_tell_apart_are_refused() {
     load(&text(&format!("{broker}}}"), "{30001: u, 30002: i}"));
 }
 
+/// No reading of them would ever be written.
+#[test]
+fn points_that_an_output_has_no_name_for_are_refused() {
+    for (output, expected) in [
+        (
+            "{type: influxdb, url: 'http://192.0.2.10', database: plant, field: '{tags.x}'}",
+            "outputs: influxdb: no value of 温度 (input_register_30001) of m1 unit 0 could be written, because its measurement or",
+        ),
+        (
+            "{type: prometheus, url: 'http://192.0.2.10/api/v1/write', metric: '{name}'}",
+            "outputs: prometheus: no value of 温度 (input_register_30001) of m1 unit 0 could be written, because nothing of its",
+        ),
+    ] {
+        let said = faults(format!(
+            "outputs: [{output}]\npolling_groups:\n  - {{ip_devices: [m1], input_registers: {{30001: 温度}}}}\n"
+        ));
+        assert!(said.len() == 1 && said[0].contains(expected), "{said:#?}");
+    }
+}
+
+/// As written by people, by other programs and by editors of another system.
+#[test]
+fn urls_and_secrets_are_understood_however_they_are_written() {
+    for (url, host, port, base) in [
+        ("HTTP://TSDB.example.net./Base/", "TSDB.example.net.", 80, "/Base"),
+        ("http://tsdb.example.net:8086", "tsdb.example.net", 8086, ""),
+        ("http://[2001:db8::1]", "2001:db8::1", 80, ""),
+        ("http://[fe80::1%25eth0]:65535/a%20b", "fe80::1%eth0", 65_535, "/a%20b"),
+    ] {
+        let directory = directory(format!(
+            "outputs: [{{type: influxdb, url: '{url}', database: a, token_file: token}}]\n{}",
+            group("")
+        ));
+        std::fs::write(directory.path().join("token"), "\u{feff}geheim\r\n").unwrap();
+        let loaded = config::load(directory.path()).unwrap();
+        let OutputKind::Influx(settings) = &loaded.config.outputs[0].kind else { panic!() };
+        let Network { server, base: of_url, token, .. } = &settings.network;
+        assert_eq!((&*server.host, server.port, &**of_url), (host, port, base), "{url}");
+        assert_eq!(token.as_ref().unwrap().reveal(), "geheim");
+        assert!(InfluxTarget::new(settings).is_some(), "{url}");
+    }
+    let proxy = "{url: 'http://192.0.2.11', password_file: token}";
+    let directory = directory(format!(
+        "outputs: [{{type: influxdb, url: 'http://192.0.2.10', database: a, proxy: {proxy}}}]\n{}",
+        group("")
+    ));
+    std::fs::write(directory.path().join("token"), "geheim").unwrap();
+    let said = config::load(directory.path()).unwrap_err().to_string();
+    assert!(said.contains("outputs[0].proxy.password_file: found password_file without username"), "{said}");
+}
+
 /// The README's example of an InfluxDB is a configuration, and its line is what two readings become.
 #[test]
 fn the_influxdb_in_the_readme_is_what_it_says() {
@@ -1257,6 +1321,7 @@ fn a_pattoo_server_is_reached_by_url_and_unknown_keys_of_security_are_errors() {
             "url: 'https://pattoo.example.net', tls: {insecure: true}",
             "pattoo_agent_api.tls.insecure: found an unknown key",
         ),
+        ("TLS: {ca: ca.pem}", "pattoo_agent_api.TLS: found an unknown key"),
         ("tls: {ca: ca.pem}", "pattoo_agent_api: found a server without url"),
         ("ip_address: a.example.net, username: me", "pattoo_agent_api: found a server without url"),
     ] {

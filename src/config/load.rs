@@ -123,7 +123,7 @@ pub fn load_as_proposed(
                 points,
             };
             let clash = |message| Diagnostic::of_file(&directory.join(AGENT_FILE), message);
-            let faults: Vec<_> = outputs::clashes_of_points(&config).into_iter().map(clash).collect();
+            let faults: Vec<_> = outputs::faults_of_points(&config).into_iter().map(clash).collect();
             let warnings = report.warnings;
             if faults.is_empty() { Ok(Loaded { config, warnings }) } else { Err(ConfigError { faults, warnings }) }
         }

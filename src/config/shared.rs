@@ -224,7 +224,7 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
             "ip_address" => host = self::host(&entry.value, report),
             "ip_bind_port" => port = self::port(&entry.value, report),
             key if network::KEYS.contains(&key) => {}
-            key if OF_SECURITY.iter().any(|part| key.contains(part)) => {
+            key if OF_SECURITY.iter().any(|part| key.to_ascii_lowercase().contains(part)) => {
                 report.faults.push(entry.unknown(&[&API_KEYS[..], &network::KEYS].concat()));
             }
             _ => report.warnings.push(entry.unknown(&API_KEYS)),

@@ -248,9 +248,9 @@ impl OutputConfig {
     }
 }
 
-/// Why an output could not tell two points of `config` apart: one fault for each such output, with both points.
+/// Why an output could not write a point of `config`, or not tell two apart: a fault for each such output, with the points.
 #[must_use]
-pub fn clashes_of_points(config: &Config) -> Vec<String> {
+pub fn faults_of_points(config: &Config) -> Vec<String> {
     let named: Vec<_> = config.outputs.iter().filter(|output| output.kind.is_over_a_network()).collect();
     if named.is_empty() {
         return Vec::new();
@@ -262,23 +262,42 @@ pub fn clashes_of_points(config: &Config) -> Vec<String> {
             .get(place)
             .map_or_else(String::new, |point| format!("{} of {} unit {}", point.called(), point.target, point.unit))
     };
-    let clash = |output: &&OutputConfig| match &output.kind {
+    let clash = |output: &OutputConfig| match &output.kind {
         OutputKind::Influx(settings) => crate::outputs::influxdb::encode::clash(&table, settings),
         OutputKind::Mqtt(settings) => crate::outputs::mqtt::encode::clash(&table, settings),
         OutputKind::Prometheus(settings) => crate::outputs::prometheus::encode::clash(&table, settings),
         OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
     };
-    let told = named.iter().filter_map(|output| Some((output, clash(output)?)));
-    told.map(|(output, (first, second, what))| {
-        format!(
-            "outputs: {}: {} and {} would both be {what}, so that one value takes the place of the other; give them names of \
-             their own, or the output a template that tells them apart",
-            output.name,
+    let nameless = |output: &OutputConfig| match &output.kind {
+        OutputKind::Influx(settings) => {
+            let first = crate::outputs::influxdb::encode::nameless(&table, settings)?;
+            Some((first, "its measurement or its field is empty"))
+        }
+        OutputKind::Mqtt(settings) => {
+            let first = crate::outputs::mqtt::encode::nameless(&table, settings)?;
+            Some((first, "its topic is too long"))
+        }
+        OutputKind::Prometheus(settings) => {
+            let first = crate::outputs::prometheus::encode::nameless(&table, settings)?;
+            Some((first, "nothing of its name fits into that of a metric (letters without accents, digits and _)"))
+        }
+        OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
+    };
+    let told = named.iter().filter_map(|output| {
+        let of = |what: String| format!("outputs: {}: {what}", output.name);
+        if let Some((first, why)) = nameless(output) {
+            let first = point(first);
+            return Some(of(format!("no value of {first} could be written, because {why}; give it another name")));
+        }
+        let (first, second, what) = clash(output)?;
+        Some(of(format!(
+            "{} and {} would both be {what}, so that one value takes the place of the other; give them names of their own, \
+             or the output a template that tells them apart",
             point(first),
             point(second)
-        )
-    })
-    .collect()
+        )))
+    });
+    told.collect()
 }
 
 /// Every setting of every output, for people.

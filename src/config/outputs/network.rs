@@ -76,19 +76,29 @@ pub fn url(value: &Cursor<'_>, schemes: &[Scheme], report: &mut Report) -> Optio
         report.faults.push(value.diagnostic(message));
         return None;
     }
-    if uri.query().is_some() {
-        report.faults.push(value.diagnostic("found a URL with a ? in it; its parameters have keys of their own"));
+    // What stands behind a # would be left out without a word.
+    if uri.query().is_some() || text.contains('#') {
+        report
+            .faults
+            .push(value.diagnostic("found a URL with a ? or a # in it; its parameters have keys of their own"));
         return None;
     }
     let host = uri.host().unwrap_or_default();
+    // The parser finds no port where there is one that cannot be.
+    let written = uri.authority().and_then(|authority| authority.as_str().strip_prefix(host)).unwrap_or_default();
+    let port = match written.strip_prefix(':') {
+        Some(written) => written.parse().ok().filter(|port| *port != 0),
+        None => Some(port),
+    };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let port = uri.port_u16().unwrap_or(port);
-    if host.is_empty() || port == 0 {
-        report.faults.push(value.unfit(&allowed));
+    let (false, Some(port)) = (host.is_empty(), port) else {
+        report.faults.push(value.unfit(&format!("{allowed}, with a port from 1 to 65535 if any")));
         return None;
-    }
+    };
+    // The zone of an address is written so in a URL (RFC 6874).
+    let host = host.replacen("%25", "%", 1);
     let base = uri.path().trim_end_matches('/').to_owned();
-    Some(Url { text: text.to_owned(), secure, host: host.to_owned(), port, base })
+    Some(Url { text: text.to_owned(), secure, host, port, base })
 }
 
 /// Reads what stands in `entries`, those of the output `item`, whose URL may have one of `schemes`. What is wrong is in the
@@ -179,7 +189,9 @@ pub fn line(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<Strin
 /// What stands in a file: one line, without the newline at its end.
 fn secret(value: &Cursor<'_>, report: &mut Report) -> Option<Secret> {
     let name = path(value, "the name of a file", report)?;
-    let place = report.credentials.as_ref().map(|directory| directory.join(&name)).filter(|path| path.is_file());
+    // A name and no more: what lies elsewhere is none of the credentials.
+    let bare = report.credentials.as_ref().filter(|_| Some(name.as_os_str()) == name.file_name());
+    let place = bare.map(|directory| directory.join(&name)).filter(|path| path.is_file());
     let path: PathBuf = place.unwrap_or_else(|| value.directory().join(&name));
     let bytes = contents(&(path.clone(), value.clone()), report)?;
     if let Some(mode) = open_to_all(&path) {
@@ -190,7 +202,8 @@ fn secret(value: &Cursor<'_>, report: &mut Report) -> Option<Secret> {
         )));
     }
     let text = String::from_utf8(bytes).ok();
-    let text = text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+    // Some editors write a mark before the text.
+    let text = text.map(|text| text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).to_owned());
     let fit = |text: &String| (1..=MAX_SECRET_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
     let Some(text) = text.filter(fit) else {
         report.faults.push(value.diagnostic(format!(
@@ -241,7 +254,12 @@ fn proxy(value: &Cursor<'_>, report: &mut Report) -> Option<Proxy> {
         return Some(Proxy { host, port, authorization: None });
     }
     let (mut at, mut username, mut password) = (None, None, None);
-    for entry in value.entries_of("url, username and password_file", report) {
+    let entries = value.entries_of("url, username and password_file", report);
+    let of = |key: &str| entries.iter().find(|entry| entry.key == key);
+    if let (Some(entry), None) = (of("password_file"), of("username")) {
+        report.faults.push(entry.value.diagnostic("found password_file without username; give both"));
+    }
+    for entry in entries {
         match entry.key.as_str() {
             "url" => at = url(&entry.value, SCHEMES, report),
             "username" => username = line(&entry.value, "a name", report),

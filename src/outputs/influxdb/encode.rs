@@ -141,6 +141,12 @@ fn names(point: &Point<'_>, settings: &InfluxSettings) -> Option<(String, String
     (!name.is_empty() && !field.is_empty()).then_some((series, field))
 }
 
+/// The first point that nothing can be written of, because its measurement or its field is empty.
+#[must_use]
+pub fn nameless(table: &PointTable, settings: &InfluxSettings) -> Option<usize> {
+    table.iter().position(|point| names(&point, settings).is_none())
+}
+
 /// What two points have in common that no two may: measurement, tags and field. `None` when each has its own.
 #[must_use]
 pub fn clash(table: &PointTable, settings: &InfluxSettings) -> Option<Clash> {

@@ -175,6 +175,12 @@ fn member(point: &Point<'_>) -> String {
     if name == "time" { "time_".to_owned() } else { name.to_owned() }
 }
 
+/// The first point that nothing can be published of, because its topic is too long.
+#[must_use]
+pub fn nameless(table: &PointTable, settings: &MqttSettings) -> Option<usize> {
+    table.iter().position(|point| topic(&settings.topic, &point).is_none())
+}
+
 /// What two points have in common that no two may: the topic, and the name in a message if it is about several. `None` when
 /// each has its own.
 #[must_use]

@@ -207,6 +207,12 @@ fn text(labels: &[Label]) -> String {
     if rest.is_empty() { metric.to_owned() } else { format!("{metric}{{{}}}", rest.join(",")) }
 }
 
+/// The first point that nothing can be written of, because nothing of its name fits into that of a metric.
+#[must_use]
+pub fn nameless(table: &PointTable, settings: &PrometheusSettings) -> Option<usize> {
+    table.iter().position(|point| labels(&point, settings).is_none())
+}
+
 /// What two points have in common that no two may: metric and labels. `None` when each has its own.
 #[must_use]
 pub fn clash(table: &PointTable, settings: &PrometheusSettings) -> Option<(usize, usize, String)> {
