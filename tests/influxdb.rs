@@ -137,8 +137,12 @@ fn what_is_about_us_is_told_and_costs_nothing_but_time() {
         return;
     }
     let (device, server) = (Device::counting(3), InfluxDb::start(true));
-    let home = home_of(&server, &device, ", username: admin, password_file: influxdb.password");
-    let secret = home.config_dir().join("influxdb.password");
+    let mut home = home_of(&server, &device, ", username: admin, password_file: influxdb.password");
+    // As systemd hands it to a service, by LoadCredential=.
+    let credentials = home.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    home.set_variable("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    let secret = credentials.join("influxdb.password");
     fs::write(&secret, "falsch\n").unwrap();
     let mut agent = home.run();
     agent.until("the login to be told", || log(&home).contains("answered 401 (check username and password_file"));

@@ -3,11 +3,19 @@
 //! A control character is refused: a path ends up in messages, and in the unit that root installs, where a newline
 //! begins a line of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::yaml::cursor::{Cursor, Report};
 use super::yaml::node::Node;
 use crate::text::harmless::is_harmless;
+
+/// Where the file `name` is that `value` names: in `$CREDENTIALS_DIRECTORY` if it is there (`systemd.exec(5)`), else beside the file
+/// that names it. Only a name and no more is looked for there: what lies elsewhere is none of the credentials.
+pub fn credential(name: &Path, value: &Cursor<'_>, report: &Report) -> PathBuf {
+    let bare = report.credentials.as_ref().filter(|_| Some(name.as_os_str()) == name.file_name());
+    let place = bare.map(|directory| directory.join(name)).filter(|path| path.is_file());
+    place.unwrap_or_else(|| value.directory().join(name))
+}
 
 /// The path in `value`, which should be `what`; relative when it is written so. What is wrong is in the report.
 pub fn path(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<PathBuf> {

@@ -2,7 +2,8 @@
 //!
 //! A peer is believed for the authority that has signed its certificate (`ca`) or for its very certificate (`pin`); where
 //! both are given, as when the defaults have the one and a device the other, the pin decides. An output without either
-//! believes whom this machine believes; for devices there is no such authority. Paths are relative to the file that names them. A private key that every user can read is worth a warning.
+//! believes whom this machine believes; for devices there is no such authority. Paths are relative to the file that names them, but
+//! what is in `$CREDENTIALS_DIRECTORY` comes first. A private key that every user can read is worth a warning.
 //! The contents are part of the settings, so that a reload takes over a certificate that was renewed in its place.
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::path::path;
+use crate::config::path::{credential, path};
 use crate::config::provenance::Stated;
 use crate::config::yaml::cursor::{Cursor, Report};
 use crate::config::yaml::node::Node;
@@ -58,7 +59,7 @@ impl<'a> TlsSection<'a> {
                 }
             };
             if let Some(path) = path(&entry.value, "the name of a file", report) {
-                let path = entry.value.directory().join(path);
+                let path = credential(&path, &entry.value, report);
                 stated.push((key, path.display().to_string()));
                 *file = Some((path, entry.value));
             }

@@ -5,13 +5,12 @@
 //! is not known is a fault, because it may have been meant to protect something. A proxy is used where one is configured,
 //! never because of the environment.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use awc::http::Uri;
 use awc::http::header::{HeaderName, HeaderValue};
 
-use crate::config::path::path;
+use crate::config::path::{credential, path};
 use crate::config::tls::{CredentialCache, TlsSection, contents, open_to_all};
 use crate::config::value::duration_within;
 use crate::config::yaml::cursor::{Cursor, Entry, Report};
@@ -189,10 +188,7 @@ pub fn line(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<Strin
 /// What stands in a file: one line, without the newline at its end.
 fn secret(value: &Cursor<'_>, report: &mut Report) -> Option<Secret> {
     let name = path(value, "the name of a file", report)?;
-    // A name and no more: what lies elsewhere is none of the credentials.
-    let bare = report.credentials.as_ref().filter(|_| Some(name.as_os_str()) == name.file_name());
-    let place = bare.map(|directory| directory.join(&name)).filter(|path| path.is_file());
-    let path: PathBuf = place.unwrap_or_else(|| value.directory().join(&name));
+    let path = credential(&name, value, report);
     let bytes = contents(&(path.clone(), value.clone()), report)?;
     if let Some(mode) = open_to_all(&path) {
         report.warnings.push(value.diagnostic(format!(
