@@ -25,6 +25,7 @@ use crate::outputs::pattoo::post::{Api, PostError, Poster};
 use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::prometheus::deliver::{PrometheusDeliver, Target as PrometheusTarget};
 use crate::outputs::prometheus::encode::PrometheusEncode;
+use crate::outputs::prometheus::pace::Pace;
 use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
 use crate::reading::PointId;
@@ -111,8 +112,9 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
         OutputKind::Prometheus(settings) => {
             let target = PrometheusTarget::new(settings);
             let target = target.ok_or_else(|| PostError::Address { server: output.target(config) })?;
-            let encode = PrometheusEncode::new(PrometheusSettings::clone(settings));
-            (Box::new(encode), Box::new(move || Box::new(PrometheusDeliver::new(target))))
+            let pace = Pace::default();
+            let encode = PrometheusEncode::new(PrometheusSettings::clone(settings), pace.clone());
+            (Box::new(encode), Box::new(move || Box::new(PrometheusDeliver::new(target, pace))))
         }
         OutputKind::Pattoo => {
             let api = api(config, agent.id())?;

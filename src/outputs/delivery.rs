@@ -321,6 +321,10 @@ impl Delivery {
     /// Lets go of all that is loaded: how many readings are finished behind the one that is not, which [`progress`](Self::progress)
     /// has not told. `None` while something of it is to be set aside: nothing is let go of then.
     pub fn let_go(&mut self) -> Option<Progress> {
+        let never = self.front.marked(Mark::Never);
+        if self.aside.is_none() && !never.is_empty() {
+            self.put_aside(never, self.front.never.clone());
+        }
         if self.aside.is_some() {
             return None;
         }
@@ -437,16 +441,11 @@ impl Delivery {
 
     /// Makes a file of the first of `rows`, which the server refuses, though it takes others.
     fn condemn(&mut self, rows: Vec<usize>, now: Duration) {
-        self.remember(&rows, now);
-        self.put_aside(rows, "the server refuses them, though it takes others".to_owned());
-    }
-
-    /// Remembers that the series of these rows are refused.
-    fn remember(&mut self, rows: &[usize], now: Duration) {
         if let Some(source @ Source::Run(run)) = self.sources.front() {
             let id = run.table.id();
             self.way.condemned.extend(rows.iter().map(|&row| ((id, source.series(row)), now)));
         }
+        self.put_aside(rows, "the server refuses them, though it takes others".to_owned());
     }
 
     /// Makes a file of the first of `rows`; `why` they cannot be delivered.
@@ -483,14 +482,14 @@ impl Delivery {
             return;
         }
         self.way.size.delivered(post.body.len());
-        self.keep_control(post);
+        self.keep_control(&post.rows, post.not_sendable);
         self.finish(&post.rows, post.not_sendable, Mark::Delivered);
     }
 
-    /// Remembers one reading that was accepted.
-    fn keep_control(&mut self, post: &Post) {
+    /// Remembers one reading of these rows, which were accepted, but for so many that cannot be sent.
+    fn keep_control(&mut self, rows: &[usize], not_sendable: usize) {
         let Some(source) = self.sources.front() else { return };
-        let all_sent = post.not_sendable == 0;
+        let all_sent = not_sendable == 0;
         if !all_sent && (self.way.control.is_some() || self.front.control.is_some()) {
             return;
         }
@@ -498,7 +497,7 @@ impl Delivery {
         let (encode, room) = (&mut self.encode, self.way.size.room());
         let mut is_sendable =
             |row: usize| source.encode(&mut **encode, &[row], room, Timestamp::default()).body.is_some();
-        let Some(&row) = post.rows.iter().rev().find(|&&row| all_sent || is_sendable(row)) else { return };
+        let Some(&row) = rows.iter().rev().find(|&&row| all_sent || is_sendable(row)) else { return };
         match source {
             Source::Run(run) => {
                 let reading = run.readings.get(row).copied();
@@ -519,12 +518,11 @@ impl Delivery {
                 Told { pause: SMALLER_PAUSE.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0)), failed: false }
             }
             Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, false, now, random),
-            Verdict::RefusedPart => self.refused(post, true, now, random),
-            Verdict::RefusedForGood { .. } if post.what == What::Control => self.refused(post, true, now, random),
-            Verdict::RefusedForGood { until } => {
-                self.refused_for_good(post.rows, until, &failure.text, now);
+            Verdict::RefusedForGood if post.what != What::Control && !failure.refused.is_empty() => {
+                self.refused_for_good(&post, failure, now);
                 Told::default()
             }
+            Verdict::RefusedPart | Verdict::RefusedForGood => self.refused(post, true, now, random),
             verdict @ (Verdict::RefusedUs | Verdict::Later { .. }) => {
                 if let Some(search) = &mut self.front.search {
                     search.bisection.disturbed();
@@ -544,21 +542,26 @@ impl Delivery {
         }
     }
 
-    /// The server will never take these rows, nor what is not newer than `until`. It has understood what it was asked, so there
-    /// is no reason to leave it alone, and each such answer finishes a row.
-    fn refused_for_good(&mut self, mut rows: Vec<usize>, until: Timestamp, said: &str, now: Duration) {
+    /// The server has these rows, but for those that it will never take. It has understood all of it, so there is no reason to
+    /// leave it alone; and each such answer finishes the rows of a post.
+    fn refused_for_good(&mut self, post: &Post, failure: &Failure, now: Duration) {
         self.front.refused = None;
         self.way.backoff.reset();
-        let Some(source) = self.sources.front() else { return };
-        if until == Timestamp::default() {
-            self.remember(&rows, now);
-        } else {
-            rows.extend(self.front.rest().into_iter().filter(|&row| source.at(row) <= until));
+        let never = |place: &usize| failure.refused.contains(place);
+        let (never, taken): (Vec<_>, Vec<_>) = post.rows.iter().enumerate().partition(|(place, _)| never(place));
+        let [never, taken] = [never, taken].map(|rows| rows.into_iter().map(|(_, &row)| row).collect::<Vec<_>>());
+        if let (Some(search), What::Items { complete, .. }) = (&mut self.front.search, post.what) {
+            search.bisection.passed(complete, now, &mut self.way.trust);
         }
-        for row in rows {
+        if taken.len() > post.not_sendable {
+            self.way.accepted = Some(now);
+            self.keep_control(&taken, post.not_sendable);
+        }
+        for &row in &never {
             self.front.marks.get_mut(row).into_iter().for_each(|mark| *mark = Mark::Never);
         }
-        self.front.never = format!("the server will never take them: {said}");
+        self.front.never = format!("the server will never take them: {}", failure.text);
+        self.finish(&taken, post.not_sendable, Mark::Delivered);
     }
 
     /// A post is refused; `in_part`: the server says that it is for a part of it.

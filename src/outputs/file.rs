@@ -141,7 +141,8 @@ impl Deliver for FileDeliver {
                 tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let text = |error| format!("cannot append to {}: {error}", self.path.display());
             let verdict = Verdict::Later { after: None, late: false };
-            let result = written.map_err(|error| Failure { verdict, kind: "write", text: text(error) });
+            let result =
+                written.map_err(|error| Failure { verdict, kind: "write", text: text(error), refused: Vec::new() });
             Answer { result, server_time: None }
         })
     }

@@ -122,8 +122,8 @@ pub trait Deliver {
     /// Makes one attempt.
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer>;
 
-    /// As [`Deliver::post`], of readings that were on disk when this life began: an earlier one may have posted some of them.
-    /// Most servers take that for what it is, a repetition.
+    /// As [`Deliver::post`], of readings that were there before this was made: some of them may have been posted, and nobody
+    /// knows. Most servers take that for what it is, a repetition.
     fn post_again(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         self.post(body)
     }
@@ -158,6 +158,8 @@ pub struct Failure {
     pub kind: &'static str,
     /// In a sentence or two, for a person.
     pub text: String,
+    /// Of [`Verdict::RefusedForGood`]: which readings, by their place among those that the post took.
+    pub refused: Vec<usize>,
 }
 
 /// What follows from a failure.
@@ -169,12 +171,9 @@ pub enum Verdict {
     RefusedBody,
     /// A part of this post is the reason: the server says so, and a post of the rest is taken. Which part is searched for at once.
     RefusedPart,
-    /// The server will never take any part of this post, whatever else it takes: its words mean nothing else. The same holds for
-    /// every reading that is not newer than `until`; 0 where it holds for none.
-    RefusedForGood {
-        /// The newest time of which nothing is taken any more.
-        until: Timestamp,
-    },
+    /// The server will never take these readings of the post ([`Failure::refused`]), whatever else it takes: its words mean nothing
+    /// else. All others it has.
+    RefusedForGood,
     /// We are the reason: credentials, a database that is missing. Nothing is dropped for it.
     RefusedUs,
     /// Neither: try again.

@@ -88,7 +88,8 @@ pub enum Action {
         output: usize,
         /// What.
         body: Bytes,
-        /// Whether an earlier life may have posted some of it, of which nobody knows because its cursor is lost.
+        /// Whether some of it may have been posted before, of which nobody knows: by an earlier life whose cursor is lost, or
+        /// under another configuration.
         again: bool,
     },
     /// Ask that output's server for the time; tell [`Pipeline::time_told`] of the answer.
@@ -176,6 +177,9 @@ struct Lane {
     delivery: Delivery,
     /// Up to here it is done, whatever the reason.
     cursor: Position,
+    /// What is before was there when this life began, or when this server was named: some of it may have been posted, and nobody
+    /// knows.
+    begin: Position,
     /// What of that is on disk; `None`: nothing, it is new.
     saved: Option<Position>,
     /// The greatest stamp of a post that is on disk: no post is made with a greater one, so no later life gives it again.
@@ -286,8 +290,6 @@ pub struct Pipeline {
     sync_due: Option<Duration>,
     holds: BTreeMap<HoldoverId, (Holdover, bool)>,
     lanes: Vec<Lane>,
-    /// What is before was there when this life began.
-    begin: Position,
     disk: Disk,
     usage: Usage,
     forget: Vec<String>,
@@ -332,6 +334,7 @@ impl Pipeline {
                 tells_time: plan.tells_time,
                 delivery: Delivery::new(plan.encode, plan.split_refused_after, stamp),
                 cursor: position,
+                begin: end,
                 saved: saved.map(|saved| saved.position),
                 saved_stamp: saved.map(|saved| saved.stamp).unwrap_or_default(),
                 spans: VecDeque::new(),
@@ -371,7 +374,6 @@ impl Pipeline {
             sync_due: None,
             holds: holds.into_iter().map(|hold| (hold.id, (hold, true))).collect(),
             lanes,
-            begin: end,
             disk: Disk::default(),
             usage,
             forget: cursors.into_keys().collect(),
@@ -441,7 +443,7 @@ impl Pipeline {
         if encode.is_some() {
             // Neither its clock nor what it takes are known. What is under way to the old one is given up: whoever brings its
             // answer must not tell it.
-            (lane.told, lane.busy) = (None, false);
+            (lane.told, lane.busy, lane.begin) = (None, false, self.tail.end());
         }
         lane.delivery.configure(encode, split_refused_after);
     }
@@ -809,7 +811,7 @@ impl Pipeline {
                     }
                     lane.busy = true;
                     lane.posted = (body.len(), readings);
-                    return Some(Action::Post { output: place, body, again: lane.cursor < self.begin });
+                    return Some(Action::Post { output: place, body, again: lane.cursor < lane.begin });
                 }
             }
         }

@@ -46,25 +46,6 @@ impl Encode for Lines {
     }
 }
 
-/// As [`Lines`], but what is posted ends where a series comes again.
-struct OnceEach;
-
-impl Encode for OnceEach {
-    fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, posted: Timestamp) -> Encoded {
-        let mut series = BTreeSet::new();
-        let first = readings.iter().take_while(|reading| series.insert(reading.point)).count();
-        Lines.encode(table, &readings[..first], room, posted)
-    }
-
-    fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
-        Lines.encode(table, readings, usize::MAX, Timestamp::default())
-    }
-
-    fn extension(&self) -> &'static str {
-        "txt"
-    }
-}
-
 /// Each byte is a row of that series; one that is 0 is unsound.
 struct Bytewise {
     rows: Vec<u32>,
@@ -119,7 +100,7 @@ fn delivery(patience: Duration) -> Delivery {
 }
 
 fn refusal(verdict: Verdict) -> Result<(), Failure> {
-    Err(Failure { verdict, kind: "refused", text: "no".to_owned() })
+    Err(Failure { verdict, kind: "refused", text: "no".to_owned(), refused: Vec::new() })
 }
 
 const LATER: Verdict = Verdict::Later { after: None, late: false };
@@ -197,12 +178,15 @@ impl World {
                     assert!(lines(&body).iter().all(|&(_, at)| at <= newest.as_millis()));
                     assert!(readings <= 1 || lines(&body).len() <= readings);
                     let result = answer(&mut self.random, &body);
-                    if result.is_ok() {
-                        self.accepted.extend(lines(&body));
+                    let refused = result.as_ref().err().map(|failure| &failure.refused);
+                    if refused.is_none_or(|refused| !refused.is_empty()) {
+                        let taken = lines(&body).into_iter().enumerate();
+                        let taken = taken.filter(|(place, _)| refused.is_none_or(|refused| !refused.contains(place)));
+                        self.accepted.extend(taken.map(|(_, line)| line));
                     }
                     let told = delivery.answered(&result, self.now, self.random.f64());
                     let verdict = result.as_ref().err().map(|failure| failure.verdict);
-                    let is_final = matches!(verdict, None | Some(Verdict::RefusedForGood { .. }));
+                    let is_final = matches!(verdict, None | Some(Verdict::RefusedForGood));
                     assert!(is_final || told.pause > Duration::ZERO, "whatever finishes nothing pauses");
                     self.now += Duration::from_millis(1);
                 }
@@ -388,42 +372,56 @@ fn while_everything_is_refused_nothing_is_condemned() {
     assert_eq!((world.progress.delivered, world.quarantined.len()), (100, 0));
 }
 
-/// Takes nothing that is older than `oldest`, nor of these series, and says so; of a post with other readings too, that it takes a
-/// part.
+/// Takes nothing that is older than `oldest`, nor of these series, and says which readings these are.
 fn never(oldest: u64, series: &[u32], body: &Bytes) -> Result<(), Failure> {
-    let old = |&(point, at): &(u32, u64)| at < oldest || series.contains(&point);
     let lines = lines(body);
-    match lines.iter().filter(|line| old(line)).count() {
-        0 => Ok(()),
-        refused if refused < lines.len() => refusal(Verdict::RefusedPart),
-        _ => {
-            let until = lines.iter().map(|&(_, at)| at).filter(|&at| at < oldest).max().unwrap_or_default();
-            refusal(Verdict::RefusedForGood { until: Timestamp::from_millis(until) })
-        }
-    }
+    let is_refused = |place: &usize| lines[*place].1 < oldest || series.contains(&lines[*place].0);
+    let refused: Vec<usize> = (0..lines.len()).filter(is_refused).collect();
+    let verdict = Verdict::RefusedForGood;
+    if refused.is_empty() { Ok(()) } else { Err(Failure { verdict, kind: "refused", text: "no".to_owned(), refused }) }
 }
 
 /// Nothing was accepted in this life, so there is nothing to compare with: the server's word is enough.
 #[test]
 fn what_will_never_be_taken_is_set_aside_at_once_and_stops_nothing() {
-    let mut delivery = Delivery::new(Box::new(OnceEach), 3_600 * SECOND, Timestamp::default());
-    let mut world = World::new(1);
+    let (mut world, mut delivery) = (World::new(1), delivery(3_600 * SECOND));
     delivery.load(run(polls(50, 400)));
     assert!(world.deliver(&mut delivery, 600 * SECOND, |_, body| never(NOW + 390, &[], body)));
     assert_eq!((world.progress.delivered, world.progress.quarantined), (50 * 10, 50 * 390));
     assert!(world.quarantined.iter().all(|&(_, at)| at < NOW + 390));
-    assert!(world.by_series().values().all(|ats| ats.is_sorted() && ats.len() == 10));
-    assert_eq!(world.posts, 400, "none of them twice");
-    assert!(world.files < 10, "{}", world.files);
+    assert!(world.posts < 10 && world.files == 1, "{} {}", world.posts, world.files);
     delivery.load(run(polls(50, 500).split_off(50 * 400)));
-    assert!(world.deliver(&mut delivery, 60 * SECOND, |_, body| never(NOW + 390, &[7], body)));
+    assert!(world.deliver(&mut delivery, SECOND, |_, body| never(NOW + 390, &[7], body)));
     assert_eq!((world.progress.delivered, world.progress.quarantined), (50 * 10 + 49 * 100, 50 * 390 + 100));
-    let (posts, now) = (world.posts, world.now);
-    // Known as such it costs two posts more, and no second.
-    delivery.load(run(polls(50, 501).split_off(50 * 500)));
-    assert!(world.deliver(&mut delivery, 60 * SECOND, |_, body| never(NOW + 390, &[7], body)));
-    assert_eq!((world.posts - posts, world.progress.quarantined), (3, 50 * 390 + 101));
-    assert!(world.now.saturating_sub(now) <= SECOND + SECOND / 10);
+    // While others are searched for, too.
+    delivery.load(run(polls(50, 510).split_off(50 * 500)));
+    let poisoned = poisoned(&[3]);
+    assert!(world.deliver(&mut delivery, 60 * SECOND, |random, body| {
+        poisoned(random, body).map_err(|failure| Failure { verdict: Verdict::RefusedPart, ..failure })?;
+        never(NOW + 390, &[7], body)
+    }));
+    assert_eq!((world.progress.delivered, world.progress.quarantined), (50 * 10 + 49 * 100 + 480, 50 * 390 + 120));
+    let series = world.by_series();
+    assert!(series.values().all(|ats| ats.is_sorted()));
+    assert_eq!((series[&0].len(), series[&3].len(), series[&7].len()), (120, 110, 10));
+}
+
+/// What cannot be sent has no place in the body, but has one among the readings.
+#[test]
+fn what_is_refused_for_good_is_known_by_its_place_among_the_readings() {
+    let mut delivery = delivery(SECOND);
+    let mut readings = polls(4, 1);
+    readings[1].value = Value::Float(f64::NAN);
+    delivery.load(run(readings));
+    let Next::Post { .. } = delivery.next(START) else { panic!() };
+    let failure =
+        Failure { verdict: Verdict::RefusedForGood, kind: "refused", text: "no".to_owned(), refused: vec![2, 99] };
+    assert_eq!(delivery.answered(&Err(failure), START, 0.5), Told::default());
+    let Next::SetAside { body, readings: 1, why, .. } = delivery.next(START) else { panic!() };
+    assert_eq!((lines(&body), &*why), (vec![(2, NOW)], "the server will never take them: no"));
+    delivery.set_aside();
+    assert_eq!(delivery.next(START), Next::Empty);
+    assert_eq!(delivery.progress(), Progress { passed: 4, delivered: 2, not_sendable: 1, quarantined: 1 });
 }
 
 /// B11: half of the posts refused at random for a minute, `split_refused_after: 1s`.
@@ -565,8 +563,11 @@ proptest! {
         trouble in 0..600_u64,
         limit in 100..100_000_usize,
         unsendable in proptest::option::of(0..40_u32),
+        oldest in prop_oneof![2 => Just(0), 1 => 0..30_u64],
     ) {
         let (mut world, mut delivery) = (World::new(seed), delivery(Duration::from_secs(patience)));
+        // This server does not see what was not sent, so it could not give the places of others.
+        let oldest = if unsendable.is_some() { 0 } else { oldest };
         let poison: Vec<u32> = poison.into_iter().filter(|&point| points > 1 && point < points).collect();
         let mut readings = polls(points, rounds);
         for reading in readings.iter_mut().filter(|reading| Some(reading.point.0) == unsendable) {
@@ -582,10 +583,11 @@ proptest! {
             5 => refusal(Verdict::Later { after: Some(SECOND), late: true }),
             6 => refusal(Verdict::RefusedPart),
             _ if body.len() > limit => refusal(Verdict::TooLarge),
-            _ => poisoned(random, body),
+            _ => poisoned(random, body).and_then(|()| never(NOW + oldest, &[], body)),
         };
         let well = |random: &mut fastrand::Rng, body: &Bytes| {
             if body.len() > limit && lines(body).len() > 1 { refusal(Verdict::TooLarge) } else { poisoned(random, body) }
+                .and_then(|()| never(NOW + oldest, &[], body))
         };
         for part in [first, second] {
             delivery.load(run(part.to_vec()));
@@ -596,12 +598,15 @@ proptest! {
             prop_assume!(done);
         }
         prop_assert_eq!(world.progress.passed, readings.len());
-        let refused: BTreeSet<_> = world.quarantined.iter().map(|&(point, _)| point).collect();
+        let refused = world.quarantined.iter().filter(|&&(_, at)| at >= NOW + oldest);
+        let refused: BTreeSet<_> = refused.map(|&(point, _)| point).collect();
         prop_assert!(refused.iter().all(|point| poison.contains(point)), "{:?}", refused);
         let series = world.by_series();
         for point in (0..points).filter(|point| !poison.contains(point) && Some(*point) != unsendable) {
-            let expected: Vec<_> = (0..rounds).map(|poll| NOW + poll).collect();
-            prop_assert_eq!(series.get(&point), Some(&expected));
+            let expected: Vec<_> = (oldest..rounds).map(|poll| NOW + poll).collect();
+            prop_assert_eq!(series.get(&point).cloned().unwrap_or_default(), expected);
+            let aside = world.quarantined.iter().filter(|&&(of, _)| of == point).count();
+            prop_assert_eq!(aside as u64, oldest.min(rounds), "of {}", point);
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct HttpClient {
     client: Client,
     /// How many connections were made.
     connections: Rc<Cell<u64>>,
+    /// Whether the last request was sent twice.
+    repeated: bool,
 }
 
 impl HttpClient {
@@ -139,7 +141,7 @@ impl HttpClient {
             .disable_timeout()
             .no_default_headers()
             .finish();
-        Self { server: endpoint.authority(), endpoint, client, connections }
+        Self { server: endpoint.authority(), endpoint, client, connections, repeated: false }
     }
 
     /// Host and port, for messages.
@@ -152,6 +154,12 @@ impl HttpClient {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.endpoint.timeouts
+    }
+
+    /// Whether the last exchange sent its request twice: then the server may have had it before it got the one that it answered.
+    #[must_use]
+    pub fn has_repeated(&self) -> bool {
+        self.repeated
     }
 
     /// The same client with other time limits.
@@ -169,7 +177,8 @@ impl HttpClient {
         let connections = self.connections.get();
         let mut result = self.attempt(&request, deadline).await;
         let was_kept = connections > 0 && self.connections.get() == connections;
-        if was_kept && matches!(result, Err(HttpError::Transport { .. })) {
+        self.repeated = was_kept && matches!(result, Err(HttpError::Transport { .. }));
+        if self.repeated {
             result = self.attempt(&request, deadline).await;
         }
         Ok(Reply::read(result?, deadline).await)

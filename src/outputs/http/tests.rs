@@ -95,7 +95,9 @@ async fn a_kept_connection_that_breaks_is_replaced_once() {
     };
     let posts = async {
         post(&mut client, &endpoint, "a.").await.unwrap();
+        assert!(!client.has_repeated());
         post(&mut client, &endpoint, "b.").await.unwrap();
+        assert!(client.has_repeated());
         let mut fresh = HttpClient::new(endpoint.clone());
         let error = post(&mut fresh, &endpoint, "c.").await.unwrap_err();
         assert_eq!(error.kind(), "transport");

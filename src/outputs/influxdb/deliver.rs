@@ -144,7 +144,12 @@ pub fn judge(server: &str, reply: &Reply) -> Result<(), Failure> {
         400..=428 | 430..=499 => (Verdict::RefusedBody, "refused", "its log knows why"),
         _ => (later(false), "server", "it asks to be left alone for a while"),
     };
-    Err(Failure { verdict, kind, text: format!("{server} answered {} ({advice}): \"{said}\"", reply.status) })
+    Err(Failure {
+        verdict,
+        kind,
+        text: format!("{server} answered {} ({advice}): \"{said}\"", reply.status),
+        refused: Vec::new(),
+    })
 }
 
 impl Deliver for InfluxDeliver {

@@ -96,6 +96,7 @@ impl MqttDeliver {
             verdict: Verdict::Later { after: None, late: false },
             kind: "transport",
             text: "the connection ended before everything was acknowledged".to_owned(),
+            refused: Vec::new(),
         };
         posts.send(Post { body, answer }).await.map_err(|_| ended())?;
         answered.await.unwrap_or_else(|_| Err(ended()))

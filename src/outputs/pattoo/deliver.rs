@@ -31,7 +31,7 @@ impl Deliver for Poster {
         Box::pin(async move {
             let Some(time) = Self::ask_time(self).await? else {
                 let text = "something answers that is no pattoo agent API".to_owned();
-                return Err(Failure { verdict: Verdict::RefusedUs, kind: "not_ok", text });
+                return Err(Failure { verdict: Verdict::RefusedUs, kind: "not_ok", text, refused: Vec::new() });
             };
             let apart = time.as_millis().abs_diff(clock::wall().as_millis()) / 1_000;
             let clocks =
@@ -43,6 +43,6 @@ impl Deliver for Poster {
 
 impl From<PostError> for Failure {
     fn from(error: PostError) -> Self {
-        Self { verdict: error.verdict(), kind: error.kind(), text: Chain(&error).to_string() }
+        Self { verdict: error.verdict(), kind: error.kind(), text: Chain(&error).to_string(), refused: Vec::new() }
     }
 }

@@ -13,21 +13,24 @@
 //!
 //! # Rules
 //!
-//! - A post holds one sample of each series at most (`encode`), so what is repeated because its answer was in doubt is refused
-//!   by nobody, and any part of it may go alone.
-//! - A post that is refused in such words goes again in parts, until it is known of each sample by itself. What the server
-//!   took on the way it keeps.
-//! - *Out of order* means that the server has it, where it was posted before: in this life, which knows what was taken, or in
-//!   an earlier one whose cursor was lost with the power ([`Deliver::post_again`]). Of what was read in this life, and of a
-//!   series of which something was taken in it, it means that somebody else writes the same series: that reading is refused.
-//! - What is refused in such words will be refused for ever ([`Verdict::RefusedForGood`]): it is set aside without asking
-//!   again, so a backlog that is older than the server's window does not stop what comes behind it. Too old is also every
-//!   reading that is not newer. A time in the future is another matter: it is waited for.
+//! - While answers fail or take long, a post holds one sample of each series ([`pace`](super::pace)). So what is repeated
+//!   because its answer was in doubt is refused by nobody.
+//! - A post that is refused in such words goes again in parts, until it is known of each sample by itself: of each series the
+//!   oldest, then the next. What the server took on the way it keeps, and what was found out is not asked again.
+//! - *Out of order* means that the server has it, where it was posted before. In this life: it was taken, or it was in a post
+//!   that nobody answered and that had a later sample of its series, for a server takes what a post has of a series as a
+//!   whole. Or in an earlier life, whose cursor was lost with the power ([`Deliver::post_again`]).
+//! - Of all else, and of any series of which something was taken in this life, it means that somebody else writes the same
+//!   series.
+//! - What is refused so will be refused for ever ([`Verdict::RefusedForGood`]): it is set aside without being asked for again,
+//!   and a backlog that is older than the server's window does not stop what comes behind it. A time that is still to come is
+//!   another matter: it is waited for.
 //! - Other words are about the post ([`Verdict::RefusedPart`]: Mimir's limits, names), about us, or about the server.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
+use std::time::Instant;
 
 use awc::http::header::{self, HeaderName, HeaderValue};
 use awc::http::{Method, Uri};
@@ -35,10 +38,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::PrometheusSettings;
-use super::message::{RawSeries, WriteRequest};
-use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, printable};
+use super::message::{Post, PostSample, push_series};
+use super::pace::Pace;
+use crate::outputs::http::{Endpoint, HttpClient, HttpError, Reply, Request, printable};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
-use crate::reading::Timestamp;
 use crate::text::count;
 
 /// Where posts are written, known to be well formed.
@@ -62,7 +65,10 @@ impl Target {
 pub struct PrometheusDeliver {
     client: HttpClient,
     uri: Uri,
+    pace: Pace,
     known: HashMap<u64, Known>,
+    /// Of each series the last time in each post of which nobody knows whether it was taken, as far as that matters still.
+    doubts: HashMap<u64, BTreeSet<i64>>,
     /// So many readings of earlier lives were there already, and nobody was told of them yet.
     there: usize,
 }
@@ -76,14 +82,13 @@ struct Known {
     taken: bool,
 }
 
-/// A series of a post, with its one sample.
+/// A series of a post, and what is to be sent of it.
 #[derive(Debug, Clone)]
-struct One {
-    /// As it stands in a request.
-    raw: Bytes,
-    /// Tells its series from others.
-    series: u64,
-    at: i64,
+struct Series {
+    /// Tells it from others.
+    key: u64,
+    labels: Bytes,
+    samples: VecDeque<PostSample>,
 }
 
 /// In which words samples are refused.
@@ -102,11 +107,23 @@ enum NotTaken {
     Otherwise(Failure),
 }
 
+/// What the search has found so far.
+#[derive(Debug)]
+struct Found {
+    /// The places of samples that are refused for good.
+    refused: Vec<usize>,
+    /// In which words.
+    text: String,
+    /// How many series go into the next request of it.
+    width: usize,
+}
+
 impl PrometheusDeliver {
     /// Opens nothing yet.
     #[must_use]
-    pub fn new(Target { endpoint, uri }: Target) -> Self {
-        Self { client: HttpClient::new(endpoint), uri, known: HashMap::new(), there: 0 }
+    pub fn new(Target { endpoint, uri }: Target, pace: Pace) -> Self {
+        let client = HttpClient::new(endpoint);
+        Self { client, uri, pace, known: HashMap::new(), doubts: HashMap::new(), there: 0 }
     }
 
     /// Posts; `again`: what an earlier life may have posted.
@@ -118,123 +135,209 @@ impl PrometheusDeliver {
                  posted, unless somebody else writes the same series"
             );
         }
-        let ones = ones(&body);
-        match self.send(body).await {
+        let all = series_of(body);
+        let mut series = all.clone();
+        self.leave_out_what_is_there(&mut series);
+        // Even when there is nothing to be said the server is asked: what it answers is evidence of how it is.
+        let series = if series.is_empty() { all } else { series };
+        let begun = Instant::now();
+        let result = self.send(&series).await;
+        match result {
             Ok(()) => {
-                self.taken(&ones);
+                self.pace.taken(begun.elapsed());
                 Ok(())
             }
-            Err(NotTaken::Otherwise(failure)) => Err(failure),
-            Err(NotTaken::Samples(refusal, text)) => self.write_in_parts(ones, refusal, text, again).await,
-        }
-    }
-
-    /// Finds out what became of each sample of a post that was refused.
-    async fn write_in_parts(
-        &mut self,
-        ones: Vec<One>,
-        refusal: Refusal,
-        mut text: String,
-        again: bool,
-    ) -> Result<(), Failure> {
-        let all = ones.len();
-        let mut left: Vec<One> = ones.into_iter().filter(|one| !self.has(one)).collect();
-        // Newest first: when a server finds that one too old, it is all of them.
-        if refusal == Refusal::TooOld {
-            left.sort_by_key(|one| std::cmp::Reverse(one.at));
-        }
-        let mut width = if refusal == Refusal::TooOld { 1 } else { left.len().div_ceil(2) };
-        let (mut refused, mut until) = (0, Timestamp::default());
-        while !left.is_empty() {
-            let part = &left[..width.clamp(1, left.len())];
-            match self.send(request(part)).await {
-                Ok(()) => {
-                    let part: Vec<One> = left.drain(..width.clamp(1, left.len())).collect();
-                    self.taken(&part);
-                    width = width.saturating_mul(2);
-                }
-                Err(NotTaken::Otherwise(failure)) => return Err(failure),
-                Err(NotTaken::Samples(..)) if part.len() > 1 => width = part.len() / 2,
-                Err(NotTaken::Samples(refusal, said)) => {
-                    let one = left.remove(0);
-                    match refusal {
-                        Refusal::OutOfOrder if again && !self.has_taken(&one) => {
-                            self.known.insert(one.series, Known { until: one.at, taken: false });
-                            self.there += 1;
-                        }
-                        Refusal::TooOld => {
-                            let before = left.len();
-                            left.retain(|other| other.at > one.at);
-                            refused += 1 + before - left.len();
-                            until = until.max(Timestamp::from_millis(one.at.unsigned_abs()));
-                            text = said;
-                        }
-                        Refusal::OutOfOrder | Refusal::Duplicate => {
-                            refused += 1;
-                            text = said;
-                        }
-                    }
+            Err(not_taken) => {
+                self.pace.failed();
+                match not_taken {
+                    NotTaken::Otherwise(failure) => Err(failure),
+                    NotTaken::Samples(refusal, text) => self.find_out(series, refusal, text, again).await,
                 }
             }
         }
-        let verdict = match refused {
-            0 => return Ok(()),
-            refused if refused == all => Verdict::RefusedForGood { until },
-            _ => Verdict::RefusedPart,
-        };
-        Err(Failure { verdict, kind: "refused", text })
     }
 
-    async fn send(&mut self, body: Bytes) -> Result<(), NotTaken> {
+    /// Finds out what becomes of each sample of a post that was refused.
+    async fn find_out(
+        &mut self,
+        mut series: Vec<Series>,
+        mut refusal: Refusal,
+        text: String,
+        again: bool,
+    ) -> Result<(), Failure> {
+        let mut found = Found { refused: Vec::new(), text, width: series.len().div_ceil(2) };
+        loop {
+            self.leave_out_what_is_there(&mut series);
+            let oldest = series.iter_mut().filter_map(|Series { key, labels, samples }| {
+                let sample = samples.pop_front()?;
+                Some(Series { key: *key, labels: labels.clone(), samples: [sample].into() })
+            });
+            let oldest: Vec<_> = oldest.collect();
+            if oldest.is_empty() {
+                break;
+            }
+            let was_too_old = self.find_out_oldest(oldest, refusal, again, &mut found).await?;
+            self.leave_out_what_is_there(&mut series);
+            if was_too_old || series.is_empty() {
+                continue;
+            }
+            match self.send(&series).await {
+                Ok(()) => break,
+                Err(NotTaken::Otherwise(failure)) => return Err(failure),
+                Err(NotTaken::Samples(next, _)) => refusal = next,
+            }
+        }
+        if found.refused.is_empty() {
+            return Ok(());
+        }
+        Err(Failure { verdict: Verdict::RefusedForGood, kind: "refused", text: found.text, refused: found.refused })
+    }
+
+    /// The same of one sample of each series; whether some are too old.
+    async fn find_out_oldest(
+        &mut self,
+        mut left: Vec<Series>,
+        refusal: Refusal,
+        again: bool,
+        found: &mut Found,
+    ) -> Result<bool, Failure> {
+        let mut was_too_old = false;
+        // Newest first: when a server finds that one too old, it is all of them.
+        if refusal == Refusal::TooOld {
+            left.sort_by_key(|one| std::cmp::Reverse(one.first()));
+            found.width = 1;
+        }
+        while !left.is_empty() {
+            let width = found.width.clamp(1, left.len());
+            let (refusal, said) = match self.send(&left[..width]).await {
+                Ok(()) => {
+                    left.drain(..width);
+                    found.width = width.saturating_mul(2);
+                    continue;
+                }
+                Err(NotTaken::Otherwise(failure)) => return Err(failure),
+                Err(NotTaken::Samples(refusal, said)) => (refusal, said),
+            };
+            if width > 1 {
+                found.width = width / 2;
+                continue;
+            }
+            let one = left.remove(0);
+            let (key, at) = (one.key, one.first());
+            if refusal == Refusal::OutOfOrder
+                && let Some(until) = self.end_of_doubt(key, at)
+            {
+                self.has(key, Known { until, taken: true });
+                continue;
+            }
+            if refusal == Refusal::OutOfOrder && again && !self.known.get(&key).is_some_and(|known| known.taken) {
+                self.has(key, Known { until: at, taken: false });
+                self.there += 1;
+                continue;
+            }
+            found.text = said;
+            found.refused.extend(one.places());
+            if refusal == Refusal::TooOld {
+                was_too_old = true;
+                found.refused.extend(left.extract_if(.., |other| other.first() <= at).flat_map(|other| other.places()));
+            }
+        }
+        Ok(was_too_old)
+    }
+
+    /// Sends what is left of these series.
+    async fn send(&mut self, series: &[Series]) -> Result<(), NotTaken> {
         const HEADERS: [(HeaderName, HeaderValue); 3] = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
             (header::CONTENT_ENCODING, HeaderValue::from_static("snappy")),
             (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static("0.1.0")),
         ];
+        let mut body = Vec::new();
+        for Series { labels, samples, .. } in series {
+            push_series(&mut body, labels, samples);
+        }
         let compressed = snap::raw::Encoder::new().compress_vec(&body).map_err(|error| {
             // Only of a body of 4 GB.
-            NotTaken::Otherwise(Failure { verdict: Verdict::TooLarge, kind: "too_large", text: error.to_string() })
+            let (verdict, text) = (Verdict::TooLarge, error.to_string());
+            NotTaken::Otherwise(Failure { verdict, kind: "too_large", text, refused: Vec::new() })
         })?;
         let request = Request { method: Method::POST, uri: &self.uri, headers: &HEADERS, body: compressed.into() };
-        match self.client.exchange(request).await {
-            Ok(reply) => judge(self.client.server(), &reply),
-            Err(error) => Err(NotTaken::Otherwise(error.into())),
+        let reply = self.client.exchange(request).await;
+        let is_known = match &reply {
+            Ok(reply) => reply.is_whole_success() || matches!(reply.status, 300..=407 | 409..=499),
+            Err(error) => matches!(error, HttpError::Connect { .. }),
+        };
+        // The first of two requests may have been taken and the second refused.
+        if !is_known || self.client.has_repeated() {
+            self.doubt(series);
+        }
+        match reply {
+            Ok(reply) => judge(self.client.server(), &reply)?,
+            Err(error) => return Err(NotTaken::Otherwise(error.into())),
+        }
+        for one in series {
+            self.has(one.key, Known { until: one.last(), taken: true });
+        }
+        Ok(())
+    }
+
+    /// Nobody knows whether the server has taken these samples.
+    fn doubt(&mut self, series: &[Series]) {
+        for one in series {
+            self.doubts.entry(one.key).or_default().insert(one.last());
         }
     }
 
-    fn taken(&mut self, ones: &[One]) {
-        for One { series, at, .. } in ones {
-            let known = self.known.entry(*series).or_insert(Known { until: *at, taken: true });
-            *known = Known { until: known.until.max(*at), taken: true };
+    /// Up to which time the server has a series, if it has something newer than `at` because it took a post that was not answered.
+    fn end_of_doubt(&self, key: u64, at: i64) -> Option<i64> {
+        self.doubts.get(&key)?.range(at + 1..).next().copied()
+    }
+
+    /// The server has so much of a series.
+    fn has(&mut self, key: u64, Known { until, taken }: Known) {
+        let known = self.known.entry(key).or_insert(Known { until, taken });
+        *known = Known { until: known.until.max(until), taken: known.taken || taken };
+        if let Entry::Occupied(mut doubts) = self.doubts.entry(key) {
+            doubts.get_mut().retain(|end| *end > until);
+            if doubts.get().is_empty() {
+                doubts.remove();
+            }
         }
     }
 
-    /// Whether the server has it, as this life knows.
-    fn has(&self, one: &One) -> bool {
-        self.known.get(&one.series).is_some_and(|known| one.at <= known.until)
+    fn leave_out_what_is_there(&self, series: &mut Vec<Series>) {
+        for Series { key, samples, .. } in &mut *series {
+            if let Some(Known { until, .. }) = self.known.get(key) {
+                samples.retain(|sample| sample.sample.timestamp > *until);
+            }
+        }
+        series.retain(|series| !series.samples.is_empty());
+    }
+}
+
+impl Series {
+    fn first(&self) -> i64 {
+        self.samples.front().map_or(i64::MIN, |sample| sample.sample.timestamp)
     }
 
-    /// Whether it has taken something of its series in this life.
-    fn has_taken(&self, one: &One) -> bool {
-        self.known.get(&one.series).is_some_and(|known| known.taken)
+    fn last(&self) -> i64 {
+        self.samples.back().map_or(i64::MIN, |sample| sample.sample.timestamp)
+    }
+
+    fn places(&self) -> impl Iterator<Item = usize> + use<> {
+        self.samples.clone().into_iter().map(|sample| sample.place as usize)
     }
 }
 
 /// The series of a post.
-fn ones(body: &Bytes) -> Vec<One> {
-    let WriteRequest { timeseries } = WriteRequest::decode(body.clone()).unwrap_or_default();
-    let one = |raw: Bytes| {
-        let RawSeries { labels, samples } = RawSeries::decode(raw.clone()).ok()?;
+fn series_of(body: Bytes) -> Vec<Series> {
+    let Post { series } = Post::decode(body).unwrap_or_default();
+    let series = series.into_iter().map(|one| {
         let mut hasher = DefaultHasher::new();
-        labels.hash(&mut hasher);
-        Some(One { raw, series: hasher.finish(), at: samples.first()?.timestamp })
-    };
-    timeseries.into_iter().filter_map(one).collect()
-}
-
-fn request(ones: &[One]) -> Bytes {
-    let timeseries = ones.iter().map(|one| one.raw.clone()).collect();
-    WriteRequest { timeseries }.encode_to_vec().into()
+        one.labels.hash(&mut hasher);
+        Series { key: hasher.finish(), labels: one.labels, samples: one.samples.into() }
+    });
+    series.collect()
 }
 
 /// What follows from an answer of `server`.
@@ -281,7 +384,7 @@ fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
         _ => (later(false), "server", "it asks to be left alone for a while"),
     };
     let text = format!("{server} answered {} ({advice}): \"{said}\"", reply.status);
-    Err(NotTaken::Otherwise(Failure { verdict, kind, text }))
+    Err(NotTaken::Otherwise(Failure { verdict, kind, text, refused: Vec::new() }))
 }
 
 /// In which words samples are refused, if they are. Prometheus, Thanos and Cortex have the words of the first three, Mimir those

@@ -1,8 +1,8 @@
-//! Readings → one request, with one sample of each series at most.
+//! Readings → one post, with as many samples of each series as [`Pace`] allows: one, as a rule.
 //!
 //! A server keeps a series in order of time: it refuses what is older than the newest sample that it has, and ignores that one
 //! itself when it comes again. So of a post with one sample of each series any part can go alone, in any order, and all of it
-//! again: nothing of it is refused for having been taken before. A post ends where a series would come for the second time.
+//! again: nothing of it is refused for having been taken before. A post ends where a series would have too many.
 //!
 //! What is set aside is text (OpenMetrics), of which `promtool tsdb create-blocks-from openmetrics` makes blocks that a server
 //! takes however old they are. Not sendable: a value that is not finite, a point whose metric has no name.
@@ -15,8 +15,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::PrometheusSettings;
-use super::message::{Label, Sample, TimeSeries};
+use super::message::{Label, Post, PostSample, PostSeries, Sample, TimeSeries};
 use super::name;
+use super::pace::Pace;
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Kind, Point, PointTable, TableId};
 use crate::reading::{Reading, Timestamp};
@@ -24,8 +25,8 @@ use crate::reading::{Reading, Timestamp};
 /// So many point tables are remembered.
 const TABLES: usize = 2;
 
-/// What stands before each series in a request: field 1, of which the length follows.
-const SERIES: u8 = 0x0a;
+/// About what a sample takes in a body.
+const SAMPLE_BYTES: usize = 24;
 
 /// The label that the name of the metric is.
 const NAME: &str = "__name__";
@@ -34,6 +35,7 @@ const NAME: &str = "__name__";
 #[derive(Debug)]
 pub struct PrometheusEncode {
     settings: PrometheusSettings,
+    pace: Pace,
     /// Of the tables used last, the last one first.
     tables: Vec<Table>,
 }
@@ -52,18 +54,18 @@ struct Table {
 #[derive(Debug)]
 struct Series {
     /// Its labels, as they stand in a request.
-    encoded: Vec<u8>,
+    encoded: Bytes,
     /// The same as text.
     text: String,
-    /// The last post that has a sample of it.
-    post: u64,
+    /// The last post that has a sample of it, and its place there.
+    post: (u64, usize),
 }
 
 impl PrometheusEncode {
-    /// By these settings.
+    /// By these settings, at the pace that is found when posts are delivered.
     #[must_use]
-    pub fn new(settings: PrometheusSettings) -> Self {
-        Self { settings, tables: Vec::new() }
+    pub fn new(settings: PrometheusSettings, pace: Pace) -> Self {
+        Self { settings, pace, tables: Vec::new() }
     }
 
     /// The table, which is made ready if it is new.
@@ -80,32 +82,37 @@ impl PrometheusEncode {
 
 impl Encode for PrometheusEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
+        let most = self.pace.samples();
         let Some(Table { series, points, posts, .. }) = self.table(table) else { return Encoded::default() };
         *posts += 1;
-        let mut body = Vec::new();
-        let (mut taken, mut sent) = (0, 0);
-        for reading in readings {
-            let of = points.get(reading.point.index()).copied().flatten().and_then(|place| series.get_mut(place));
+        let mut post = Post::default();
+        let (mut taken, mut sent, mut bytes) = (0, 0, 0);
+        for (place, reading) in (0..).zip(readings) {
+            let of = points.get(reading.point.index()).copied().flatten().and_then(|of| series.get_mut(of));
             let (Some(of), Some(sample)) = (of, sample(*reading)) else {
                 taken += 1;
                 continue;
             };
-            if std::mem::replace(&mut of.post, *posts) == *posts {
+            if of.post.0 != *posts {
+                of.post = (*posts, post.series.len());
+                bytes += of.encoded.len();
+                post.series.push(PostSeries { labels: of.encoded.clone(), samples: Vec::new() });
+            }
+            let Some(PostSeries { samples, .. }) = post.series.get_mut(of.post.1) else { break };
+            let is_next = samples.last().is_none_or(|last| last.sample.timestamp < sample.timestamp);
+            if samples.len() >= most || !is_next {
                 break;
             }
+            samples.push(PostSample { sample, place });
             taken += 1;
             sent += 1;
-            let sample = TimeSeries { labels: Vec::new(), samples: vec![sample] };
-            body.push(SERIES);
-            // A vector takes any length.
-            let _ = prost::encode_length_delimiter(of.encoded.len() + sample.encoded_len(), &mut body);
-            body.extend_from_slice(&of.encoded);
-            let _ = sample.encode(&mut body);
-            if body.len() + body.len() / sent > room {
+            bytes += SAMPLE_BYTES;
+            if bytes + bytes / sent > room {
                 break;
             }
         }
-        Encoded { body: (sent > 0).then(|| Bytes::from(body)), taken, not_sendable: taken - sent, stamp: None }
+        let body = (sent > 0).then(|| post.encode_to_vec().into());
+        Encoded { body, taken, not_sendable: taken - sent, stamp: None }
     }
 
     fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
@@ -168,7 +175,7 @@ impl Series {
     fn new(labels: &[Label]) -> Self {
         let text = text(labels);
         let encoded = TimeSeries { labels: labels.to_vec(), samples: Vec::new() }.encode_to_vec();
-        Self { encoded, text, post: 0 }
+        Self { encoded: encoded.into(), text, post: (0, 0) }
     }
 }
 

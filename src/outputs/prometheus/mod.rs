@@ -5,13 +5,15 @@
 //! | this one | what such an output is configured with |
 //! | `message` | the messages of the protocol |
 //! | `name` | names of metrics and labels |
-//! | [`encode`] | readings → messages, and text for what is set aside |
+//! | [`pace`] | how many samples of a series go into a post |
+//! | [`encode`] | readings → posts, and text for what is set aside |
 //! | [`deliver`] | one post, and what its answers mean |
 
 pub mod deliver;
 pub mod encode;
 mod message;
 mod name;
+pub mod pace;
 
 use super::network::Network;
 use super::template::Template;

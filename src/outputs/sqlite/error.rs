@@ -81,6 +81,11 @@ impl DatabaseError {
                 _ => (later, "sqlite", ""),
             },
         };
-        Failure { verdict, kind, text: format!("cannot write to {}: {self}{hint}", path.display()) }
+        Failure {
+            verdict,
+            kind,
+            text: format!("cannot write to {}: {self}{hint}", path.display()),
+            refused: Vec::new(),
+        }
     }
 }

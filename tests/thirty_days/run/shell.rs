@@ -346,7 +346,7 @@ impl Run<'_> {
         if let Err(failure) = &answer.result {
             let (pause, after) = match failure.verdict {
                 Verdict::TooLarge => (Duration::from_millis(40), Duration::ZERO),
-                Verdict::RefusedBody | Verdict::RefusedPart | Verdict::RefusedForGood { .. } => {
+                Verdict::RefusedBody | Verdict::RefusedPart | Verdict::RefusedForGood => {
                     (Duration::from_millis(110), Duration::ZERO)
                 }
                 Verdict::RefusedUs => (Duration::from_millis(450), Duration::ZERO),
@@ -488,5 +488,5 @@ impl Run<'_> {
 }
 
 pub(super) fn failure(verdict: Verdict) -> Failure {
-    Failure { verdict, kind: "simulated", text: String::new() }
+    Failure { verdict, kind: "simulated", text: String::new(), refused: Vec::new() }
 }

@@ -441,14 +441,14 @@ async fn the_pipeline_is_told_the_verdict_the_time_and_the_whole_text() {
     let server_time = Some(Timestamp::from_millis(1_700_000_000_000));
     assert_eq!(deliver.post("{}".into()).await, Answer { result: Ok(()), server_time });
     let refused = deliver.post("{}".into()).await;
-    let Err(Failure { verdict: Verdict::RefusedBody, kind: "refused", text }) = refused.result else {
+    let Err(Failure { verdict: Verdict::RefusedBody, kind: "refused", text, .. }) = refused.result else {
         panic!("{refused:?}")
     };
     assert!(text.contains("answered 500") && refused.server_time == server_time, "{text}");
     assert_eq!(deliver.ask_time().await, Answer { result: Ok(()), server_time });
     // All scripts are played, nobody listens any more.
     for gone in [deliver.post("{}".into()).await, deliver.ask_time().await] {
-        let Err(Failure { verdict, kind: "connect", text }) = gone.result else { panic!("{gone:?}") };
+        let Err(Failure { verdict, kind: "connect", text, .. }) = gone.result else { panic!("{gone:?}") };
         assert_eq!((verdict, gone.server_time), (Verdict::Later { after: None, late: false }, None));
         assert!(text.contains("refused"), "the cause is told: {text}");
     }

@@ -3,8 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use awc::http::header::HeaderMap;
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -12,7 +15,18 @@ use super::*;
 use crate::net::connect::Server;
 use crate::outputs::http::End;
 use crate::outputs::network::{Network, Secret};
-use crate::outputs::prometheus::message::{Label, Sample, TimeSeries};
+use crate::outputs::prometheus::encode::PrometheusEncode;
+use crate::outputs::prometheus::message::{Label, PostSeries, Sample, TimeSeries};
+use crate::outputs::{Encode as _, Encoded};
+use crate::reading::points::{Builder, Device, Kind, Register};
+use crate::reading::{PointId, Reading, Timestamp, Value};
+
+/// `WriteRequest`, by its specification.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
 
 /// A server that keeps series.
 #[derive(Debug, Default)]
@@ -25,17 +39,20 @@ struct Shelf {
     in_part: bool,
     /// The requests of these numbers, from 1, are taken and not answered.
     silent: Vec<usize>,
+    /// So many requests of a hundred are not answered, half of them not taken either.
+    loses: u8,
+    random: fastrand::Rng,
     requests: usize,
     heads: Vec<String>,
 }
 
 impl Shelf {
-    fn refuses(&self, series: &str, at: i64, value: f64) -> Option<&'static str> {
-        let newest = self.series.get(series).and_then(|samples| samples.last());
+    /// Why a sample cannot follow `newest`.
+    fn refuses(&self, newest: Option<(i64, f64)>, Sample { value, timestamp }: Sample) -> Option<&'static str> {
         match newest {
-            _ if at < self.oldest => Some("out of bounds"),
-            Some(&(newest, _)) if at < newest => Some("out of order sample"),
-            Some(&(newest, other)) if at == newest && other.to_bits() != value.to_bits() => {
+            _ if timestamp < self.oldest => Some("out of bounds"),
+            Some((newest, _)) if timestamp < newest => Some("out of order sample"),
+            Some((newest, other)) if timestamp == newest && other.to_bits() != value.to_bits() => {
                 Some("duplicate sample for timestamp")
             }
             _ => None,
@@ -44,14 +61,17 @@ impl Shelf {
 
     fn write(&mut self, body: &[u8]) -> Result<(), &'static str> {
         let body = snap::raw::Decoder::new().decompress_vec(body).unwrap();
-        let request = WriteRequest::decode(&*body).unwrap();
         let (mut good, mut refused) = (Vec::new(), None);
-        for series in request.timeseries {
-            let TimeSeries { labels, samples } = TimeSeries::decode(series).unwrap();
-            assert_eq!(samples.len(), 1);
-            match self.refuses(&labels[0].value, samples[0].timestamp, samples[0].value) {
-                Some(why) => refused = refused.or(Some(why)),
-                None => good.push((labels[0].value.clone(), samples[0])),
+        for TimeSeries { labels, samples } in WriteRequest::decode(&*body).unwrap().timeseries {
+            assert!(samples.is_sorted_by(|a, b| a.timestamp < b.timestamp));
+            let name = labels[0].value.clone();
+            // Against what it had before: of what else is in the post it knows nothing yet.
+            let newest = self.series.get(&name).and_then(|samples| samples.last().copied());
+            for sample in samples {
+                match self.refuses(newest, sample) {
+                    Some(why) => refused = refused.or(Some(why)),
+                    None => good.push((name.clone(), sample)),
+                }
             }
         }
         if refused.is_none() || self.in_part {
@@ -93,11 +113,15 @@ async fn converse(shelf: Rc<RefCell<Shelf>>, mut stream: TcpStream) {
             let mut shelf = shelf.borrow_mut();
             shelf.requests += 1;
             shelf.heads.push(head);
+            let loses = shelf.random.u8(0..100) < shelf.loses;
+            if loses && shelf.random.bool() {
+                return;
+            }
             let answer = match shelf.write(&body) {
                 Ok(()) => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
                 Err(why) => format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{why}\n", why.len() + 1),
             };
-            if shelf.silent.contains(&shelf.requests) {
+            if loses || shelf.silent.contains(&shelf.requests) {
                 return;
             }
             answer
@@ -112,7 +136,7 @@ async fn world(shelf: Shelf) -> (Rc<RefCell<Shelf>>, PrometheusDeliver) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     actix_rt::spawn(serve(Rc::clone(&shelf), listener));
-    (shelf, PrometheusDeliver::new(Target::new(&settings(port)).unwrap()))
+    (shelf, PrometheusDeliver::new(Target::new(&settings(port)).unwrap(), Pace::default()))
 }
 
 fn settings(port: u16) -> PrometheusSettings {
@@ -133,13 +157,28 @@ fn settings(port: u16) -> PrometheusSettings {
     }
 }
 
+/// Of each its series and its time; those of one series follow each other.
 fn post(samples: &[(&str, i64)]) -> Bytes {
-    let series = samples.iter().map(|(name, timestamp)| {
+    let mut series: Vec<PostSeries> = Vec::new();
+    for (place, (name, timestamp)) in (0..).zip(samples) {
         let label = Label { name: "__name__".to_owned(), value: (*name).to_owned() };
-        let sample = Sample { value: 1.5, timestamp: *timestamp };
-        TimeSeries { labels: vec![label], samples: vec![sample] }.encode_to_vec().into()
-    });
-    WriteRequest { timeseries: series.collect() }.encode_to_vec().into()
+        let labels: Bytes = TimeSeries { labels: vec![label], samples: Vec::new() }.encode_to_vec().into();
+        let sample = PostSample { sample: Sample { value: 1.5, timestamp: *timestamp }, place };
+        match series.iter_mut().find(|series| series.labels == labels) {
+            Some(series) => series.samples.push(sample),
+            None => series.push(PostSeries { labels, samples: vec![sample] }),
+        }
+    }
+    Post { series }.encode_to_vec().into()
+}
+
+/// The places that are refused for good.
+fn refused(result: Result<(), Failure>) -> Vec<usize> {
+    let failure = result.unwrap_err();
+    assert_eq!(failure.verdict, Verdict::RefusedForGood, "{}", failure.text);
+    let mut refused = failure.refused;
+    refused.sort_unstable();
+    refused
 }
 
 fn verdict(result: Result<(), Failure>) -> Option<Verdict> {
@@ -222,12 +261,12 @@ async fn a_reading_of_this_life_that_is_out_of_order_is_refused_for_good_and_cos
     both(async |shelf| {
         let series = BTreeMap::from([("c".to_owned(), vec![(1_000, 1.5)]), ("d".to_owned(), vec![(101, 7.0)])]);
         let (shelf, mut deliver) = world(Shelf { series, ..shelf }).await;
-        assert_eq!(verdict(deliver.write(post(&all(101)), false).await), Some(Verdict::RefusedPart));
+        assert_eq!(refused(deliver.write(post(&all(101)), false).await), [2, 3]);
         for name in ["a", "b", "e", "f", "g"] {
             assert_eq!(shelf.borrow().times(name), [101], "{name}");
         }
-        let for_good = Some(Verdict::RefusedForGood { until: Timestamp::default() });
-        assert_eq!(verdict(deliver.write(post(&[("c", 101), ("d", 101)]), false).await), for_good);
+        let again = post(&[("d", 101), ("a", 101), ("c", 101)]);
+        assert_eq!(refused(deliver.write(again, false).await), [0, 2]);
         assert_eq!(verdict(deliver.write(post(&[("a", 101), ("b", 101)]), false).await), None);
     })
     .await;
@@ -240,8 +279,7 @@ async fn doubt_ends_with_the_first_sample_that_is_taken() {
         let (shelf, mut deliver) = world(shelf).await;
         assert_eq!(verdict(deliver.write(post(&[("a", 1)]), true).await), None);
         shelf.borrow_mut().series.insert("a".to_owned(), vec![(1, 1.5), (9, 1.5)]);
-        let for_good = Some(Verdict::RefusedForGood { until: Timestamp::default() });
-        assert_eq!(verdict(deliver.write(post(&[("a", 2)]), true).await), for_good);
+        assert_eq!(refused(deliver.write(post(&[("a", 2)]), true).await), [0]);
         assert_eq!(verdict(deliver.write(post(&[("a", 1)]), false).await), None, "this life knows of it");
     })
     .await;
@@ -253,20 +291,16 @@ async fn a_backlog_that_is_too_old_is_refused_for_good_in_two_requests() {
         let (shelf, mut deliver) = world(Shelf { oldest: 50, ..shelf }).await;
         let mut samples = all(10);
         samples[3].1 = 12;
-        let until = Timestamp::from_millis(12);
-        assert_eq!(verdict(deliver.write(post(&samples), false).await), Some(Verdict::RefusedForGood { until }));
+        assert_eq!(refused(deliver.write(post(&samples), false).await), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(shelf.borrow().requests, 2);
         // Across the border: what is not too old is taken.
         for (sample, at) in samples.iter_mut().zip([48, 52, 49, 50, 51, 47, 53]) {
             sample.1 = at;
         }
-        assert_eq!(verdict(deliver.write(post(&samples), false).await), Some(Verdict::RefusedPart));
+        assert_eq!(refused(deliver.write(post(&samples), false).await), [0, 2, 5]);
         for (name, at) in [("b", 52), ("d", 50), ("e", 51), ("g", 53)] {
             assert_eq!(shelf.borrow().times(name), [at], "{name}");
         }
-        let until = Timestamp::from_millis(49);
-        let old = [samples[0], samples[2], samples[5]];
-        assert_eq!(verdict(deliver.write(post(&old), false).await), Some(Verdict::RefusedForGood { until }));
     })
     .await;
 }
@@ -293,6 +327,148 @@ async fn a_search_that_is_cut_off_goes_on_where_it_was() {
         }
     })
     .await;
+}
+
+/// Of a post that was not answered and had two samples of a series, the server has both or none, whatever came between.
+#[actix_rt::test]
+async fn what_more_samples_of_a_series_became_is_found_out() {
+    both(async |shelf| {
+        for taken in [true, false] {
+            let shelf = Shelf { in_part: shelf.in_part, ..Shelf::default() };
+            let (shelf, mut deliver) = world(shelf).await;
+            let long: Vec<_> = NAMES.iter().flat_map(|name| [(*name, 1), (*name, 2), (*name, 3), (*name, 4)]).collect();
+            let request = {
+                // The first half of a smaller one was taken too, and not answered either.
+                let ends = if taken { vec![4, 2] } else { vec![2] };
+                for name in NAMES {
+                    let samples = (1..=ends[0]).map(|at| (at, 1.5)).collect();
+                    shelf.borrow_mut().series.insert(name.to_owned(), samples);
+                }
+                for end in [4, 2] {
+                    let part: Vec<_> = long.iter().copied().filter(|(_, at)| *at <= end).collect();
+                    deliver.doubt(&series_of(post(&part)));
+                }
+                post(&long)
+            };
+            assert_eq!(verdict(deliver.write(request, false).await), None);
+            assert!(NAMES.iter().all(|name| shelf.borrow().times(name) == [1, 2, 3, 4]), "{:?}", shelf.borrow().series);
+            assert!(deliver.doubts.is_empty());
+            assert_eq!(verdict(deliver.write(post(&all(5)), false).await), None);
+        }
+    })
+    .await;
+}
+
+/// What a run of the model is made of.
+#[derive(Debug, Clone)]
+struct Scenario {
+    seed: u64,
+    in_part: bool,
+    points: u32,
+    polls: u64,
+    loses: u8,
+    kills: u8,
+    /// The server lets go of what is old while posts are on their way.
+    forgets: bool,
+}
+
+/// An agent that is killed and loses its cursor, and a server whose answers are lost: each reading is in the server once, or it
+/// was said to be refused for good, and that only by a server that refuses.
+async fn run(scenario: Scenario) {
+    let Scenario { seed, in_part, points, polls, loses, kills, forgets } = scenario;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let shelf = Shelf { in_part, loses, random: random.fork(), ..Shelf::default() };
+    let (shelf, mut deliver) = world(shelf).await;
+    let mut builder = Builder::new("4c", "host", Duration::from_secs(1));
+    for point in 0..points {
+        let register = Register { name: Some(format!("p{point}")), ..Register::new("k", "coil", point, Kind::Float) };
+        builder.push(&Device::new("a", 1, "g", 1_000), &register);
+    }
+    let table = Arc::new(builder.build());
+    let settings =
+        PrometheusSettings { metric: "{name}".parse().unwrap(), ..settings(deliver.uri.port_u16().unwrap()) };
+    // Points are read in no order, some of them less often.
+    let mut log = Vec::new();
+    for poll in 1..=polls {
+        let mut of: Vec<u32> = (0..points).filter(|point| poll % u64::from(point % 3 + 1) == 0).collect();
+        random.shuffle(&mut of);
+        let reading = |point| Reading {
+            point: PointId(point),
+            at: Timestamp::from_millis(poll * 10 + u64::from(point)),
+            value: Value::Float(1.5),
+        };
+        log.extend(of.into_iter().map(reading));
+    }
+    let mut encode = PrometheusEncode::new(settings.clone(), deliver.pace.clone());
+    let (mut cursor, mut begin, mut written, mut attempts) = (0, 0, 0, 0);
+    let mut saved = vec![0];
+    let mut refused = BTreeSet::new();
+    let mut pending: Option<Encoded> = None;
+    while cursor < log.len() {
+        attempts += 1;
+        assert!(attempts < 20_000);
+        written = log.len().min(written + random.usize(0..=2 * points as usize)).max(cursor + 1);
+        if random.u8(0..100) < kills {
+            // It knows an older cursor, and nothing else.
+            cursor = saved[saved.len() - 1 - random.usize(0..saved.len().min(4))];
+            saved = vec![cursor];
+            (begin, pending) = (written, None);
+            deliver = PrometheusDeliver::new(Target::new(&settings).unwrap(), Pace::default());
+            encode = PrometheusEncode::new(settings.clone(), deliver.pace.clone());
+        }
+        if forgets && random.u8(0..20) == 0 {
+            let at = i64::try_from(log[random.usize(cursor..log.len())].at.as_millis()).unwrap();
+            let mut shelf = shelf.borrow_mut();
+            shelf.oldest = shelf.oldest.max(at - 300);
+        }
+        let room = if random.u8(0..4) == 0 { random.usize(1..2_000) } else { 1 << 20 };
+        let post =
+            pending.take().unwrap_or_else(|| encode.encode(&table, &log[cursor..written], room, Timestamp::default()));
+        match deliver.write(post.body.clone().unwrap(), cursor < begin).await {
+            Ok(()) => {}
+            Err(Failure { verdict: Verdict::RefusedForGood, refused: places, .. }) => {
+                assert!(forgets && places.iter().all(|place| *place < post.taken));
+                refused.extend(places.into_iter().map(|place| (log[cursor + place].point, log[cursor + place].at)));
+            }
+            Err(failure) => {
+                assert_eq!(failure.verdict, Verdict::Later { after: None, late: false }, "{}", failure.text);
+                // The same again, or made anew.
+                pending = random.bool().then_some(post);
+                continue;
+            }
+        }
+        cursor += post.taken;
+        saved.push(cursor);
+    }
+    let shelf = shelf.borrow();
+    for point in (0..points).map(PointId) {
+        let there = shelf.times(&format!("p{}", point.0));
+        assert!(there.is_sorted_by(|a, b| a < b), "{point:?}: {there:?}");
+        let of_point = log.iter().filter(|reading| reading.point == point);
+        let missing = of_point.filter(|reading| {
+            let at = i64::try_from(reading.at.as_millis()).unwrap();
+            !there.contains(&at) && !refused.contains(&(point, reading.at))
+        });
+        assert_eq!(missing.count(), 0, "{point:?}: {there:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn nothing_is_lost_and_nothing_refused_that_is_there(
+        seed in any::<u64>(),
+        in_part in any::<bool>(),
+        points in 1..9_u32,
+        polls in 1..60_u64,
+        loses in prop_oneof![Just(0), 1..50_u8],
+        kills in prop_oneof![Just(0), 1..20_u8],
+        forgets in prop_oneof![4 => Just(false), 1 => Just(true)],
+    ) {
+        let scenario = Scenario { seed, in_part, points, polls, loses, kills, forgets };
+        actix_rt::System::new().block_on(run(scenario));
+    }
 }
 
 /// Answers of real servers.

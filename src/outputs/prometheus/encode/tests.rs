@@ -6,9 +6,13 @@ use std::time::Duration;
 use super::*;
 use crate::net::connect::Server;
 use crate::outputs::network::Network;
-use crate::outputs::prometheus::message::WriteRequest;
+use crate::outputs::prometheus::message::push_series;
 use crate::reading::points::{Builder, Device, Register};
 use crate::reading::{PointId, Value};
+
+fn encoder(settings: &PrometheusSettings) -> PrometheusEncode {
+    PrometheusEncode::new(settings.clone(), Pace::default())
+}
 
 fn settings(metric: &str, labels: &[(&str, &str)]) -> PrometheusSettings {
     PrometheusSettings {
@@ -58,8 +62,13 @@ fn reading(point: u32, at: u64, value: Value) -> Reading {
 
 /// Each series of a request as text, with its samples.
 fn decoded(encoded: &Encoded) -> Vec<(String, Vec<(i64, f64)>)> {
-    let request = WriteRequest::decode(encoded.body.clone().unwrap_or_default()).unwrap();
-    let series = request.timeseries.into_iter().map(|series| {
+    let post = Post::decode(encoded.body.clone().unwrap_or_default()).unwrap();
+    let series = post.series.into_iter().map(|PostSeries { labels, samples }| {
+        let mut request = Vec::new();
+        push_series(&mut request, &labels, &samples);
+        let length = prost::decode_length_delimiter(&request[1..]).unwrap();
+        let series = &request[request.len() - length..];
+        assert_eq!(request[0], 0x0a);
         let TimeSeries { labels, samples } = TimeSeries::decode(series).unwrap();
         assert!(labels.is_sorted_by(|a, b| a.name < b.name), "sorted, and none twice: {labels:?}");
         (text(&labels), samples.iter().map(|sample| (sample.timestamp, sample.value)).collect())
@@ -72,7 +81,7 @@ const LABELS: [(&str, &str); 2] = [("device", "{device}"), ("unit", "{unit}")];
 #[test]
 fn a_post_ends_where_a_series_comes_again() {
     let table = table(&[named("u", 1, &[]), named("i", 1, &[("l", "1")]), named("u", 2, &[])]);
-    let mut encode = PrometheusEncode::new(settings("modbus_{name}", &LABELS));
+    let mut encode = encoder(&settings("modbus_{name}", &LABELS));
     let readings = [
         reading(0, 1_000, Value::Float(230.5)),
         reading(1, 1_001, Value::Integer(-7)),
@@ -96,6 +105,29 @@ fn a_post_ends_where_a_series_comes_again() {
     assert_eq!((decoded(&encoded).len(), encoded.taken), (2, 2));
     let encoded = encode.encode(&table, &readings, 1, Timestamp::default());
     assert_eq!((decoded(&encoded).len(), encoded.taken), (1, 1), "a small room still takes one");
+}
+
+/// What is posted of a series ascends, and says from which reading it is.
+#[test]
+fn a_post_has_as_many_samples_of_a_series_as_its_pace_allows() {
+    let table = table(&[named("u", 1, &[]), named("i", 1, &[])]);
+    let pace = Pace::default();
+    let mut encode = PrometheusEncode::new(settings("{name}", &[]), pace.clone());
+    pace.taken(Duration::ZERO);
+    let readings: Vec<_> = [(0, 1), (1, 1), (0, 2), (0, 2), (1, 2), (0, 3)]
+        .map(|(point, at)| reading(point, at, Value::Integer(7)))
+        .into();
+    let nan = reading(0, 9, Value::Float(f64::NAN));
+    let mut places = |readings: &[Reading]| {
+        let encoded = encode.encode(&table, readings, 1 << 20, Timestamp::default());
+        let post = Post::decode(encoded.body.unwrap()).unwrap();
+        let places = |series: &PostSeries| series.samples.iter().map(|sample| sample.place).collect::<Vec<_>>();
+        (encoded.taken, post.series.iter().map(places).collect::<Vec<_>>())
+    };
+    assert_eq!(places(&readings), (3, vec![vec![0, 2], vec![1]]), "two of one time are two posts");
+    assert_eq!(places(&readings[3..]), (3, vec![vec![0, 2], vec![1]]));
+    assert_eq!(places(&[nan, readings[0], nan, readings[1]]), (4, vec![vec![1], vec![3]]));
+    assert_eq!(places(&[readings[0], readings[2], readings[5], readings[1]]), (2, vec![vec![0, 1]]));
 }
 
 #[test]
@@ -141,12 +173,12 @@ fn what_cannot_be_sent_is_counted() {
         reading(9, 2, Value::Integer(1)),
         reading(0, u64::MAX, Value::Integer(1)),
     ];
-    let mut encode = PrometheusEncode::new(settings("m", &[]));
+    let mut encode = encoder(&settings("m", &[]));
     let encoded = encode.encode(&table, &readings, 1 << 20, Timestamp::default());
     assert_eq!((encoded.body, encoded.taken, encoded.not_sendable), (None, 3, 3));
     let aside = encode.set_aside(&table, &readings);
     assert_eq!((aside.body, aside.taken, aside.not_sendable), (None, 3, 3));
-    let mut nameless = PrometheusEncode::new(settings("{tags.none}", &[]));
+    let mut nameless = encoder(&settings("{tags.none}", &[]));
     let encoded = nameless.encode(&table, &[reading(0, 1, Value::Integer(1))], 1 << 20, Timestamp::default());
     assert_eq!((encoded.body, encoded.taken, encoded.not_sendable), (None, 1, 1));
 }
@@ -154,7 +186,7 @@ fn what_cannot_be_sent_is_counted() {
 #[test]
 fn what_is_set_aside_is_text_that_promtool_reads() {
     let table = table(&[named("u", 1, &[("x", "a\"b\\c\n")]), named("i", 1, &[])]);
-    let mut encode = PrometheusEncode::new(settings("{name}", &[]));
+    let mut encode = encoder(&settings("{name}", &[]));
     let readings = [
         reading(0, 1_700_000_000_007, Value::Float(0.1)),
         reading(1, 1_700_000_000_007, Value::Integer(-3)),
@@ -182,12 +214,13 @@ proptest! {
     ) {
         let table = table(&[named(&name, 1, &[(&tag, &of)])]);
         let settings = settings("modbus_{name}", &[("device", &device), ("group", "{group}")]);
-        let encoded = PrometheusEncode::new(settings).encode(&table, &[reading(0, at, value)], 1 << 20, Timestamp::default());
+        let encoded = encoder(&settings).encode(&table, &[reading(0, at, value)], 1 << 20, Timestamp::default());
         prop_assert_eq!(encoded.taken, 1);
         prop_assert_eq!(encoded.not_sendable == 1, !value.as_f64().is_finite());
         let Some(body) = encoded.body else { return Ok(()) };
-        let request = WriteRequest::decode(body).unwrap();
-        let TimeSeries { labels, samples } = TimeSeries::decode(request.timeseries[0].clone()).unwrap();
+        let post = Post::decode(body).unwrap();
+        let TimeSeries { labels, .. } = TimeSeries::decode(post.series[0].labels.clone()).unwrap();
+        let samples: Vec<_> = post.series[0].samples.iter().map(|sample| sample.sample).collect();
         prop_assert!(labels.is_sorted_by(|a, b| a.name < b.name));
         for Label { name, value } in &labels {
             prop_assert!(!value.is_empty());
