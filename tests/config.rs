@@ -15,6 +15,9 @@ use pattoo_agent_modbustcpd::outputs::influxdb::InfluxSettings;
 use pattoo_agent_modbustcpd::outputs::influxdb::deliver::Target as InfluxTarget;
 use pattoo_agent_modbustcpd::outputs::influxdb::encode::InfluxEncode;
 use pattoo_agent_modbustcpd::outputs::network::Network;
+use pattoo_agent_modbustcpd::outputs::prometheus::PrometheusSettings;
+use pattoo_agent_modbustcpd::outputs::prometheus::encode::PrometheusEncode;
+use pattoo_agent_modbustcpd::outputs::prometheus::pace::Pace;
 use pattoo_agent_modbustcpd::outputs::sqlite::{Bounds, SqliteSettings};
 use pattoo_agent_modbustcpd::outputs::{Encode as _, Start};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, points};
@@ -663,6 +666,10 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
             "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', database: a}]",
             "outputs[0].database: found an unknown key",
         ),
+        (
+            "outputs: [{type: prometheus, url: 'https://mimir.example.net/api/v1/push', parameters: {db: [a]}}]",
+            "outputs[0].parameters.db: found no value of a parameter; allowed is a text",
+        ),
     ]);
 }
 
@@ -1300,6 +1307,25 @@ fn the_influxdb_in_the_readme_is_what_it_says() {
     let readings = [reading(0, 230.4), reading(1, 231.0)];
     let encoded = InfluxEncode::new(InfluxSettings::clone(settings)).encode(&table, &readings, 1 << 20, at);
     assert_eq!(std::str::from_utf8(&encoded.body.unwrap()).unwrap(), line);
+}
+
+/// The README's example of a Prometheus is a configuration, and its lines are what two readings become.
+#[test]
+fn the_prometheus_in_the_readme_is_what_it_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("### Prometheus\n").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    let OutputKind::Prometheus(settings) = &config.outputs[0].kind else { panic!("{:?}", config.outputs) };
+    let at = Timestamp::from_millis(1_795_943_592_000);
+    let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
+    let table = Arc::new(point_table::nameless(&config));
+    let readings = [reading(0, 230.4), reading(1, 231.0)];
+    let mut encode = PrometheusEncode::new(PrometheusSettings::clone(settings), Pace::default());
+    let text = encode.set_aside(&table, &readings).body.unwrap();
+    assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{lines}# EOF\n"));
 }
 
 /// What was meant to protect something must not be passed over, though the file is shared with others.

@@ -7,7 +7,7 @@ use crate::config::yaml::node::Node;
 use crate::outputs::prometheus::PrometheusSettings;
 
 /// What it takes besides what all outputs over a network take.
-pub const KEYS: &[&str] = &["metric", "counter_suffix", "labels"];
+pub const KEYS: &[&str] = &["parameters", "metric", "counter_suffix", "labels"];
 
 /// The default of `metric`.
 const METRIC: &str = "modbus_{name}";
@@ -28,6 +28,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
                        /api/v1/push (Mimir)";
         report.faults.push(value.diagnostic(message));
     }
+    let parameters = of("parameters").map_or_else(Vec::new, |value| parameters(value, report));
     let metric = template(of("metric"), METRIC, report);
     let counter_suffix = of("counter_suffix").map_or(Some(COUNTER_SUFFIX.to_owned()), |value| suffix(value, report));
     let mut labels: Vec<_> =
@@ -47,12 +48,26 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     if report.faults.len() > faults {
         return None;
     }
-    Some(PrometheusSettings { network, metric: metric?, counter_suffix: counter_suffix?, labels })
+    Some(PrometheusSettings { network, parameters, metric: metric?, counter_suffix: counter_suffix?, labels })
 }
 
 fn is_label(name: &str) -> bool {
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.bytes().all(fit) && !name.starts_with("__") && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn parameters(value: &Cursor<'_>, report: &mut Report) -> Vec<(String, String)> {
+    let entries = value.entries_of("names of parameters and their values", report);
+    let parameters = entries.into_iter().filter_map(|entry| match &*entry.value.node {
+        Node::Text(text) => Some((entry.key, text.clone())),
+        Node::Integer(number) => Some((entry.key, number.to_string())),
+        // It may be a secret.
+        _ => {
+            report.faults.push(entry.value.diagnostic("found no value of a parameter; allowed is a text"));
+            None
+        }
+    });
+    parameters.collect()
 }
 
 fn suffix(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
@@ -69,9 +84,11 @@ fn suffix(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
 /// What is set, key by key, as it is written in the file.
 #[must_use]
 pub fn shown(settings: &PrometheusSettings) -> Vec<(&'static str, String)> {
-    let PrometheusSettings { network, metric, counter_suffix, labels } = settings;
+    let PrometheusSettings { network, parameters, metric, counter_suffix, labels } = settings;
     let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
     let mut shown = network::shown(network);
+    let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+    shown.extend((!names.is_empty()).then(|| ("parameters", format!("{} (values not shown)", names.join(", ")))));
     shown.extend([("metric", metric.to_string()), ("counter_suffix", counter_suffix.clone())]);
     shown.push(("labels", labels.join(", ")));
     shown

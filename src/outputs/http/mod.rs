@@ -12,6 +12,7 @@ mod pieces;
 mod reply;
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -231,6 +232,20 @@ impl HttpClient {
     fn broken(&self, source: io::Error) -> HttpError {
         HttpError::Transport { server: self.server.clone(), source }
     }
+}
+
+/// A text as the value of a parameter (RFC 3986: all but the unreserved characters are escaped).
+#[must_use]
+pub fn parameter(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
 }
 
 /// The future's output, or an error where it panicked.

@@ -4,7 +4,6 @@
 //! the server took a part of it ([`Verdict::RefusedPart`]) the search for the rest begins at once. 401, 403 and 404 are about
 //! us: the login, the database. Source: InfluxData, "InfluxDB API", v1, v2 and v3.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use awc::http::header::{self, HeaderName, HeaderValue};
@@ -14,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{Api, InfluxSettings};
-use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, printable};
+use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, parameter, printable};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 
 /// Smaller bodies are not worth compressing.
@@ -52,34 +51,21 @@ impl Target {
     pub fn new(settings: &InfluxSettings) -> Option<Self> {
         let (scheme, path) = match &settings.api {
             Api::V1 { database, retention_policy } => {
-                let rp = retention_policy.as_ref().map_or_else(String::new, |rp| format!("&rp={}", query(rp)));
-                ("Token", format!("/write?db={}{rp}&precision=ms", query(database)))
+                let rp = retention_policy.as_ref().map_or_else(String::new, |rp| format!("&rp={}", parameter(rp)));
+                ("Token", format!("/write?db={}{rp}&precision=ms", parameter(database)))
             }
             Api::V2 { org, bucket } => {
-                let org = org.as_ref().map_or_else(String::new, |org| format!("org={}&", query(org)));
-                ("Token", format!("/api/v2/write?{org}bucket={}&precision=ms", query(bucket)))
+                let org = org.as_ref().map_or_else(String::new, |org| format!("org={}&", parameter(org)));
+                ("Token", format!("/api/v2/write?{org}bucket={}&precision=ms", parameter(bucket)))
             }
             Api::V3 { database } => {
-                ("Bearer", format!("/api/v3/write_lp?db={}&precision=millisecond", query(database)))
+                ("Bearer", format!("/api/v3/write_lp?db={}&precision=millisecond", parameter(database)))
             }
         };
         let endpoint = settings.network.endpoint(scheme);
         let uri = endpoint.uri(&path)?;
         Some(Self { endpoint, uri, gzip: settings.gzip })
     }
-}
-
-/// A text as the value of a parameter (RFC 3986: all but the unreserved characters are escaped).
-fn query(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
 }
 
 impl InfluxDeliver {

@@ -40,7 +40,7 @@ use prost::Message as _;
 use super::PrometheusSettings;
 use super::message::{Post, PostSample, push_series};
 use super::pace::Pace;
-use crate::outputs::http::{Endpoint, HttpClient, HttpError, Reply, Request, printable};
+use crate::outputs::http::{Endpoint, HttpClient, HttpError, Reply, Request, parameter, printable};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 use crate::text::count;
 
@@ -56,7 +56,11 @@ impl Target {
     #[must_use]
     pub fn new(settings: &PrometheusSettings) -> Option<Self> {
         let endpoint = settings.network.endpoint("Bearer");
-        let uri = endpoint.uri("")?;
+        let parameters =
+            settings.parameters.iter().map(|(name, value)| format!("{}={}", parameter(name), parameter(value)));
+        let parameters: Vec<_> = parameters.collect();
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        let uri = endpoint.uri(&format!("{mark}{}", parameters.join("&")))?;
         Some(Self { endpoint, uri })
     }
 }
@@ -349,7 +353,7 @@ fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
     let text = String::from_utf8_lossy(&reply.said).to_lowercase();
     let later = |late| Verdict::Later { after: reply.retry_after(), late };
     let refusal = match reply.status {
-        // Prometheus before 2.46 answers 500 to what is too old for its out_of_order_time_window.
+        // Prometheus 2.42 answers 500 to what is too old for its out_of_order_time_window.
         400 | 409 | 422 | 500 => refusal(&text),
         _ => None,
     };

@@ -23,6 +23,8 @@ use super::template::Template;
 pub struct PrometheusSettings {
     /// The server; its URL is that of the write endpoint.
     pub network: Network,
+    /// What stands behind the `?` of that URL, names and values.
+    pub parameters: Vec<(String, String)>,
     /// The name of the metric that a point is.
     pub metric: Template,
     /// What a counter's name ends with; empty where it is to have no such ending.

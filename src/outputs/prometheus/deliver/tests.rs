@@ -151,6 +151,7 @@ fn settings(port: u16) -> PrometheusSettings {
             headers: Vec::new(),
             timeout: Network::TIMEOUT,
         },
+        parameters: Vec::new(),
         metric: "m".parse().unwrap(),
         counter_suffix: String::new(),
         labels: Vec::new(),
@@ -206,6 +207,16 @@ async fn a_post_is_what_the_specification_wants() {
     ] {
         assert!(head.contains(part), "{part} in {head}");
     }
+}
+
+#[test]
+fn parameters_stand_behind_the_path() {
+    let uri = |parameters: &[(&str, &str)]| {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Target::new(&PrometheusSettings { parameters, ..settings(9090) }).unwrap().uri.to_string()
+    };
+    assert_eq!(uri(&[]), "http://127.0.0.1:9090/api/v1/write");
+    assert_eq!(uri(&[("db", "a&b c"), ("x", "")]), "http://127.0.0.1:9090/api/v1/write?db=a%26b%20c&x=");
 }
 
 /// Of a server that takes all or nothing, and of one that takes what it can.

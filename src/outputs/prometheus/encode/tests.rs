@@ -26,6 +26,7 @@ fn settings(metric: &str, labels: &[(&str, &str)]) -> PrometheusSettings {
             headers: Vec::new(),
             timeout: Network::TIMEOUT,
         },
+        parameters: Vec::new(),
         metric: metric.parse().unwrap(),
         counter_suffix: "_total".to_owned(),
         labels: labels.iter().map(|(label, value)| ((*label).to_owned(), value.parse().unwrap())).collect(),
