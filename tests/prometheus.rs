@@ -237,6 +237,48 @@ fn what_is_too_old_for_the_server_is_set_aside_as_text_that_promtool_takes() {
     judged(&device, &server).assert_complete();
 }
 
+/// With a window, the server takes what is old and what comes again; what is older than that it refuses in other words.
+#[test]
+fn a_window_for_what_is_out_of_order_is_used() {
+    if !support::needs(&["prometheus"]) {
+        return;
+    }
+    let (device, mut server) = (Device::counting(7), Prometheus::start());
+    let window = |server: &mut Prometheus, window: &str| {
+        server.kill();
+        server.configure(&format!("storage: {{tsdb: {{out_of_order_time_window: {window}}}}}\n"));
+        server.run();
+    };
+    let home = home_of(&server, &device);
+    window(&mut server, "1d");
+    assert_eq!(server.write(&[("__name__", "up")], now_ms() + 7_200_000, 1.0), (204, String::new()));
+    let mut agent = home.run();
+    some_more(&mut agent, &server);
+    let cursors = home.spool().join("log/cursors");
+    let durable = fs::read(&cursors).unwrap();
+    some_more(&mut agent, &server);
+    agent.sigkill();
+    let killed_at = now_ms();
+    fs::write(&cursors, durable).unwrap();
+    let mut agent = home.run();
+    agent.until("readings of the new life", || arrivals(&server).last().is_some_and(|last| last.timestamp > killed_at));
+    device.set(Mode::Silent);
+    let missing = || {
+        let lost = judged(&device, &server).lost.into_iter();
+        lost.filter(|(at, _)| !(killed_at - LOST_BY_A_KILL_MS..now_ms()).contains(at)).collect::<Vec<_>>()
+    };
+    agent.until("every reading that was on disk", || missing().is_empty());
+    judged(&device, &server).assert_true();
+    assert_eq!(home.quarantined(), 0);
+    let before = arrivals(&server).len();
+    window(&mut server, "1m");
+    device.set(Mode::Answer);
+    agent.until("readings in quarantine", || home.quarantined() > 0);
+    agent.stop();
+    assert!(log(&home).contains("(it takes nothing so old; out_of_order_time_window"), "{}", log(&home));
+    assert_eq!(arrivals(&server).len(), before);
+}
+
 /// How many readings on disk wait for the server.
 fn waits(home: &Home) -> usize {
     support::spool::waiting(&home.spool(), "prometheus").len()
