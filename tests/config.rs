@@ -702,6 +702,16 @@ fn outputs_to_a_broker_that_cannot_be_are_refused_with_their_place() {
         ("payload: value, messages: device", "outputs[0].payload: found payload: value with messages: device"),
         ("retain: 1", "outputs[0].retain: found 1; allowed is true or false"),
         ("headers: {a: b}", "outputs[0].headers: found an unknown key"),
+        ("home_assistant: 1", "outputs[0].home_assistant: found 1; allowed is true or false"),
+        (
+            "home_assistant: true, messages: device",
+            "outputs[0].home_assistant: found home_assistant with messages: device",
+        ),
+        ("discovery_prefix: ha", "outputs[0].discovery_prefix: found discovery_prefix without home_assistant: true"),
+        (
+            "home_assistant: true, discovery_prefix: 'ha/'",
+            "outputs[0].discovery_prefix: found \"ha/\": it has a level without a name",
+        ),
         (
             "client_id: a}, {type: mqtt, name: b, url: 'mqtt://192.0.2.10', client_id: a",
             "outputs[1].type: found the client_id \"a\", which the output at",
@@ -750,9 +760,15 @@ fn an_output_to_a_broker_needs_no_more_than_a_url() {
             ],
         ),
         (
-            "{type: mqtt, url: 'mqtt://192.0.2.10:1884', version: 5, payload: value, retain: false, availability_topic: a/b}".to_owned(),
+            "{type: mqtt, url: 'mqtt://192.0.2.10:1884', version: 5, payload: value, retain: false, availability_topic: a/b, home_assistant: true}".to_owned(),
             1884,
-            vec![("payload", "value"), ("retain", "false"), ("availability_topic", "a/b")],
+            vec![
+                ("payload", "value"),
+                ("retain", "false"),
+                ("availability_topic", "a/b"),
+                ("home_assistant", "true"),
+                ("discovery_prefix", "homeassistant"),
+            ],
         ),
     ] {
         let Loaded { config, .. } = load(&group(&format!("outputs: [{outputs}]\n")));

@@ -56,7 +56,8 @@ struct Heard {
 fn heard(messages: &[Message]) -> Heard {
     let mut heard = Heard::default();
     let (mut before, mut now, mut fresh) = (HashSet::new(), HashSet::new(), HashSet::new());
-    for message in messages.iter().filter(|message| !message.retained) {
+    let said = messages.iter().filter(|message| !message.retained && !message.topic.starts_with("homeassistant/"));
+    for message in said {
         let Message { topic, payload, .. } = message;
         if is_status(topic) {
             if payload == "online" {
@@ -275,6 +276,49 @@ fn the_last_value_of_each_point_is_there_for_a_newcomer_unless_that_is_not_wante
             assert!(numbers.len() > 40, "{numbers:?}");
         }
     }
+}
+
+/// What Home Assistant would find: each point before its first state, and again where the broker has forgotten it.
+#[test]
+fn points_are_announced_before_their_first_state_over_each_connection() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, mut broker) = (Device::counting(9), Mosquitto::open());
+    let mut subscribers = vec![Subscriber::of(&broker)];
+    let home = home_of(&broker, &device, ", home_assistant: true, retain: false");
+    let mut agent = home.run();
+    for life in 0..2 {
+        if life > 0 {
+            broker.kill();
+            agent.freeze();
+            broker.run();
+            subscribers.push(Subscriber::of(&broker));
+            agent.thaw();
+        }
+        let subscriber = subscribers.last().unwrap();
+        some_more(&mut agent, subscriber, 50);
+        let mut announced = HashSet::new();
+        let mut states = HashSet::new();
+        for message in subscriber.messages().iter().filter(|message| !is_status(&message.topic)) {
+            if message.topic.starts_with("homeassistant/sensor/") {
+                let config: Value = serde_json::from_str(&message.payload).unwrap();
+                assert_eq!(message.topic.split('/').nth(2), config["unique_id"].as_str());
+                assert!(announced.insert(config["state_topic"].as_str().unwrap().to_owned()), "once over a connection");
+                let presence = subscriber.messages().into_iter().find(|it| is_status(&it.topic)).unwrap();
+                assert_eq!(config["availability_topic"], presence.topic);
+            } else {
+                assert!(announced.contains(&message.topic), "{message:?}");
+                states.insert(message.topic.clone());
+            }
+        }
+        assert_eq!((announced.len(), states.len()), (11, 11));
+        let kept = kept(&broker).into_iter().filter(|message| !is_status(&message.topic));
+        let kept: HashSet<_> = kept.map(|message| message.topic).collect();
+        assert!(kept.len() == 11 && kept.iter().all(|topic| topic.starts_with("homeassistant/sensor/")), "{kept:?}");
+    }
+    everything_arrives(&mut agent, &device, || subscribers.iter().flat_map(Subscriber::messages).collect());
+    agent.stop();
 }
 
 /// The password is wrong, then the topics are forbidden: nothing is dropped, a person is told, and a reload mends it; over TLS.

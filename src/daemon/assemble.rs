@@ -18,6 +18,7 @@ use crate::outputs::influxdb::deliver::{InfluxDeliver, Target};
 use crate::outputs::influxdb::encode::InfluxEncode;
 use crate::outputs::mqtt::deliver::MqttDeliver;
 use crate::outputs::mqtt::encode::MqttEncode;
+use crate::outputs::mqtt::home_assistant::Announcements;
 use crate::outputs::mqtt::{self, Identity, MqttSettings};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
@@ -105,8 +106,9 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
         }
         OutputKind::Mqtt(settings) => {
             let identity = Identity::new(settings, agent.id().as_str(), &output.name);
-            let target = mqtt::deliver::Target::new(settings, identity);
-            let encode = MqttEncode::new(MqttSettings::clone(settings));
+            let announcements = Announcements::default();
+            let target = mqtt::deliver::Target::new(settings, identity.clone(), announcements.clone());
+            let encode = MqttEncode::new(MqttSettings::clone(settings), identity, announcements);
             (Box::new(encode), Box::new(move || Box::new(MqttDeliver::new(target))))
         }
         OutputKind::Prometheus(settings) => {

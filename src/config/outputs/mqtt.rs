@@ -9,13 +9,26 @@ use crate::outputs::mqtt::{self, Messages, MqttSettings, Payload, Version};
 use crate::shard::Shard;
 
 /// What it takes besides what all outputs over a network take.
-pub const KEYS: &[&str] = &["version", "client_id", "topic", "payload", "messages", "retain", "availability_topic"];
+pub const KEYS: &[&str] = &[
+    "version",
+    "client_id",
+    "topic",
+    "payload",
+    "messages",
+    "retain",
+    "availability_topic",
+    "home_assistant",
+    "discovery_prefix",
+];
 
 /// The default of `topic`, where a message is about a point.
 const TOPIC: &str = "modbus/{device}/{name}";
 
 /// The default of `topic`, where a message is about a device.
 const DEVICE_TOPIC: &str = "modbus/{device}";
+
+/// The default of `discovery_prefix`: that of Home Assistant.
+const DISCOVERY_PREFIX: &str = "homeassistant";
 
 /// Reads it. What is wrong is in the report.
 pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Option<MqttSettings> {
@@ -48,12 +61,20 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     {
         report.faults.push(value.diagnostic(format!("found {}: {error}", value.node.shown())));
     }
-    let availability_topic = of("availability_topic").and_then(|value| network::line(value, "a topic", report));
-    if let (Some(topic), Some(value)) = (&availability_topic, of("availability_topic"))
-        && let Err(error) = mqtt::check(topic)
-    {
-        report.faults.push(value.diagnostic(format!("found {}: {error}", value.node.shown())));
+    let availability_topic = of("availability_topic").and_then(|value| plain_topic(value, report));
+    let mut is_announced = false;
+    if let Some(value) = of("home_assistant") {
+        flag(&mut is_announced, value, report);
+        if is_announced && messages == Messages::Device {
+            let message = "found home_assistant with messages: device; it takes a state from a message about its point";
+            report.faults.push(value.diagnostic(message));
+        }
     }
+    let prefix = of("discovery_prefix").and_then(|value| plain_topic(value, report));
+    if let (false, Some(value)) = (is_announced, of("discovery_prefix")) {
+        report.faults.push(value.diagnostic("found discovery_prefix without home_assistant: true; give both"));
+    }
+    let home_assistant = is_announced.then(|| prefix.unwrap_or_else(|| DISCOVERY_PREFIX.to_owned()));
     // A message about a device holds what came with one answer of it: the last one is not the state of the device.
     let mut retain = messages == Messages::Point;
     if let Some(value) = of("retain") {
@@ -63,7 +84,18 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         return None;
     }
     let (topic, shard) = (topic?, Shard::default());
-    Some(MqttSettings { network, version, client_id, shard, topic, payload, messages, retain, availability_topic })
+    Some(MqttSettings {
+        network,
+        version,
+        client_id,
+        shard,
+        topic,
+        payload,
+        messages,
+        retain,
+        availability_topic,
+        home_assistant,
+    })
 }
 
 /// What is set, key by key, as it is written in the file.
@@ -79,7 +111,16 @@ pub fn shown(settings: &MqttSettings) -> Vec<(&'static str, String)> {
     let derived = || "derived from the agent id".to_owned();
     shown.push(("client_id", settings.client_id.clone().unwrap_or_else(derived)));
     shown.push(("availability_topic", settings.availability_topic.clone().unwrap_or_else(derived)));
+    shown.push(("home_assistant", settings.home_assistant.is_some().to_string()));
+    shown.extend(settings.home_assistant.clone().map(|prefix| ("discovery_prefix", prefix)));
     shown
+}
+
+/// A topic without places.
+fn plain_topic(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
+    let topic = network::line(value, "a topic", report)?;
+    let fault = |error| report.faults.push(value.diagnostic(format!("found {}: {error}", value.node.shown())));
+    mqtt::check(&topic).map_err(fault).ok().map(|()| topic)
 }
 
 /// One of two words; the first one where there is none.

@@ -8,7 +8,7 @@
 //! A post that failed goes again, as it was or in parts, without the messages that were acknowledged: their lines are remembered
 //! until then.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::home_assistant::Announcements;
 use super::message::{Message, parse};
 use super::packet::Login;
 use super::reason::MqttError;
@@ -43,14 +44,15 @@ pub struct Target {
     server: Server,
     connect: Duration,
     settings: Settings,
+    announcements: Announcements,
 }
 
 impl Target {
-    /// By these settings.
+    /// By these settings. What is in `announcements` is said once over each connection, before it is needed.
     #[must_use]
-    pub fn new(settings: &MqttSettings, identity: Identity) -> Self {
+    pub fn new(settings: &MqttSettings, identity: Identity, announcements: Announcements) -> Self {
         let network = &settings.network;
-        let Identity { client_id, availability_topic } = identity;
+        let Identity { client_id, availability_topic, .. } = identity;
         let login = Login {
             client_id,
             username: network.username.clone(),
@@ -66,7 +68,8 @@ impl Target {
             retain: settings.retain,
             timeout: network.timeout,
         };
-        Self { server: network.server.clone(), connect: network.timeouts().connect, settings: session }
+        let (server, connect) = (network.server.clone(), network.timeouts().connect);
+        Self { server, connect, settings: session, announcements }
     }
 }
 
@@ -87,8 +90,9 @@ impl MqttDeliver {
         let alive = self.task.take().filter(|(_, task)| !task.is_finished());
         let (posts, _) = self.task.insert(alive.unwrap_or_else(|| {
             let (posts, requests) = mpsc::channel(1);
-            let Target { server, connect, settings } = self.target.clone();
-            let connection = Connection::new(Network { connector: Connector::new(server), limit: connect }, settings);
+            let Target { server, connect, settings, announcements } = self.target.clone();
+            let network = Network { connector: Connector::new(server), limit: connect };
+            let connection = Connection::new(network, settings, announcements);
             (posts, actix_rt::spawn(connection.run(requests)))
         }));
         let (answer, answered) = oneshot::channel();
@@ -104,7 +108,7 @@ impl MqttDeliver {
 }
 
 /// Logs in, and says nothing more.
-async fn log_in(Target { server, connect, mut settings }: Target) -> Result<(), MqttError> {
+async fn log_in(Target { server, connect, mut settings, .. }: Target) -> Result<(), MqttError> {
     // A running agent keeps its connection, and nobody is told that it has another one.
     settings.login.client_id.push_str("_check");
     (settings.login.will, settings.online) = (None, None);
@@ -164,7 +168,10 @@ impl Dial for Network {
 struct Connection<D: Dial> {
     dial: D,
     settings: Settings,
+    announcements: Announcements,
     session: Option<Session<D::Stream>>,
+    /// What was announced over this connection, by topic.
+    announced: HashMap<String, Bytes>,
     backoff: Backoff,
     /// When to connect again if nothing is posted before.
     again: Instant,
@@ -173,9 +180,17 @@ struct Connection<D: Dial> {
 }
 
 impl<D: Dial> Connection<D> {
-    fn new(dial: D, settings: Settings) -> Self {
-        let again = Instant::now() + IDLE_BACKOFF;
-        Self { dial, settings, session: None, backoff: Backoff::default(), again, done: HashSet::new() }
+    fn new(dial: D, settings: Settings, announcements: Announcements) -> Self {
+        Self {
+            dial,
+            settings,
+            announcements,
+            session: None,
+            announced: HashMap::new(),
+            backoff: Backoff::default(),
+            again: Instant::now() + IDLE_BACKOFF,
+            done: HashSet::new(),
+        }
     }
 
     async fn run(mut self, mut posts: mpsc::Receiver<Post>) {
@@ -218,6 +233,7 @@ impl<D: Dial> Connection<D> {
         let server = self.settings.server.clone();
         let stream = self.dial.dial().await.map_err(|source| MqttError::Connect { server, source })?;
         self.session = Some(Session::open(stream, self.settings.clone(), deadline).await?);
+        self.announced.clear();
         Ok(())
     }
 
@@ -248,12 +264,26 @@ impl<D: Dial> Connection<D> {
             return Err(error);
         }
         let Some(session) = &mut self.session else { return Ok(()) };
-        let (done, result) = session.post(messages, deadline).await;
+        let mut new: HashMap<String, Bytes> = HashMap::new();
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            if let Some(announcement) = self.announcements.of(&message.topic)
+                && self.announced.get(&announcement.topic) != Some(&announcement.payload)
+                && new.insert(announcement.topic.clone(), announcement.payload.clone()).is_none()
+            {
+                all.push(announcement);
+            }
+            all.push(message);
+        }
+        let (done, result) = session.post(all, deadline).await;
         if session.is_over() {
             self.broken();
         }
         match &result {
-            Ok(()) => self.backoff.reset(),
+            Ok(()) => {
+                self.backoff.reset();
+                self.announced.extend(new);
+            }
             Err(_) => self.done.extend(done),
         }
         result

@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::home_assistant::Announcements;
 use super::message::{push, quoted};
 use super::topic::topic;
-use super::{Messages, MqttSettings, Payload};
+use super::{Identity, Messages, MqttSettings, Payload};
 use crate::outputs::template::{self, Clash};
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Point, PointTable, TableId};
@@ -29,6 +30,8 @@ const LINE: usize = 64;
 #[derive(Debug)]
 pub struct MqttEncode {
     settings: MqttSettings,
+    identity: Identity,
+    announcements: Announcements,
     /// Of the tables used last, the last one first.
     tables: Vec<Table>,
 }
@@ -52,10 +55,10 @@ struct Known {
 }
 
 impl MqttEncode {
-    /// By these settings.
+    /// By these settings. What Home Assistant is to be told of points is in `announcements` before they are in a post.
     #[must_use]
-    pub fn new(settings: MqttSettings) -> Self {
-        Self { settings, tables: Vec::new() }
+    pub fn new(settings: MqttSettings, identity: Identity, announcements: Announcements) -> Self {
+        Self { settings, identity, announcements, tables: Vec::new() }
     }
 
     /// The table, which is made ready if it is new; it is the first one then.
@@ -65,6 +68,7 @@ impl MqttEncode {
         } else {
             self.tables.truncate(TABLES - 1);
             self.tables.insert(0, Table::new(table, &self.settings));
+            self.announcements.add(table, &self.settings, &self.identity);
         }
     }
 }

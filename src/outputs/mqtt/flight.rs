@@ -78,7 +78,7 @@ impl Flight {
         for (message, acknowledged) in self.messages.iter().zip(&self.acknowledged) {
             if !acknowledged {
                 waiting.insert(&message.topic);
-            } else if !waiting.contains(&*message.topic) {
+            } else if !waiting.contains(&*message.topic) && !message.line.is_empty() {
                 done.push(message.line.clone());
             }
         }
@@ -93,7 +93,7 @@ mod tests {
     fn flight(topics: &str, window: usize) -> Flight {
         let message = |topic: char| {
             let topic = topic.to_string();
-            Message { line: topic.clone().into(), topic, payload: Bytes::new() }
+            Message { line: topic.clone().into(), topic, payload: Bytes::new(), kept: false }
         };
         Flight::new(topics.chars().map(message).collect(), window)
     }

@@ -18,6 +18,8 @@ pub struct Message {
     pub topic: String,
     /// What it holds.
     pub payload: Bytes,
+    /// The broker keeps it, whatever the output says of its messages.
+    pub kept: bool,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +52,7 @@ pub fn parse(post: &Bytes) -> Vec<Message> {
             Ok(text) => text.into(),
             Err(_) => post.slice_ref(payload.get().as_bytes()),
         };
-        Some(Message { line: post.slice_ref(line), topic: topic.into_owned(), payload })
+        Some(Message { line: post.slice_ref(line), topic: topic.into_owned(), payload, kept: false })
     };
     lines.filter_map(message).collect()
 }

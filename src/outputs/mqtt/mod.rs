@@ -3,6 +3,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | this one | what such an output is configured with |
+//! | [`home_assistant`] | what Home Assistant is told of points |
 //! | `topic` | topics of points, and what no topic may hold |
 //! | [`encode`] | readings → messages |
 //! | [`message`] | messages ↔ the lines of a post |
@@ -26,6 +27,7 @@
 pub mod deliver;
 pub mod encode;
 mod flight;
+pub mod home_assistant;
 pub mod message;
 mod packet;
 mod reason;
@@ -90,6 +92,8 @@ pub struct MqttSettings {
     pub retain: bool,
     /// Where it stands whether this agent is connected; without it, beside the readings.
     pub availability_topic: Option<String>,
+    /// Below which topic Home Assistant looks for what is new, if it is told of the points.
+    pub home_assistant: Option<String>,
 }
 
 /// As whom an output comes to its broker, and where it says that it is there.
@@ -100,6 +104,8 @@ pub struct Identity {
     pub client_id: String,
     /// Holds `online` or `offline`.
     pub availability_topic: String,
+    /// Whose points these are: the same for every shard.
+    pub series: String,
 }
 
 impl Identity {
@@ -122,6 +128,7 @@ impl Identity {
             || format!("{}/status/{}", topic::prefix(&settings.topic), topic::clean(&client_id)),
             |topic| with(topic, '/'),
         );
-        Self { client_id, availability_topic }
+        let series = settings.client_id.clone().unwrap_or_else(|| agent_id.to_owned());
+        Self { client_id, availability_topic, series }
     }
 }

@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Said::Published { .. } | Said::Pong => return Err(session.no_answer()),
         }
         let mut online = Flight::new(session.settings.online.clone().into_iter().collect(), 1);
-        session.fly(&mut online, true, deadline).await?;
+        session.fly(&mut online, deadline).await?;
         Ok(session)
     }
 
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// When they are not. The connection may be over then: see [`is_over`](Self::is_over).
     pub async fn post(&mut self, messages: Vec<Message>, deadline: Instant) -> (Vec<Bytes>, Result<(), MqttError>) {
         let mut flight = Flight::new(messages, self.window.into());
-        let result = self.fly(&mut flight, self.settings.retain, deadline).await;
+        let result = self.fly(&mut flight, deadline).await;
         (flight.done(), result)
     }
 
@@ -139,8 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.is_over
     }
 
-    async fn fly(&mut self, flight: &mut Flight, retain: bool, deadline: Instant) -> Result<(), MqttError> {
-        let result = self.send(flight, retain, deadline).await;
+    async fn fly(&mut self, flight: &mut Flight, deadline: Instant) -> Result<(), MqttError> {
+        let result = self.send(flight, deadline).await;
         self.is_over = result.is_err();
         match flight.refused() {
             None => result,
@@ -149,13 +149,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    async fn send(&mut self, flight: &mut Flight, retain: bool, deadline: Instant) -> Result<(), MqttError> {
+    async fn send(&mut self, flight: &mut Flight, deadline: Instant) -> Result<(), MqttError> {
         loop {
             loop {
                 let id = self.id.checked_add(1).unwrap_or(1);
                 let Some(message) = flight.send(id) else { break };
                 self.id = id;
-                let topic = message.topic.clone();
+                let (topic, retain) = (message.topic.clone(), message.kept || self.settings.retain);
                 let bytes = packet::publish(self.settings.version, id, message, retain, &mut self.output)
                     .ok_or_else(|| MqttError::NoPacket { what: format!("a message to {topic}") })?;
                 if bytes > self.most_bytes {
@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// A message of these words.
+/// A message of these words, which the broker keeps.
 pub fn says(topic: &str, words: &'static str) -> Message {
-    Message { line: Bytes::new(), topic: topic.to_owned(), payload: Bytes::from_static(words.as_bytes()) }
+    Message { line: Bytes::new(), topic: topic.to_owned(), payload: Bytes::from_static(words.as_bytes()), kept: true }
 }

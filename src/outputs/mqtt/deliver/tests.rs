@@ -32,6 +32,10 @@ impl Wires {
     }
 
     fn connection(&self, version: Version) -> Connection<Self> {
+        self.announcing(version, Announcements::default())
+    }
+
+    fn announcing(&self, version: Version, announcements: Announcements) -> Connection<Self> {
         let login = Login {
             client_id: "plant".to_owned(),
             username: None,
@@ -47,7 +51,7 @@ impl Wires {
             retain: true,
             timeout: TIMEOUT,
         };
-        Connection::new(self.clone(), settings)
+        Connection::new(self.clone(), settings, announcements)
     }
 }
 
@@ -403,6 +407,37 @@ async fn a_message_that_is_too_large_for_the_broker_is_not_sent() {
     };
     let body = Bytes::from(format!("{{\"topic\":\"modbus/a/b\",\"payload\":\"{}\"}}\n", "x".repeat(60)));
     assert_eq!(verdict(tokio::join!(script, connection.post(&body)).1), Verdict::TooLarge);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_connection_announces_a_point_before_its_first_state() {
+    let announcements = Announcements::default();
+    announcements.set("modbus/a/b", says("homeassistant/sensor/b/config", "{}"));
+    announcements.set("modbus/a/c", says("homeassistant/sensor/c/config", "{}"));
+    let wires = Wires::default();
+    let (mut first, mut second) = (wires.next(), wires.next());
+    let mut connection = wires.announcing(Version::V5, announcements.clone());
+    let script = async {
+        first.accept(100).await;
+        let config = first.message().await;
+        assert_eq!((&*config.topic, &*config.payload, config.retain), ("homeassistant/sensor/b/config", "{}", true));
+        first.answer(config.id, PubackReasonCode::Success).await;
+        assert_eq!(first.take(2).await, ["1", "2"]);
+        assert_eq!(first.take(1).await, ["3"], "once");
+        assert_eq!(first.take(2).await, ["{\"name\":1}", "4"], "another table says something else");
+        drop(first);
+        second.accept(100).await;
+        assert_eq!(second.take(2).await, ["{\"name\":1}", "5"], "the broker may have forgotten it");
+    };
+    let client = async {
+        connection.post(&post(1..=2)).await.unwrap();
+        connection.post(&post([3])).await.unwrap();
+        announcements.set("modbus/a/b", says("homeassistant/sensor/b/config", "{\"name\":1}"));
+        connection.post(&post([4])).await.unwrap();
+        assert_eq!(verdict(connection.post(&post([5])).await), LATER);
+        connection.post(&post([5])).await.unwrap();
+    };
+    tokio::join!(script, client);
 }
 
 /// Runs `connection` beside `script`, which is given what posts.

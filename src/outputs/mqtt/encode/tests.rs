@@ -33,6 +33,7 @@ fn settings(topic: &str, payload: Payload, messages: Messages) -> MqttSettings {
         messages,
         retain: true,
         availability_topic: None,
+        home_assistant: None,
     }
 }
 
@@ -63,8 +64,13 @@ fn text(encoded: &Encoded) -> &str {
     std::str::from_utf8(encoded.body.as_deref().unwrap_or_default()).unwrap()
 }
 
+fn encoder(settings: MqttSettings) -> MqttEncode {
+    let identity = Identity::new(&settings, "4c", "mqtt");
+    MqttEncode::new(settings, identity, Announcements::default())
+}
+
 fn encode(settings: &MqttSettings, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
-    let mut encode = MqttEncode::new(settings.clone());
+    let mut encode = encoder(settings.clone());
     let encoded = encode.encode(table, readings, 1 << 20, Timestamp::default());
     assert_eq!(encoded, encode.encode(table, readings, 1 << 20, Timestamp::default()), "the same again");
     encoded
@@ -133,7 +139,7 @@ fn readings_of_one_device_and_instant_are_one_message() {
 fn what_cannot_be_said_is_counted_and_a_small_room_still_takes_one() {
     let long = "x".repeat(65_600);
     let table = table(&[named("boiler", "flow", None), named(&long, "flow", None)]);
-    let mut encode = MqttEncode::new(settings("{device}/{name}", Payload::Value, Messages::Point));
+    let mut encode = encoder(settings("{device}/{name}", Payload::Value, Messages::Point));
     let readings = [
         reading(0, 1, Value::Float(f64::NAN)),
         reading(0, 2, Value::Float(f64::INFINITY)),

@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn message(topic: &str, payload: &'static str) -> Message {
-    Message { line: Bytes::new(), topic: topic.to_owned(), payload: Bytes::from_static(payload.as_bytes()) }
+    Message {
+        line: Bytes::new(),
+        topic: topic.to_owned(),
+        payload: Bytes::from_static(payload.as_bytes()),
+        kept: false,
+    }
 }
 
 fn login() -> Login {
