@@ -16,6 +16,7 @@ use support::device::{Device, Mode, Table};
 use support::judge::{Arrival, Verdict, weigh};
 use support::mqtt::{Message, Mosquitto, Subscriber, program};
 use support::now_ms;
+use support::proxy::{Proxy, Route};
 
 /// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
 const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
@@ -27,9 +28,9 @@ const WINDOW: usize = 100;
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 /// An agent with no output but this one.
-fn home_of(broker: &Mosquitto, device: &Device, keys: &str) -> Home {
+fn home_of(address: SocketAddr, device: &Device, keys: &str) -> Home {
     let home = Home::new(NOWHERE);
-    configure(&home, &format!("mqtt://{}", broker.address()), device, keys);
+    configure(&home, &format!("mqtt://{address}"), device, keys);
     home
 }
 
@@ -40,6 +41,11 @@ fn configure(home: &Home, url: &str, device: &Device, keys: &str) {
          [30001-30010], holding_registers: [40101]}}\n",
         device.target()
     ));
+}
+
+/// What the agent takes for the broker, whose next life has another address.
+fn proxy_to(broker: &Mosquitto) -> Proxy {
+    Proxy::start(Route::InTurn(vec![broker.address()]))
 }
 
 /// What was heard of the device.
@@ -143,8 +149,8 @@ fn a_broker_that_is_killed(number: u32, keys: &str) {
         return;
     }
     let (device, mut broker) = (Device::counting(number), Mosquitto::open());
-    let mut subscribers = vec![Subscriber::of(&broker)];
-    let home = home_of(&broker, &device, keys);
+    let (proxy, mut subscribers) = (proxy_to(&broker), vec![Subscriber::of(&broker)]);
+    let home = home_of(proxy.address(), &device, keys);
     let mut agent = home.run();
     // The last ones come while what waited is on its way.
     for more in [50, 200, 20, 5, 1] {
@@ -152,10 +158,9 @@ fn a_broker_that_is_killed(number: u32, keys: &str) {
         broker.kill();
         let before = device.served_count();
         agent.until("polls that go on", || device.served_count() > before + 20);
-        agent.freeze();
         broker.run();
         subscribers.push(Subscriber::of(&broker));
-        agent.thaw();
+        proxy.set(Route::InTurn(vec![broker.address()]));
     }
     some_more(&mut agent, subscribers.last().unwrap(), 50);
     let messages = || subscribers.iter().flat_map(Subscriber::messages).collect::<Vec<_>>();
@@ -191,7 +196,7 @@ fn an_agent_that_is_killed_says_offline_and_loses_what_was_not_on_disk_yet() {
     }
     let (device, broker) = (Device::counting(3), Mosquitto::open());
     let subscriber = Subscriber::of(&broker);
-    let home = home_of(&broker, &device, "");
+    let home = home_of(broker.address(), &device, "");
     let mut allowed = Vec::new();
     for life in 0..4 {
         let mut agent = home.run();
@@ -225,8 +230,8 @@ fn a_subscriber_that_is_away_while_the_broker_restarts_misses_nothing() {
         return;
     }
     let (device, mut broker) = (Device::counting(4), Mosquitto::open());
-    let subscriber = Subscriber::lasting(&broker);
-    let home = home_of(&broker, &device, "");
+    let (proxy, subscriber) = (proxy_to(&broker), Subscriber::lasting(&broker));
+    let home = home_of(proxy.address(), &device, "");
     let mut agent = home.run();
     some_more(&mut agent, &subscriber, 50);
     let messages = subscriber.end();
@@ -235,6 +240,7 @@ fn a_subscriber_that_is_away_while_the_broker_restarts_misses_nothing() {
     broker.stop();
     agent.until("polls without a broker", || device.served_count() > before + 40);
     broker.run();
+    proxy.set(Route::InTurn(vec![broker.address()]));
     agent.until("polls with a new one", || device.served_count() > before + 60);
     let subscriber = Subscriber::lasting(&broker);
     device.set(Mode::Silent);
@@ -258,7 +264,7 @@ fn the_last_value_of_each_point_is_there_for_a_newcomer_unless_that_is_not_wante
     for (number, keys, count) in [(5, "", 11), (6, ", retain: false, payload: value, topic: 'modbus/a/{name}'", 0)] {
         let (device, broker) = (Device::counting(number), Mosquitto::open());
         let subscriber = Subscriber::of(&broker);
-        let home = home_of(&broker, &device, keys);
+        let home = home_of(broker.address(), &device, keys);
         let mut agent = home.run();
         some_more(&mut agent, &subscriber, 50);
         agent.stop();
@@ -285,16 +291,15 @@ fn points_are_announced_before_their_first_state_over_each_connection() {
         return;
     }
     let (device, mut broker) = (Device::counting(9), Mosquitto::open());
-    let mut subscribers = vec![Subscriber::of(&broker)];
-    let home = home_of(&broker, &device, ", home_assistant: true, retain: false");
+    let (proxy, mut subscribers) = (proxy_to(&broker), vec![Subscriber::of(&broker)]);
+    let home = home_of(proxy.address(), &device, ", home_assistant: true, retain: false");
     let mut agent = home.run();
     for life in 0..2 {
         if life > 0 {
             broker.kill();
-            agent.freeze();
             broker.run();
             subscribers.push(Subscriber::of(&broker));
-            agent.thaw();
+            proxy.set(Route::InTurn(vec![broker.address()]));
         }
         let subscriber = subscribers.last().unwrap();
         some_more(&mut agent, subscriber, 50);
@@ -375,7 +380,7 @@ fn check_asks_the_broker_whether_it_takes_the_login_and_disturbs_nobody() {
         return;
     }
     let (device, mut broker) = (Device::counting(8), Mosquitto::open());
-    let home = home_of(&broker, &device, ", client_id: plant");
+    let home = home_of(broker.address(), &device, ", client_id: plant");
     let (subscriber, mut agent) = (Subscriber::of(&broker), home.run());
     some_more(&mut agent, &subscriber, 20);
     let check = |code: i32, said: &str| {

@@ -1,4 +1,4 @@
-//! A real broker, mosquitto, on a loopback address of its own, and a subscriber that is built without the agent's code.
+//! A real broker, mosquitto, and a subscriber that is built without the agent's code.
 //!
 //! A subscriber of QoS 0 is sent each message before its sender gets the acknowledgement, so that what it does not have when
 //! the broker is killed was not acknowledged.
@@ -20,6 +20,10 @@ use super::PATIENCE;
 /// The broker; it ends with this.
 pub struct Mosquitto {
     directory: tempfile::TempDir,
+    /// What holds for all of it.
+    config: String,
+    /// What stands behind the listener.
+    of_listener: String,
     address: SocketAddr,
     process: Option<Child>,
 }
@@ -29,19 +33,15 @@ impl Mosquitto {
     pub fn start(lines: &str, prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
-        let address = super::listen_somewhere().local_addr().unwrap();
         let at = directory.path().display();
         // It would become another user, who may not write here.
         let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
         let config = format!(
-            "{user}listener {} {}\nmax_inflight_messages 0\nmax_queued_messages 0\npersistence true\npersistence_location \
-             {at}/\nlog_dest file {at}/log\n{}\n",
-            address.port(),
-            address.ip(),
-            lines.replace("DIR", &at.to_string())
+            "{user}max_inflight_messages 0\nmax_queued_messages 0\npersistence true\npersistence_location {at}/\nlog_dest file \
+             {at}/log\n",
         );
-        fs::write(directory.path().join("mosquitto.conf"), config).unwrap();
-        let mut broker = Self { directory, address, process: None };
+        let of_listener = lines.replace("DIR", &at.to_string());
+        let mut broker = Self { directory, config, of_listener, address: ([127, 0, 0, 1], 0).into(), process: None };
         broker.run();
         broker
     }
@@ -51,7 +51,7 @@ impl Mosquitto {
         Self::start("allow_anonymous true", |_| {})
     }
 
-    /// Where it listens.
+    /// Where it listens, until it ends: each life has an address of its own, so that a subscriber can be there first.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -63,6 +63,10 @@ impl Mosquitto {
 
     /// Starts it again, and waits until it takes connections.
     pub fn run(&mut self) {
+        self.address = super::listen_somewhere().local_addr().unwrap();
+        let Self { config, of_listener, address, .. } = self;
+        let config = format!("{config}listener {} {}\n{of_listener}\n", address.port(), address.ip());
+        fs::write(self.path("mosquitto.conf"), config).unwrap();
         let mut command = Command::new(program("mosquitto"));
         command.arg("-c").arg(self.path("mosquitto.conf"));
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
