@@ -14,6 +14,10 @@ use pattoo_agent_modbustcpd::outputs::file::{FileSettings, Format as FileFormat}
 use pattoo_agent_modbustcpd::outputs::influxdb::InfluxSettings;
 use pattoo_agent_modbustcpd::outputs::influxdb::deliver::Target as InfluxTarget;
 use pattoo_agent_modbustcpd::outputs::influxdb::encode::InfluxEncode;
+use pattoo_agent_modbustcpd::outputs::mqtt::encode::MqttEncode;
+use pattoo_agent_modbustcpd::outputs::mqtt::home_assistant::Announcements;
+use pattoo_agent_modbustcpd::outputs::mqtt::message::parse;
+use pattoo_agent_modbustcpd::outputs::mqtt::{Identity, MqttSettings};
 use pattoo_agent_modbustcpd::outputs::network::Network;
 use pattoo_agent_modbustcpd::outputs::prometheus::PrometheusSettings;
 use pattoo_agent_modbustcpd::outputs::prometheus::encode::PrometheusEncode;
@@ -1323,6 +1327,28 @@ fn the_influxdb_in_the_readme_is_what_it_says() {
     let readings = [reading(0, 230.4), reading(1, 231.0)];
     let encoded = InfluxEncode::new(InfluxSettings::clone(settings)).encode(&table, &readings, 1 << 20, at);
     assert_eq!(std::str::from_utf8(&encoded.body.unwrap()).unwrap(), line);
+}
+
+/// The README's example of a broker is a configuration, and its lines are what a subscriber prints of two readings.
+#[test]
+fn the_broker_in_the_readme_is_what_it_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("### MQTT\n").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    let OutputKind::Mqtt(settings) = &config.outputs[0].kind else { panic!("{:?}", config.outputs) };
+    let at = Timestamp::from_millis(1_795_943_592_000);
+    let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
+    let table = Arc::new(point_table::nameless(&config));
+    let identity = Identity::new(settings, "", "mqtt");
+    let mut encode = MqttEncode::new(MqttSettings::clone(settings), identity, Announcements::default());
+    let encoded = encode.encode(&table, &[reading(0, 230.4), reading(1, 231.0)], 1 << 20, at);
+    let printed = parse(&encoded.body.unwrap())
+        .into_iter()
+        .map(|message| format!("{} {}\n", message.topic, std::str::from_utf8(&message.payload).unwrap()));
+    assert_eq!(printed.collect::<String>(), lines);
 }
 
 /// The README's example of a Prometheus is a configuration, and its lines are what two readings become.
