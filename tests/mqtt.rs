@@ -284,6 +284,31 @@ fn the_last_value_of_each_point_is_there_for_a_newcomer_unless_that_is_not_wante
     }
 }
 
+/// The same client comes anew; the broker must not be told last that the old connection has ended.
+#[test]
+fn a_reload_costs_nothing_and_leaves_the_agent_online() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, broker) = (Device::counting(10), Mosquitto::open());
+    let subscriber = Subscriber::of(&broker);
+    let home = home_of(broker.address(), &device, "");
+    let mut agent = home.run();
+    for life in 0..5 {
+        some_more(&mut agent, &subscriber, 30);
+        let prefix = format!("modbus/life{life}/");
+        let url = format!("mqtt://{}", broker.address());
+        configure(&home, &url, &device, &format!(", topic: '{prefix}{{name}}', availability_topic: modbus/status/x"));
+        reload(&home);
+        let begun = || subscriber.messages().iter().any(|message| message.topic.starts_with(&prefix));
+        agent.until("messages to other topics", begun);
+    }
+    let presence = kept(&broker).into_iter().find(|message| message.topic == "modbus/status/x");
+    assert_eq!(presence.unwrap().payload, "online");
+    everything_arrives(&mut agent, &device, || subscriber.messages());
+    agent.stop();
+}
+
 /// What Home Assistant would find: each point before its first state, and again where the broker has forgotten it.
 #[test]
 fn points_are_announced_before_their_first_state_over_each_connection() {

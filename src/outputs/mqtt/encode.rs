@@ -63,13 +63,16 @@ impl MqttEncode {
 
     /// The table, which is made ready if it is new; it is the first one then.
     fn make_ready(&mut self, table: &PointTable) {
-        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
-            self.tables[..=place].rotate_right(1);
-        } else {
-            self.tables.truncate(TABLES - 1);
-            self.tables.insert(0, Table::new(table, &self.settings));
-            self.announcements.add(table, &self.settings, &self.identity);
+        match self.tables.iter().position(|known| known.id == table.id()) {
+            Some(0) => return,
+            Some(place) => self.tables[..=place].rotate_right(1),
+            None => {
+                self.tables.truncate(TABLES - 1);
+                self.tables.insert(0, Table::new(table, &self.settings));
+            }
         }
+        // Also of one that was known: an edit may have been taken back.
+        self.announcements.add(table, &self.settings, &self.identity);
     }
 }
 

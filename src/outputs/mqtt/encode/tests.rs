@@ -157,6 +157,21 @@ fn what_cannot_be_said_is_counted_and_a_small_room_still_takes_one() {
 }
 
 #[test]
+fn what_home_assistant_is_told_is_of_the_table_that_was_used_last() {
+    let [volts, degrees] = ["V", "°C"].map(|unit| table(&[named("a", "x", Some(unit))]));
+    let settings =
+        MqttSettings { home_assistant: Some("ha".to_owned()), ..settings("{name}", Payload::Value, Messages::Point) };
+    let announcements = Announcements::default();
+    let identity = Identity::new(&settings, "4c", "mqtt");
+    let mut encode = MqttEncode::new(settings, identity, announcements.clone());
+    for (table, unit) in [(&volts, "V"), (&degrees, "°C"), (&volts, "V"), (&volts, "V")] {
+        encode.encode(table, &[reading(0, 1, Value::Integer(1))], 1 << 20, Timestamp::default());
+        let said: Json = serde_json::from_slice(&announcements.of("x").unwrap().payload).unwrap();
+        assert_eq!(said["unit_of_measurement"], unit);
+    }
+}
+
+#[test]
 fn two_points_that_would_be_one_are_found() {
     let points = table(&[named("a", "u", None), named("a", "i", None), named("b/", "u", None), named("b+", "u", None)]);
     let found = |topic: &str, messages| clash(&points, &settings(topic, Payload::Json, messages));
