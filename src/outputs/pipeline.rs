@@ -23,7 +23,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::delivery::{Delivery, MAX_BACKOFF, Next, Run};
-use super::{Answer, Failure, Output, Start};
+use super::{Answer, Failure, Output, Start, Verdict};
 use crate::counters::{DropReason, LogCounters, OutputCounters, Published};
 use crate::reading::{Reading, Timestamp};
 use crate::spool::batch::{Batch, HoldoverId, Position};
@@ -1325,7 +1325,14 @@ impl Pipeline {
             Err(failure) if told.failed => {
                 self.events.push(Event::Failed { output: place, failure: failure.clone(), pause: told.pause });
             }
-            Err(_) => {}
+            Err(failure) => {
+                // What the server will never take says that it has the rest.
+                let (bytes, readings) = posted;
+                let readings = readings.saturating_sub(failure.refused.len());
+                if failure.verdict == Verdict::RefusedForGood && readings > 0 {
+                    self.events.push(Event::Posted { output: place, bytes, readings });
+                }
+            }
         }
         self.pass(place);
     }
