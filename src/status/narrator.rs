@@ -1,10 +1,10 @@
 //! What the pipeline has done, as lines of the log and as the state of outputs in the registry.
 //!
-//! One line for a change of state, never one for each attempt; what is lost is told at once and then at most once a minute,
-//! with how many, for which output, by which limit, and how many in all.
+//! One line for a change of state, never one for each attempt; what is lost, or set aside, is told at once and then at most once a
+//! minute, with how many, for which output, by which limit, and how many in all.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::registry::Registry;
@@ -43,6 +43,15 @@ pub struct Narrator {
     limits: Limits,
     outages: Outages<Subject>,
     lost: BTreeMap<(usize, DropReason), Loss>,
+    aside: BTreeMap<usize, SetAside>,
+}
+
+/// What an output has set aside since the last line.
+#[derive(Debug, Default)]
+struct SetAside {
+    readings: usize,
+    files: usize,
+    told_at: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +73,7 @@ impl Narrator {
     /// A narrator for outputs of these names and servers, and for a cache at `path`.
     #[must_use]
     pub fn new(outputs: Vec<(String, String)>, path: PathBuf, limits: Limits) -> Self {
-        Self { outputs, path, limits, outages: Outages::default(), lost: BTreeMap::new() }
+        Self { outputs, path, limits, outages: Outages::default(), lost: BTreeMap::new(), aside: BTreeMap::new() }
     }
 
     /// From now on these limits hold.
@@ -78,19 +87,7 @@ impl Narrator {
             Event::Posted { output, bytes, readings } => self.posted(output, bytes, readings, registry, now),
             Event::Failed { output, failure, pause } => self.failed(output, &failure, pause, registry, now),
             Event::Ahead { output, by } => self.ahead(output, by, now),
-            Event::Quarantined { output, readings, why, path } => {
-                let output = self.which(output);
-                let what = if readings == 0 {
-                    "a batch of an old cache is".to_owned()
-                } else {
-                    format!("{} {}", count(readings, "reading"), if readings == 1 { "is" } else { "are" })
-                };
-                tracing::error!(
-                    code = 1036,
-                    "{output}{what} not delivered: {why}; kept as {} for you to look at",
-                    path.display()
-                );
-            }
+            Event::Quarantined { output, readings, why, path } => self.set_aside(output, readings, &why, &path, now),
             Event::Lost { output, readings, reason } => self.lost(output, readings, reason, now),
             Event::DiskRefuses(why) => {
                 if self.outages.failed(Subject::Disk, "disk", now).is_some() {
@@ -183,6 +180,31 @@ impl Narrator {
                 );
             }
         }
+    }
+
+    /// A series that somebody else writes too is set aside with each poll.
+    fn set_aside(&mut self, output: usize, readings: usize, why: &str, path: &Path, now: Duration) {
+        let aside = self.aside.entry(output).or_default();
+        aside.readings += readings;
+        aside.files += 1;
+        // A batch whose readings nobody has counted is rare.
+        if readings > 0 && aside.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET) {
+            return;
+        }
+        let SetAside { readings, files, .. } = std::mem::take(aside);
+        aside.told_at = Some(now);
+        let what = match readings {
+            0 => "a batch of an old cache is".to_owned(),
+            1 => "1 reading is".to_owned(),
+            readings => format!("{} are", count(readings, "reading")),
+        };
+        let others = if files > 1 { format!(" and {}", count(files - 1, "other file")) } else { String::new() };
+        let which = self.which(output);
+        tracing::error!(
+            code = 1036,
+            "{which}{what} not delivered: {why}; kept as {}{others} for you to look at",
+            path.display()
+        );
     }
 
     fn ahead(&mut self, output: usize, by: Option<Duration>, now: Duration) {
