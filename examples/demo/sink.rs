@@ -1,5 +1,5 @@
-//! Where the readings of the demonstration go: a simulated pattoo server, a simulated InfluxDB, or a database on this
-//! machine.
+//! Where the readings of the demonstration go: a simulated pattoo server, a simulated InfluxDB, a simulated Prometheus, or a
+//! database on this machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -40,7 +40,8 @@ impl Row {
 /// One of them.
 pub enum Sink {
     Pattoo(Server),
-    InfluxDb(LineServer),
+    InfluxDb(Simulated),
+    Prometheus(Simulated),
     Sqlite { path: PathBuf, lock: Option<Connection> },
 }
 
@@ -49,7 +50,8 @@ impl Sink {
     pub fn of(kind: &str) -> Option<Self> {
         Some(match kind {
             "pattoo" => Self::Pattoo(Server::start()),
-            "influxdb" => Self::InfluxDb(LineServer::start()),
+            "influxdb" => Self::InfluxDb(Simulated::start()),
+            "prometheus" => Self::Prometheus(Simulated::start()),
             "sqlite" => Self::Sqlite { path: PathBuf::new(), lock: None },
             _ => return None,
         })
@@ -68,6 +70,10 @@ impl Sink {
                 format!("outputs: [{{type: influxdb, url: 'http://{}', database: plant}}]\n", server.address),
                 format!("A simulated InfluxDB at {}.", server.address),
             ),
+            Self::Prometheus(server) => (
+                format!("outputs: [{{type: prometheus, url: 'http://{}/api/v1/write'}}]\n", server.address),
+                format!("A simulated Prometheus at {}.", server.address),
+            ),
             Self::Sqlite { path, .. } => {
                 *path = home.path().join("daemon/readings.sqlite");
                 ("outputs: [sqlite]\n".to_owned(), format!("An SQLite database, {}.", path.display()))
@@ -79,7 +85,7 @@ impl Sink {
     pub fn stop(&mut self) {
         match self {
             Self::Pattoo(server) => server.stop(),
-            Self::InfluxDb(server) => server.stop(),
+            Self::InfluxDb(server) | Self::Prometheus(server) => server.stop(),
             Self::Sqlite { path, lock } => {
                 let other = Connection::open(path).expect("the database");
                 until("a lock on it", || other.execute_batch("BEGIN EXCLUSIVE").is_ok());
@@ -92,7 +98,7 @@ impl Sink {
     pub fn come_back(&mut self) {
         match self {
             Self::Pattoo(server) => server.come_back(),
-            Self::InfluxDb(server) => server.come_back(),
+            Self::InfluxDb(server) | Self::Prometheus(server) => server.come_back(),
             Self::Sqlite { lock, .. } => drop(lock.take()),
         }
     }
@@ -114,7 +120,9 @@ impl Sink {
                 };
                 server.database().rows().iter().map(row).collect()
             }
-            Self::InfluxDb(server) => server.rows.lock().expect("no thread of it panics").clone(),
+            Self::InfluxDb(server) | Self::Prometheus(server) => {
+                server.rows.lock().expect("no thread of it panics").clone()
+            }
             Self::Sqlite { path, .. } => of_database(path),
         }
     }
@@ -141,14 +149,14 @@ fn of_database(path: &Path) -> Vec<Row> {
     rows.query_map((), row).map_or_else(|_| Vec::new(), |rows| rows.filter_map(Result::ok).collect())
 }
 
-/// An InfluxDB as far as the demonstration needs one: it takes lines, plain or compressed.
-pub struct LineServer {
+/// An InfluxDB and a Prometheus as far as the demonstration needs them: it takes lines, plain or compressed, and remote write.
+pub struct Simulated {
     address: SocketAddr,
     rows: Arc<Mutex<Vec<Row>>>,
     open: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
-impl LineServer {
+impl Simulated {
     fn start() -> Self {
         let listener = listen_somewhere();
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -188,7 +196,7 @@ impl LineServer {
 /// One request; `None` when the connection is over.
 fn take(stream: &TcpStream, rows: &Mutex<Vec<Row>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
-    let (mut length, mut gzip) = (0, false);
+    let (mut length, mut gzip, mut snappy) = (0, false, false);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|&read| read > 0)?;
@@ -200,17 +208,27 @@ fn take(stream: &TcpStream, rows: &Mutex<Vec<Row>>) -> Option<()> {
             length = value.parse().ok()?;
         }
         gzip |= line == "content-encoding: gzip";
+        snappy |= line == "content-encoding: snappy";
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let mut text = String::new();
-    if gzip {
+    let taken = if snappy {
+        of_remote_write(&snap::raw::Decoder::new().decompress_vec(&body).ok()?)
+    } else if gzip {
+        let mut text = String::new();
         flate2::read::GzDecoder::new(&*body).read_to_string(&mut text).ok()?;
+        of_lines(&text)
     } else {
-        text = String::from_utf8(body).ok()?;
-    }
+        of_lines(&String::from_utf8(body).ok()?)
+    };
+    rows.lock().expect("no thread of it panics").extend(taken);
+    let mut stream = stream;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+}
+
+fn of_lines(text: &str) -> Vec<Row> {
     let mut taken = Vec::new();
-    for line in parse_lines(&text) {
+    for line in parse_lines(text) {
         let line = line.expect("a line of the protocol");
         let device = line.tag_value("device").expect("a device").to_string();
         for (key, value) in &line.field_set {
@@ -219,7 +237,53 @@ fn take(stream: &TcpStream, rows: &Mutex<Vec<Row>>) -> Option<()> {
             taken.push(Row { at, device: device.clone(), key: key.to_string(), value: *value });
         }
     }
-    rows.lock().expect("no thread of it panics").extend(taken);
-    let mut stream = stream;
-    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+    taken
+}
+
+/// `WriteRequest` of remote write 1.0, by its specification.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Sample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+fn of_remote_write(body: &[u8]) -> Vec<Row> {
+    let request = <WriteRequest as prost::Message>::decode(body).expect("a message of the protocol");
+    let rows = request.timeseries.into_iter().flat_map(|TimeSeries { labels, samples }| {
+        let label = |name: &str| labels.iter().find(|label| label.name == name).expect(name).value.clone();
+        let (device, metric) = (label("device"), label("__name__"));
+        let key = metric.strip_prefix("modbus_").expect("the prefix of every metric").to_owned();
+        let row = |Sample { value, timestamp }| Row {
+            at: timestamp.unsigned_abs(),
+            device: device.clone(),
+            key: key.clone(),
+            value,
+        };
+        samples.into_iter().map(row).collect::<Vec<_>>()
+    });
+    rows.collect()
 }
