@@ -211,12 +211,16 @@ impl Open {
 
 /// Whether nothing is in it.
 fn is_new(connection: &Connection) -> Result<bool, DatabaseError> {
-    let number = |sql| connection.query_row(sql, (), |row| row.get::<_, i64>(0));
-    let (program, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    // In one statement, so that another agent that makes the tables meanwhile is seen whole or not at all.
+    let all = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id, \
+               pragma_user_version";
+    let number = |row: &rusqlite::Row<'_>, place| row.get::<_, i64>(place);
+    let (program, version, tables) =
+        connection.query_row(all, (), |row| Ok((number(row, 0)?, number(row, 1)?, number(row, 2)?)))?;
     match (program, version) {
         (APPLICATION_ID, VERSION) => Ok(false),
         (APPLICATION_ID, version) => Err(DatabaseError::Newer(version)),
-        (0, 0) if number("SELECT count(*) FROM sqlite_master")? == 0 => Ok(true),
+        (0, 0) if tables == 0 => Ok(true),
         _ => Err(DatabaseError::OtherProgram),
     }
 }
