@@ -150,15 +150,16 @@ fn what_is_posted_again_after_a_power_cut_is_there_once() {
     let durable = fs::read(&cursors).unwrap();
     let before = arrivals(&server).len();
     agent.until("posts that nobody will know of", || arrivals(&server).len() > before + 200);
-    agent.sigkill();
-    fs::write(&cursors, durable).unwrap();
     let killed_at = now_ms();
+    agent.sigkill();
+    let allowed = killed_at - LOST_BY_A_KILL_MS..now_ms();
+    fs::write(&cursors, durable).unwrap();
     let mut agent = home.run();
     agent.until("readings of the new life", || arrivals(&server).last().is_some_and(|last| last.timestamp > killed_at));
     device.set(Mode::Silent);
     let missing = || {
         let lost = judged(&device, &server).lost.into_iter();
-        lost.filter(|(at, _)| !(killed_at - LOST_BY_A_KILL_MS..now_ms()).contains(at)).collect::<Vec<_>>()
+        lost.filter(|(at, _)| !allowed.contains(at)).collect::<Vec<_>>()
     };
     agent.until("every reading that was on disk", || missing().is_empty());
     agent.stop();
@@ -259,15 +260,16 @@ fn a_window_for_what_is_out_of_order_is_used() {
     let cursors = home.spool().join("log/cursors");
     let durable = fs::read(&cursors).unwrap();
     some_more(&mut agent, &server);
-    agent.sigkill();
     let killed_at = now_ms();
+    agent.sigkill();
+    let allowed = killed_at - LOST_BY_A_KILL_MS..now_ms();
     fs::write(&cursors, durable).unwrap();
     let mut agent = home.run();
     agent.until("readings of the new life", || arrivals(&server).last().is_some_and(|last| last.timestamp > killed_at));
     device.set(Mode::Silent);
     let missing = || {
         let lost = judged(&device, &server).lost.into_iter();
-        lost.filter(|(at, _)| !(killed_at - LOST_BY_A_KILL_MS..now_ms()).contains(at)).collect::<Vec<_>>()
+        lost.filter(|(at, _)| !allowed.contains(at)).collect::<Vec<_>>()
     };
     agent.until("every reading that was on disk", || missing().is_empty());
     judged(&device, &server).assert_true();
