@@ -7,7 +7,7 @@
 //! | `topic` | topics of points, and what no topic may hold |
 //! | [`encode`] | readings → messages |
 //! | [`message`] | messages ↔ the lines of a post |
-//! | `packet` | packets ↔ bytes |
+//! | [`packet`] | packets ↔ bytes |
 //! | `flight` | which messages of a post are sent and acknowledged |
 //! | `session` | one connection: login, last will, keep alive, posts |
 //! | [`deliver`] | a connection that is there when it is needed |
@@ -29,7 +29,7 @@ pub mod encode;
 mod flight;
 pub mod home_assistant;
 pub mod message;
-mod packet;
+pub mod packet;
 mod reason;
 mod session;
 mod topic;
