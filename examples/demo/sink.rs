@@ -1,5 +1,5 @@
-//! Where the readings of the demonstration go: a simulated pattoo server, a simulated InfluxDB, a simulated Prometheus, or a
-//! database on this machine.
+//! Where the readings of the demonstration go: a simulated pattoo server, a simulated InfluxDB, a simulated Prometheus, a
+//! simulated broker, or a database on this machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,6 +10,7 @@ use std::thread;
 use influxdb_line_protocol::{FieldValue, parse_lines};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::broker;
 use crate::support::agent::Home;
 use crate::support::judge::Arrival;
 use crate::support::server::Server;
@@ -42,6 +43,7 @@ pub enum Sink {
     Pattoo(Server),
     InfluxDb(Simulated),
     Prometheus(Simulated),
+    Mqtt(Simulated),
     Sqlite { path: PathBuf, lock: Option<Connection> },
 }
 
@@ -50,8 +52,9 @@ impl Sink {
     pub fn of(kind: &str) -> Option<Self> {
         Some(match kind {
             "pattoo" => Self::Pattoo(Server::start()),
-            "influxdb" => Self::InfluxDb(Simulated::start()),
-            "prometheus" => Self::Prometheus(Simulated::start()),
+            "influxdb" => Self::InfluxDb(Simulated::start(take)),
+            "prometheus" => Self::Prometheus(Simulated::start(take)),
+            "mqtt" => Self::Mqtt(Simulated::start(broker::take)),
             "sqlite" => Self::Sqlite { path: PathBuf::new(), lock: None },
             _ => return None,
         })
@@ -74,6 +77,10 @@ impl Sink {
                 format!("outputs: [{{type: prometheus, url: 'http://{}/api/v1/write'}}]\n", server.address),
                 format!("A simulated Prometheus at {}.", server.address),
             ),
+            Self::Mqtt(server) => (
+                format!("outputs: [{{type: mqtt, url: 'mqtt://{}'}}]\n", server.address),
+                format!("A simulated broker at {}.", server.address),
+            ),
             Self::Sqlite { path, .. } => {
                 *path = home.path().join("daemon/readings.sqlite");
                 ("outputs: [sqlite]\n".to_owned(), format!("An SQLite database, {}.", path.display()))
@@ -85,7 +92,7 @@ impl Sink {
     pub fn stop(&mut self) {
         match self {
             Self::Pattoo(server) => server.stop(),
-            Self::InfluxDb(server) | Self::Prometheus(server) => server.stop(),
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => server.stop(),
             Self::Sqlite { path, lock } => {
                 let other = Connection::open(path).expect("the database");
                 until("a lock on it", || other.execute_batch("BEGIN EXCLUSIVE").is_ok());
@@ -98,7 +105,7 @@ impl Sink {
     pub fn come_back(&mut self) {
         match self {
             Self::Pattoo(server) => server.come_back(),
-            Self::InfluxDb(server) | Self::Prometheus(server) => server.come_back(),
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => server.come_back(),
             Self::Sqlite { lock, .. } => drop(lock.take()),
         }
     }
@@ -120,7 +127,7 @@ impl Sink {
                 };
                 server.database().rows().iter().map(row).collect()
             }
-            Self::InfluxDb(server) | Self::Prometheus(server) => {
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => {
                 server.rows.lock().expect("no thread of it panics").clone()
             }
             Self::Sqlite { path, .. } => of_database(path),
@@ -149,25 +156,30 @@ fn of_database(path: &Path) -> Vec<Row> {
     rows.query_map((), row).map_or_else(|_| Vec::new(), |rows| rows.filter_map(Result::ok).collect())
 }
 
-/// An InfluxDB and a Prometheus as far as the demonstration needs them: it takes lines, plain or compressed, and remote write.
+/// Takes what comes next over a connection; `None` when the connection is over.
+type Take = fn(&TcpStream, &Mutex<Vec<Row>>) -> Option<()>;
+
+/// A server as far as the demonstration needs it: an InfluxDB or a Prometheus, which takes lines, plain or compressed, and remote
+/// write; or a broker.
 pub struct Simulated {
     address: SocketAddr,
+    take: Take,
     rows: Arc<Mutex<Vec<Row>>>,
     open: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 impl Simulated {
-    fn start() -> Self {
+    fn start(take: Take) -> Self {
         let listener = listen_somewhere();
         let address = listener.local_addr().expect("a bound listener has an address");
-        let server = Self { address, rows: Arc::default(), open: Arc::default() };
+        let server = Self { address, take, rows: Arc::default(), open: Arc::default() };
         server.accept_from(listener);
         server
     }
 
     fn accept_from(&self, listener: TcpListener) {
         *self.open.lock().expect("no thread of it panics") = Some(Vec::new());
-        let (rows, open) = (Arc::clone(&self.rows), Arc::clone(&self.open));
+        let (rows, open, take) = (Arc::clone(&self.rows), Arc::clone(&self.open), self.take);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut open = open.lock().expect("no thread of it panics");

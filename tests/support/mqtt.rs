@@ -4,7 +4,7 @@
 //! the broker is killed was not acknowledged.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -221,7 +221,8 @@ fn send(stream: &mut TcpStream, first: u8, packet: &[u8]) -> io::Result<()> {
     stream.write_all(&bytes)
 }
 
-fn receive(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+/// The next packet: its first byte, and what stands behind its length.
+pub fn receive(stream: &mut impl io::Read) -> io::Result<(u8, Vec<u8>)> {
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
     let (first, mut length, mut shift) = (byte[0], 0, 0);
