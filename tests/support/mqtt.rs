@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -129,7 +130,9 @@ pub struct Subscriber {
 impl Subscriber {
     /// One that forgets; the broker has confirmed the subscription.
     pub fn of(broker: &Mosquitto) -> Self {
-        Self::connect(broker, "watch", false)
+        // Another one with its id would end the connection of the first.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self::connect(broker, &format!("watch{}", NEXT.fetch_add(1, Ordering::Relaxed)), false)
     }
 
     /// One for whom the broker keeps what comes while it is away.
