@@ -20,7 +20,7 @@
 //!
 //! The packets are those of the crate `mqtt-proto`: both versions, a codec and nothing else, so that this folder decides what is
 //! acknowledged, when it is sent again and over which connection. Compared with it: `mqtt-protocol-core` (no I/O either, but a
-//! session of its own that asserts on what a broker sends, and 25 crates), `rumqttc` (an event loop that reconnects by itself and
+//! session of its own that asserts on what a broker sends, and 15 crates below it), `rumqttc` (an event loop that reconnects by itself and
 //! does not say which message was acknowledged, a TLS stack of its own; its successor needs Rust 1.89), `mqtt5-protocol` (1.89),
 //! `mqttbytes` and `mqttrs` (not kept since 2021; the latter without version 5).
 
