@@ -141,14 +141,9 @@ impl Deliver for FileDeliver {
                 tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let text = |error| format!("cannot append to {}: {error}", self.path.display());
             let verdict = Verdict::Later { after: None, late: false };
-            let result =
-                written.map_err(|error| Failure { verdict, kind: "write", text: text(error), refused: Vec::new() });
+            let result = written.map_err(|error| Failure::new(verdict, "write", text(error)));
             Answer { result, server_time: None }
         })
-    }
-
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
     }
 }
 

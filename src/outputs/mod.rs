@@ -129,7 +129,9 @@ pub trait Deliver {
     }
 
     /// Asks the server what time it is. An output whose servers do not tell answers at once, without a time.
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer>;
+    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
+        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
+    }
 
     /// Asks whether the server would take a post, and gives it no reading: what a person should know of it.
     ///
@@ -160,6 +162,14 @@ pub struct Failure {
     pub text: String,
     /// Of [`Verdict::RefusedForGood`]: which readings, by their place among those that the post took.
     pub refused: Vec<usize>,
+}
+
+impl Failure {
+    /// Of a whole post: no reading of it is told apart.
+    #[must_use]
+    pub fn new(verdict: Verdict, kind: &'static str, text: impl Into<String>) -> Self {
+        Self { verdict, kind, text: text.into(), refused: Vec::new() }
+    }
 }
 
 /// What follows from a failure.

@@ -176,10 +176,6 @@ impl Deliver for SqliteDeliver {
             Answer { result: written.map_err(|error| error.failure(&path)), server_time: None }
         })
     }
-
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
-    }
 }
 
 #[cfg(test)]

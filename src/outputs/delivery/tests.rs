@@ -100,7 +100,7 @@ fn delivery(patience: Duration) -> Delivery {
 }
 
 fn refusal(verdict: Verdict) -> Result<(), Failure> {
-    Err(Failure { verdict, kind: "refused", text: "no".to_owned(), refused: Vec::new() })
+    Err(Failure::new(verdict, "refused", "no"))
 }
 
 const LATER: Verdict = Verdict::Later { after: None, late: false };

@@ -72,7 +72,7 @@ impl HttpError {
 
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
-        Self { verdict: error.verdict(), kind: error.kind(), text: Chain(&error).to_string(), refused: Vec::new() }
+        Self::new(error.verdict(), error.kind(), Chain(&error).to_string())
     }
 }
 

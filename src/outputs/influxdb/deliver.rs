@@ -130,21 +130,12 @@ pub fn judge(server: &str, reply: &Reply) -> Result<(), Failure> {
         400..=428 | 430..=499 => (Verdict::RefusedBody, "refused", "its log knows why"),
         _ => (later(false), "server", "it asks to be left alone for a while"),
     };
-    Err(Failure {
-        verdict,
-        kind,
-        text: format!("{server} answered {} ({advice}): \"{said}\"", reply.status),
-        refused: Vec::new(),
-    })
+    Err(Failure::new(verdict, kind, format!("{server} answered {} ({advice}): \"{said}\"", reply.status)))
 }
 
 impl Deliver for InfluxDeliver {
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         Box::pin(self.write(body))
-    }
-
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
     }
 
     fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {

@@ -96,11 +96,9 @@ impl MqttDeliver {
             (posts, actix_rt::spawn(connection.run(requests)))
         }));
         let (answer, answered) = oneshot::channel();
-        let ended = || Failure {
-            verdict: Verdict::Later { after: None, late: false },
-            kind: "transport",
-            text: "the connection ended before everything was acknowledged".to_owned(),
-            refused: Vec::new(),
+        let ended = || {
+            let verdict = Verdict::Later { after: None, late: false };
+            Failure::new(verdict, "transport", "the connection ended before everything was acknowledged")
         };
         posts.send(Post { body, answer }).await.map_err(|_| ended())?;
         answered.await.unwrap_or_else(|_| Err(ended()))
@@ -130,10 +128,6 @@ impl Drop for MqttDeliver {
 impl Deliver for MqttDeliver {
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         Box::pin(async { Answer { result: self.publish(body).await, server_time: None } })
-    }
-
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
     }
 
     fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {

@@ -193,7 +193,7 @@ impl MqttError {
 
 impl From<MqttError> for Failure {
     fn from(error: MqttError) -> Self {
-        Self { verdict: error.verdict(), kind: error.kind(), text: Chain(&error).to_string(), refused: Vec::new() }
+        Self::new(error.verdict(), error.kind(), Chain(&error).to_string())
     }
 }
 

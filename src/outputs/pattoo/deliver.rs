@@ -30,8 +30,8 @@ impl Deliver for Poster {
     fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {
         Box::pin(async move {
             let Some(time) = Self::ask_time(self).await? else {
-                let text = "something answers that is no pattoo agent API".to_owned();
-                return Err(Failure { verdict: Verdict::RefusedUs, kind: "not_ok", text, refused: Vec::new() });
+                let text = "something answers that is no pattoo agent API";
+                return Err(Failure::new(Verdict::RefusedUs, "not_ok", text));
             };
             let apart = time.as_millis().abs_diff(clock::wall().as_millis()) / 1_000;
             let clocks =
@@ -43,6 +43,6 @@ impl Deliver for Poster {
 
 impl From<PostError> for Failure {
     fn from(error: PostError) -> Self {
-        Self { verdict: error.verdict(), kind: error.kind(), text: Chain(&error).to_string(), refused: Vec::new() }
+        Self::new(error.verdict(), error.kind(), Chain(&error).to_string())
     }
 }

@@ -66,13 +66,8 @@ fn deliver(delivery: &mut Delivery, refused: &str) -> Found {
             Next::Post { body, .. } => {
                 found.posts += 1;
                 let rows = datapoints(&body);
-                let (verdict, text) = (Verdict::RefusedBody, String::new());
                 let is_poison = rows.iter().any(|row| row["pattoo_key"] == refused);
-                let result = if is_poison {
-                    Err(Failure { verdict, kind: "refused", text, refused: Vec::new() })
-                } else {
-                    Ok(())
-                };
+                let result = if is_poison { Err(Failure::new(Verdict::RefusedBody, "refused", "")) } else { Ok(()) };
                 if result.is_ok() {
                     assert!(stamps.insert(delivery.stamp()), "each post has a stamp of its own");
                     assert_eq!(stamps.last(), Some(&delivery.stamp()));

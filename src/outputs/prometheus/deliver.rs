@@ -262,8 +262,7 @@ impl PrometheusDeliver {
         }
         let compressed = snap::raw::Encoder::new().compress_vec(&body).map_err(|error| {
             // Only of a body of 4 GB.
-            let (verdict, text) = (Verdict::TooLarge, error.to_string());
-            NotTaken::Otherwise(Failure { verdict, kind: "too_large", text, refused: Vec::new() })
+            NotTaken::Otherwise(Failure::new(Verdict::TooLarge, "too_large", error.to_string()))
         })?;
         let request = Request { method: Method::POST, uri: &self.uri, headers: &HEADERS, body: compressed.into() };
         let reply = self.client.exchange(request).await;
@@ -388,7 +387,7 @@ fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
         _ => (later(false), "server", "it asks to be left alone for a while"),
     };
     let text = format!("{server} answered {} ({advice}): \"{said}\"", reply.status);
-    Err(NotTaken::Otherwise(Failure { verdict, kind, text, refused: Vec::new() }))
+    Err(NotTaken::Otherwise(Failure::new(verdict, kind, text)))
 }
 
 /// In which words samples are refused, if they are. Prometheus, Thanos and Cortex have the words of the first three, Mimir those
@@ -420,10 +419,6 @@ impl Deliver for PrometheusDeliver {
 
     fn post_again(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         Box::pin(async move { Answer { result: self.write(body, true).await, server_time: None } })
-    }
-
-    fn ask_time(&mut self) -> LocalFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer { result: Ok(()), server_time: None }))
     }
 
     fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {

@@ -81,11 +81,6 @@ impl DatabaseError {
                 _ => (later, "sqlite", ""),
             },
         };
-        Failure {
-            verdict,
-            kind,
-            text: format!("cannot write to {}: {self}{hint}", path.display()),
-            refused: Vec::new(),
-        }
+        Failure::new(verdict, kind, format!("cannot write to {}: {self}{hint}", path.display()))
     }
 }

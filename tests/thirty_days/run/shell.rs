@@ -488,5 +488,5 @@ impl Run<'_> {
 }
 
 pub(super) fn failure(verdict: Verdict) -> Failure {
-    Failure { verdict, kind: "simulated", text: String::new(), refused: Vec::new() }
+    Failure::new(verdict, "simulated", "")
 }
