@@ -13,8 +13,8 @@
 //!
 //! # Rules
 //!
-//! - While answers fail or take long, a post holds one sample of each series ([`pace`](super::pace)). So what is repeated
-//!   because its answer was in doubt is refused by nobody.
+//! - While answers fail or take long, and while something may be there already, a post holds one sample of each series
+//!   ([`pace`](super::pace)). So what is repeated because its answer was in doubt is refused by nobody.
 //! - A post that is refused in such words goes again in parts, until it is known of each sample by itself: of each series the
 //!   oldest, then the next. What the server took on the way it keeps, and what was found out is not asked again.
 //! - *Out of order* means that the server has it, where it was posted before. In this life: it was taken, or it was in a post
@@ -148,7 +148,11 @@ impl PrometheusDeliver {
         let result = self.send(&series).await;
         match result {
             Ok(()) => {
-                self.pace.taken(begun.elapsed());
+                // Where something may be there already a post may be refused, and a server that takes posts in part has taken two
+                // samples of a series then: nobody could say what became of the earlier one.
+                if !again && self.doubts.is_empty() {
+                    self.pace.taken(begun.elapsed());
+                }
                 Ok(())
             }
             Err(not_taken) => {
@@ -239,6 +243,7 @@ impl PrometheusDeliver {
                 self.there += 1;
                 continue;
             }
+            self.settle(key, at);
             found.text = said;
             found.refused.extend(one.places());
             if refusal == Refusal::TooOld {
@@ -300,6 +305,11 @@ impl PrometheusDeliver {
     fn has(&mut self, key: u64, Known { until, taken }: Known) {
         let known = self.known.entry(key).or_insert(Known { until, taken });
         *known = Known { until: known.until.max(until), taken: known.taken || taken };
+        self.settle(key, until);
+    }
+
+    /// It is known what became of a series up to here.
+    fn settle(&mut self, key: u64, until: i64) {
         if let Entry::Occupied(mut doubts) = self.doubts.entry(key) {
             doubts.get_mut().retain(|end| *end > until);
             if doubts.get().is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! What a server has taken and not acknowledged comes again. With one sample of each series it takes that for what it is; of more
 //! it refuses all but the last, and of each series must be found out what it has. So there is one while answers fail or take
-//! long, and more, twice as many each time, while they come at once: then a backlog on a long way is delivered as fast as the
+//! long, or it may have some of it already, and more, twice as many each time, while they come at once: then a backlog on a long way is delivered as fast as the
 //! way is wide, and what is polled faster than one answer comes back does not fall behind.
 
 use std::sync::Arc;
