@@ -125,24 +125,33 @@ impl fmt::Display for Template {
     }
 }
 
-/// Two points, by their places in the table, that go by one name, and that name.
-pub type Clash = (usize, usize, String);
+/// Why an output cannot have the points of a table; points by their places in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// This one has no name there.
+    Nameless(usize),
+    /// These two have one name, which is this.
+    Clash(usize, usize, String),
+}
 
-/// The first two points of a table that `name` gives the same name; those without one are passed over.
-pub fn clash(table: &PointTable, name: impl Fn(Point<'_>) -> Option<String>) -> Option<Clash> {
+/// The first point that `name` gives no name, else the first two that it gives the same.
+pub fn unfit(table: &PointTable, name: impl Fn(&Point<'_>) -> Option<String>) -> Option<Unfit> {
     // Hashes, because a million names take much memory; two names of one hash are compared.
     let hasher = RandomState::new();
     let mut known: HashMap<u64, usize> = HashMap::new();
+    let mut clash = None;
     for (place, point) in table.iter().enumerate() {
-        let Some(text) = name(point) else { continue };
-        if let Some(first) = known.insert(hasher.hash_one(&text), place) {
-            let other = u32::try_from(first).ok().and_then(|first| table.get(PointId(first))).and_then(&name);
-            if other.as_ref() == Some(&text) {
-                return Some((first, place, text));
+        let Some(text) = name(&point) else { return Some(Unfit::Nameless(place)) };
+        if clash.is_none()
+            && let Some(first) = known.insert(hasher.hash_one(&text), place)
+        {
+            let other = u32::try_from(first).ok().and_then(|first| table.get(PointId(first)));
+            if other.and_then(|other| name(&other)).as_ref() == Some(&text) {
+                clash = Some(Unfit::Clash(first, place, text));
             }
         }
     }
-    None
+    clash
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::outputs::influxdb::InfluxSettings;
 use crate::outputs::mqtt::MqttSettings;
 use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::sqlite::SqliteSettings;
+use crate::outputs::template::{Unfit, unfit};
 use crate::shard::Shard;
 use crate::text::table::TextTable;
 
@@ -262,40 +263,34 @@ pub fn faults_of_points(config: &Config) -> Vec<String> {
             .get(place)
             .map_or_else(String::new, |point| format!("{} of {} unit {}", point.called(), point.target, point.unit))
     };
-    let clash = |output: &OutputConfig| match &output.kind {
-        OutputKind::Influx(settings) => crate::outputs::influxdb::encode::clash(&table, settings),
-        OutputKind::Mqtt(settings) => crate::outputs::mqtt::encode::clash(&table, settings),
-        OutputKind::Prometheus(settings) => crate::outputs::prometheus::encode::clash(&table, settings),
-        OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
-    };
-    let nameless = |output: &OutputConfig| match &output.kind {
-        OutputKind::Influx(settings) => {
-            let first = crate::outputs::influxdb::encode::nameless(&table, settings)?;
-            Some((first, "its measurement or its field is empty"))
-        }
-        OutputKind::Mqtt(settings) => {
-            let first = crate::outputs::mqtt::encode::nameless(&table, settings)?;
-            Some((first, "its topic is too long"))
-        }
-        OutputKind::Prometheus(settings) => {
-            let first = crate::outputs::prometheus::encode::nameless(&table, settings)?;
-            Some((first, "nothing of its name fits into that of a metric (letters without accents, digits and _)"))
-        }
-        OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => None,
-    };
     let told = named.iter().filter_map(|output| {
-        let of = |what: String| format!("outputs: {}: {what}", output.name);
-        if let Some((first, why)) = nameless(output) {
-            let first = point(first);
-            return Some(of(format!("no value of {first} could be written, because {why}; give it another name")));
-        }
-        let (first, second, what) = clash(output)?;
-        Some(of(format!(
-            "{} and {} would both be {what}, so that one value takes the place of the other; give them names of their own, \
-             or the output a template that tells them apart",
-            point(first),
-            point(second)
-        )))
+        let (unfit, why_nameless) = match &output.kind {
+            OutputKind::Influx(settings) => (
+                unfit(&table, |point| crate::outputs::influxdb::encode::name_of(point, settings)),
+                "its measurement or its field is empty",
+            ),
+            OutputKind::Mqtt(settings) => {
+                (unfit(&table, |point| crate::outputs::mqtt::encode::name_of(point, settings)), "its topic is too long")
+            }
+            OutputKind::Prometheus(settings) => (
+                unfit(&table, |point| crate::outputs::prometheus::encode::name_of(point, settings)),
+                "nothing of its name fits into that of a metric (letters without accents, digits and _)",
+            ),
+            OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => return None,
+        };
+        let what = match unfit? {
+            Unfit::Nameless(first) => {
+                let first = point(first);
+                format!("no value of {first} could be written, because {why_nameless}; give it another name")
+            }
+            Unfit::Clash(first, second, what) => format!(
+                "{} and {} would both be {what}, so that one value takes the place of the other; give them names of their \
+                 own, or the output a template that tells them apart",
+                point(first),
+                point(second)
+            ),
+        };
+        Some(format!("outputs: {}: {what}", output.name))
     });
     told.collect()
 }

@@ -9,13 +9,10 @@ use std::sync::Arc;
 
 use super::InfluxSettings;
 use super::line::{key, measurement, push_value, tag_value};
-use crate::outputs::template::{self, Clash};
+use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded};
-use crate::reading::points::{Point, PointTable, TableId};
+use crate::reading::points::{Point, PointTable};
 use crate::reading::{Reading, Timestamp};
-
-/// So many point tables are remembered.
-const TABLES: usize = 2;
 
 /// The last millisecond that a server can store: it counts nanoseconds in 63 bits.
 const LAST: u64 = 9_223_372_036_854;
@@ -24,14 +21,12 @@ const LAST: u64 = 9_223_372_036_854;
 #[derive(Debug)]
 pub struct InfluxEncode {
     settings: InfluxSettings,
-    /// Of the tables used last, the last one first.
-    tables: Vec<Table>,
+    tables: Recent<Table>,
 }
 
 /// What the points of a table are in lines.
 #[derive(Debug)]
 struct Table {
-    id: TableId,
     /// Measurement and tags, each once.
     series: Vec<String>,
     /// Of each point its place in `series` and its field; `None` if it cannot be said.
@@ -42,25 +37,13 @@ impl InfluxEncode {
     /// By these settings.
     #[must_use]
     pub fn new(settings: InfluxSettings) -> Self {
-        Self { settings, tables: Vec::new() }
-    }
-
-    /// The table, which is made ready if it is new; it is the first one then.
-    fn table(&mut self, table: &PointTable) {
-        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
-            self.tables[..=place].rotate_right(1);
-        } else {
-            self.tables.truncate(TABLES - 1);
-            self.tables.insert(0, Table::new(table, &self.settings));
-        }
+        Self { settings, tables: Recent::default() }
     }
 }
 
 impl Encode for InfluxEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
-        self.table(table);
-        let integers = self.settings.integers;
-        let Some(Table { series, points, .. }) = self.tables.first() else { return Encoded::default() };
+        let Table { series, points } = self.tables.of(table, || Table::new(table, &self.settings));
         // Lines in order of their first reading; of each its series, its instant and its fields.
         let mut lines: Vec<(usize, u64, String)> = Vec::new();
         let mut places: HashMap<(usize, u64), usize> = HashMap::new();
@@ -72,7 +55,7 @@ impl Encode for InfluxEncode {
                 continue;
             };
             let mut text = format!("{field}=");
-            if !push_value(&mut text, *value, integers) {
+            if !push_value(&mut text, *value, self.settings.integers) {
                 continue;
             }
             sent += 1;
@@ -118,7 +101,7 @@ impl Table {
             Some((place, field))
         });
         let points = points.collect();
-        Self { id: table.id(), points, series: all }
+        Self { points, series: all }
     }
 }
 
@@ -141,17 +124,10 @@ fn names(point: &Point<'_>, settings: &InfluxSettings) -> Option<(String, String
     (!name.is_empty() && !field.is_empty()).then_some((series, field))
 }
 
-/// The first point that nothing can be written of, because its measurement or its field is empty.
+/// What no two points may have in common: measurement, tags and field. `None` when the measurement or the field is empty.
 #[must_use]
-pub fn nameless(table: &PointTable, settings: &InfluxSettings) -> Option<usize> {
-    table.iter().position(|point| names(&point, settings).is_none())
-}
-
-/// What two points have in common that no two may: measurement, tags and field. `None` when each has its own.
-#[must_use]
-pub fn clash(table: &PointTable, settings: &InfluxSettings) -> Option<Clash> {
-    let clash = |point: Point<'_>| names(&point, settings).map(|(series, field)| format!("{series} {field}"));
-    template::clash(table, clash)
+pub fn name_of(point: &Point<'_>, settings: &InfluxSettings) -> Option<String> {
+    names(point, settings).map(|(series, field)| format!("{series} {field}"))
 }
 
 #[cfg(test)]

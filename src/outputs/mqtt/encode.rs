@@ -12,13 +12,10 @@ use super::home_assistant::Announcements;
 use super::message::{push, quoted};
 use super::topic::topic;
 use super::{Identity, Messages, MqttSettings, Payload};
-use crate::outputs::template::{self, Clash};
+use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded};
-use crate::reading::points::{Point, PointTable, TableId};
+use crate::reading::points::{Point, PointTable};
 use crate::reading::{Reading, Timestamp, Value};
-
-/// So many point tables are remembered.
-const TABLES: usize = 2;
 
 /// The year 10000, which RFC 3339 cannot say.
 const NO_DATE: u64 = 253_402_300_800_000;
@@ -32,14 +29,12 @@ pub struct MqttEncode {
     settings: MqttSettings,
     identity: Identity,
     announcements: Announcements,
-    /// Of the tables used last, the last one first.
-    tables: Vec<Table>,
+    tables: Recent<Table>,
 }
 
 /// What the points of a table are in messages.
 #[derive(Debug)]
 struct Table {
-    id: TableId,
     /// Each once, quoted.
     topics: Vec<String>,
     points: Vec<Option<Known>>,
@@ -58,29 +53,18 @@ impl MqttEncode {
     /// By these settings. What Home Assistant is to be told of points is in `announcements` before they are in a post.
     #[must_use]
     pub fn new(settings: MqttSettings, identity: Identity, announcements: Announcements) -> Self {
-        Self { settings, identity, announcements, tables: Vec::new() }
-    }
-
-    /// The table, which is made ready if it is new; it is the first one then.
-    fn make_ready(&mut self, table: &PointTable) {
-        match self.tables.iter().position(|known| known.id == table.id()) {
-            Some(0) => return,
-            Some(place) => self.tables[..=place].rotate_right(1),
-            None => {
-                self.tables.truncate(TABLES - 1);
-                self.tables.insert(0, Table::new(table, &self.settings));
-            }
-        }
-        // Also of one that was known: an edit may have been taken back.
-        self.announcements.add(table, &self.settings, &self.identity);
+        Self { settings, identity, announcements, tables: Recent::default() }
     }
 }
 
 impl Encode for MqttEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
-        self.make_ready(table);
+        if !self.tables.is_last(table) {
+            // Also of one that was known: an edit may have been taken back.
+            self.announcements.add(table, &self.settings, &self.identity);
+        }
         let (payload, messages) = (self.settings.payload, self.settings.messages);
-        let Some(Table { topics, points, .. }) = self.tables.first() else { return Encoded::default() };
+        let Table { topics, points } = self.tables.of(table, || Table::new(table, &self.settings));
         // Messages in order of their first reading; of each its topic, its instant and its payload up to the last bracket.
         let mut made: Vec<(usize, u64, String)> = Vec::new();
         let mut places: HashMap<(usize, u64), usize> = HashMap::new();
@@ -151,7 +135,7 @@ impl Table {
             Some(Known { topic, members })
         });
         let points = points.collect();
-        Self { id: table.id(), topics, points }
+        Self { topics, points }
     }
 }
 
@@ -182,20 +166,12 @@ fn member(point: &Point<'_>) -> String {
     if name == "time" { "time_".to_owned() } else { name.to_owned() }
 }
 
-/// The first point that nothing can be published of, because its topic is too long.
+/// What no two points may have in common: the topic, and the name in a message if it is about several. `None` when the topic is
+/// too long.
 #[must_use]
-pub fn nameless(table: &PointTable, settings: &MqttSettings) -> Option<usize> {
-    table.iter().position(|point| topic(&settings.topic, &point).is_none())
-}
-
-/// What two points have in common that no two may: the topic, and the name in a message if it is about several. `None` when
-/// each has its own.
-#[must_use]
-pub fn clash(table: &PointTable, settings: &MqttSettings) -> Option<Clash> {
-    template::clash(table, |point| {
-        let topic = topic(&settings.topic, &point)?;
-        Some(if settings.messages == Messages::Device { format!("{topic} {}", member(&point)) } else { topic })
-    })
+pub fn name_of(point: &Point<'_>, settings: &MqttSettings) -> Option<String> {
+    let topic = topic(&settings.topic, point)?;
+    Some(if settings.messages == Messages::Device { format!("{topic} {}", member(point)) } else { topic })
 }
 
 #[cfg(test)]

@@ -13,29 +13,25 @@ use std::time::Duration;
 use super::identity::{Agent, AgentId, Series};
 use super::old::OldBody;
 use super::payload::{Catalogue, Encoder};
+use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded, OldLoad};
-use crate::reading::points::{Point, PointTable, TableId};
+use crate::reading::points::{Point, PointTable};
 use crate::reading::{PointId, Reading, Timestamp};
 use crate::shard::Shard;
 use crate::spool::job::OldBatch;
 use crate::time::timeline::HOUR;
-
-/// So many point tables are remembered.
-const TABLES: usize = 2;
 
 /// Makes the posts of one agent, or of one shard of it.
 #[derive(Debug)]
 pub struct PattooEncode {
     agent_id: AgentId,
     shard: Shard,
-    /// Of the tables used last, the last one first.
-    tables: Vec<Table>,
+    tables: Recent<Table>,
 }
 
 /// What a point table is at the server.
 #[derive(Debug)]
 struct Table {
-    id: TableId,
     /// `None`: nothing of it can be posted.
     encoder: Option<Encoder>,
     /// Of each point its place in the catalogue, `None` if it cannot be posted; empty when all can, each at its own place.
@@ -46,25 +42,14 @@ impl PattooEncode {
     /// For this shard of the agent with this id.
     #[must_use]
     pub fn new(agent_id: AgentId, shard: Shard) -> Self {
-        Self { agent_id, shard, tables: Vec::new() }
-    }
-
-    /// The table, which is made ready if it is new.
-    fn table(&mut self, table: &PointTable) -> Option<&mut Table> {
-        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
-            self.tables[..=place].rotate_right(1);
-        } else {
-            self.tables.truncate(TABLES - 1);
-            self.tables.insert(0, Table::new(table));
-        }
-        self.tables.first_mut()
+        Self { agent_id, shard, tables: Recent::default() }
     }
 }
 
 impl Encode for PattooEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, posted: Timestamp) -> Encoded {
         let shard = self.shard;
-        let Some(Table { encoder: Some(encoder), places, .. }) = self.table(table) else {
+        let Table { encoder: Some(encoder), places } = self.tables.of(table, || Table::new(table)) else {
             return nothing_of(readings.len());
         };
         encoder.clear();
@@ -114,7 +99,7 @@ impl Table {
         let all: Vec<Series> = all.into_iter().flatten().collect();
         let agent = table.agent_id().parse().and_then(|id| Agent::new(id, table.hostname()));
         let catalogue = agent.and_then(|agent| Catalogue::new(&agent, table.polling_interval(), &all));
-        Self { id: table.id(), encoder: catalogue.ok().map(|catalogue| Encoder::new(Arc::new(catalogue))), places }
+        Self { encoder: catalogue.ok().map(|catalogue| Encoder::new(Arc::new(catalogue))), places }
     }
 }
 
@@ -271,7 +256,7 @@ mod tests {
             let key = format!("\"{}\"", tables[place].get(PointId(0)).unwrap().register.key);
             assert!(String::from_utf8(encoded.body.unwrap().to_vec()).unwrap().contains(&key));
             let ids: Vec<_> = known.into_iter().map(|place: usize| tables[place].id()).collect();
-            assert_eq!(encode.tables.iter().map(|table| table.id).collect::<Vec<_>>(), ids);
+            assert_eq!(encode.tables.ids(), ids);
         }
     }
 }

@@ -18,12 +18,10 @@ use super::PrometheusSettings;
 use super::message::{Label, Post, PostSample, PostSeries, Sample, TimeSeries};
 use super::name;
 use super::pace::Pace;
+use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded};
-use crate::reading::points::{Kind, Point, PointTable, TableId};
+use crate::reading::points::{Kind, Point, PointTable};
 use crate::reading::{Reading, Timestamp};
-
-/// So many point tables are remembered.
-const TABLES: usize = 2;
 
 /// About what a sample takes in a body.
 const SAMPLE_BYTES: usize = 24;
@@ -36,14 +34,12 @@ const NAME: &str = "__name__";
 pub struct PrometheusEncode {
     settings: PrometheusSettings,
     pace: Pace,
-    /// Of the tables used last, the last one first.
-    tables: Vec<Table>,
+    tables: Recent<Table>,
 }
 
 /// What the points of a table are.
 #[derive(Debug)]
 struct Table {
-    id: TableId,
     series: Vec<Series>,
     /// Of each point its place in `series`; `None` if its metric has no name.
     points: Vec<Option<usize>>,
@@ -65,25 +61,14 @@ impl PrometheusEncode {
     /// By these settings, at the pace that is found when posts are delivered.
     #[must_use]
     pub fn new(settings: PrometheusSettings, pace: Pace) -> Self {
-        Self { settings, pace, tables: Vec::new() }
-    }
-
-    /// The table, which is made ready if it is new.
-    fn table(&mut self, table: &PointTable) -> Option<&mut Table> {
-        if let Some(place) = self.tables.iter().position(|known| known.id == table.id()) {
-            self.tables[..=place].rotate_right(1);
-        } else {
-            self.tables.truncate(TABLES - 1);
-            self.tables.insert(0, Table::new(table, &self.settings));
-        }
-        self.tables.first_mut()
+        Self { settings, pace, tables: Recent::default() }
     }
 }
 
 impl Encode for PrometheusEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
         let most = self.pace.samples();
-        let Some(Table { series, points, posts, .. }) = self.table(table) else { return Encoded::default() };
+        let Table { series, points, posts } = self.tables.of(table, || Table::new(table, &self.settings));
         *posts += 1;
         let mut post = Post::default();
         let (mut taken, mut sent, mut bytes) = (0, 0, 0);
@@ -116,7 +101,7 @@ impl Encode for PrometheusEncode {
     }
 
     fn set_aside(&mut self, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
-        let Some(Table { series, points, .. }) = self.table(table) else { return Encoded::default() };
+        let Table { series, points, .. } = self.tables.of(table, || Table::new(table, &self.settings));
         // The format wants the samples of a metric together.
         let mut lines: Vec<(&str, i64, f64)> = Vec::new();
         for reading in readings {
@@ -167,7 +152,7 @@ impl Table {
             Some(place)
         });
         let points = points.collect();
-        Self { id: table.id(), points, series, posts: 0 }
+        Self { points, series, posts: 0 }
     }
 }
 
@@ -214,24 +199,10 @@ fn text(labels: &[Label]) -> String {
     if rest.is_empty() { metric.to_owned() } else { format!("{metric}{{{}}}", rest.join(",")) }
 }
 
-/// The first point that nothing can be written of, because nothing of its name fits into that of a metric.
+/// What no two points may have in common: metric and labels. `None` when the metric has no name.
 #[must_use]
-pub fn nameless(table: &PointTable, settings: &PrometheusSettings) -> Option<usize> {
-    table.iter().position(|point| labels(&point, settings).is_none())
-}
-
-/// What two points have in common that no two may: metric and labels. `None` when each has its own.
-#[must_use]
-pub fn clash(table: &PointTable, settings: &PrometheusSettings) -> Option<(usize, usize, String)> {
-    let mut known: HashMap<Vec<Label>, usize> = HashMap::new();
-    for (place, point) in table.iter().enumerate() {
-        let Some(labels) = labels(&point, settings) else { continue };
-        if let Some(&first) = known.get(&labels) {
-            return Some((first, place, text(&labels)));
-        }
-        known.insert(labels, place);
-    }
-    None
+pub fn name_of(point: &Point<'_>, settings: &PrometheusSettings) -> Option<String> {
+    labels(point, settings).map(|labels| text(&labels))
 }
 
 #[cfg(test)]

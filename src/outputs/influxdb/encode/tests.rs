@@ -7,6 +7,7 @@ use super::*;
 use crate::net::connect::Server;
 use crate::outputs::influxdb::Api;
 use crate::outputs::network::Network;
+use crate::outputs::template::{Unfit, unfit};
 use crate::reading::points::{Builder, Device, Kind, Register};
 use crate::reading::{PointId, Value};
 use std::time::Duration;
@@ -61,6 +62,14 @@ fn text(encoded: &Encoded) -> &str {
 }
 
 /// A server takes no line with a tag of this name, leaves out such a field without a word, and takes no tag twice.
+/// Two points of one name, and that name.
+fn clash(table: &PointTable, settings: &InfluxSettings) -> Option<(usize, usize, String)> {
+    match unfit(table, |point| name_of(point, settings))? {
+        Unfit::Clash(first, second, name) => Some((first, second, name)),
+        Unfit::Nameless(place) => panic!("{place} has no name"),
+    }
+}
+
 #[test]
 fn time_and_a_tag_that_is_there_twice() {
     let table = table(&[named("time", 1, &[("time", "time"), ("a\\b", "1"), ("a/b", "2")]), named("u", 1, &[])]);

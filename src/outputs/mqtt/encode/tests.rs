@@ -9,6 +9,7 @@ use crate::outputs::mqtt::message::{Message, parse};
 use crate::outputs::mqtt::topic::check;
 use crate::outputs::mqtt::{Identity, Version};
 use crate::outputs::network::Network;
+use crate::outputs::template::{Unfit, unfit};
 use crate::reading::PointId;
 use crate::reading::points::{Builder, Device, Kind, Register};
 use crate::shard::Shard;
@@ -74,6 +75,14 @@ fn encode(settings: &MqttSettings, table: &Arc<PointTable>, readings: &[Reading]
     let encoded = encode.encode(table, readings, 1 << 20, Timestamp::default());
     assert_eq!(encoded, encode.encode(table, readings, 1 << 20, Timestamp::default()), "the same again");
     encoded
+}
+
+/// Two points of one name, and that name.
+fn clash(table: &PointTable, settings: &MqttSettings) -> Option<(usize, usize, String)> {
+    match unfit(table, |point| name_of(point, settings))? {
+        Unfit::Clash(first, second, name) => Some((first, second, name)),
+        Unfit::Nameless(place) => panic!("{place} has no name"),
+    }
 }
 
 #[test]
@@ -175,14 +184,14 @@ fn what_home_assistant_is_told_is_of_the_table_that_was_used_last() {
 fn two_points_that_would_be_one_are_found() {
     let points = table(&[named("a", "u", None), named("a", "i", None), named("b/", "u", None), named("b+", "u", None)]);
     let found = |topic: &str, messages| clash(&points, &settings(topic, Payload::Json, messages));
-    let clash = |first, second, said: &str| Some((first, second, said.to_owned()));
-    assert_eq!(found("modbus/{device}/{name}", Messages::Point), clash(2, 3, "modbus/b_/u"));
-    assert_eq!(found("{device}", Messages::Point), clash(0, 1, "a"));
-    assert_eq!(found("{device}", Messages::Device), clash(2, 3, "b_ u"));
-    assert_eq!(found("x", Messages::Device), clash(0, 2, "x u"));
+    let two = |first, second, said: &str| Some((first, second, said.to_owned()));
+    assert_eq!(found("modbus/{device}/{name}", Messages::Point), two(2, 3, "modbus/b_/u"));
+    assert_eq!(found("{device}", Messages::Point), two(0, 1, "a"));
+    assert_eq!(found("{device}", Messages::Device), two(2, 3, "b_ u"));
+    assert_eq!(found("x", Messages::Device), two(0, 2, "x u"));
     let time = table(&[named("a", "time", None)]);
     let settings = settings("x", Payload::Json, Messages::Device);
-    assert_eq!(super::clash(&time, &settings), None);
+    assert_eq!(clash(&time, &settings), None);
     let encoded = encode(&settings, &time, &[reading(0, 1, Value::Integer(2))]);
     assert_eq!(text(&encoded), "{\"topic\":\"x\",\"payload\":{\"time\":\"1970-01-01T00:00:00.001Z\",\"time_\":2}}\n");
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::net::connect::Server;
 use crate::outputs::network::Network;
 use crate::outputs::prometheus::message::push_series;
+use crate::outputs::template::{Unfit, unfit};
 use crate::reading::points::{Builder, Device, Register};
 use crate::reading::{PointId, Value};
 
@@ -78,6 +79,14 @@ fn decoded(encoded: &Encoded) -> Vec<(String, Vec<(i64, f64)>)> {
 }
 
 const LABELS: [(&str, &str); 2] = [("device", "{device}"), ("unit", "{unit}")];
+
+/// Two points of one name, and that name.
+fn clash(table: &PointTable, settings: &PrometheusSettings) -> Option<(usize, usize, String)> {
+    match unfit(table, |point| name_of(point, settings))? {
+        Unfit::Clash(first, second, name) => Some((first, second, name)),
+        Unfit::Nameless(place) => panic!("{place} has no name"),
+    }
+}
 
 #[test]
 fn a_post_ends_where_a_series_comes_again() {
