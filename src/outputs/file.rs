@@ -8,7 +8,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::{Map, Number, Value as Json};
@@ -41,9 +40,6 @@ pub struct FileSettings {
     pub keep: u32,
 }
 
-/// The year 10000, which RFC 3339 cannot say.
-const NO_DATE: u64 = 253_402_300_800_000;
-
 /// What stands in a line, in this order; the header of a CSV.
 pub const COLUMNS: &str = "time,device,unit,key,name,value,unit_of_measurement,group,device_name,text,tags";
 
@@ -74,12 +70,11 @@ impl Encode for FileEncode {
 /// What stands in the columns; `None` when the value is no number or the time no date.
 fn values(point: Point<'_>, reading: &Reading) -> Option<[Json; 11]> {
     let Point { device, register } = point;
-    let at = Some(reading.at.as_millis()).filter(|&at| at < NO_DATE)?;
     let value = match reading.value {
         Value::Integer(value) => value.into(),
         Value::Float(value) => Number::from_f64(value)?,
     };
-    let time = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at)).to_string();
+    let time = (reading.at < Timestamp::NO_DATE).then(|| reading.at.rfc3339().to_string())?;
     let [device_text, key, group] = [&device.device, &register.key, &device.group].map(|text| text.as_str().into());
     let [name, unit_of_measurement, device_name] =
         [&register.name, &register.unit_of_measurement, &device.name].map(|text| text.clone().into());

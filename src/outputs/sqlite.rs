@@ -31,9 +31,6 @@ pub struct SqliteSettings {
     pub bounds: Bounds,
 }
 
-/// The year 10000, which the date functions of `SQLite` cannot say.
-const NO_DATE: i64 = 253_402_300_800_000;
-
 /// What a reading takes in a post at most.
 const BYTES_OF_A_READING: usize = 48;
 
@@ -120,7 +117,8 @@ impl Encode for SqliteEncode {
                 Value::Float(value) if value.is_finite() => Number::Float(value),
                 Value::Float(_) => continue,
             };
-            let Some(ms) = i64::try_from(at.as_millis()).ok().filter(|&ms| ms < NO_DATE) else { continue };
+            // The date functions of SQLite cannot say it either.
+            let Some(ms) = i64::try_from(at.as_millis()).ok().filter(|_| *at < Timestamp::NO_DATE) else { continue };
             let Some(found) = table.get(*point) else { continue };
             let place = match places.entry(*point) {
                 Entry::Occupied(known) => *known.get(),

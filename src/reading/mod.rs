@@ -25,6 +25,15 @@ impl PointId {
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// The beginning of the year 10000, which RFC 3339 cannot say.
+    pub const NO_DATE: Self = Self(253_402_300_800_000);
+
+    /// As RFC 3339 says it, in UTC with milliseconds; only of an instant before [`NO_DATE`](Self::NO_DATE).
+    #[must_use]
+    pub fn rfc3339(self) -> humantime::Rfc3339Timestamp {
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.0))
+    }
+
     /// The instant `ms` milliseconds after the epoch.
     #[must_use]
     pub const fn from_millis(ms: u64) -> Self {

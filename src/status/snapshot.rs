@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -406,8 +406,7 @@ pub struct Time(pub Timestamp);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = UNIX_EPOCH.checked_add(Duration::from_millis(self.0.as_millis())).unwrap_or(UNIX_EPOCH);
-        humantime::format_rfc3339_millis(time).fmt(f)
+        self.0.rfc3339().fmt(f)
     }
 }
 
@@ -427,6 +426,8 @@ impl<'de> Deserialize<'de> for Time {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::status::registry::Polled;
 

@@ -1,5 +1,7 @@
 //! Lines as other programs read them, and a file as it is found afterwards.
 
+use std::time::Duration;
+
 use super::*;
 use crate::reading::PointId;
 use crate::reading::points::{Builder, Device, Kind, Register};
@@ -67,12 +69,15 @@ fn what_no_line_can_say_is_counted() {
         reading(0, Value::Float(f64::NAN)),
         reading(0, Value::Float(f64::INFINITY)),
         reading(2, Value::Integer(1)),
-        Reading { at: Timestamp::from_millis(NO_DATE), ..reading(0, Value::Integer(1)) },
+        Reading { at: Timestamp::NO_DATE, ..reading(0, Value::Integer(1)) },
         Reading { at: Timestamp::from_millis(u64::MAX), ..reading(0, Value::Integer(1)) },
     ];
     for format in [Format::Jsonl, Format::Csv] {
         assert_eq!(encode(format, &odd), Encoded { body: None, taken: 5, not_sendable: 5, stamp: None });
-        let last = Reading { at: Timestamp::from_millis(NO_DATE - 1), ..reading(0, Value::Float(f64::MAX)) };
+        let last = Reading {
+            at: Timestamp::from_millis(Timestamp::NO_DATE.as_millis() - 1),
+            ..reading(0, Value::Float(f64::MAX))
+        };
         let encoded = encode(format, &[odd.as_slice(), &[last]].concat());
         assert_eq!((encoded.taken, encoded.not_sendable, encoded.body.is_some()), (6, 5, true));
     }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use super::home_assistant::Announcements;
 use super::message::{push, quoted};
@@ -16,9 +15,6 @@ use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Point, PointTable};
 use crate::reading::{Reading, Timestamp, Value};
-
-/// The year 10000, which RFC 3339 cannot say.
-const NO_DATE: u64 = 253_402_300_800_000;
 
 /// What a line holds besides topic and payload.
 const LINE: usize = 64;
@@ -66,13 +62,12 @@ impl Encode for MqttEncode {
         let (payload, messages) = (self.settings.payload, self.settings.messages);
         let Table { topics, points } = self.tables.of(table, || Table::new(table, &self.settings));
         // Messages in order of their first reading; of each its topic, its instant and its payload up to the last bracket.
-        let mut made: Vec<(usize, u64, String)> = Vec::new();
-        let mut places: HashMap<(usize, u64), usize> = HashMap::new();
+        let mut made: Vec<(usize, Timestamp, String)> = Vec::new();
+        let mut places: HashMap<(usize, Timestamp), usize> = HashMap::new();
         let (mut taken, mut sent, mut bytes) = (0, 0, 0);
         for &Reading { point, at, value } in readings {
             taken += 1;
-            let at = at.as_millis();
-            let known = points.get(point.index()).and_then(Option::as_ref).filter(|_| at < NO_DATE);
+            let known = points.get(point.index()).and_then(Option::as_ref).filter(|_| at < Timestamp::NO_DATE);
             let (Some(Known { topic, members }), Some(number)) = (known, number(value)) else { continue };
             sent += 1;
             let add = |payload: &mut String| _ = write!(payload, ",{members}:{number}");
@@ -84,7 +79,7 @@ impl Encode for MqttEncode {
             } else {
                 let payload = match (messages, payload) {
                     (Messages::Device, _) => {
-                        let mut payload = format!("{{\"time\":\"{}\"", time(at));
+                        let mut payload = format!("{{\"time\":\"{}\"", at.rfc3339());
                         add(&mut payload);
                         payload
                     }
@@ -92,7 +87,7 @@ impl Encode for MqttEncode {
                     (Messages::Point, Payload::Json) => {
                         let text = table.get(point).and_then(|point| point.text_of(value));
                         let text = text.map_or_else(String::new, |text| format!(",\"text\":{}", quoted(text)));
-                        format!("{{\"time\":\"{}\",\"value\":{number}{text}{members}", time(at))
+                        format!("{{\"time\":\"{}\",\"value\":{number}{text}{members}", at.rfc3339())
                     }
                 };
                 bytes += topics.get(*topic).map_or(0, String::len) + payload.len() + LINE;
@@ -107,7 +102,7 @@ impl Encode for MqttEncode {
         let mut body = String::with_capacity(bytes);
         for (topic, at, mut payload) in made {
             payload.push(if is_text { '"' } else { '}' });
-            let time = if is_text { format!("\"time\":\"{}\",", time(at)) } else { String::new() };
+            let time = if is_text { format!("\"time\":\"{}\",", at.rfc3339()) } else { String::new() };
             push(&mut body, &time, topics.get(topic).map_or("", String::as_str), &payload);
         }
         Encoded { body: (sent > 0).then(|| body.into()), taken, not_sendable: taken - sent, stamp: None }
@@ -153,11 +148,6 @@ fn number(value: Value) -> Option<String> {
         Value::Integer(value) => Some(itoa::Buffer::new().format(value).to_owned()),
         Value::Float(value) => value.is_finite().then(|| zmij::Buffer::new().format_finite(value).to_owned()),
     }
-}
-
-/// An instant as RFC 3339 says it.
-fn time(at: u64) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at))
 }
 
 /// What a point is called in a message about several. `time` is what each of these has besides.

@@ -185,7 +185,7 @@ async fn the_last_day_of_a_point_is_found_by_the_primary_key() {
 #[test]
 fn what_no_row_can_say_is_counted() {
     let table = table(&[register(30_001)]);
-    let no_date = u64::try_from(NO_DATE).unwrap();
+    let no_date = Timestamp::NO_DATE.as_millis();
     let odd = [
         reading(0, AT, Value::Float(f64::NAN)),
         reading(0, AT, Value::Float(f64::INFINITY)),

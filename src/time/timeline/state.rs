@@ -86,7 +86,7 @@ impl fmt::Display for Implausible {
 
 /// The date as people write it; the last second of 9999 stands for all that comes after it.
 fn utc(date: Timestamp) -> impl fmt::Display {
-    let ms = date.as_millis().min(253_402_300_799_999);
+    let ms = date.as_millis().min(Timestamp::NO_DATE.as_millis() - 1);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms))
 }
 

@@ -1,5 +1,7 @@
 //! Messages, read back from the lines of a post.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -153,9 +155,9 @@ fn what_cannot_be_said_is_counted_and_a_small_room_still_takes_one() {
         reading(0, 1, Value::Float(f64::NAN)),
         reading(0, 2, Value::Float(f64::INFINITY)),
         reading(9, 3, Value::Integer(1)),
-        reading(0, NO_DATE, Value::Integer(1)),
+        reading(0, Timestamp::NO_DATE.as_millis(), Value::Integer(1)),
         reading(1, 4, Value::Integer(1)),
-        reading(0, NO_DATE - 1, Value::Integer(1)),
+        reading(0, Timestamp::NO_DATE.as_millis() - 1, Value::Integer(1)),
         reading(0, 6, Value::Integer(1)),
     ];
     let encoded = encode.encode(&table, &readings, 1, Timestamp::default());
@@ -234,7 +236,7 @@ proptest! {
         name in "(?s).{0,20}",
         unit in "(?s).{0,10}",
         value in prop_oneof![any::<f64>().prop_map(Value::Float), any::<i64>().prop_map(Value::Integer)],
-        at in 0..NO_DATE,
+        at in 0..Timestamp::NO_DATE.as_millis(),
         plain in any::<bool>(),
     ) {
         let table = table(&[named(&device, &name, Some(&unit))]);
