@@ -79,7 +79,7 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Dial(error) => error.kind(),
+            Self::Dial(_) => "connect",
             Self::Proxy { .. } => "proxy",
             Self::Tls { source, .. } => source.kind(),
         }

@@ -177,10 +177,7 @@ impl MqttError {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Connect { source, .. } => match source {
-                ConnectError::Dial(_) => "connect",
-                source => source.kind(),
-            },
+            Self::Connect { source, .. } => source.kind(),
             Self::Timeout { .. } => "timeout",
             Self::Transport { .. } => "transport",
             Self::TooLarge { .. } => "too_large",
