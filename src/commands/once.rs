@@ -94,19 +94,9 @@ struct Labels {
 /// Polls once and prints what came of it.
 #[must_use]
 pub fn once(instance: &Instance, options: &Options) -> Exit {
-    let config = match instance.load() {
-        Ok(loaded) => loaded.config,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::BadConfiguration;
-        }
-    };
-    let config = match options.selection.of(config) {
+    let config = match options.selection.load(instance) {
         Ok(config) => config,
-        Err(why) => {
-            complain(&why);
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let lines = poll(&config);
     let failed = lines.iter().filter(|line| line.value.is_none()).count();

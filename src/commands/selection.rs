@@ -1,9 +1,11 @@
-//! Which devices and polling groups a command is about. Pure.
+//! Which devices and polling groups a command is about.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::config::{Config, Point};
+use crate::cli::terminal::complain;
+use crate::config::{Config, Instance, Point};
+use crate::daemon::exit::Exit;
 
 /// Devices by their text in `ip_devices` or by their name, and polling groups by theirs; all where none is listed.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +17,19 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// What is selected of the configuration of `instance`; what is wrong with either is on stderr.
+    ///
+    /// # Errors
+    /// With what the command ends with.
+    pub fn load(&self, instance: &Instance) -> Result<Config, Exit> {
+        let loaded = instance.load().map_err(|error| (error.to_string(), Exit::BadConfiguration));
+        let selected = loaded.and_then(|loaded| self.of(loaded.config).map_err(|why| (why, Exit::Usage)));
+        selected.map_err(|(why, exit)| {
+            complain(&why);
+            exit
+        })
+    }
+
     /// What of `config` is selected: its points, with their devices.
     ///
     /// # Errors

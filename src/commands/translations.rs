@@ -36,19 +36,9 @@ pub struct Options {
 /// Writes the CSV.
 #[must_use]
 pub fn translations(instance: &Instance, options: &Options) -> Exit {
-    let config = match instance.load() {
-        Ok(loaded) => loaded.config,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::BadConfiguration;
-        }
-    };
-    let config = match options.selection.of(config) {
+    let config = match options.selection.load(instance) {
         Ok(config) => config,
-        Err(why) => {
-            complain(&why);
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let Translations { known, several, partly } = Translations::of(&config);
     let mut table = TextTable::new(&["language", "key", "translation", "units"]);
