@@ -887,20 +887,19 @@ impl Pipeline {
                 }
                 self.skip(place, batch.first, DropReason::Vanished);
             }
-            if self.is_too_old(place, readings.iter().map(|reading| dated(*reading, offset).at).max()) {
+            let lane_from = from.max(batch.first);
+            let passed = usize::try_from(lane_from.since(batch.first)).unwrap_or(usize::MAX);
+            let readings: Vec<_> = readings.into_iter().skip(passed).map(|reading| dated(reading, offset)).collect();
+            let newest = readings.iter().map(|reading| reading.at).max().unwrap_or_default();
+            if self.is_too_old(place, newest) {
                 if loaded > 0 {
                     break;
                 }
                 self.skip(place, batch.end(), DropReason::OutputMaxAge);
                 continue;
             }
-            let lane_from = from.max(batch.first);
-            let passed = usize::try_from(lane_from.since(batch.first)).unwrap_or(usize::MAX);
-            let readings = readings.into_iter().skip(passed).map(|reading| dated(reading, offset));
             let count = batch.end().since(lane_from);
             let lane = &mut self.lanes[place];
-            let readings: Vec<_> = readings.collect();
-            let newest = readings.iter().map(|reading| reading.at).max().unwrap_or_default();
             lane.newest = if lane.spans.is_empty() { newest } else { lane.newest.max(newest) };
             lane.spans.push_back((lane_from, count));
             loaded += count;
@@ -919,15 +918,14 @@ impl Pipeline {
     }
 
     /// Whether the output lets go of readings of which the newest is `newest`.
-    fn is_too_old(&self, place: usize, newest: Option<Timestamp>) -> bool {
-        let Some((max_age, wall)) = self.lanes[place].max_age.zip(self.wall) else { return false };
-        newest.is_some_and(|newest| wall.since(newest) > max_age)
+    fn is_too_old(&self, place: usize, newest: Timestamp) -> bool {
+        self.lanes[place].max_age.zip(self.wall).is_some_and(|(max_age, wall)| wall.since(newest) > max_age)
     }
 
     /// Drops what is loaded when all of it is too old by now: the server may be gone for good, and it holds up what is behind.
     fn let_go_of_old(&mut self, place: usize) {
         let lane = &self.lanes[place];
-        if lane.old != Old::None || lane.spans.is_empty() || !self.is_too_old(place, Some(lane.newest)) {
+        if lane.old != Old::None || lane.spans.is_empty() || !self.is_too_old(place, lane.newest) {
             return;
         }
         self.pass(place);
