@@ -81,6 +81,14 @@ pub struct Config {
     pub points: Vec<Point>,
 }
 
+impl Config {
+    /// Where the pattoo server is, and how it is reached.
+    #[must_use]
+    pub fn server(&self) -> (&str, u16, Option<&Network>) {
+        (&self.server_host, self.server_port, self.server_network.as_deref())
+    }
+}
+
 /// `log_level` of `pattoo.yaml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {

@@ -246,14 +246,8 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
-        let shared_at_once = [
-            (
-                "pattoo_agent_api",
-                (&old.server_host, old.server_port, &old.server_network)
-                    != (&new.server_host, new.server_port, &new.server_network),
-            ),
-            ("log_level", old.log_level != new.log_level),
-        ];
+        let shared_at_once =
+            [("pattoo_agent_api", old.server() != new.server()), ("log_level", old.log_level != new.log_level)];
         let shared_with_a_restart = [
             ("log_directory", old.log_directory != new.log_directory),
             ("cache_directory", old.cache_directory != new.cache_directory),

@@ -104,8 +104,7 @@ impl Reloader {
             let before = self.running.outputs.iter().find(|before| before.name == output.name);
             let other = before.is_none_or(|before| {
                 before.kind != output.kind
-                    || before.target(&self.running) != output.target(&next)
-                    || (output.kind == OutputKind::Pattoo && self.running.server_network != next.server_network)
+                    || (output.kind == OutputKind::Pattoo && self.running.server() != next.server())
             });
             let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
             let split_refused_after = output.split_refused_after;
