@@ -23,7 +23,7 @@
 //! | [`outputs`] | the server side: what an output must be able to say, delivery policy, one folder per kind of server | `counters`, `digest`, `failpoint`, `files`, `logging`, `net`, `outage`, `reading`, `shard`, `spool`, `text`, `time` |
 //! | [`host`] | who the agent is on this host: agent id, host name | `digest`, `files`, `outputs::pattoo::identity` |
 //! | [`config`] | the YAML files → one validated [`config::Config`], or every fault with its file, line and column | `files`, `logging`, `modbus`, `net`, `outputs`, `reading`, `shard`, `spool`, `text` |
-//! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `digest`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
+//! | [`status`] | what the agent tells of itself: to people, to programs | `counters`, `logging`, `modbus::session`, `outage`, `outputs`, `reading`, `spool`, `text`, `time` |
 //! | [`actors`] | supervisor, devices, aggregator, poster: shells that perform what the rooms above decide; the flow table | `counters`, `failpoint`, `logging`, `modbus`, `outage`, `outputs`, `reading`, `spool`, `status`, `text`, `time` |
 //! | [`cli`] | command line and terminal | `shard`, `text` |
 //! | [`daemon`] | the life of the process: run, reload, signals, lock | `actors`, `cli`, `config`, `counters`, `files`, `host`, `logging`, `modbus`, `outputs`, `reading`, `shard`, `spool`, `status`, `text`, `time` |
@@ -68,14 +68,14 @@
 //! | `serial2_tokio` | `modbus/link/serial.rs` |
 //! | `snap` | `outputs/prometheus` |
 //! | `socket2` | `net/dial.rs`, `status/page/connections.rs` |
-//! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/socket.rs`, `time/clock.rs` |
+//! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/process.rs`, `status/socket.rs`, `time/clock.rs` |
 //! | `strsim` | `config/diagnostic.rs` |
 //! | `thiserror` | anywhere |
 //! | `tokio` | `actors`, `commands`, `daemon`, `modbus`, `net`, `outputs`, `status` |
 //! | `tokio_modbus` | `modbus/link/codec.rs` |
 //! | `tokio_rustls` | `net/tls.rs` |
 //! | `tracing` | anywhere |
-//! | `tracing_subscriber` | `logging/mod.rs` |
+//! | `tracing_subscriber` | `logging` |
 //! | `zmij` | `outputs` |
 
 pub mod actors;

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -91,7 +93,10 @@ fn the_page_its_numbers_and_its_probes_say_what_the_status_says() {
     assert!(of["value"].is_number() && of["took"].as_f64().unwrap() > 0.0, "{of}");
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').unwrap();
-        assert!(value.parse::<f64>().is_ok() && line.starts_with("pattoo_agent_modbus_"), "{line}");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(line.starts_with("pattoo_agent_modbus_") || line.starts_with("process_"), "{line}");
+        // What has not happened has no sample.
+        assert!(!line.contains("timestamp") || value.parse::<f64>().unwrap() > 1e9, "{line}");
     }
     let families = metrics.lines().filter(|line| line.starts_with("# TYPE")).count();
     assert_eq!(families, metrics.lines().filter(|line| line.starts_with("# HELP")).count());
@@ -103,6 +108,149 @@ fn the_page_its_numbers_and_its_probes_say_what_the_status_says() {
     assert!(get(address, "/nothing").0.starts_with("HTTP/1.1 404"));
     agent.stop();
     assert!(!agent.log().contains("actix"), "how the page is served is nobody's business:\n{}", agent.log());
+}
+
+/// A key without its place in lists: `devices[].name`.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                found.insert(path.clone());
+                // Of these the keys are reasons.
+                if !["dropped", "lost_by_reason", "failures", "unread"].contains(&&**key) {
+                    keys(value, &path, found);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_documented() {
+    let (device, server) = (Device::counting(1), Server::start());
+    device.refuse(support::device::Table::Input, 2);
+    let home = Home::new(server.address());
+    let (mut agent, address) = page_of(&home, &device, "");
+    home.write_config(&format!(
+        "status_listen: {address}\nagent_hostname: gateway7.example.net\npolling_interval: 100ms\nflush_interval: 50ms\n\
+         readings_in_metrics: true\ndevices: {{'{0}': {{name: boiler}}}}\npolling_groups:\n  - group_name: boilers\n    \
+         ip_devices: ['{0}', '127.0.0.1:1']\n    input_registers:\n      - {{address: 30001, name: flow, \
+         unit_of_measurement: °C, multiplier: 0.1}}\n      - {{address: 30002, values: {{1: heating}}}}\n      - 30003\n",
+        device.target()
+    ));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let of = |status: &Value, name: &str| {
+        let devices = status["devices"].as_array().unwrap();
+        devices.iter().find(|device| device["name"] == name).cloned().unwrap_or_default()
+    };
+    let read = || serde_json::from_str::<Value>(&get(address, "/status.json").1).unwrap();
+    agent.until("the refused value to be known", || {
+        let boiler = of(&read(), &device.target());
+        boiler["values"].as_array().is_some_and(|values| values.len() == 3 && values[2]["why"].is_string())
+            && boiler["values"][0]["value"].is_number()
+    });
+    agent.until("the other device to be down", || of(&read(), "127.0.0.1:1")["state"] == "down");
+    let status = read();
+    assert_eq!(status["schema"], 1);
+    let boiler = of(&status, &device.target());
+    let [flow, mode, refused] = [0, 1, 2].map(|place| boiler["values"][place].clone());
+    assert_eq!(
+        (&flow["name"], &flow["unit_of_measurement"], &flow["why"]),
+        (&"flow".into(), &"°C".into(), &Value::Null)
+    );
+    assert!(flow["read"].is_string() && flow["key"] == "input_register_30001" && flow["register"] == 30001, "{flow}");
+    assert!(mode["value"].is_number(), "{mode}");
+    assert!(refused["why"].as_str().unwrap().contains("refused") && refused["value"].is_null(), "{refused}");
+    let down = of(&status, "127.0.0.1:1");
+    assert!(down["values"][0]["why"].as_str().unwrap().starts_with("connection: "), "{down}");
+    assert!(down["hour"].as_str().unwrap().ends_with('!') && down["groups"][0] == "boilers", "{down}");
+    assert!(status["problems"][0]["text"].as_str().unwrap().contains("127.0.0.1:1"), "{status}");
+
+    // Without values, and one device with its last hour.
+    let (_, lean) = get(address, "/status.json?values=no");
+    assert!(!lean.contains("\"values\""), "{lean}");
+    let detail: Value =
+        serde_json::from_str(&get(address, &format!("/device.json?name={}", device.target())).1).unwrap();
+    assert_eq!((detail["device"]["label"].as_str(), detail["sampled_every"].as_f64()), (Some("boiler"), Some(20.0)));
+    let samples = detail["device"]["values"][0]["samples"].as_array().unwrap();
+    assert!(samples.len() == 180 && samples.iter().any(Value::is_number), "{detail}");
+    for other in ["/device.json?name=nothing", "/device.json", "/device.json?name=%ff"] {
+        assert!(get(address, other).0.starts_with("HTTP/1.1 404"), "{other}");
+    }
+    let log: Value = serde_json::from_str(&get(address, "/log.json").1).unwrap();
+    assert!(log["lines"].as_array().unwrap().iter().any(|line| line["level"] == "WARNING"), "{log}");
+
+    // As metrics, too; what cannot be read has no sample.
+    let (_, metrics) = get(address, "/metrics");
+    let reading = metrics.lines().filter(|line| line.starts_with("pattoo_agent_modbus_reading{")).collect::<Vec<_>>();
+    assert!(reading.iter().any(|line| line.contains("name=\"flow\",unit_of_measurement=\"°C\"")), "{reading:?}");
+    assert_eq!(reading.len(), 2, "{reading:?}");
+
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/status-json.md")).unwrap();
+    let documented: BTreeSet<&str> = document.split('`').skip(1).step_by(2).collect();
+    let mut found = BTreeSet::new();
+    keys(&status, "", &mut found);
+    keys(&detail, "", &mut found);
+    // The books of the first output, the same server again, and the device of the detail are said by a reference.
+    let said = |key: &str| {
+        let key = key.replace("books.", "outputs[].readings.").replace("device.", "devices[].");
+        let key = if key.starts_with("server.") { format!("outputs[].{key}") } else { key };
+        let inside = [
+            "outputs[].server",
+            "devices[].values",
+            "devices[].troubles[]",
+            "polling.durations",
+            "polling",
+            "cache",
+            "clock",
+        ];
+        [key.clone(), format!("{key}[]"), key.replace("devices[].values[].samples", "device.values[].samples[]")]
+            .iter()
+            .any(|key| documented.contains(&**key))
+            || inside.contains(&&*key)
+            || key.starts_with("devices[].troubles[].")
+            || key.starts_with("polling.durations.at_most")
+    };
+    let missing: Vec<_> = found.iter().filter(|key| !said(key)).collect();
+    assert!(missing.is_empty(), "docs/status-json.md does not say {missing:?}");
+    agent.stop();
+}
+
+/// Every metric that an alert or the dashboard looks at is one that the agent has.
+#[test]
+fn alerts_and_dashboard_know_the_metrics_of_the_agent() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = Home::new(server.address());
+    let (mut agent, address) = agent(&home, &device);
+    agent.until("readings to arrive", || server.row_count() > 4);
+    let (_, metrics) = get(address, "/metrics");
+    let known: BTreeSet<&str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for file in ["setup/prometheus/alerts.yaml", "setup/prometheus/alerts_test.yaml", "setup/grafana/dashboard.json"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let named: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("pattoo_agent_modbus_") || word.starts_with("process_")).collect();
+        assert!(named.len() > 5, "{file}");
+        for name in named {
+            let family = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(known.contains(family) || family == "pattoo_agent_modbustcpd", "{file} looks at {name}");
+        }
+    }
+    agent.stop();
+    if support::needs(&["promtool"]) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup/prometheus");
+        let tested = std::process::Command::new("promtool")
+            .args(["test", "rules", "alerts_test.yaml"])
+            .current_dir(directory)
+            .output();
+        let tested = tested.unwrap();
+        assert!(tested.status.success(), "{tested:?}");
+    }
 }
 
 #[test]

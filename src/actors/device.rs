@@ -24,9 +24,10 @@ use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
-use crate::reading::Reading;
 use crate::reading::points::{PointTable, called};
+use crate::reading::{PointId, Reading};
 use crate::status::registry::{DeviceState, Polled, Slot};
+use crate::status::values::{Budget, Values};
 use crate::text::{Chain, count, seconds, some_of};
 use crate::time::clock::{self, Moment};
 use crate::time::timeline::Track;
@@ -49,9 +50,27 @@ impl DevicePlan {
         self.table.get(first)?.device.name.as_deref()
     }
 
+    /// The polling groups that read it, sorted.
+    fn groups(&self) -> Vec<String> {
+        let groups: BTreeSet<_> = self.points().filter_map(|id| Some(&self.table.get(id)?.device.group)).collect();
+        groups.into_iter().cloned().collect()
+    }
+
+    /// Says what is configured of it to whoever asks how it is.
+    fn describe(&self, slot: &Slot<DeviceState>, values: &Slot<Values>, budget: &Arc<Budget>) {
+        let (points, label, groups) = (self.settings.points(), self.label().map(str::to_owned), self.groups());
+        slot.write(|state| (state.points, state.label, state.groups) = (points, label, groups));
+        values.write(|values| values.assign(Arc::clone(&self.table), self.points(), budget));
+    }
+
     /// The device as the log calls it: `boiler (192.0.2.20:1502)`.
     fn called(&self) -> String {
         called(self.label(), &self.settings.name)
+    }
+
+    /// Every point that is read from it.
+    fn points(&self) -> impl Iterator<Item = PointId> {
+        self.settings.blocks().flat_map(Block::values)
     }
 
     /// The names of the values at `spans`, in brackets; nothing where they have none.
@@ -93,8 +112,8 @@ impl DeviceActor {
         // Another actor may have read this device a moment ago.
         let track = timekeeper.track();
         let slot = context.registry.device(&settings.name);
-        let points = settings.points();
-        slot.write(|state| (state.points, state.label) = (points, plan.label().map(str::to_owned)));
+        let values = context.registry.values(&settings.name);
+        plan.describe(&slot, &values, context.registry.budget());
         let device = Device {
             called: plan.called(),
             now: plan.clone(),
@@ -102,6 +121,7 @@ impl DeviceActor {
             submit,
             context,
             slot,
+            values,
             timekeeper,
             overruns: LogThrottle::default(),
             poller: Poller::new(dial, polling),
@@ -168,6 +188,8 @@ struct Device {
     context: AgentContext,
     /// How this device is, for whoever asks.
     slot: Arc<Slot<DeviceState>>,
+    /// What it was read as, for whoever looks.
+    values: Arc<Slot<Values>>,
     timekeeper: Timekeeper,
     overruns: LogThrottle,
     poller: Poller<EndpointDial>,
@@ -192,7 +214,7 @@ impl Device {
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
-        self.slot.write(|state| state.label = plan.label().map(str::to_owned));
+        plan.describe(&self.slot, &self.values, self.context.registry.budget());
         if self.poller.assign(Arc::clone(&plan.settings)) {
             self.note_learned(&plan.settings);
         }
@@ -208,6 +230,8 @@ impl Device {
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, first) = (readings.len(), readings.first().copied());
+        let why = self.why(&outcome);
+        self.values.write(|values| values.polled(&readings, why.into_iter(), now.boot));
         if !readings.is_empty() {
             self.submit(Submit { table: Arc::clone(&self.now.table), readings }).await;
         }
@@ -240,8 +264,10 @@ impl Device {
         self.context.registry.polls().unread(outcome.unread);
         let value = first.map(|first| first.value.as_f64());
         let value_name = first.and_then(|first| self.now.table.get(first.point)?.register.name.clone());
-        let polled = self.look(Polled { readings: taken, skipped, took, value, value_name, ..Polled::default() });
-        self.slot.write(|state| state.polled(polled, now.wall));
+        let failures = outcome.failures.len();
+        let polled =
+            self.look(Polled { readings: taken, skipped, took, value, value_name, failures, ..Polled::default() });
+        self.slot.write(|state| state.polled(polled, now));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
             && outcome.failures.is_empty()
@@ -268,6 +294,25 @@ impl Device {
         for discovery in outcome.discoveries {
             tell_discovery(&self.now, &self.called, discovery);
         }
+    }
+
+    /// Why points were not read, of those that are failing now; nothing of a device that is well.
+    fn why(&self, outcome: &Outcome) -> Vec<(PointId, Arc<str>)> {
+        let core = self.poller.polling().core();
+        let mut why = Vec::new();
+        for (subject, fault) in core.faults() {
+            let text: Arc<str> = format!("{subject}: {}", fault.cause).into();
+            let asked = |block: &&Block| subject.is_about(block);
+            why.extend(core.plan().blocks().filter(asked).flat_map(Block::values).map(|id| (id, Arc::clone(&text))));
+        }
+        for (_, fault, spans) in core.refused() {
+            let text: Arc<str> = fault.cause.into();
+            let spans: BTreeSet<Span> = spans.into_iter().collect();
+            let points = core.plan().blocks().flat_map(|block| block.values_at(|span| spans.contains(&span)));
+            why.extend(points.map(|id| (id, Arc::clone(&text))));
+        }
+        why.extend(outcome.omitted.iter().map(|(id, why)| (*id, why.to_string().into())));
+        why
     }
 
     /// For the next process.

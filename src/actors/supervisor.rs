@@ -157,7 +157,7 @@ impl SupervisorActor {
             self.end(ExitStatus::Failed);
             return;
         }
-        self.context.registry.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::wall()));
+        self.context.registry.device(name).write(|state| state.crashed(&seconds(wait).to_string(), clock::now()));
         tracing::error!(device = %name, "{name}: its actor panicked; it is started again in {}", seconds(wait));
         ctx.run_later(wait, move |this, ctx| {
             if this.stopping {
@@ -231,6 +231,7 @@ impl Handler<Reload> for SupervisorActor {
         // What was learned of a device that is not configured any more is forgotten.
         self.context.learned.retain(devices.iter().map(|device| &device.endpoint));
         flow.poster.do_send(delivery);
+        self.context.registry.budget().changed(table.len());
         let mut wanted: BTreeMap<Endpoint, DevicePlan> = BTreeMap::new();
         let mut names = HashSet::new();
         for settings in devices {

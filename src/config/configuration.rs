@@ -71,6 +71,8 @@ pub struct Config {
     pub status_listen: Option<SocketAddr>,
     /// The names under which it may be asked for, besides addresses and the agent's own.
     pub status_hosts: Vec<String>,
+    /// Whether the metrics have the last value of every point.
+    pub readings_in_metrics: bool,
     /// The hostname that identifies every series; `None`: what the system says, remembered once used.
     pub agent_hostname: Option<String>,
     /// Every device to poll, in file order, one per endpoint.

@@ -62,7 +62,7 @@ impl TakesEffect {
 }
 
 /// All of them, in the order in which people read about them.
-pub const TABLE: [Key; 15] = [
+pub const TABLE: [Key; 16] = [
     Key {
         name: "polling_interval",
         allowed: "seconds, or a duration such as 10s, 5m; from 100ms to 49days",
@@ -212,6 +212,15 @@ pub const TABLE: [Key; 15] = [
         takes_effect: TakesEffect::WithRestart(|next, running| next.status_hosts.clone_from(&running.status_hosts)),
         parse: |found, value, report| found.agent.status_hosts = hosts(value, report),
         shown: Some(|config| format!("[{}]", config.status_hosts.join(", "))),
+    },
+    Key {
+        name: "readings_in_metrics",
+        allowed: "true or false",
+        default: "false",
+        what: "whether `/metrics` has the last value of every point",
+        takes_effect: TakesEffect::AtOnce,
+        parse: |found, value, report| flag(&mut found.agent.readings_in_metrics, value, report),
+        shown: Some(|config| config.readings_in_metrics.to_string()),
     },
     Key {
         name: "log_format",

@@ -117,6 +117,7 @@ pub fn load_as_proposed(
                 trust_local_clock: agent.trust_local_clock,
                 status_listen: agent.status_listen,
                 status_hosts: agent.status_hosts,
+                readings_in_metrics: agent.readings_in_metrics,
                 agent_hostname: agent.hostname,
                 devices,
                 settings,

@@ -124,6 +124,7 @@ impl Reloader {
             let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
             reporter.posts_to(&output.name, output.target(&next));
         }
+        self.reporter.lock().unwrap_or_else(PoisonError::into_inner).readings_in_metrics(next.readings_in_metrics);
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
         tell(&diff);

@@ -199,9 +199,13 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
     let context = AgentContext { counters: Arc::clone(&counters), learned, ..AgentContext::default() };
+    if config.status_listen.is_some() {
+        context.registry.budget().expect(table.len());
+    }
     let timekeeper = Timekeeper::new(timeline, &boot_id);
     let clock = timekeeper.clone();
-    let reporter = Reporter::new(profile, Arc::clone(&context.registry), counters, move || clock.observe().into());
+    let mut reporter = Reporter::new(profile, Arc::clone(&context.registry), counters, move || clock.observe().into());
+    reporter.readings_in_metrics(config.readings_in_metrics);
     let reporter = Arc::new(Mutex::new(reporter));
     let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts { devices, table, spool, pipeline, outputs: ways, narrator, timekeeper, context };

@@ -14,6 +14,7 @@
 //! [`MAX_LINE`].
 
 mod file;
+mod last;
 pub mod throttle;
 mod writer;
 
@@ -39,6 +40,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 pub use self::file::FILE_NAME;
 use self::file::LogFile;
+pub use self::last::{LastLine, last_lines};
 use self::writer::LogWriter;
 use crate::text::harmless::printable;
 
@@ -85,6 +87,7 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
         .with(dynamic_filter_fn(|event, _| concerns(event)))
         .with(stderr.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_console")))
         .with(file.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_file")))
+        .with(last::KeepLast)
         .try_init();
     // Only a second start in one process could fail; the first one stays.
     if started.is_ok() {
@@ -204,12 +207,7 @@ where
                 parts.fields.push(("suppressed", more.to_string()));
             }
         }
-        let (level, mark) = match *event.metadata().level() {
-            Level::ERROR => ("ERROR", 'E'),
-            Level::WARN => ("WARNING", 'S'),
-            Level::INFO => ("INFO", 'S'),
-            Level::DEBUG | Level::TRACE => ("DEBUG", 'S'),
-        };
+        let (level, mark) = level_name(*event.metadata().level());
         if JSON.load(Ordering::Relaxed) {
             return parts.write_json(level, &mut writer);
         }
@@ -224,6 +222,16 @@ where
         );
         writer.write_str(&printable(&line, MAX_LINE))?;
         writer.write_char('\n')
+    }
+}
+
+/// A level as the original names it, and its mark behind the code.
+fn level_name(level: Level) -> (&'static str, char) {
+    match level {
+        Level::ERROR => ("ERROR", 'E'),
+        Level::WARN => ("WARNING", 'S'),
+        Level::INFO => ("INFO", 'S'),
+        Level::DEBUG | Level::TRACE => ("DEBUG", 'S'),
     }
 }
 

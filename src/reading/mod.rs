@@ -52,6 +52,12 @@ impl Timestamp {
         Self(self.0.saturating_add(millis(duration)))
     }
 
+    /// This instant moved back by `duration`; the epoch where it would be before that.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
     /// How long `self` is after `earlier`; zero when it is before it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -1,12 +1,14 @@
 //! A snapshot as Prometheus reads it: text exposition format 0.0.4. Pure.
 //!
 //! Base units, seconds and bytes; counters end in `_total`. Labels are of few values, but for `device`, of
-//! which there are as many as configured. Causes are not labels: they are words for people.
+//! which there are as many as configured, and those of `reading`, which somebody has asked for. Causes are not labels: they are
+//! words for people. What has not happened yet has no sample: a time stamp of 0 would be an alert about 1970.
 
 use std::fmt::{self, Display, Write as _};
 
+use super::process::Process;
 use super::registry::State;
-use super::snapshot::{Output, Snapshot, Time};
+use super::snapshot::{Device, Output, Snapshot, Time};
 
 const PREFIX: &str = "pattoo_agent_modbus";
 
@@ -18,6 +20,26 @@ pub fn render(snapshot: &Snapshot) -> String {
     about_readings(&mut page, snapshot);
     about_outputs(&mut page, snapshot);
     about_devices(&mut page, snapshot);
+    about_values(&mut page, snapshot);
+    page.0
+}
+
+/// What the process takes of the machine, under the names that Prometheus' client libraries have for it.
+#[must_use]
+pub fn of_process(process: &Process, started: Time) -> String {
+    let mut page = Page(String::new());
+    let mut one = |name: &str, kind: &str, help: &str, value: &dyn Display| {
+        page.line(format_args!("# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}"));
+    };
+    one("cpu_seconds_total", "counter", "Processor time of user and system.", &process.cpu_seconds);
+    one("resident_memory_bytes", "gauge", "Memory that is in use.", &process.resident_bytes);
+    one("virtual_memory_bytes", "gauge", "Memory that has addresses.", &process.virtual_bytes);
+    one("open_fds", "gauge", "Open descriptors.", &process.open_fds);
+    if let Some(max_fds) = process.max_fds {
+        one("max_fds", "gauge", "How many descriptors there may be.", &max_fds);
+    }
+    one("threads", "gauge", "Threads.", &process.threads);
+    one("start_time_seconds", "gauge", "When the process started.", &seconds(started));
     page.0
 }
 
@@ -25,24 +47,22 @@ fn about_the_agent(page: &mut Page, snapshot: &Snapshot) {
     let Snapshot { version, agent_id, hostname, server, cache, clock, .. } = snapshot;
     page.family("info", "gauge", "Who this is.");
     page.sample("info", &[("version", version), ("agent_id", agent_id), ("hostname", hostname)], 1);
-    page.one("start_time_seconds", "gauge", "When the process started.", seconds(Some(snapshot.started)));
+    page.one("start_time_seconds", "gauge", "When the process started.", seconds(snapshot.started));
     page.one("clock_good", "gauge", "Whether stamps are this machine's time.", u8::from(clock.good));
     let up = u8::from(server.last_success.is_some() && server.failing_since.is_none());
     page.one("server_up", "gauge", "Whether the last post was taken.", up);
-    let last = seconds(server.last_success);
-    page.one("server_last_success_timestamp_seconds", "gauge", "When the server last took a post, 0 for never.", last);
+    page.some(
+        "server_last_success_timestamp_seconds",
+        "gauge",
+        "When the server last took a post.",
+        server.last_success,
+    );
     page.one("posts_total", "counter", "Posts that the server took.", server.posts);
     page.one("cache_segments", "gauge", "Segments of the log on disk.", cache.segments);
     page.one("cache_batches", "gauge", "Batches of old caches that wait for the server.", cache.batches);
     page.one("cache_undated_readings", "gauge", "Readings that wait for a date.", cache.undated);
     page.one("cache_bytes", "gauge", "Bytes of the cache on disk.", cache.bytes);
-    let oldest = seconds(cache.oldest);
-    page.one(
-        "cache_oldest_timestamp_seconds",
-        "gauge",
-        "The stamp of the oldest reading that waits, 0 for none.",
-        oldest,
-    );
+    page.some("cache_oldest_timestamp_seconds", "gauge", "The stamp of the oldest reading that waits.", cache.oldest);
     page.one("cache_writable", "gauge", "Whether the disk takes readings.", u8::from(cache.fault.is_none()));
 }
 
@@ -69,7 +89,7 @@ fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
     }
 }
 
-fn about_outputs(page: &mut Page, Snapshot { outputs, .. }: &Snapshot) {
+fn about_outputs(page: &mut Page, Snapshot { outputs, now, .. }: &Snapshot) {
     page.family("output_up", "gauge", "Whether the last post of the output was taken.");
     for Output { name, server, .. } in outputs {
         let up = server.last_success.is_some() && server.failing_since.is_none();
@@ -79,15 +99,28 @@ fn about_outputs(page: &mut Page, Snapshot { outputs, .. }: &Snapshot) {
     for Output { name, server, .. } in outputs {
         page.sample("output_posts_total", &[("output", name)], server.posts);
     }
+    page.family("output_failures_total", "counter", "Attempts of the output that failed.");
+    for Output { name, server, .. } in outputs {
+        page.sample("output_failures_total", &[("output", name)], server.failures);
+    }
+    page.family("output_last_success_timestamp_seconds", "gauge", "When the output's server last took a post.");
+    for Output { name, server, .. } in outputs {
+        page.time("output_last_success_timestamp_seconds", &[("output", name)], server.last_success);
+    }
     page.family("output_readings_waiting", "gauge", "Readings that wait for the output, by where.");
     for Output { name, readings, .. } in outputs {
         for (place, count) in [("disk", readings.on_disk), ("memory", readings.in_memory)] {
             page.sample("output_readings_waiting", &[("output", name), ("place", place)], count);
         }
     }
-    page.family("output_oldest_timestamp_seconds", "gauge", "The stamp of the oldest reading that waits, 0 for none.");
+    page.family("output_oldest_timestamp_seconds", "gauge", "The stamp of the oldest reading that waits.");
     for Output { name, oldest, .. } in outputs {
-        page.sample("output_oldest_timestamp_seconds", &[("output", name)], seconds(*oldest));
+        page.time("output_oldest_timestamp_seconds", &[("output", name)], *oldest);
+    }
+    page.family("output_lag_seconds", "gauge", "The age of the oldest reading that waits, 0 when none waits.");
+    for Output { name, oldest, .. } in outputs {
+        let lag = oldest.map_or(0.0, |oldest| now.0.since(oldest.0).as_secs_f64());
+        page.sample("output_lag_seconds", &[("output", name)], lag);
     }
     page.family("output_readings_total", "counter", "Readings of the output that went, by what became of them.");
     for Output { name, readings, .. } in outputs {
@@ -98,7 +131,16 @@ fn about_outputs(page: &mut Page, Snapshot { outputs, .. }: &Snapshot) {
             page.sample("output_readings_total", &[("output", name), ("fate", fate)], count);
         }
     }
+    page.family("output_readings_lost_total", "counter", "Readings LOST for the output, by reason.");
+    for Output { name, readings, .. } in outputs {
+        for (reason, count) in &readings.lost_by_reason {
+            page.sample("output_readings_lost_total", &[("output", name), ("reason", reason)], count);
+        }
+    }
 }
+
+/// What a metric says of one device.
+type OfDevice = fn(&Device) -> u64;
 
 fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) {
     page.family("devices", "gauge", "Devices, by how they are.");
@@ -130,30 +172,63 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     for (device, label) in devices.iter().filter_map(|device| Some((device, device.label.as_ref()?))) {
         page.sample("device_info", &[("device", &device.name), ("name", label)], 1);
     }
-    page.family("device_up", "gauge", "Whether every point of the device can be read.");
-    for device in devices {
-        page.sample("device_up", &[("device", &device.name)], u8::from(device.state == State::Up));
+    let of_each: [(&str, &str, &str, OfDevice); 8] = [
+        ("device_up", "gauge", "Whether the device gives readings.", |device| {
+            u64::from(matches!(device.state, State::Up | State::Degraded))
+        }),
+        ("device_points", "gauge", "Points of the device.", |device| device.points as u64),
+        ("device_points_missing", "gauge", "Points that could not be read when they were last due.", |device| {
+            device.missing as u64
+        }),
+        ("device_points_refused", "gauge", "Points that the device refuses.", |device| device.refused as u64),
+        ("device_polls_total", "counter", "Polls of the device that ended.", |device| device.polls),
+        ("device_polls_skipped_total", "counter", "Polls of the device that were skipped.", |device| device.overruns),
+        ("device_request_failures_total", "counter", "Requests and connections that failed.", |device| device.failures),
+        ("device_readings_total", "counter", "Readings that the device gave.", |device| device.readings),
+    ];
+    for (name, kind, help, of) in of_each {
+        page.family(name, kind, help);
+        for device in devices {
+            page.sample(name, &[("device", &device.name)], of(device));
+        }
     }
-    page.family(
-        "device_last_reading_timestamp_seconds",
-        "gauge",
-        "When the device gave its last reading, 0 for never.",
-    );
-    for device in devices {
-        page.sample("device_last_reading_timestamp_seconds", &[("device", &device.name)], seconds(device.last_good));
+    page.family("device_poll_duration_seconds", "gauge", "How long the last poll of the device took.");
+    for device in devices.iter().filter(|device| device.polls > 0) {
+        page.sample("device_poll_duration_seconds", &[("device", &device.name)], device.took);
     }
-    page.family("device_polls_total", "counter", "Polls of the device that ended.");
+    page.family("device_last_reading_timestamp_seconds", "gauge", "When the device gave its last reading.");
     for device in devices {
-        page.sample("device_polls_total", &[("device", &device.name)], device.polls);
-    }
-    page.family("device_readings_total", "counter", "Readings that the device gave.");
-    for device in devices {
-        page.sample("device_readings_total", &[("device", &device.name)], device.readings);
+        page.time("device_last_reading_timestamp_seconds", &[("device", &device.name)], device.last_good);
     }
 }
 
-fn seconds(time: Option<Time>) -> impl Display {
-    let millis = time.map_or(0, |Time(at)| at.as_millis());
+/// Values that are there because somebody asked for them. One that could not be read when it was last due has no sample, so that
+/// it is stale in Prometheus, too.
+fn about_values(page: &mut Page, Snapshot { devices, .. }: &Snapshot) {
+    if devices.iter().all(|device| device.values.is_empty()) {
+        return;
+    }
+    page.family("reading", "gauge", "The last value of a point.");
+    for device in devices {
+        for point in device.values.iter().filter(|point| point.why.is_none()) {
+            let Some(value) = &point.value else { continue };
+            let (unit, name) = (point.unit.to_string(), point.name.as_ref().unwrap_or(&point.key));
+            let labels = [
+                ("device", device.name.as_str()),
+                ("device_name", device.label.as_ref().unwrap_or(&device.name)),
+                ("unit", &unit),
+                ("group", &point.group),
+                ("key", &point.key),
+                ("name", name),
+                ("unit_of_measurement", point.unit_of_measurement.as_deref().unwrap_or_default()),
+            ];
+            page.sample("reading", &labels, value);
+        }
+    }
+}
+
+fn seconds(Time(at): Time) -> impl Display {
+    let millis = at.as_millis();
     format!("{}.{:03}", millis / 1_000, millis % 1_000)
 }
 
@@ -167,6 +242,18 @@ impl Page {
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
+    }
+
+    /// Nothing for what has not happened yet.
+    fn some(&mut self, name: &str, kind: &str, help: &str, time: Option<Time>) {
+        self.family(name, kind, help);
+        self.time(name, &[], time);
+    }
+
+    fn time(&mut self, name: &str, labels: &[(&str, &str)], time: Option<Time>) {
+        if let Some(time) = time {
+            self.sample(name, labels, seconds(time));
+        }
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,23 +18,50 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::Error;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{KeepAlive, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;
+use serde::Deserialize;
 
 use self::connections::Connections;
 pub use self::hosts::Hosts;
 use super::metrics;
+use super::process::Process;
 use super::reporter::Reporter;
-use crate::digest::sha256;
+use super::snapshot::{SCHEMA, Time};
+use crate::logging;
 use crate::time::clock;
 
 mod connections;
 mod hosts;
 
-const HTML: &str = include_str!("page.html");
+/// What the page is made of: path, kind, content.
+const FILES: [(&str, &str, &str); 3] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+];
+
+/// What every answer tells a browser: the page is what this server sends, and nothing of anybody else. The icon is drawn by the
+/// page itself.
+const POLICY: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+const JSON: &str = "application/json";
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// How long a client may take to send a request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,10 +78,11 @@ const SLICE: usize = 16 << 10;
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What can be asked for besides the page itself.
+/// What can be asked for besides the page itself, and is the same for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Answer {
     Json,
+    JsonWithoutValues,
     Metrics,
     Ready,
     Healthy,
@@ -87,16 +115,17 @@ pub fn serve(address: SocketAddr, hosts: Hosts, reporter: Arc<Mutex<Reporter>>) 
 
 async fn answer_all(listener: TcpListener, hosts: Hosts, desk: Shared) -> io::Result<()> {
     let connections = Arc::<Connections>::default();
-    let (hosts, policy) = (web::Data::new(hosts), web::Data::new(policy()));
+    let hosts = web::Data::new(hosts);
     let routes = move || {
-        App::new()
-            .app_data(desk.clone())
-            .app_data(hosts.clone())
-            .app_data(policy.clone())
-            .wrap(from_fn(guard))
-            // Whatever the method: the guard lets none but GET and HEAD through.
-            .route("/", web::to(page))
-            .route("/status.json", web::to(json))
+        let mut app = App::new().app_data(desk.clone()).app_data(hosts.clone()).wrap(from_fn(guard));
+        // Whatever the method: the guard lets none but GET and HEAD through.
+        for (path, kind, content) in FILES {
+            let file = move || async move { answer(StatusCode::OK, kind, Bytes::from_static(content.as_bytes())) };
+            app = app.route(path, web::to(file));
+        }
+        app.route("/status.json", web::to(json))
+            .route("/device.json", web::to(device))
+            .route("/log.json", web::to(log))
             .route("/metrics", web::to(prometheus))
             .route("/-/healthy", web::to(healthy))
             .route("/-/ready", web::to(ready))
@@ -135,13 +164,12 @@ async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let policy = request.app_data::<web::Data<Policy>>().cloned();
     let mut response = match refusal(&request) {
         Some(refusal) => request.into_response(refusal).map_into_boxed_body(),
         None => next.call(request).await?.map_into_boxed_body(),
     };
-    if let Some(policy) = policy {
-        policy.add_to(response.headers_mut());
+    for (name, value) in POLICY {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
 }
@@ -169,62 +197,42 @@ fn refusal(request: &ServiceRequest) -> Option<HttpResponse> {
     (!reads).then(|| HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET, HEAD")).body("read only\n"))
 }
 
-/// What every answer tells a browser.
-struct Policy(Vec<(HeaderName, HeaderValue)>);
+/// What of the status is asked for.
+#[derive(Deserialize)]
+struct Wanted {
+    /// `no` for a status without values.
+    values: Option<String>,
+}
 
-/// Everything the page needs is in it: its own script and style by their digests, and the status.
-fn policy() -> Policy {
-    let own = |tag: &str| {
-        let inner = HTML.split_once(&format!("<{tag}>")).and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
-        format!("'sha256-{}'", base64(&sha256(&[inner.map_or("", |(inner, _)| inner).as_bytes()])))
+/// Which device is asked for.
+#[derive(Deserialize)]
+struct Named {
+    /// As it is configured, in `ip_devices`.
+    name: String,
+}
+
+async fn json(desk: Shared, wanted: Option<web::Query<Wanted>>) -> HttpResponse {
+    let without = wanted.is_some_and(|wanted| wanted.values.as_deref() == Some("no"));
+    let (status, body) = desk.answer(if without { Answer::JsonWithoutValues } else { Answer::Json });
+    answer(status, JSON, body)
+}
+
+/// One device, with the values of all its points and how they went.
+async fn device(desk: Shared, named: Option<web::Query<Named>>) -> HttpResponse {
+    let detail = named.and_then(|named| desk.reporter().device(&named.name, clock::now()));
+    let Some(detail) = detail else {
+        let text = b"no such device; ask as /device.json?name=NAME, with a name of ip_devices\n";
+        return answer(StatusCode::NOT_FOUND, TEXT, Bytes::from_static(text));
     };
-    let content = format!(
-        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'",
-        own("script"),
-        own("style")
-    );
-    let mut policy = Vec::new();
-    let plain = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
-    policy.extend(plain.map(|(name, value)| (name, HeaderValue::from_static(value))));
-    policy.extend(HeaderValue::from_str(&content).ok().map(|content| (header::CONTENT_SECURITY_POLICY, content)));
-    Policy(policy)
+    answer(StatusCode::OK, JSON, serde_json::to_vec(&detail).unwrap_or_default().into())
 }
 
-impl Policy {
-    fn add_to(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.0 {
-            headers.insert(name.clone(), value.clone());
-        }
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = (0..3).fold(0_usize, |word, place| word << 8 | usize::from(*chunk.get(place).unwrap_or(&0)));
-        for place in 0..4 {
-            let digit = DIGITS[word >> (18 - 6 * place) & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
-async fn page() -> HttpResponse {
-    answer(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(HTML.as_bytes()))
-}
-
-async fn json(desk: Shared) -> HttpResponse {
-    let (status, body) = desk.answer(Answer::Json);
-    answer(status, "application/json", body)
+/// The last lines of the log.
+async fn log() -> HttpResponse {
+    let line = |line: logging::LastLine| serde_json::json!({ "time": Time(line.at.into()), "level": line.level, "message": line.message });
+    let lines: Vec<_> = logging::last_lines().into_iter().map(line).collect();
+    let body = serde_json::json!({ "schema": SCHEMA, "lines": lines });
+    answer(StatusCode::OK, JSON, body.to_string().into())
 }
 
 async fn prometheus(desk: Shared) -> HttpResponse {
@@ -235,17 +243,17 @@ async fn prometheus(desk: Shared) -> HttpResponse {
 /// The process answers, and so does its disk.
 async fn healthy(desk: Shared) -> HttpResponse {
     let (status, body) = desk.answer(Answer::Healthy);
-    answer(status, "text/plain; charset=utf-8", body)
+    answer(status, TEXT, body)
 }
 
 /// Every device was polled once, whatever came of it.
 async fn ready(desk: Shared) -> HttpResponse {
     let (status, body) = desk.answer(Answer::Ready);
-    answer(status, "text/plain; charset=utf-8", body)
+    answer(status, TEXT, body)
 }
 
 async fn nothing() -> HttpResponse {
-    answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Bytes::from_static(b"nothing is here\n"))
+    answer(StatusCode::NOT_FOUND, TEXT, Bytes::from_static(b"nothing is here\n"))
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> HttpResponse {
@@ -253,6 +261,11 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> HttpResponse {
 }
 
 impl Desk {
+    fn reporter(&self) -> MutexGuard<'_, Reporter> {
+        // A panic in between leaves plain data.
+        self.reporter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The answer as it was made lately, or a new one.
     fn answer(&self, what: Answer) -> (StatusCode, Bytes) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -261,11 +274,21 @@ impl Desk {
         {
             return (*status, body.clone());
         }
-        // A panic in between leaves plain data.
-        let snapshot = self.reporter.lock().unwrap_or_else(PoisonError::into_inner).snapshot(clock::now());
+        let (reporter, now) = (self.reporter(), clock::now());
+        let snapshot = match what {
+            Answer::Json => reporter.snapshot_with_values(now),
+            Answer::Metrics => reporter.snapshot_for_metrics(now),
+            _ => reporter.snapshot(now),
+        };
+        drop(reporter);
         let (status, body) = match what {
-            Answer::Json => (StatusCode::OK, serde_json::to_vec(&snapshot).unwrap_or_default().into()),
-            Answer::Metrics => (StatusCode::OK, metrics::render(&snapshot).into()),
+            Answer::Json | Answer::JsonWithoutValues => {
+                (StatusCode::OK, serde_json::to_vec(&snapshot).unwrap_or_default().into())
+            }
+            Answer::Metrics => {
+                let process = Process::now().map(|process| metrics::of_process(&process, snapshot.started));
+                (StatusCode::OK, (metrics::render(&snapshot) + &process.unwrap_or_default()).into())
+            }
             Answer::Healthy => match snapshot.cache.fault.filter(|_| snapshot.cache.hangs) {
                 None => (StatusCode::OK, Bytes::from_static(b"healthy\n")),
                 Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n").into()),
@@ -303,24 +326,15 @@ impl MessageBody for Slices {
 mod tests {
     use super::*;
 
+    /// The policy would forbid them.
     #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let cases =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
-        for (bytes, text) in cases {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
-
-    /// A style or a script that is not there as a whole would be forbidden by its own policy.
-    #[test]
-    fn the_page_has_one_script_and_one_style_and_nothing_of_others() {
-        for tag in ["script", "style"] {
-            assert_eq!(HTML.matches(&format!("<{tag}")).count(), 1, "{tag}");
-            assert_eq!(HTML.matches(&format!("<{tag}>")).count(), 1, "{tag}");
-        }
-        for forbidden in [" style=", " onclick", "innerHTML", "eval(", "src=", "href="] {
-            assert!(!HTML.contains(forbidden), "{forbidden}");
+    fn the_page_has_nothing_that_its_policy_forbids() {
+        for (path, _, content) in FILES {
+            for forbidden in ["<script>", "<style>", " style=", " onclick", "innerHTML", "eval(", "http://", "https://"]
+            {
+                let content = content.replace("http://www.w3.org/2000/svg", "");
+                assert!(!content.contains(forbidden), "{path}: {forbidden}");
+            }
         }
     }
 }

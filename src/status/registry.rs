@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::availability::Availability;
 use super::polls::Polls;
+use super::values::{Budget, Values};
 use crate::outage::Fault;
 use crate::reading::Timestamp;
+use crate::time::clock::Moment;
 
 /// How a device is; the worst first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +54,8 @@ pub struct DeviceState {
     pub points: usize,
     /// Of those, the ones that it refuses with an exception.
     pub refused: usize,
+    /// Of those, the ones that could not be read when they were last due, refused ones included.
+    pub missing: usize,
     /// Polls that ended, whatever came of them.
     pub polls: u64,
     /// Polls skipped because the one before them still ran.
@@ -71,6 +76,14 @@ pub struct DeviceState {
     pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
+    /// The polling groups that read it, sorted.
+    pub groups: Vec<String>,
+    /// When the last poll ended.
+    pub last_poll: Option<Timestamp>,
+    /// How it was in each minute of the last hour.
+    pub availability: Availability,
+    /// Requests and connections that failed.
+    pub failures: u64,
 }
 
 /// What a poll has shown of a device.
@@ -94,19 +107,23 @@ pub struct Polled {
     pub faults: Vec<(String, Fault)>,
     /// What was learned of it besides refused values, a sentence each.
     pub learned: Vec<String>,
+    /// Requests and connections that failed in it.
+    pub failures: usize,
 }
 
 impl DeviceState {
     /// A poll has ended at `now`.
-    pub fn polled(&mut self, polled: Polled, now: Timestamp) {
+    pub fn polled(&mut self, polled: Polled, now: Moment) {
         self.polls += 1;
+        self.failures += polled.failures as u64;
+        self.last_poll = Some(now.wall);
         self.overruns += polled.skipped;
         self.readings += polled.readings as u64;
-        self.refused = polled.refused;
+        (self.missing, self.refused) = (polled.failing, polled.refused);
         (self.took, self.learned) = (polled.took, polled.learned);
         (self.value, self.value_name) = (polled.value, polled.value_name);
         if polled.readings > 0 {
-            self.last_good = Some(now);
+            self.last_good = Some(now.wall);
         }
         let state = match polled.failing {
             0 => State::Up,
@@ -117,15 +134,16 @@ impl DeviceState {
     }
 
     /// Its actor panicked at `now` and is started again after `wait`.
-    pub fn crashed(&mut self, wait: &str, now: Timestamp) {
+    pub fn crashed(&mut self, wait: &str, now: Moment) {
         let cause = format!("its actor panicked, which is a bug; it is started again in {wait}");
-        self.enter(State::Down, vec![("the agent".to_owned(), Fault { since: now, cause })], now);
+        self.enter(State::Down, vec![("the agent".to_owned(), Fault { since: now.wall, cause })], now);
     }
 
-    fn enter(&mut self, state: State, faults: Vec<(String, Fault)>, now: Timestamp) {
+    fn enter(&mut self, state: State, faults: Vec<(String, Fault)>, now: Moment) {
         if self.state != state {
-            self.since = Some(now);
+            self.since = Some(now.wall);
         }
+        self.availability.enter(state, now.boot);
         (self.state, self.faults) = (state, faults);
     }
 }
@@ -137,6 +155,8 @@ pub struct ServerState {
     pub last_success: Option<Timestamp>,
     /// Posts that it took.
     pub posts: u64,
+    /// Attempts that failed.
+    pub failures: u64,
     /// What is failing now, if anything.
     pub fault: Option<Fault>,
     /// When it is tried again after that.
@@ -146,13 +166,15 @@ pub struct ServerState {
 impl ServerState {
     /// It took a post at `now`.
     pub fn took(&mut self, now: Timestamp) {
-        *self = Self { last_success: Some(now), posts: self.posts + 1, fault: None, next_attempt: None };
+        let (posts, failures) = (self.posts + 1, self.failures);
+        *self = Self { last_success: Some(now), posts, failures, ..Self::default() };
     }
 
     /// A post or a question failed at `now`; the next attempt is after `pause`.
     pub fn refused(&mut self, cause: String, now: Timestamp, pause: Duration) {
         let since = self.fault.as_ref().map_or(now, |fault| fault.since);
         self.fault = Some(Fault { since, cause });
+        self.failures += 1;
         self.next_attempt = Some(now.after(pause));
     }
 }
@@ -161,6 +183,8 @@ impl ServerState {
 #[derive(Debug, Default)]
 pub struct Registry {
     devices: Mutex<BTreeMap<String, Arc<Slot<DeviceState>>>>,
+    values: Mutex<BTreeMap<String, Arc<Slot<Values>>>>,
+    budget: Arc<Budget>,
     outputs: Mutex<BTreeMap<String, Arc<Slot<ServerState>>>>,
     polls: Polls,
 }
@@ -175,6 +199,19 @@ impl Registry {
     /// The device is configured no more.
     pub fn forget(&self, name: &str) {
         lock(&self.devices).remove(name);
+        lock(&self.values).remove(name);
+    }
+
+    /// The slot of the values of a device.
+    #[must_use]
+    pub fn values(&self, name: &str) -> Arc<Slot<Values>> {
+        Arc::clone(lock(&self.values).entry(name.to_owned()).or_default())
+    }
+
+    /// What plots of the values may take of memory.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Every device, in order of name.
@@ -202,16 +239,24 @@ impl Registry {
 #[derive(Debug, Default)]
 pub struct Slot<T>(Mutex<T>);
 
-impl<T: Clone> Slot<T> {
+impl<T> Slot<T> {
     /// Changes it.
     pub fn write(&self, change: impl FnOnce(&mut T)) {
         change(&mut lock(&self.0));
     }
 
+    /// What `look` makes of it, which is to be quick: who writes waits for it.
+    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&lock(&self.0))
+    }
+
     /// A copy.
     #[must_use]
-    pub fn read(&self) -> T {
-        lock(&self.0).clone()
+    pub fn read(&self) -> T
+    where
+        T: Clone,
+    {
+        self.look(T::clone)
     }
 }
 
@@ -226,6 +271,10 @@ mod tests {
 
     fn at(second: u64) -> Timestamp {
         Timestamp::from_millis(second * 1_000)
+    }
+
+    fn moment(second: u64) -> Moment {
+        Moment { boot: Duration::from_secs(second), wall: at(second) }
     }
 
     #[test]
@@ -244,7 +293,9 @@ mod tests {
             (7, 0, 10, State::Up, 7),
         ];
         for (second, failing, readings, state, since) in cases {
-            slot.write(|state| state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, at(second)));
+            slot.write(|state| {
+                state.polled(Polled { failing, readings, skipped: 1, ..Polled::default() }, moment(second));
+            });
             let now = slot.read();
             assert_eq!((now.state, now.since), (state, Some(at(since))), "{second}");
         }
@@ -262,6 +313,6 @@ mod tests {
         assert_eq!(state.fault, Some(Fault { since: at(1), cause: "hung".to_owned() }));
         assert_eq!(state.next_attempt, Some(at(7)));
         state.took(at(8));
-        assert_eq!(state, ServerState { last_success: Some(at(8)), posts: 1, ..ServerState::default() });
+        assert_eq!(state, ServerState { last_success: Some(at(8)), posts: 1, failures: 2, ..ServerState::default() });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::registry::Registry;
-use super::snapshot::{self, Clock, Profile, Snapshot};
+use super::snapshot::{self, Clock, DeviceDetail, MOST_VALUES, Profile, Rates, Snapshot};
 use crate::counters::Counters;
 use crate::time::clock::Moment;
 
@@ -24,8 +24,18 @@ pub struct Reporter {
     registry: Arc<Registry>,
     counters: Arc<Counters>,
     clock: Box<dyn Fn() -> Clock + Send>,
-    /// When, and how many readings there had been then; those of the last five minutes.
-    samples: VecDeque<(Duration, u64)>,
+    readings_in_metrics: bool,
+    /// What was counted lately; the samples of the last five minutes.
+    samples: VecDeque<Sample>,
+}
+
+/// What had been counted at one moment.
+struct Sample {
+    /// In time since boot.
+    at: Duration,
+    accepted: u64,
+    /// By output.
+    delivered: Vec<u64>,
 }
 
 impl Reporter {
@@ -37,7 +47,14 @@ impl Reporter {
         counters: Arc<Counters>,
         clock: impl Fn() -> Clock + Send + 'static,
     ) -> Self {
-        Self { profile, registry, counters, clock: Box::new(clock), samples: VecDeque::new() }
+        Self {
+            profile,
+            registry,
+            counters,
+            clock: Box::new(clock),
+            readings_in_metrics: false,
+            samples: VecDeque::new(),
+        }
     }
 
     /// Posts of the output `name` go to another server from now on.
@@ -47,29 +64,71 @@ impl Reporter {
         }
     }
 
+    /// Whether metrics have the last value of every point, from now on.
+    pub fn readings_in_metrics(&mut self, wanted: bool) {
+        self.readings_in_metrics = wanted;
+    }
+
     /// To be called each [`SAMPLE_EVERY`], with the time since boot.
     pub fn sample(&mut self, now: Duration) {
-        self.samples.push_back((now, self.counters.accepted()));
+        let delivered = self.counters.published().outputs.iter().map(|output| output.delivered).collect();
+        self.samples.push_back(Sample { at: now, accepted: self.counters.accepted(), delivered });
         // One that is five minutes old is what the newest is compared with.
-        while self.samples.get(1).is_some_and(|&(at, _)| now.saturating_sub(at) >= WINDOW) {
+        while self.samples.get(1).is_some_and(|sample| now.saturating_sub(sample.at) >= WINDOW) {
             self.samples.pop_front();
         }
     }
 
-    /// Everything as it is now.
+    /// Everything as it is now, without values.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Snapshot {
-        snapshot::take(&self.profile, &self.registry, &self.counters, self.rate(now.boot), (self.clock)(), now.wall)
+        snapshot::take(&self.profile, &self.registry, &self.counters, &self.rates(now.boot), (self.clock)(), now)
     }
 
-    fn rate(&self, now: Duration) -> Option<u64> {
-        let &(since, count) = self.samples.front()?;
-        let passed = now.saturating_sub(since);
-        if passed < SAMPLE_EVERY {
-            return None;
+    /// Everything as it is now, with the values of all points unless these are too many.
+    #[must_use]
+    pub fn snapshot_with_values(&self, now: Moment) -> Snapshot {
+        let mut snapshot = self.snapshot(now);
+        snapshot::add_values(&mut snapshot, &self.registry, now, MOST_VALUES);
+        snapshot
+    }
+
+    /// Everything as it is now, as metrics tell it: with all values where that is wanted.
+    #[must_use]
+    pub fn snapshot_for_metrics(&self, now: Moment) -> Snapshot {
+        let mut snapshot = self.snapshot(now);
+        if self.readings_in_metrics {
+            snapshot::add_values(&mut snapshot, &self.registry, now, usize::MAX);
         }
-        let came = u128::from(self.counters.accepted().saturating_sub(count));
-        u64::try_from(came * MINUTE.as_millis() / passed.as_millis()).ok()
+        snapshot
+    }
+
+    /// The device of this name with the values of all its points; `None` when there is none.
+    #[must_use]
+    pub fn device(&self, name: &str, now: Moment) -> Option<DeviceDetail> {
+        snapshot::detail(&self.registry, name, now)
+    }
+
+    fn rates(&self, now: Duration) -> Rates {
+        let Some(Sample { at, accepted, delivered }) = self.samples.front() else { return Rates::default() };
+        let passed = now.saturating_sub(*at);
+        if passed < SAMPLE_EVERY {
+            return Rates::default();
+        }
+        let a_minute = |before: u64, now: u64| {
+            let came = u128::from(now.saturating_sub(before));
+            u64::try_from(came * MINUTE.as_millis() / passed.as_millis()).unwrap_or(u64::MAX)
+        };
+        let published = self.counters.published();
+        Rates {
+            accepted: Some(a_minute(*accepted, self.counters.accepted())),
+            delivered: published
+                .outputs
+                .iter()
+                .zip(delivered)
+                .map(|(now, then)| a_minute(*then, now.delivered))
+                .collect(),
+        }
     }
 }
 
@@ -97,16 +156,16 @@ mod tests {
         let mut reporter = Reporter::new(profile, Arc::default(), Arc::clone(&counters), clock);
         let second = Duration::from_secs(1);
         reporter.sample(Duration::ZERO);
-        assert_eq!(reporter.rate(second), None);
+        assert_eq!(reporter.rates(second).accepted, None);
         // Ten a second for six minutes, then a silence.
         for tick in 1..=36 {
             counters.accept(100);
             reporter.sample(tick * SAMPLE_EVERY);
-            assert_eq!(reporter.rate(tick * SAMPLE_EVERY), Some(600));
+            assert_eq!(reporter.rates(tick * SAMPLE_EVERY).accepted, Some(600));
         }
         for tick in 37..=51 {
             reporter.sample(tick * SAMPLE_EVERY);
         }
-        assert_eq!(reporter.rate(510 * second), Some(300));
+        assert_eq!(reporter.rates(510 * second).accepted, Some(300));
     }
 }

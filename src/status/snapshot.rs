@@ -1,7 +1,7 @@
 //! Everything the agent tells of itself at one moment, in the shape in which programs get it as JSON.
 //!
 //! Times are RFC 3339 in UTC, counts are whole numbers since the start unless said otherwise. Keys are only
-//! ever added.
+//! ever added; if one ever had to change its meaning, [`SCHEMA`] would become 2. `docs/status-json.md` says each of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,13 +9,22 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::health::{self, Problem};
 use super::polls::{Durations, Polls};
 use super::registry::{DeviceState, Registry, State};
+use super::values::{PointNow, Values};
 use crate::counters::{Counters, DropReason, OutputCounters, Published};
 use crate::outage::Fault;
 use crate::outputs::pattoo::identity::PROGRAM;
-use crate::reading::Timestamp;
+use crate::reading::{Timestamp, Value};
+use crate::time::clock::Moment;
 use crate::time::timeline::ClockState;
+
+/// The version of the shape of a snapshot.
+pub const SCHEMA: u32 = 1;
+
+/// With more points than this, a snapshot of all devices has no values: it would be larger than a gateway likes to hold.
+pub const MOST_VALUES: usize = 10_000;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -44,6 +53,9 @@ pub struct OutputProfile {
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// The version of this shape.
+    #[serde(default)]
+    pub schema: u32,
     /// The program's name.
     pub program: String,
     /// Its version.
@@ -58,6 +70,9 @@ pub struct Snapshot {
     pub started: Time,
     /// When this was written down.
     pub now: Time,
+    /// What is not as it should be, the worst first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
     /// Polling as a whole.
     pub polling: Polling,
     /// Where the readings of the first output go.
@@ -114,6 +129,9 @@ pub struct Server {
     pub last_success: Option<Time>,
     /// Posts that it took.
     pub posts: u64,
+    /// Attempts that failed.
+    #[serde(default)]
+    pub failures: u64,
     /// Since when it takes none.
     pub failing_since: Option<Time>,
     /// Why the last attempt failed.
@@ -133,6 +151,9 @@ pub struct Output {
     pub server: Server,
     /// The stamp of the oldest reading that waits for it, as far as it is known.
     pub oldest: Option<Time>,
+    /// Readings a minute that it delivered, over the last five or so many as there were; `None` in the first ten seconds.
+    #[serde(default)]
+    pub delivered_per_minute: Option<u64>,
     /// What became of the readings that it was to deliver.
     pub readings: Ledger,
 }
@@ -212,6 +233,9 @@ pub struct Device {
     pub points: usize,
     /// Of those, the ones that it refuses with an exception.
     pub refused: usize,
+    /// Points that could not be read when they were last due, refused ones included.
+    #[serde(default)]
+    pub missing: usize,
     /// Polls that ended.
     pub polls: u64,
     /// Readings that it gave.
@@ -230,6 +254,68 @@ pub struct Device {
     /// What was learned of it besides refused values, a sentence each.
     #[serde(default)]
     pub learned: Vec<String>,
+    /// The polling groups that read it, sorted.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// When the last poll ended, whatever came of it.
+    #[serde(default)]
+    pub last_poll: Option<Time>,
+    /// Requests and connections that failed.
+    #[serde(default)]
+    pub failures: u64,
+    /// How it was in each minute of the last hour, the oldest first: `+` up, `~` degraded, `!` down, `.` starting, `-` where
+    /// that is not known.
+    #[serde(default)]
+    pub hour: String,
+    /// Every point with its last value, where values were asked for and are not too many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<PointValue>,
+}
+
+/// One point and its last value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointValue {
+    /// The unit id that is asked.
+    pub unit: u8,
+    /// The name of its polling group.
+    pub group: String,
+    /// The table: `input_register`, `holding_register`, `coil` or `discrete_input`.
+    pub table: String,
+    /// The reference number as configured.
+    pub register: u32,
+    /// Table, reference number and part as one word, as pattoo calls it.
+    pub key: String,
+    /// Its name, if the configuration gives it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// In what it is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_of_measurement: Option<String>,
+    /// The last value; `None` before the first one.
+    pub value: Option<serde_json::Number>,
+    /// What that value means, where the configuration says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it was read.
+    pub read: Option<Time>,
+    /// Why it was not read when it was last due; `None` when it was.
+    pub why: Option<String>,
+    /// The samples of the last hour, the oldest first, one each `sampled_every` seconds; for one device only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Option<f32>>,
+}
+
+/// One device with the values of all its points.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceDetail {
+    /// The version of this shape.
+    pub schema: u32,
+    /// When this was written down.
+    pub now: Time,
+    /// Seconds between two samples; `None` when there is no room for samples of so many points.
+    pub sampled_every: Option<f64>,
+    /// The device.
+    pub device: Device,
 }
 
 /// One thing that is failing at a device.
@@ -243,34 +329,44 @@ pub struct DeviceTrouble {
     pub cause: String,
 }
 
-/// Everything as it is now.
+/// Readings a minute, as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub struct Rates {
+    /// Taken over from devices.
+    pub accepted: Option<u64>,
+    /// Delivered, by output.
+    pub delivered: Vec<u64>,
+}
+
+/// Everything as it is now, without values.
 #[must_use]
 pub fn take(
     profile: &Profile,
     registry: &Registry,
     counters: &Counters,
-    rate: Option<u64>,
+    rates: &Rates,
     clock: Clock,
-    now: Timestamp,
+    now: Moment,
 ) -> Snapshot {
-    let devices: Vec<Device> = registry.devices().into_iter().map(|(name, state)| device(name, state)).collect();
+    let devices: Vec<Device> = registry.devices().into_iter().map(|(name, state)| device(name, state, now)).collect();
     let published = counters.published();
-    let outputs: Vec<Output> = profile
-        .outputs
-        .iter()
-        .enumerate()
-        .map(|(place, profile)| output(profile, published.outputs.get(place), counters, registry))
-        .collect();
+    let of_output = |(place, profile): (usize, &OutputProfile)| Output {
+        delivered_per_minute: rates.delivered.get(place).copied(),
+        ..output(profile, published.outputs.get(place), counters, registry)
+    };
+    let outputs: Vec<Output> = profile.outputs.iter().enumerate().map(of_output).collect();
     let oldest = published.outputs.iter().filter_map(|output| output.oldest).min();
-    Snapshot {
+    let mut snapshot = Snapshot {
+        schema: SCHEMA,
         program: PROGRAM.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         agent_id: profile.agent_id.clone(),
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
-        now: Time(now),
-        polling: polling(&devices, rate, counters.overruns(), registry.polls()),
+        now: Time(now.wall),
+        problems: Vec::new(),
+        polling: polling(&devices, rates.accepted, counters.overruns(), registry.polls()),
         server: outputs.first().map_or_else(Server::default, |output| output.server.clone()),
         cache: Cache {
             readings: published.outputs.first().map_or(0, OutputCounters::waiting),
@@ -286,7 +382,55 @@ pub fn take(
         books: books(counters, &published),
         outputs,
         devices,
+    };
+    snapshot.problems = health::problems(&snapshot);
+    snapshot
+}
+
+/// One device as it is now, with the values of all its points; `None` when there is no such device.
+#[must_use]
+pub fn detail(registry: &Registry, name: &str, now: Moment) -> Option<DeviceDetail> {
+    let state = registry.devices().into_iter().find_map(|(known, state)| (known == name).then_some(state))?;
+    let slot = registry.values(name);
+    let (values, every) = slot.look(|values| (values_of(values, true, now), values.sampled_every()));
+    let device = Device { values, ..device(name.to_owned(), state, now) };
+    Some(DeviceDetail {
+        schema: SCHEMA,
+        now: Time(now.wall),
+        sampled_every: every.map(|every| every.as_secs_f64()),
+        device,
+    })
+}
+
+/// Adds the values of all points of all devices, unless these are more than `most`.
+pub fn add_values(snapshot: &mut Snapshot, registry: &Registry, now: Moment, most: usize) {
+    if snapshot.polling.points <= most {
+        for device in &mut snapshot.devices {
+            device.values = registry.values(&device.name).look(|values| values_of(values, false, now));
+        }
     }
+}
+
+fn values_of(values: &Values, sampled: bool, now: Moment) -> Vec<PointValue> {
+    let value = |PointNow { point, last, why, samples }: PointNow<'_>| PointValue {
+        unit: point.device.unit,
+        group: point.device.group.clone(),
+        table: point.register.table.clone(),
+        register: point.register.number,
+        key: point.register.key.clone(),
+        name: point.register.name.clone(),
+        unit_of_measurement: point.register.unit_of_measurement.clone(),
+        value: last.and_then(|(_, value)| match value {
+            Value::Integer(integer) => Some(integer.into()),
+            Value::Float(float) => serde_json::Number::from_f64(float),
+        }),
+        text: last.and_then(|(_, value)| point.text_of(value)).map(str::to_owned),
+        // By today's clock, which may have been set since.
+        read: last.map(|(at, _)| Time(now.wall.before(now.boot.saturating_sub(at)))),
+        why: why.map(str::to_owned),
+        samples,
+    };
+    values.points(sampled, now.boot).map(value).collect()
 }
 
 impl From<ClockState> for Clock {
@@ -328,11 +472,13 @@ fn output(
             address: profile.server.clone(),
             last_success: state.last_success.map(Time),
             posts: state.posts,
+            failures: state.failures,
             failing_since,
             cause,
             next_attempt: state.next_attempt.map(Time),
         },
         oldest: counted.and_then(|counted| counted.oldest).map(Time),
+        delivered_per_minute: None,
         readings: counted.map_or_else(Ledger::default, |counted| ledger(counted, counters)),
     }
 }
@@ -379,7 +525,7 @@ fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
     }
 }
 
-fn device(name: String, state: DeviceState) -> Device {
+fn device(name: String, state: DeviceState, now: Moment) -> Device {
     let trouble = |(what, Fault { since, cause }): (String, Fault)| DeviceTrouble { what, since: Time(since), cause };
     Device {
         name,
@@ -389,6 +535,7 @@ fn device(name: String, state: DeviceState) -> Device {
         last_good: state.last_good.map(Time),
         points: state.points,
         refused: state.refused,
+        missing: state.missing,
         polls: state.polls,
         readings: state.readings,
         overruns: state.overruns,
@@ -397,6 +544,11 @@ fn device(name: String, state: DeviceState) -> Device {
         value_name: state.value_name,
         troubles: state.faults.into_iter().map(trouble).collect(),
         learned: state.learned,
+        groups: state.groups,
+        last_poll: state.last_poll.map(Time),
+        failures: state.failures,
+        hour: state.availability.hour(now.boot),
+        values: Vec::new(),
     }
 }
 
@@ -434,8 +586,9 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_back_as_it_was_written() {
         let registry = Registry::default();
-        let now = Timestamp::from_millis(1_700_000_000_123);
-        let refused = || Fault { since: now, cause: "refused".to_owned() };
+        let wall = Timestamp::from_millis(1_700_000_000_123);
+        let now = Moment { wall, boot: Duration::from_secs(100) };
+        let refused = || Fault { since: wall, cause: "refused".to_owned() };
         registry.device("b").write(|state| {
             state.points = 4;
             state.polled(Polled { readings: 3, failing: 1, refused: 1, ..Polled::default() }, now);
@@ -445,7 +598,7 @@ mod tests {
             state.polled(Polled { failing: 7, faults, ..Polled::default() }, now);
         });
         registry.device("c").write(|state| state.points = 7);
-        registry.output("pattoo").write(|state| state.refused("hung".to_owned(), now, Duration::from_secs(1)));
+        registry.output("pattoo").write(|state| state.refused("hung".to_owned(), wall, Duration::from_secs(1)));
         let profile = Profile {
             agent_id: "4c".repeat(32),
             hostname: "plant".to_owned(),
@@ -454,10 +607,17 @@ mod tests {
                 kind: "pattoo",
                 server: "server port 20201".to_owned(),
             }],
-            started: now,
+            started: wall,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
-        let snapshot = take(&profile, &registry, &Counters::default(), Some(180), clock, now);
+        let snapshot = take(
+            &profile,
+            &registry,
+            &Counters::default(),
+            &Rates { accepted: Some(180), delivered: vec![170] },
+            clock,
+            now,
+        );
         let json = serde_json::to_string(&snapshot).unwrap();
         assert!(json.contains("\"now\":\"2023-11-14T22:13:20.123Z\""), "{json}");
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);

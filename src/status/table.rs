@@ -49,7 +49,11 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         .filter(|(_, count)| **count > 0)
         .map(|(why, count)| format!("{why} {count}"))
         .collect();
-    let mut rows = vec![
+    let mut rows: Vec<_> = snapshot.problems.iter().map(|problem| ("PROBLEM", problem.text.clone())).collect();
+    if rows.is_empty() && polling.starting == 0 {
+        rows.push(("health", "all is well".to_owned()));
+    }
+    rows.extend([
         ("agent", format!("{} on {}, version {}", snapshot.agent_id, snapshot.hostname, snapshot.version)),
         ("process", format!("{}, started {}", snapshot.pid, ago(snapshot.started, *now))),
         (
@@ -77,9 +81,9 @@ fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
                 dropped.concat()
             ),
         ),
-    ];
+    ]);
     if snapshot.outputs.len() > 1 {
-        for Output { name, kind, server, readings: counted, oldest } in &snapshot.outputs {
+        for Output { name, kind, server, readings: counted, oldest, .. } in &snapshot.outputs {
             let waiting = counted.on_disk + counted.in_memory;
             let oldest = oldest.map_or_else(String::new, |oldest| format!(", the oldest of {}", ago(oldest, *now)));
             let lost = if counted.lost > 0 { format!(", LOST {}", counted.lost) } else { String::new() };
@@ -175,24 +179,26 @@ mod tests {
     use crate::counters::Counters;
     use crate::outage::Fault;
     use crate::status::registry::{Polled, Registry};
-    use crate::status::snapshot::{Clock, Profile, take};
+    use crate::status::snapshot::{Clock, Profile, Rates, take};
+    use crate::time::clock::Moment;
 
     #[test]
     fn the_worst_devices_come_first_and_the_rest_is_a_number_unless_all_are_asked_for() {
         let registry = Registry::default();
-        let now = Timestamp::from_millis(1_700_000_000_000);
+        let wall = Timestamp::from_millis(1_700_000_000_000);
+        let now = Moment { wall, boot: Duration::from_secs(60) };
         for device in 0..10_000 {
             let failing = [0, 4, 2][usize::from(device == 9_998) + 2 * usize::from(device == 9_999)];
-            let fault = Fault { since: now, cause: "no whole reply within 3s".to_owned() };
+            let fault = Fault { since: wall, cause: "no whole reply within 3s".to_owned() };
             let faults = if failing > 0 { vec![("unit 1".to_owned(), fault)] } else { Vec::new() };
             registry.device(&format!("plc{device:04}")).write(|state| {
                 state.points = 4;
                 state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
-        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs: Vec::new(), started: now };
+        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs: Vec::new(), started: wall };
         let clock = Clock { good: true, state: String::new() };
-        let snapshot = take(&profile, &registry, &Counters::default(), None, clock, now);
+        let snapshot = take(&profile, &registry, &Counters::default(), &Rates::default(), clock, now);
         let text = render(&snapshot, false);
         let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
         assert!(

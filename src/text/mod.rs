@@ -40,6 +40,14 @@ pub fn seconds(duration: Duration) -> impl fmt::Display {
     humantime::format_duration(Duration::from_millis(millis(duration) / step * step))
 }
 
+/// `number` with a comma between thousands: `1,234,567`.
+#[must_use]
+pub fn grouped(number: impl fmt::Display) -> String {
+    let digits = number.to_string();
+    let comma = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    digits.char_indices().flat_map(|(place, digit)| comma(place).then_some(',').into_iter().chain([digit])).collect()
+}
+
 /// `1 device`, `2 devices`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {

@@ -76,6 +76,7 @@ fn is_here(tool: &str) -> bool {
         }
         "libfaketime" => library("faketime/libfaketimeMT.so.1").is_some(),
         "libmodbus" => library("libmodbus.so.5").is_some(),
+        "puppeteer-core" => browser().join("node_modules/puppeteer-core").is_dir(),
         "pymodbus" => succeeds(Command::new(python()).args(["-c", "import pymodbus"])),
         program => {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -87,6 +88,11 @@ fn is_here(tool: &str) -> bool {
 
 fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Where `npm install` put what drives a browser.
+pub fn browser() -> PathBuf {
+    std::env::var_os("PATTOO_TEST_BROWSER").map_or_else(|| "target/browser".into(), PathBuf::from)
 }
 
 /// The Python that has the other Modbus devices.

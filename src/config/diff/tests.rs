@@ -174,6 +174,7 @@ fn settings_take_effect_at_once_or_are_named_as_those_that_need_a_restart() {
         "cache_max_age: 1day",
         "split_refused_after: 2h",
         "trust_local_clock: true",
+        "readings_in_metrics: true",
     ];
     for line in keys {
         let new = config(SHARED, &format!("{line}\n{PLANT}"));

@@ -54,6 +54,16 @@ impl Subject {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
     }
 
+    /// Whether `block` cannot be read while it fails.
+    #[must_use]
+    pub fn is_about(self, block: &Block) -> bool {
+        match self {
+            Self::Connection | Self::AllUnits => true,
+            Self::Unit(unit) => unit == block.unit,
+            Self::Block { .. } => self == Self::of(block),
+        }
+    }
+
     /// Whether it is a request for what is at `span`, among others.
     #[must_use]
     pub fn covers(self, span: Span) -> bool {
