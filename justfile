@@ -35,3 +35,7 @@ crashpoints:
 # What it costs, and beside whom.
 bench:
     cargo run --release --locked --example bench
+
+# The book, into target/book; needs mkdocs-material.
+book:
+    mkdocs build --strict

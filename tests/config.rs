@@ -1398,3 +1398,28 @@ fn a_pattoo_server_is_reached_by_url_and_unknown_keys_of_security_are_errors() {
     }
     assert_eq!(with("colour: red").unwrap().warnings.len(), 1, "another program may know it");
 }
+
+/// What a page of the book shows as a configuration is one, and nothing in it is doubted.
+#[test]
+fn the_configurations_in_the_book_are_good() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(page) = std::fs::read_to_string(&path) else { continue };
+        let blocks: Vec<&str> =
+            page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
+        let shared = blocks.iter().find(|block| block.starts_with("# pattoo.yaml"));
+        for block in blocks.iter().filter(|block| block.starts_with("# pattoo_agent_modbustcpd.yaml")) {
+            let directory = directory(block);
+            let file = directory.path().join("pattoo.yaml");
+            match shared.filter(|_| !block.contains("outputs:")) {
+                Some(shared) => std::fs::write(&file, shared).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            let loaded = config::load(directory.path()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(loaded.warnings, [], "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen}");
+}
