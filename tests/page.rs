@@ -220,6 +220,73 @@ fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_d
     agent.stop();
 }
 
+/// What waited before the process started counts: an alert on the lag would be silent else, after each restart.
+#[test]
+fn the_lag_of_an_output_is_the_age_of_what_waits_longest_also_after_a_restart() {
+    let device = Device::counting(1);
+    let server = Server::start();
+    let home = Home::new(server.address());
+    home.write_config(&format!(
+        "status_listen: 127.0.0.1:0\nagent_hostname: gateway7.example.net\npolling_interval: 100ms\nflush_interval: 50ms\n\
+         outputs: [pattoo, {{type: influxdb, name: tsdb, url: \"http://127.0.0.1:1\", database: plant}}]\n\
+         polling_groups:\n  - ip_devices: ['{}']\n    input_registers: [30001]\n",
+        device.target()
+    ));
+    let begun = std::time::Instant::now();
+    let mut agent = home.run();
+    agent.until("some readings", || device.served_count() > 3);
+    let first = begun.elapsed();
+    agent.until("some more", || device.served_count() > 20);
+    agent.stop();
+    let mut agent = home.run();
+    let log = || agent_log(&home);
+    agent.until("the page again", || log().matches("the status page is on http://").count() == 2);
+    let text = log();
+    let address: SocketAddr =
+        text.rsplit("the status page is on http://").next().unwrap().split('/').next().unwrap().parse().unwrap();
+    let read =
+        |name: &str| metric(&get(address, "/metrics").1, &format!("pattoo_agent_modbus_{name}{{output=\"tsdb\"}}"));
+    agent.until("an attempt", || read("output_failures_total") > 0.5);
+    // Asked before the time is looked at, so that a busy machine makes it only greater.
+    let waited = (begun.elapsed() - first).as_secs_f64();
+    let lag = read("output_lag_seconds");
+    assert!(lag >= waited, "{lag} s of {waited} s");
+    assert!(metric(&get(address, "/metrics").1, "pattoo_agent_modbus_output_lag_seconds{output=\"pattoo\"}") < lag);
+    agent.stop();
+}
+
+/// Plots of days are read from the database of an output, beside the agent that writes to it.
+#[test]
+fn the_last_days_of_a_point_come_from_the_database() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = Home::new(server.address());
+    let database = home.path().join("readings.sqlite");
+    home.write_config(&format!(
+        "status_listen: 127.0.0.1:0\nagent_hostname: gateway7.example.net\npolling_interval: 100ms\nflush_interval: 50ms\n\
+         outputs: [{{type: sqlite, path: {}}}]\npolling_groups:\n  - ip_devices: ['{}']\n    unit: 1\n    input_registers: [30001]\n",
+        database.display(),
+        device.target()
+    ));
+    let mut agent = home.run();
+    agent.until("the page", || agent_log(&home).contains("the status page is on http://"));
+    let log = agent_log(&home);
+    let address: SocketAddr =
+        log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let path = format!("/history.json?name={}&unit=1&key=input_register_30001&days=1", device.target());
+    agent.until("readings in the plot", || {
+        let (head, body) = get(address, &path);
+        let samples = serde_json::from_str::<Value>(&body).unwrap_or_default()["samples"].clone();
+        head.starts_with("HTTP/1.1 200")
+            && samples.as_array().is_some_and(|all| all.len() == 480 && all[479].is_number())
+    });
+    let status: Value = serde_json::from_str(&get(address, "/status.json").1).unwrap();
+    assert_eq!(status["has_history"], true);
+    for other in ["/history.json", "/history.json?name=x&unit=300&key=y&days=1"] {
+        assert!(get(address, other).0.starts_with("HTTP/1.1 404"), "{other}");
+    }
+    agent.stop();
+}
+
 /// Every metric that an alert or the dashboard looks at is one that the agent has.
 #[test]
 fn alerts_and_dashboard_know_the_metrics_of_the_agent() {

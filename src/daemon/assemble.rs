@@ -27,7 +27,7 @@ use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::prometheus::deliver::{PrometheusDeliver, Target as PrometheusTarget};
 use crate::outputs::prometheus::encode::PrometheusEncode;
 use crate::outputs::prometheus::pace::Pace;
-use crate::outputs::sqlite::{SqliteDeliver, SqliteEncode};
+use crate::outputs::sqlite::{History, SqliteDeliver, SqliteEncode};
 use crate::outputs::{Halves, Output};
 use crate::reading::PointId;
 use crate::reading::points::{self, PointTable};
@@ -133,6 +133,15 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
             let deliver = SqliteDeliver::new(settings.clone());
             (Box::new(SqliteEncode), Box::new(move || Box::new(deliver)))
         }
+    })
+}
+
+/// The database of the first output that is one, for plots.
+#[must_use]
+pub fn history(config: &Config) -> Option<History> {
+    config.outputs.iter().find_map(|output| match &output.kind {
+        OutputKind::Sqlite(settings) => Some(History { path: settings.path.clone() }),
+        _ => None,
     })
 }
 

@@ -175,6 +175,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
         hostname: agent.hostname().to_owned(),
         outputs: profiles.collect(),
         started: clock::wall(),
+        history: assemble::history(config),
     };
     let targets: Vec<_> = outputs.iter().map(|output| output.target.clone()).collect();
     let names = outputs.iter().map(|output| (output.name.clone(), output.target.clone())).collect();

@@ -184,8 +184,8 @@ struct Lane {
     saved: Option<Position>,
     /// The greatest stamp of a post that is on disk: no post is made with a greater one, so no later life gives it again.
     saved_stamp: Timestamp,
-    /// The positions of what the delivery has loaded: where each piece begins, and how many readings of it are not passed.
-    spans: VecDeque<(Position, u64)>,
+    /// What the delivery has loaded and not passed, batch by batch.
+    spans: VecDeque<Span>,
     /// Evicted up to here, and counted, while older readings are still in memory and under way.
     evicted: Position,
     /// A range that was given up in memory and counted.
@@ -211,9 +211,15 @@ struct Lane {
     max_backoff: Duration,
     /// It lets go of what is older.
     max_age: Option<Duration>,
-    /// The newest stamp of what the delivery has loaded.
-    newest: Timestamp,
     counters: OutputCounters,
+}
+
+/// What is left of a batch that the delivery has loaded.
+struct Span {
+    first: Position,
+    count: u64,
+    /// The newest stamp in it.
+    newest: Timestamp,
 }
 
 /// How attempts go.
@@ -352,7 +358,6 @@ impl Pipeline {
                 asking: Backoff::default(),
                 max_backoff: MAX_BACKOFF,
                 max_age: None,
-                newest: Timestamp::default(),
                 counters: OutputCounters {
                     name: plan.name.clone(),
                     found: end.since(position),
@@ -517,9 +522,11 @@ impl Pipeline {
         let evicted = lane.evicted.min(lane.loaded_end()).since(lane.cursor);
         let in_memory = (evicted + self.tail.end().since(self.written.max(lane.cursor))).min(waiting);
         let next = self.tail.from(lane.cursor).next().filter(|_| lane.cursor >= self.tail.start());
-        let oldest = match next {
-            Some(batch) => batch.undated.is_none().then_some(batch.newest),
-            None => self.usage.oldest.filter(|_| waiting > 0),
+        // What is loaded is known best; of what is on disk only how old the oldest segment is.
+        let oldest = match (lane.spans.front(), next) {
+            (Some(span), _) => Some(span.newest),
+            (None, Some(batch)) => batch.undated.is_none().then_some(batch.newest),
+            (None, None) => self.usage.oldest.filter(|_| waiting > 0),
         };
         OutputCounters {
             appended: self.appended,
@@ -542,7 +549,7 @@ impl Pipeline {
 impl Lane {
     /// The position behind everything that is loaded.
     fn loaded_end(&self) -> Position {
-        self.spans.back().map_or(self.cursor, |&(first, count)| first.after(count))
+        self.spans.back().map_or(self.cursor, |span| span.first.after(span.count))
     }
 
     /// Where the next life begins: nothing before it can be read again.
@@ -900,8 +907,7 @@ impl Pipeline {
             }
             let count = batch.end().since(lane_from);
             let lane = &mut self.lanes[place];
-            lane.newest = if lane.spans.is_empty() { newest } else { lane.newest.max(newest) };
-            lane.spans.push_back((lane_from, count));
+            lane.spans.push_back(Span { first: lane_from, count, newest });
             loaded += count;
             match runs
                 .last_mut()
@@ -925,7 +931,8 @@ impl Pipeline {
     /// Drops what is loaded when all of it is too old by now: the server may be gone for good, and it holds up what is behind.
     fn let_go_of_old(&mut self, place: usize) {
         let lane = &self.lanes[place];
-        if lane.old != Old::None || lane.spans.is_empty() || !self.is_too_old(place, lane.newest) {
+        let newest = lane.spans.iter().map(|span| span.newest).max();
+        if lane.old != Old::None || newest.is_none_or(|newest| !self.is_too_old(place, newest)) {
             return;
         }
         self.pass(place);
@@ -935,7 +942,7 @@ impl Pipeline {
         }
         let Some(finished) = lane.delivery.let_go() else { return };
         let end = lane.loaded_end();
-        let loaded: u64 = lane.spans.drain(..).map(|(_, count)| count).sum();
+        let loaded: u64 = lane.spans.drain(..).map(|span| span.count).sum();
         // What was evicted behind it was counted then.
         lane.cursor = end.max(std::mem::take(&mut lane.evicted));
         lane.counters.delivered += finished.delivered as u64;
@@ -1035,7 +1042,7 @@ impl Pipeline {
             // Nobody has counted them before.
             lane.counters.found += finished;
         }
-        while let Some((first, count)) = lane.spans.front_mut().filter(|_| passed > 0) {
+        while let Some(Span { first, count, .. }) = lane.spans.front_mut().filter(|_| passed > 0) {
             let part = passed.min(*count);
             *first = first.after(part);
             *count -= part;

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::database::Database;
+pub use self::error::DatabaseError;
+pub use self::history::{History, PointKey};
 pub use self::upkeep::Bounds;
 use super::{Answer, Deliver, Encode, Encoded, LocalFuture};
 use crate::reading::points::{self, Kind, PointTable};
@@ -20,6 +22,7 @@ use crate::reading::{Reading, Timestamp, Value};
 
 mod database;
 mod error;
+mod history;
 mod upkeep;
 
 /// What the configuration says of such an output.

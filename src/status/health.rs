@@ -119,7 +119,8 @@ mod tests {
 
     fn snapshot(registry: &Registry, good: bool) -> Snapshot {
         let outputs = vec![OutputProfile { name: "tsdb".to_owned(), kind: "influxdb", server: String::new() }];
-        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs, started: wall(0) };
+        let profile =
+            Profile { agent_id: String::new(), hostname: String::new(), outputs, started: wall(0), history: None };
         let clock = Clock { good, state: "it shows 1970".to_owned() };
         let now = Moment { wall: wall(1_000), boot: Duration::from_secs(1_000) };
         take(&profile, registry, &Counters::default(), &Rates::default(), clock, now)

@@ -24,6 +24,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use self::connections::Connections;
 pub use self::hosts::Hosts;
@@ -32,6 +33,7 @@ use super::process::Process;
 use super::reporter::Reporter;
 use super::snapshot::{SCHEMA, Time};
 use crate::logging;
+use crate::outputs::sqlite::PointKey;
 use crate::time::clock;
 
 mod connections;
@@ -75,6 +77,14 @@ const FRESH: Duration = Duration::from_millis(250);
 /// Given to the connection at once; the rest when the client has read.
 const SLICE: usize = 16 << 10;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How far back a plot goes.
+const MOST_DAYS: u32 = 31;
+
+/// Steps of such a plot.
+const HISTORY_SAMPLES: u32 = 480;
+
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -91,6 +101,8 @@ enum Answer {
 /// Answers, and when they were made.
 struct Desk {
     reporter: Arc<Mutex<Reporter>>,
+    /// Who may read the database just now.
+    reads: Semaphore,
     made: Mutex<HashMap<Answer, (Instant, StatusCode, Bytes)>>,
 }
 
@@ -104,7 +116,7 @@ type Shared = web::Data<Desk>;
 pub fn serve(address: SocketAddr, hosts: Hosts, reporter: Arc<Mutex<Reporter>>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     let address = listener.local_addr()?;
-    let desk = Shared::new(Desk { reporter, made: Mutex::default() });
+    let desk = Shared::new(Desk { reporter, reads: Semaphore::new(1), made: Mutex::default() });
     thread::Builder::new().name("page".to_owned()).spawn(move || {
         if let Err(error) = actix_rt::System::new().block_on(answer_all(listener, hosts, desk)) {
             tracing::error!(cause = %error, "the status page has ended; polling goes on");
@@ -125,6 +137,7 @@ async fn answer_all(listener: TcpListener, hosts: Hosts, desk: Shared) -> io::Re
         }
         app.route("/status.json", web::to(json))
             .route("/device.json", web::to(device))
+            .route("/history.json", web::to(history))
             .route("/log.json", web::to(log))
             .route("/metrics", web::to(prometheus))
             .route("/-/healthy", web::to(healthy))
@@ -204,6 +217,16 @@ struct Wanted {
     values: Option<String>,
 }
 
+/// Which point is asked for, and how far back.
+#[derive(Deserialize)]
+struct PastOf {
+    /// The device as it is configured, in `ip_devices`.
+    name: String,
+    unit: u8,
+    key: String,
+    days: u32,
+}
+
 /// Which device is asked for.
 #[derive(Deserialize)]
 struct Named {
@@ -225,6 +248,36 @@ async fn device(desk: Shared, named: Option<web::Query<Named>>) -> HttpResponse 
         return answer(StatusCode::NOT_FOUND, TEXT, Bytes::from_static(text));
     };
     answer(StatusCode::OK, JSON, serde_json::to_vec(&detail).unwrap_or_default().into())
+}
+
+/// The last days of a point, from the database of an output.
+async fn history(desk: Shared, wanted: Option<web::Query<PastOf>>) -> HttpResponse {
+    let missing = |text: &'static str| answer(StatusCode::NOT_FOUND, TEXT, Bytes::from_static(text.as_bytes()));
+    let Some(web::Query(PastOf { name, unit, key, days })) = wanted else {
+        return missing("ask as /history.json?name=DEVICE&unit=UNIT&key=KEY&days=DAYS\n");
+    };
+    let Some((history, agent)) = desk.reporter().history() else {
+        return missing("no output is a database of which the last days could be read\n");
+    };
+    // One at a time: whoever asks for more waits, and the disk is not kept busy.
+    let Ok(_turn) = desk.reads.try_acquire() else {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from_static(b"another plot is being made\n"));
+    };
+    let (now, back) = (clock::wall(), DAY * days.clamp(1, MOST_DAYS));
+    let read = web::block(move || {
+        let point = PointKey { agent: &agent, device: &name, unit, key: &key };
+        history.means(point, now, back, HISTORY_SAMPLES)
+    });
+    match read.await {
+        Ok(Ok(samples)) => {
+            let every = back.as_secs_f64() / f64::from(HISTORY_SAMPLES);
+            let body =
+                serde_json::json!({ "schema": SCHEMA, "now": Time(now), "sampled_every": every, "samples": samples });
+            answer(StatusCode::OK, JSON, body.to_string().into())
+        }
+        Ok(Err(error)) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n").into()),
+        Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from_static(b"the agent ends\n")),
+    }
 }
 
 /// The last lines of the log.

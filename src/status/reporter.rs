@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::registry::Registry;
 use super::snapshot::{self, Clock, DeviceDetail, MOST_VALUES, Profile, Rates, Snapshot};
 use crate::counters::Counters;
+use crate::outputs::sqlite::History;
 use crate::time::clock::Moment;
 
 /// How often the counters are looked at for it.
@@ -109,6 +110,12 @@ impl Reporter {
         snapshot::detail(&self.registry, name, now)
     }
 
+    /// The database in which the readings of many days are, if there is one, and the agent that they are of.
+    #[must_use]
+    pub fn history(&self) -> Option<(History, String)> {
+        Some((self.profile.history.clone()?, self.profile.agent_id.clone()))
+    }
+
     fn rates(&self, now: Duration) -> Rates {
         let Some(Sample { at, accepted, delivered }) = self.samples.front() else { return Rates::default() };
         let passed = now.saturating_sub(*at);
@@ -151,6 +158,7 @@ mod tests {
             hostname: String::new(),
             outputs: Vec::new(),
             started: Timestamp::default(),
+            history: None,
         };
         let clock = || Clock { good: true, state: String::new() };
         let mut reporter = Reporter::new(profile, Arc::default(), Arc::clone(&counters), clock);

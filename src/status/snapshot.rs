@@ -16,6 +16,7 @@ use super::values::{PointNow, Values};
 use crate::counters::{Counters, DropReason, OutputCounters, Published};
 use crate::outage::Fault;
 use crate::outputs::pattoo::identity::PROGRAM;
+use crate::outputs::sqlite::History;
 use crate::reading::{Timestamp, Value};
 use crate::time::clock::Moment;
 use crate::time::timeline::ClockState;
@@ -37,6 +38,8 @@ pub struct Profile {
     pub outputs: Vec<OutputProfile>,
     /// When the process started.
     pub started: Timestamp,
+    /// The database of the first output that is one.
+    pub history: Option<History>,
 }
 
 /// What does not change about an output but by a reload.
@@ -70,6 +73,9 @@ pub struct Snapshot {
     pub started: Time,
     /// When this was written down.
     pub now: Time,
+    /// Whether `history.json` has plots of days.
+    #[serde(default)]
+    pub has_history: bool,
     /// What is not as it should be, the worst first.
     #[serde(default)]
     pub problems: Vec<Problem>,
@@ -365,6 +371,7 @@ pub fn take(
         hostname: profile.hostname.clone(),
         started: Time(profile.started),
         now: Time(now.wall),
+        has_history: profile.history.is_some(),
         problems: Vec::new(),
         polling: polling(&devices, rates.accepted, counters.overruns(), registry.polls()),
         server: outputs.first().map_or_else(Server::default, |output| output.server.clone()),
@@ -608,6 +615,7 @@ mod tests {
                 server: "server port 20201".to_owned(),
             }],
             started: wall,
+            history: None,
         };
         let clock = Clock { good: true, state: "good".to_owned() };
         let snapshot = take(

@@ -224,6 +224,7 @@ mod tests {
                 server: "server port 20201".to_owned(),
             }],
             started: Timestamp::default(),
+            history: None,
         };
         let clock = || Clock { good: true, state: "good".to_owned() };
         Arc::new(Mutex::new(Reporter::new(profile, registry, Arc::default(), clock)))

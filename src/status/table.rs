@@ -196,7 +196,13 @@ mod tests {
                 state.polled(Polled { readings: 4 - failing, failing, faults, ..Polled::default() }, now);
             });
         }
-        let profile = Profile { agent_id: String::new(), hostname: String::new(), outputs: Vec::new(), started: wall };
+        let profile = Profile {
+            agent_id: String::new(),
+            hostname: String::new(),
+            outputs: Vec::new(),
+            started: wall,
+            history: None,
+        };
         let clock = Clock { good: true, state: String::new() };
         let snapshot = take(&profile, &registry, &Counters::default(), &Rates::default(), clock, now);
         let text = render(&snapshot, false);

@@ -46,6 +46,7 @@ pub enum DatabaseError {
 
 impl DatabaseError {
     /// Of the database at `path`, with what follows, the name under which it is counted and a sentence for a person.
+    #[must_use]
     pub fn failure(&self, path: &Path) -> Failure {
         let later = Verdict::Later { after: None, late: false };
         let us = Verdict::RefusedUs;

@@ -96,6 +96,11 @@ impl World {
     }
 }
 
+/// What another program does to the file.
+fn sql(path: &Path, sql: &str) {
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
 fn rows(path: &Path, sql: &str) -> Vec<Vec<Cell>> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut statement = connection.prepare(sql).unwrap();
@@ -324,7 +329,6 @@ fn two_agents_in_one_file_lose_and_double_nothing() {
 async fn what_is_no_database_of_ours_is_left_alone_until_it_is_gone() {
     let table = table(&[register(30_001)]);
     let readings = [reading(0, AT, Value::Integer(1))];
-    let sql = |path: &Path, sql: &str| Connection::open(path).unwrap().execute_batch(sql).unwrap();
     let cases: [(&str, &str, Make<'_>); 7] = [
         ("no_database", "file is not a database", &|path| fs::write(path, "no database at all ".repeat(100)).unwrap()),
         ("other_program", "a database of another program", &|path| sql(path, "CREATE TABLE points (x)")),
@@ -557,4 +561,31 @@ proptest! {
             prop_assert_eq!(&row[9], &point.text_of(reading.value).map_or(Cell::Null, text));
         }
     }
+}
+
+#[actix_rt::test]
+async fn a_plot_is_the_mean_of_each_step_wherever_the_readings_are_and_of_no_other_point() {
+    let mut world = World::new();
+    let table = table(&[register(30001), register(30002)]);
+    let second = |second: u64| AT + second * 1_000;
+    let of = |seconds: std::ops::Range<u64>| -> Vec<Reading> {
+        let both =
+            |at| [reading(0, second(at), Value::Integer(at.cast_signed())), reading(1, second(at), Value::Float(-1.0))];
+        seconds.flat_map(both).collect()
+    };
+    world.post(&table, &of(0..10)).await.unwrap();
+    // As upkeep does it.
+    sql(&world.path(), "INSERT INTO readings SELECT point, ms, value FROM recent; DELETE FROM recent");
+    world.post(&table, &of(20..40)).await.unwrap();
+    let history = History { path: world.path() };
+    let point = PointKey { agent: "4c", device: "192.0.2.20", unit: 3, key: "input_register_30001" };
+    let means = |point, until, back| history.means(point, Timestamp::from_millis(until), Duration::from_secs(back), 4);
+    assert_eq!(means(point, second(40), 40).unwrap(), [Some(4.5), None, Some(24.5), Some(34.5)]);
+    assert_eq!(means(point, second(20), 40).unwrap(), [None, None, Some(4.5), None]);
+    for other in [PointKey { agent: "4d", ..point }, PointKey { unit: 4, ..point }, PointKey { key: "'", ..point }] {
+        assert_eq!(means(other, second(40), 40).unwrap(), [None; 4]);
+    }
+    let nowhere = History { path: world.directory.path().join("nothing") };
+    assert!(nowhere.means(point, Timestamp::default(), Duration::from_secs(1), 4).is_err());
+    assert!(!nowhere.path.exists(), "to look makes nothing");
 }

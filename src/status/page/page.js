@@ -11,6 +11,9 @@ const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "bas
 const grouped = new Intl.NumberFormat();
 const number = n => n === null || n === undefined ? "–" : grouped.format(n);
 
+// How far back a plot goes: 0 days is the hour that the agent keeps itself.
+const SPANS = [["last hour", 0], ["last day", 1], ["last week", 7], ["last month", 31]];
+let span = 0, past = null;
 let status = null, detail = null, lines = [], answered = null, wanted = null, plotted = null, page = 0, pointPage = 0;
 const shown = new Set(STATES);
 
@@ -164,9 +167,9 @@ function spark(svg, samples) {
 
 const short = n => String(Number(n.toPrecision(6)));
 
-function large(point, every) {
+function large(samples, every) {
   const svg = at("large"), width = svg.clientWidth || 800, height = svg.clientHeight || 200, left = 80, bottom = 22, top = 10;
-  const samples = point.samples, seen = range(samples);
+  const seen = range(samples);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   if (!seen) return svg.replaceChildren();
   const x = i => left + (width - left - 10) * i / Math.max(1, samples.length - 1);
@@ -177,9 +180,8 @@ function large(point, every) {
     parts.push(drawn("line", { class: "axis", x1: left, x2: width - 10, y1: y(tick), y2: y(tick) }));
     parts.push(drawn("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, short(tick)));
   }
-  const minutes = Math.round(samples.length * every / 60);
   for (const [share, anchor] of [[0, "start"], [0.5, "middle"], [1, "end"]]) {
-    const text = share === 1 ? "now" : `${Math.round(minutes * (1 - share))} min ago`;
+    const text = share === 1 ? "now" : `${lasted(1000 * samples.length * every * (1 - share))} ago`;
     parts.push(drawn("text", { x: left + (width - left - 10) * share, y: height - 4, "text-anchor": anchor }, text));
   }
   svg.replaceChildren(...parts, ...curves(samples, x, y));
@@ -368,13 +370,46 @@ function one() {
   });
   pager("point-pages", "points-page", "points-before", "points-next", pointPage, pages, `${number(device.values.length)} points`);
   const point = device.values.find(point => keyOf(point) === plotted);
-  at("figure").hidden = !point || !range(point.samples || []);
-  if (!at("figure").hidden) {
-    const { low, high } = range(point.samples);
-    const unit = point.unit_of_measurement ? ` ${point.unit_of_measurement}` : "";
-    write(at("caption"), `${point.name || point.key} over the last hour: from ${short(low)} to ${short(high)}${unit}, now ${value(point)}`);
-    large(point, every);
+  at("figure").hidden = !point;
+  if (point) plot(point, every);
+}
+
+function plot(point, every) {
+  const days = SPANS[span][1], samples = days ? past && past.of === `${plotted} ${days}` ? past.samples : [] : point.samples || [];
+  const seen = range(samples), unit = point.unit_of_measurement ? ` ${point.unit_of_measurement}` : "";
+  const between = seen ? `from ${short(seen.low)} to ${short(seen.high)}${unit}` : past && past.why && days ? past.why : "no value";
+  write(at("caption"), `${point.name || point.key}, ${SPANS[span][0]}: ${between}; now ${value(point)}`);
+  keyed(at("spans"), status.has_history ? SPANS : [], ([text]) => text, spanButton, (button, [, back]) => {
+    button.setAttribute("aria-pressed", back === days);
+  });
+  large(samples, days && past ? past.every : every || 20);
+}
+
+function spanButton([text, days]) {
+  const button = element("button", "", text);
+  button.type = "button";
+  button.addEventListener("click", () => {
+    span = SPANS.findIndex(([, other]) => other === days);
+    remember();
+    show();
+  });
+  return button;
+}
+
+// Asks for the days of the point that is plotted, once for each look at it.
+async function remember() {
+  const point = detail && detail.device.values.find(point => keyOf(point) === plotted), days = SPANS[span][1];
+  if (!point || !days) return;
+  const of = `${plotted} ${days}`;
+  past = { of, samples: [], every: 1, why: "asking the database" };
+  const question = new URLSearchParams({ name: detail.device.name, unit: point.unit, key: point.key, days });
+  try {
+    const answer = await ask(`history.json?${question}`);
+    if (past.of === of) past = { of, samples: answer.samples, every: answer.sampled_every };
+  } catch (error) {
+    if (past.of === of) past.why = "the database does not answer; try again";
   }
+  show();
 }
 
 const keyOf = point => `${point.unit} ${point.group} ${point.key}`;
@@ -385,6 +420,7 @@ function pointRow(point) {
   button.setAttribute("aria-label", `Plot ${point.name || point.key}`);
   button.addEventListener("click", () => {
     plotted = plotted === keyOf(point) ? null : keyOf(point);
+    remember();
     show();
     at("figure").scrollIntoView({ block: "nearest" });
   });
