@@ -339,36 +339,59 @@ impl Device {
 /// One line for one change of state: what, which device, why, what happens next.
 fn tell(device: &str, called: &str, event: Event) {
     let Event { subject, transition, cause, retry_in } = event;
-    let code = code(subject);
+    let (code, unit) = (code(subject), subject.unit().map(|unit| unit.0));
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
         || "asked again at each poll".to_owned(),
         |wait| format!("tried again in {}, then ever more rarely, at least once in max_backoff", seconds(wait)),
     );
+    let (why, next_attempt_seconds) = (cause.as_str(), retry_in.map(|wait| wait.as_secs_f64()));
     match transition {
-        Transition::Failed { suppressed: 0 } => tracing::warn!(code, device, "{called}: {subject}: {cause}; {next}"),
+        Transition::Failed { suppressed: 0 } => {
+            tracing::warn!(code, device, unit, why, next_attempt_seconds, "{called}: {subject}: {cause}; {next}");
+        }
         Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
+                unit,
+                why,
+                next_attempt_seconds,
                 "{called}: {subject}: {cause}; {next}; {suppressed} short failures before this were not told"
             );
         }
         Transition::Down { lasted } => {
-            let lasted = seconds(lasted);
-            tracing::error!(code, device, "{called}: {subject}: down for {lasted}: {cause}; {next}");
+            let (lasted_seconds, lasted) = (lasted.as_secs_f64(), seconds(lasted));
+            tracing::error!(
+                code,
+                device,
+                unit,
+                why,
+                lasted_seconds,
+                next_attempt_seconds,
+                "{called}: {subject}: down for {lasted}: {cause}; {next}"
+            );
         }
         Transition::OtherCause { failures } => {
             tracing::warn!(
                 code,
                 device,
+                unit,
+                why,
+                next_attempt_seconds,
                 "{called}: {subject}: still failing, now otherwise: {cause}; {failures} failures so far; {next}"
             );
         }
         Transition::Recovered { lasted, failures } => {
-            let lasted = seconds(lasted);
+            let (lasted_seconds, lasted) = (lasted.as_secs_f64(), seconds(lasted));
             let failures = count(usize::try_from(failures).unwrap_or(usize::MAX), "failure");
-            tracing::info!(code, device, "{called}: {subject}: works again after {lasted} and {failures}");
+            tracing::info!(
+                code,
+                device,
+                unit,
+                lasted_seconds,
+                "{called}: {subject}: works again after {lasted} and {failures}"
+            );
         }
     }
 }
@@ -378,7 +401,7 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
     let (device, code) = (plan.settings.name.as_str(), 65_027_u64);
     let named = |spans: &[Span]| {
         let Span { unit, table, .. } = spans.first()?;
-        Some((*unit, *table, some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans)))
+        Some((unit.0, *table, some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans)))
     };
     match discovery {
         Discovery::Refused(spans, cause) => {
@@ -386,6 +409,8 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             tracing::warn!(
                 code,
                 device,
+                unit,
+                registers = numbers,
                 "{called}: unit {unit} refuses {table} {numbers}: {}; left out of the requests, so that the others are read, and \
                  tried again at least once an hour",
                 Chain(&cause)
@@ -393,7 +418,13 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
         }
         Discovery::Accepted(spans) => {
             let Some((unit, table, numbers)) = named(&spans) else { return };
-            tracing::info!(code, device, "{called}: unit {unit} no longer refuses {table} {numbers}");
+            tracing::info!(
+                code,
+                device,
+                unit,
+                registers = numbers,
+                "{called}: unit {unit} no longer refuses {table} {numbers}"
+            );
         }
         Discovery::Gaps(unit) => {
             tracing::warn!(

@@ -2,11 +2,11 @@
 //!
 //! The form is the original agent's, so that what people search for goes on matching:
 //! `2026-11-23 06:47:34,107 - pattoo_file - INFO - [root] (1070S): text`. An event names its code in the
-//! field `code` (0 when the original had none); every other field follows the text as `name=value`, but for `device`,
-//! which the text of the event names already.
+//! field `code` (0 when the original had none); every other field follows the text as `name=value`, but for those that the text says
+//! already ([`TOLD`]).
 //!
-//! With [`Format::Json`] each line is an object with `time` (RFC 3339), `level`, `code`, `message` and the other fields,
-//! for programs that collect logs.
+//! With [`Format::Json`] each line is an object with `time` (RFC 3339), `level`, `code`, `message` and all other fields,
+//! for programs that collect logs. `docs/log-json.md` says which there are.
 //!
 //! Writing never blocks and never fails the agent: lines go through bounded queues to threads of their own
 //! (`writer`), and are dropped when one is full (a full disk, a terminal that nobody reads). Control
@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -56,6 +57,21 @@ pub enum Format {
     /// A JSON object.
     Json,
 }
+
+/// Fields for programs: whoever writes the event says them in its text, too.
+const TOLD: [&str; 11] = [
+    "device",
+    "unit",
+    "table",
+    "registers",
+    "output",
+    "why",
+    "reason",
+    "path",
+    "lost",
+    "lasted_seconds",
+    "next_attempt_seconds",
+];
 
 /// The least time between two lines of the status page's server.
 const QUIET: Duration = Duration::from_secs(60);
@@ -204,7 +220,7 @@ where
         if event.metadata().target().starts_with("actix_server") {
             let more = PAGE_SERVER.told.load(Ordering::Relaxed);
             if more > 0 {
-                parts.fields.push(("suppressed", more.to_string()));
+                parts.fields.push(("suppressed", more.into()));
             }
         }
         let (level, mark) = level_name(*event.metadata().level());
@@ -213,8 +229,11 @@ where
         }
         self.timer.format_time(&mut writer)?;
         let mut fields = String::new();
-        for (name, value) in parts.fields.iter().filter(|(name, _)| *name != "device") {
-            write!(fields, " {name}={value}")?;
+        for (name, value) in parts.fields.iter().filter(|(name, _)| !TOLD.contains(name)) {
+            match value {
+                Value::String(text) => write!(fields, " {name}={text}")?,
+                value => write!(fields, " {name}={value}")?,
+            }
         }
         let line = format!(
             " - {} - {level} - [{}] ({}{mark}): {}{}",
@@ -239,20 +258,21 @@ fn level_name(level: Level) -> (&'static str, char) {
 struct Parts {
     code: u64,
     message: String,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Parts {
     /// One object on one line.
     fn write_json(&self, level: &str, writer: &mut Writer<'_>) -> fmt::Result {
-        let text = |text: &str| serde_json::Value::from(printable(text, MAX_LINE));
+        let text = |text: &str| Value::from(printable(text, MAX_LINE));
         let mut time = String::new();
         ChronoLocal::rfc_3339().format_time(&mut Writer::new(&mut time))?;
         // In this order, which a map would not keep.
         write!(writer, "{{\"time\":{},\"level\":\"{level}\",\"code\":{}", text(&time), self.code)?;
         write!(writer, ",\"message\":{}", text(&self.message))?;
         for (name, value) in &self.fields {
-            write!(writer, ",{}:{}", text(name), text(value))?;
+            let value = value.as_str().map_or_else(|| value.clone(), text);
+            write!(writer, ",{}:{value}", text(name))?;
         }
         writer.write_str("}\n")
     }
@@ -260,14 +280,19 @@ impl Parts {
 
 impl Visit for Parts {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "code" { self.code = value } else { self.record_debug(field, &value) }
+        if field.name() == "code" { self.code = value } else { self.fields.push((field.name(), value.into())) }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
         match u64::try_from(value) {
             Ok(value) => self.record_u64(field, value),
-            Err(_) => self.record_debug(field, &value),
+            Err(_) => self.fields.push((field.name(), value.into())),
         }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // Durations: to the millisecond, as the text has them.
+        self.fields.push((field.name(), ((value * 1_000.0).round() / 1_000.0).into()));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -279,7 +304,7 @@ impl Visit for Parts {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name => {
-                self.fields.push((name, format!("{value:?}")));
+                self.fields.push((name, format!("{value:?}").into()));
                 Ok(())
             }
         };
@@ -321,7 +346,8 @@ mod tests {
     #[test]
     fn an_object_has_all_fields_whatever_is_in_them() {
         let mut parts = Parts { code: 65_027, message: "a \"b\"\n\u{1b}[31m".to_owned(), ..Parts::default() };
-        parts.fields.push(("device", "m\\1".to_owned()));
+        parts.fields.push(("device", "m\\1".into()));
+        parts.fields.push(("lasted_seconds", 2.401.into()));
         let mut line = String::new();
         parts.write_json("WARNING", &mut Writer::new(&mut line)).unwrap();
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -329,6 +355,7 @@ mod tests {
         assert_eq!(object["message"], "a \"b\"\\n\\u{1b}[31m");
         let rest = [&object["level"], &object["code"], &object["device"]].map(ToString::to_string);
         assert_eq!(rest, ["\"WARNING\"", "65027", "\"m\\\\1\""]);
+        assert_eq!(object["lasted_seconds"], 2.401);
         assert!(object["time"].as_str().unwrap().contains('T'), "{line}");
     }
 
@@ -339,5 +366,14 @@ mod tests {
         assert!(time.as_bytes()[19] == b',' && time.as_bytes()[10] == b' ', "{line}");
         let rest = rest.replace(&user(), "USER");
         assert_eq!(rest, " - pattoo_file - INFO - [USER] (1070S): started points=3\n");
+    }
+
+    #[test]
+    fn fields_for_programs_are_not_said_twice_in_a_line_for_people() {
+        let line = logged(|| {
+            let unit: Option<u8> = None;
+            tracing::warn!(device = "m", unit, why = "off", lasted_seconds = 2.400_6, refused = 3, "m: off for 2s");
+        });
+        assert!(line.ends_with(": m: off for 2s refused=3\n"), "{line}");
     }
 }

@@ -137,6 +137,10 @@ impl Narrator {
         }
     }
 
+    fn name(&self, output: usize) -> Option<&str> {
+        self.outputs.get(output).map(|(name, _)| name.as_str())
+    }
+
     /// Where there is more than one output, which one the line is about.
     fn which(&self, output: usize) -> String {
         match self.outputs.get(output) {
@@ -150,9 +154,11 @@ impl Narrator {
             registry.output(name).write(|state| state.took(clock::wall()));
         }
         if let Some(Transition::Recovered { lasted, failures }) = self.outages.worked(&Subject::Posting(output), now) {
-            let (which, lasted) = (self.which(output), seconds(lasted));
+            let (which, lasted_seconds, lasted) = (self.which(output), lasted.as_secs_f64(), seconds(lasted));
             tracing::info!(
                 code = 1007,
+                output = self.name(output),
+                lasted_seconds,
                 "{which}posts are taken again after {lasted} and {failures} failed posts; what was kept is delivered oldest first"
             );
         }
@@ -161,21 +167,29 @@ impl Narrator {
 
     fn failed(&mut self, output: usize, failure: &Failure, pause: Duration, registry: &Registry, now: Duration) {
         let (which, cause, next) = (self.which(output), &failure.text, seconds(pause));
+        let next_attempt_seconds = pause.as_secs_f64();
         if let Some((name, _)) = self.outputs.get(output) {
             registry.output(name).write(|state| state.refused(cause.clone(), clock::wall(), pause));
         }
         match self.outages.failed(Subject::Posting(output), failure.kind, now) {
             None | Some(Transition::Recovered { .. }) => {}
             Some(Transition::Down { lasted }) => {
-                let lasted = seconds(lasted);
+                let (lasted_seconds, lasted) = (lasted.as_secs_f64(), seconds(lasted));
                 tracing::error!(
                     code = 1097,
+                    output = self.name(output),
+                    why = cause,
+                    lasted_seconds,
+                    next_attempt_seconds,
                     "{which}the server has taken nothing for {lasted}: {cause}; readings are kept, next attempt in {next}"
                 );
             }
             Some(Transition::Failed { .. } | Transition::OtherCause { .. }) => {
                 tracing::warn!(
                     code = 1028,
+                    output = self.name(output),
+                    why = cause,
+                    next_attempt_seconds,
                     "{which}post failed: {cause}; its readings are kept, next attempt in {next}"
                 );
             }
@@ -202,6 +216,8 @@ impl Narrator {
         let which = self.which(output);
         tracing::error!(
             code = 1036,
+            output = self.name(output),
+            why,
             "{which}{what} not delivered: {why}; kept as {}{others} for you to look at",
             path.display()
         );
@@ -224,10 +240,8 @@ impl Narrator {
     }
 
     fn lost(&mut self, output: usize, readings: u64, reason: DropReason, now: Duration) {
-        let of = match self.outputs.get(output) {
-            Some((name, _)) => format!(" of output {name}"),
-            None => String::new(),
-        };
+        let name = self.outputs.get(output).map(|(name, _)| name.as_str());
+        let of = name.map_or_else(String::new, |name| format!(" of output {name}"));
         let loss = self.lost.entry((output, reason)).or_default();
         loss.readings += readings;
         if loss.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET) {
@@ -250,6 +264,9 @@ impl Narrator {
         };
         let new = count(usize::try_from(loss.readings - loss.told).unwrap_or(usize::MAX), "reading");
         tracing::error!(
+            output = name,
+            reason = reason.as_str(),
+            lost = loss.readings - loss.told,
             "LOST {new}{of} that were not delivered yet, the oldest in {}: {why}; {} lost since the start for this reason",
             self.path.display(),
             loss.readings

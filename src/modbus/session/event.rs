@@ -54,6 +54,15 @@ impl Subject {
         Self::Block { unit: block.unit, table: block.table, address: block.address, quantity: block.quantity }
     }
 
+    /// The unit that it is about; `None` for the whole device.
+    #[must_use]
+    pub fn unit(self) -> Option<UnitId> {
+        match self {
+            Self::Connection | Self::AllUnits => None,
+            Self::Unit(unit) | Self::Block { unit, .. } => Some(unit),
+        }
+    }
+
     /// Whether `block` cannot be read while it fails.
     #[must_use]
     pub fn is_about(self, block: &Block) -> bool {
