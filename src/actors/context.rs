@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::modbus::refusals::store::RefusalStore;
+use crate::outputs::plant::Plant;
 use crate::status::registry::Registry;
 
 /// What the actors share with each other and with whoever asks how they are.
@@ -17,4 +18,6 @@ pub struct AgentContext {
     pub registry: Arc<Registry>,
     /// What was learned of devices.
     pub learned: Arc<RefusalStore>,
+    /// What is configured and which of it answers, for outputs that tell of devices.
+    pub plant: Plant,
 }

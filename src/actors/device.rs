@@ -5,7 +5,7 @@
 //! aggregator skips ticks and queues nothing.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
 use crate::outage::Transition;
-use crate::reading::points::{PointTable, called};
+use crate::outputs::plant::{Absences, unit};
+use crate::reading::points::{self, PointTable, called};
 use crate::reading::{PointId, Reading};
 use crate::status::registry::{DeviceState, Polled, Slot};
 use crate::status::values::{Budget, Values};
@@ -124,6 +125,7 @@ impl DeviceActor {
             values,
             timekeeper,
             overruns: LogThrottle::default(),
+            absences: Absences::default(),
             poller: Poller::new(dial, polling),
             track,
             _guard: guard,
@@ -192,6 +194,7 @@ struct Device {
     values: Arc<Slot<Values>>,
     timekeeper: Timekeeper,
     overruns: LogThrottle,
+    absences: Absences,
     poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
@@ -232,6 +235,7 @@ impl Device {
         let (taken, first) = (readings.len(), readings.first().copied());
         let why = self.why(&outcome);
         self.values.write(|values| values.polled(&readings, why.into_iter(), now.boot));
+        self.note_presence(&readings);
         if !readings.is_empty() {
             self.submit(Submit { table: Arc::clone(&self.now.table), readings }).await;
         }
@@ -313,6 +317,33 @@ impl Device {
         }
         why.extend(outcome.omitted.iter().map(|(id, why)| (*id, why.to_string().into())));
         why
+    }
+
+    /// Tells which units answer and which do not, if that has changed with a poll that gave these.
+    fn note_presence(&mut self, readings: &[Reading]) {
+        let table = &self.now.table;
+        let mut answered: Vec<u8> = Vec::new();
+        for unit in readings.iter().filter_map(|reading| Some(table.get(reading.point)?.device.unit)) {
+            // They come unit by unit.
+            if answered.last() != Some(&unit) {
+                answered.push(unit);
+            }
+        }
+        let core = self.poller.polling().core();
+        let blocks = || core.plan().blocks();
+        let mut silent = BTreeSet::new();
+        // Whoever refuses a request is there.
+        for subject in core.faults().keys().filter(|subject| !matches!(subject, Subject::Block { .. })) {
+            silent.extend(blocks().filter(|block| subject.is_about(block)).map(|block| block.unit.0));
+        }
+        let changes = self.absences.polled(answered, silent);
+        if !changes.is_empty() {
+            // One address may be configured by several names.
+            let devices = blocks().flat_map(Block::values).filter_map(|point| Some(table.get(point)?.device));
+            let of = |device: &points::Device| changes.iter().find(|(unit, _)| *unit == device.unit);
+            let said: HashMap<_, _> = devices.filter_map(|device| Some((unit(device), of(device)?.1))).collect();
+            self.context.plant.say(said);
+        }
     }
 
     /// For the next process.

@@ -189,6 +189,7 @@ impl Actor for SupervisorActor {
             })
         };
         let table = parts.table;
+        self.context.plant.configure(&table);
         let aggregator = AggregatorActor::new(
             self.timekeeper.clone(),
             poster.clone().recipient(),
@@ -230,6 +231,7 @@ impl Handler<Reload> for SupervisorActor {
         let Reload { devices, mut kept, table, delivery } = reload;
         // What was learned of a device that is not configured any more is forgotten.
         self.context.learned.retain(devices.iter().map(|device| &device.endpoint));
+        self.context.plant.configure(&table);
         flow.poster.do_send(delivery);
         self.context.registry.budget().changed(table.len());
         let mut wanted: BTreeMap<Endpoint, DevicePlan> = BTreeMap::new();

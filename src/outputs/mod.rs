@@ -8,6 +8,7 @@
 //! | `pipeline` | the memory tail, the disk and every output's delivery as one thing that decides; pure |
 //! | [`http`] | one exchange with a server over HTTP |
 //! | [`network`] | what outputs over a network are configured with alike |
+//! | [`plant`] | what is configured just now, and which of it answers |
 //! | `recent` | what an output has made of the last point tables |
 //! | [`template`] | a text with places for what a point is; pure |
 //! | [`pattoo`] | posts of a pattoo server, and the old caches that are such posts |
@@ -30,6 +31,7 @@ pub mod mqtt;
 pub mod network;
 pub mod pattoo;
 pub mod pipeline;
+pub mod plant;
 pub mod prometheus;
 mod recent;
 mod size;
