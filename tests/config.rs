@@ -15,10 +15,12 @@ use pattoo_agent_modbustcpd::outputs::influxdb::InfluxSettings;
 use pattoo_agent_modbustcpd::outputs::influxdb::deliver::Target as InfluxTarget;
 use pattoo_agent_modbustcpd::outputs::influxdb::encode::InfluxEncode;
 use pattoo_agent_modbustcpd::outputs::mqtt::encode::MqttEncode;
-use pattoo_agent_modbustcpd::outputs::mqtt::home_assistant::Announcements;
 use pattoo_agent_modbustcpd::outputs::mqtt::message::parse;
+use pattoo_agent_modbustcpd::outputs::mqtt::sparkplug::edge_node::EdgeNode;
+use pattoo_agent_modbustcpd::outputs::mqtt::sparkplug::encode::SparkplugEncode;
 use pattoo_agent_modbustcpd::outputs::mqtt::{Identity, MqttSettings};
 use pattoo_agent_modbustcpd::outputs::network::Network;
+use pattoo_agent_modbustcpd::outputs::plant::Plant;
 use pattoo_agent_modbustcpd::outputs::prometheus::PrometheusSettings;
 use pattoo_agent_modbustcpd::outputs::prometheus::encode::PrometheusEncode;
 use pattoo_agent_modbustcpd::outputs::prometheus::pace::Pace;
@@ -701,9 +703,25 @@ fn outputs_to_a_broker_that_cannot_be_are_refused_with_their_place() {
             "outputs[0].topic: found \"$SYS/{name}\": topics that begin with $ are the broker's own",
         ),
         ("availability_topic: 'a/+'", "outputs[0].availability_topic: found \"a/+\": a topic has no '+' in it"),
-        ("payload: xml", "outputs[0].payload: found \"xml\"; allowed is json or value"),
+        ("payload: xml", "outputs[0].payload: found \"xml\"; allowed is json, value or sparkplug"),
         ("messages: group", "outputs[0].messages: found \"group\"; allowed is point or device"),
         ("payload: value, messages: device", "outputs[0].payload: found payload: value with messages: device"),
+        ("group_id: a", "outputs[0].group_id: found group_id without payload: sparkplug; give both"),
+        (
+            "payload: sparkplug, topic: a",
+            "outputs[0].topic: found topic with payload: sparkplug, whose topics and retained messages its specification says; \
+             names are set by group_id, edge_node_id, device_id, metric",
+        ),
+        (
+            "payload: sparkplug, home_assistant: true",
+            "outputs[0].home_assistant: found home_assistant with payload: sparkplug",
+        ),
+        (
+            "payload: sparkplug, group_id: a/b",
+            "outputs[0].group_id: found \"a/b\"; allowed is an id without /, + and #",
+        ),
+        ("payload: sparkplug, edge_node_id: ''", "outputs[0].edge_node_id: found \"\"; allowed is an id, not empty"),
+        ("payload: sparkplug, metric: '{nam}'", "outputs[0].metric: found \"{nam}\": there is no {nam}"),
         ("retain: 1", "outputs[0].retain: found 1; allowed is true or false"),
         ("headers: {a: b}", "outputs[0].headers: found an unknown key"),
         ("home_assistant: 1", "outputs[0].home_assistant: found 1; allowed is true or false"),
@@ -772,6 +790,17 @@ fn an_output_to_a_broker_needs_no_more_than_a_url() {
                 ("availability_topic", "a/b"),
                 ("home_assistant", "true"),
                 ("discovery_prefix", "homeassistant"),
+            ],
+        ),
+        (
+            "{type: mqtt, url: 'mqtt://192.0.2.10', payload: sparkplug}".to_owned(),
+            1883,
+            vec![
+                ("payload", "sparkplug"),
+                ("group_id", "modbus"),
+                ("edge_node_id", "the client id"),
+                ("device_id", "{device}"),
+                ("metric", "{name}"),
             ],
         ),
     ] {
@@ -1257,6 +1286,8 @@ fn points_that_an_output_could_not_tell_apart_are_refused() {
     let broker = "{type: mqtt, url: 'mqtt://192.0.2.10'";
     let said = faults(text(&format!("{broker}, topic: 'a/{{group}}/{{name}}'}}"), "{30001: u}"));
     assert!(said.len() == 1 && said[0].contains("would both be a/group 1/u, so that"), "{said:?}");
+    let said = faults(text(&format!("{broker}, payload: sparkplug, device_id: plc}}"), "{30001: u}"));
+    assert!(said.len() == 1 && said[0].contains("would both be plc/u, so that"), "{said:?}");
     load(&text(&format!("{broker}}}"), "{30001: u, 30002: i}"));
 }
 
@@ -1342,13 +1373,36 @@ fn the_broker_in_the_readme_is_what_it_says() {
     let at = Timestamp::from_millis(1_795_943_592_000);
     let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
     let table = Arc::new(point_table::nameless(&config));
-    let identity = Identity::new(settings, "", "mqtt");
-    let mut encode = MqttEncode::new(MqttSettings::clone(settings), identity, Announcements::default());
+    let mut encode = MqttEncode::new(MqttSettings::clone(settings));
     let encoded = encode.encode(&table, &[reading(0, 230.4), reading(1, 231.0)], 1 << 20, at);
     let printed = parse(&encoded.body.unwrap())
         .into_iter()
         .map(|message| format!("{} {}\n", message.topic, std::str::from_utf8(&message.payload).unwrap()));
     assert_eq!(printed.collect::<String>(), lines);
+}
+
+/// The README's example of an edge node is a configuration, and what it says of topics is what a broker gets.
+#[test]
+fn the_edge_node_in_the_readme_is_what_it_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = readme.split("#### Sparkplug B\n").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    let OutputKind::Mqtt(settings) = &config.outputs[0].kind else { panic!("{:?}", config.outputs) };
+    let sparkplug = settings.sparkplug.clone().unwrap();
+    let at = Timestamp::from_millis(1_795_943_592_000);
+    let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
+    let table = Arc::new(point_table::nameless(&config));
+    let mut encode = SparkplugEncode::new(sparkplug.clone());
+    let body = encode.encode(&table, &[reading(0, 230.4), reading(1, 231.0)], 1 << 20, at).body.unwrap();
+    let identity = Identity::new(settings, "", "mqtt");
+    let mut node = EdgeNode::new(sparkplug, identity.edge_node_id, Plant::default());
+    node.will(at);
+    let messages = node.begin(at).into_iter().chain(node.post(&body, at));
+    let said = (0..).zip(messages).map(|(seq, message)| format!("{} seq {seq}\n", message.topic));
+    assert_eq!(said.collect::<String>(), lines);
 }
 
 /// The README's example of a Prometheus is a configuration, and its lines are what two readings become.

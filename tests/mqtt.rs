@@ -62,7 +62,8 @@ struct Heard {
 fn heard(messages: &[Message]) -> Heard {
     let mut heard = Heard::default();
     let (mut before, mut now, mut fresh) = (HashSet::new(), HashSet::new(), HashSet::new());
-    let said = messages.iter().filter(|message| !message.retained && !message.topic.starts_with("homeassistant/"));
+    let about = |topic: &str| topic.starts_with("homeassistant/") || is_device_status(topic);
+    let said = messages.iter().filter(|message| !message.retained && !about(&message.topic));
     for message in said {
         let Message { topic, payload, .. } = message;
         if is_status(topic) {
@@ -88,6 +89,11 @@ fn heard(messages: &[Message]) -> Heard {
 /// Whether it says that the agent is there, or is not.
 fn is_status(topic: &str) -> bool {
     topic.rsplit('/').nth(1) == Some("status")
+}
+
+/// Whether it says that a device is there, or is not.
+fn is_device_status(topic: &str) -> bool {
+    topic.rsplit('/').nth(3) == Some("status")
 }
 
 /// The readings of a message: of a point or of the device.
@@ -270,14 +276,16 @@ fn the_last_value_of_each_point_is_there_for_a_newcomer_unless_that_is_not_wante
         agent.stop();
         agent_is_offline(&broker);
         let mut kept = kept(&broker);
-        kept.retain(|message| !is_status(&message.topic));
+        assert_eq!(kept.iter().filter(|message| is_device_status(&message.topic)).count(), 1);
+        kept.retain(|message| !is_status(&message.topic) && !is_device_status(&message.topic));
         assert_eq!(kept.len(), count);
         for message in kept {
             let last = subscriber.messages().into_iter().rev().find(|it| it.topic == message.topic);
             assert_eq!(last.unwrap().payload, message.payload);
         }
         if count == 0 {
-            let heard = subscriber.messages().into_iter().filter(|it| !is_status(&it.topic));
+            let heard = subscriber.messages().into_iter();
+            let heard = heard.filter(|it| !is_status(&it.topic) && !is_device_status(&it.topic));
             let numbers: Vec<f64> = heard.map(|it| it.payload.parse().unwrap()).collect();
             assert!(numbers.len() > 40, "{numbers:?}");
         }
@@ -330,20 +338,25 @@ fn points_are_announced_before_their_first_state_over_each_connection() {
         some_more(&mut agent, subscriber, 50);
         let mut announced = HashSet::new();
         let mut states = HashSet::new();
-        for message in subscriber.messages().iter().filter(|message| !is_status(&message.topic)) {
+        let about_presence = |topic: &str| is_status(topic) || is_device_status(topic);
+        for message in subscriber.messages().iter().filter(|message| !about_presence(&message.topic)) {
             if message.topic.starts_with("homeassistant/sensor/") {
                 let config: Value = serde_json::from_str(&message.payload).unwrap();
-                assert_eq!(message.topic.split('/').nth(2), config["unique_id"].as_str());
+                assert_eq!(message.topic.split('/').nth(3), config["unique_id"].as_str());
                 assert!(announced.insert(config["state_topic"].as_str().unwrap().to_owned()), "once over a connection");
                 let presence = subscriber.messages().into_iter().find(|it| is_status(&it.topic)).unwrap();
-                assert_eq!(config["availability_topic"], presence.topic);
+                let of_device = format!("{}/{}/1", presence.topic, device.target());
+                assert_eq!(
+                    config["availability"],
+                    serde_json::json!([{"topic": presence.topic}, {"topic": of_device}])
+                );
             } else {
                 assert!(announced.contains(&message.topic), "{message:?}");
                 states.insert(message.topic.clone());
             }
         }
         assert_eq!((announced.len(), states.len()), (11, 11));
-        let kept = kept(&broker).into_iter().filter(|message| !is_status(&message.topic));
+        let kept = kept(&broker).into_iter().filter(|message| !about_presence(&message.topic));
         let kept: HashSet<_> = kept.map(|message| message.topic).collect();
         assert!(kept.len() == 11 && kept.iter().all(|topic| topic.starts_with("homeassistant/sensor/")), "{kept:?}");
     }

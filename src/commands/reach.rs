@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::daemon::assemble;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
+use crate::outputs::plant::Plant;
 use crate::text::harmless::escaped;
 use crate::text::{Chain, count};
 
@@ -15,7 +16,7 @@ pub fn outputs(config: &Config) -> Vec<Result<String, String>> {
         let named = format!("output {}, {}", output.name, escaped(&output.target(config)));
         let answer = match &agent {
             Err(error) => Err(Chain(error).to_string()),
-            Ok(agent) => match assemble::way(output, config, agent) {
+            Ok(agent) => match assemble::way(output, config, agent, &Plant::default()) {
                 Err(error) => Err(Chain(&error).to_string()),
                 Ok((_, open)) => {
                     actix_rt::System::new().block_on(async { open().try_out().await }).map_err(|failure| failure.text)

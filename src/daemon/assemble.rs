@@ -18,17 +18,18 @@ use crate::outputs::influxdb::deliver::{InfluxDeliver, Target};
 use crate::outputs::influxdb::encode::InfluxEncode;
 use crate::outputs::mqtt::deliver::MqttDeliver;
 use crate::outputs::mqtt::encode::MqttEncode;
-use crate::outputs::mqtt::home_assistant::Announcements;
+use crate::outputs::mqtt::sparkplug::encode::SparkplugEncode;
 use crate::outputs::mqtt::{self, Identity, MqttSettings};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
+use crate::outputs::plant::Plant;
 use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::prometheus::deliver::{PrometheusDeliver, Target as PrometheusTarget};
 use crate::outputs::prometheus::encode::PrometheusEncode;
 use crate::outputs::prometheus::pace::Pace;
 use crate::outputs::sqlite::{History, SqliteDeliver, SqliteEncode};
-use crate::outputs::{Halves, Output};
+use crate::outputs::{Encode, Halves, Output};
 use crate::reading::PointId;
 use crate::reading::points::{self, PointTable};
 
@@ -59,13 +60,13 @@ pub fn points(config: &Config) -> PointTable {
     point_table::nameless(config)
 }
 
-/// Everything that readings go to, in the order of the configuration.
+/// Everything that readings go to, in the order of the configuration; what some of them say of devices is seen in `plant`.
 ///
 /// # Errors
 /// When no server could be at the address of one.
-pub fn outputs(config: &Config, agent: &Agent) -> Result<Vec<Output>, PostError> {
+pub fn outputs(config: &Config, agent: &Agent, plant: &Plant) -> Result<Vec<Output>, PostError> {
     let output = |output: &OutputConfig| {
-        let (encode, deliver) = way(output, config, agent)?;
+        let (encode, deliver) = way(output, config, agent, plant)?;
         let is_pattoo = matches!(output.kind, OutputKind::Pattoo);
         Ok(Output {
             name: output.name.clone(),
@@ -97,7 +98,7 @@ pub fn api(config: &Config, id: &AgentId) -> Result<Api, PostError> {
 ///
 /// # Errors
 /// As [`outputs`].
-pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halves, PostError> {
+pub fn way(output: &OutputConfig, config: &Config, agent: &Agent, plant: &Plant) -> Result<Halves, PostError> {
     Ok(match &output.kind {
         OutputKind::Influx(settings) => {
             let target = Target::new(settings).ok_or_else(|| PostError::Address { server: output.target(config) })?;
@@ -105,11 +106,14 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent) -> Result<Halv
             (Box::new(encode), Box::new(move || Box::new(InfluxDeliver::new(target))))
         }
         OutputKind::Mqtt(settings) => {
-            let identity = Identity::new(settings, agent.id().as_str(), &output.name);
-            let announcements = Announcements::default();
-            let target = mqtt::deliver::Target::new(settings, identity.clone(), announcements.clone());
-            let encode = MqttEncode::new(MqttSettings::clone(settings), identity, announcements);
-            (Box::new(encode), Box::new(move || Box::new(MqttDeliver::new(target))))
+            let settings = MqttSettings::clone(settings);
+            let encode: Box<dyn Encode> = match &settings.sparkplug {
+                Some(sparkplug) => Box::new(SparkplugEncode::new(sparkplug.clone())),
+                None => Box::new(MqttEncode::new(settings.clone())),
+            };
+            let identity = Identity::new(&settings, agent.id().as_str(), &output.name);
+            let target = mqtt::deliver::Target::new(settings, identity, plant.clone());
+            (encode, Box::new(move || Box::new(MqttDeliver::new(target))))
         }
         OutputKind::Prometheus(settings) => {
             let target = PrometheusTarget::new(settings);

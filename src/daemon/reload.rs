@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::logging;
 use crate::outputs::pattoo::identity::Agent;
 use crate::outputs::pattoo::post::PostError;
+use crate::outputs::plant::Plant;
 use crate::status::reporter::Reporter;
 use crate::text::{Chain, count};
 
@@ -50,6 +51,8 @@ pub struct Reloader {
     pub agent: Agent,
     /// Believes a clock or does not.
     pub timekeeper: Timekeeper,
+    /// What outputs say of devices.
+    pub plant: Plant,
     /// Tells where posts go.
     pub reporter: Arc<Mutex<Reporter>>,
 }
@@ -106,7 +109,7 @@ impl Reloader {
                 before.kind != output.kind
                     || (output.kind == OutputKind::Pattoo && self.running.server() != next.server())
             });
-            let server = other.then(|| assemble::way(output, &next, &self.agent)).transpose()?;
+            let server = other.then(|| assemble::way(output, &next, &self.agent, &self.plant)).transpose()?;
             let split_refused_after = output.split_refused_after;
             let (max_backoff, max_age) = (output.max_backoff, output.max_age);
             outputs.push((output.name.clone(), OutputChange { server, split_refused_after, max_backoff, max_age }));

@@ -131,7 +131,9 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
-    let outputs = assemble::outputs(config, &agent).map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
+    let context = AgentContext::default();
+    let outputs = assemble::outputs(config, &agent, &context.plant)
+        .map_err(|error| Refusal::new(Exit::BadConfiguration, &error))?;
     let table = Arc::new(assemble::point_table(config, &agent));
     let cache = config.cache_directory.join(agent.id().as_str());
     directory::make_trusted(&config.cache_directory)?;
@@ -180,7 +182,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     let targets: Vec<_> = outputs.iter().map(|output| output.target.clone()).collect();
     let names = outputs.iter().map(|output| (output.name.clone(), output.target.clone())).collect();
     let narrator = Narrator::new(names, cache, config.cache_limits);
-    let (plans, ways): (Vec<_>, Vec<_>) = outputs
+    let (planned, ways): (Vec<_>, Vec<_>) = outputs
         .into_iter()
         .map(|output| {
             let name = output.name.clone();
@@ -188,33 +190,37 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
             (plan, (name, deliver))
         })
         .unzip();
-    let mut pipeline = Pipeline::new(opened, plans, &boot_id, config.flush_interval);
+    let mut pipeline = Pipeline::new(opened, planned, &boot_id, config.flush_interval);
     let published = pipeline.published();
     tell_start(config, &agent, &devices, &targets, &published);
     for output in &config.outputs {
         pipeline.set_max_backoff(&output.name, output.max_backoff);
         pipeline.set_max_age(&output.name, output.max_age);
     }
-    let counters = Arc::<Counters>::default();
-    counters.publish(published);
+    context.counters.publish(published);
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
-    let context = AgentContext { counters: Arc::clone(&counters), learned, ..AgentContext::default() };
+    let context = AgentContext { learned, ..context };
     if config.status_listen.is_some() {
         context.registry.budget().expect(table.len());
     }
     let timekeeper = Timekeeper::new(timeline, &boot_id);
-    let clock = timekeeper.clone();
-    let mut reporter = Reporter::new(profile, Arc::clone(&context.registry), counters, move || clock.observe().into());
-    reporter.readings_in_metrics(config.readings_in_metrics);
-    let reporter = Arc::new(Mutex::new(reporter));
+    let reporter = reporter(config, profile, &context, timekeeper.clone());
     let _status = serve_status(config, agent.hostname(), &reporter);
     let parts = Parts { devices, table, spool, pipeline, outputs: ways, narrator, timekeeper, context };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
-    let timekeeper = parts.timekeeper.clone();
-    let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, reporter };
+    let (timekeeper, plant) = (parts.timekeeper.clone(), parts.context.plant.clone());
+    let reloader = Reloader { instance: instance.clone(), running, agent, timekeeper, plant, reporter };
     Ok(runner.block_on(live(parts, signals, reloader)))
+}
+
+/// What tells how the agent is.
+fn reporter(config: &Config, profile: Profile, context: &AgentContext, clock: Timekeeper) -> Arc<Mutex<Reporter>> {
+    let (registry, counters) = (Arc::clone(&context.registry), Arc::clone(&context.counters));
+    let mut reporter = Reporter::new(profile, registry, counters, move || clock.observe().into());
+    reporter.readings_in_metrics(config.readings_in_metrics);
+    Arc::new(Mutex::new(reporter))
 }
 
 /// Why no agent starts beside the Python one.

@@ -16,11 +16,6 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T> Recent<T> {
-    /// Whether `table` is the one that was used last.
-    pub(super) fn is_last(&self, table: &PointTable) -> bool {
-        self.0.first().is_some_and(|(id, _)| *id == table.id())
-    }
-
     /// What was made of `table`, by `make` if it is new.
     pub(super) fn of(&mut self, table: &PointTable, make: impl FnOnce() -> T) -> &mut T {
         if let Some(place) = self.0.iter().position(|(id, _)| *id == table.id()) {
@@ -57,7 +52,7 @@ mod tests {
                 made += 1;
                 made
             }));
-            assert!(recent.is_last(table));
+            assert_eq!(recent.ids().first(), Some(&table.id()));
         }
         assert_eq!(found, [1, 2, 1, 2, 3, 2, 4, 4]);
     }

@@ -5,6 +5,7 @@ use super::network::{self, MQTT};
 use crate::config::value::flag;
 use crate::config::yaml::cursor::{Cursor, Entry, Report};
 use crate::config::yaml::node::Node;
+use crate::outputs::mqtt::sparkplug::{SparkplugSettings, is_id};
 use crate::outputs::mqtt::{self, Messages, MqttSettings, Payload, Version};
 use crate::shard::Shard;
 
@@ -19,13 +20,33 @@ pub const KEYS: &[&str] = &[
     "availability_topic",
     "home_assistant",
     "discovery_prefix",
+    "group_id",
+    "edge_node_id",
+    "device_id",
+    "metric",
 ];
+
+/// What only an edge node takes.
+const SPARKPLUG_KEYS: [&str; 4] = ["group_id", "edge_node_id", "device_id", "metric"];
+
+/// What an edge node does not take: the specification says it.
+const PLAIN_KEYS: [&str; 6] =
+    ["topic", "messages", "retain", "availability_topic", "home_assistant", "discovery_prefix"];
 
 /// The default of `topic`, where a message is about a point.
 const TOPIC: &str = "modbus/{device}/{name}";
 
 /// The default of `topic`, where a message is about a device.
 const DEVICE_TOPIC: &str = "modbus/{device}";
+
+/// The default of `group_id`.
+const GROUP_ID: &str = "modbus";
+
+/// The default of `device_id`.
+const DEVICE_ID: &str = "{device}";
+
+/// The default of `metric`.
+const METRIC: &str = "{name}";
 
 /// The default of `discovery_prefix`: that of Home Assistant.
 const DISCOVERY_PREFIX: &str = "homeassistant";
@@ -47,8 +68,23 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         }
     });
     let client_id = of("client_id").and_then(|value| network::line(value, "a client id", report));
-    let payload = word(of("payload"), [("json", Payload::Json), ("value", Payload::Value)], report);
-    let messages = word(of("messages"), [("point", Messages::Point), ("device", Messages::Device)], report);
+    let payloads = [("json", Some(Payload::Json)), ("value", Some(Payload::Value)), ("sparkplug", None)];
+    let payload = word(of("payload"), &payloads, report);
+    let wrong = if payload.is_some() { &SPARKPLUG_KEYS[..] } else { &PLAIN_KEYS };
+    for entry in entries.iter().filter(|entry| wrong.contains(&&*entry.key)) {
+        report.faults.push(entry.key_cursor.diagnostic(match payload {
+            Some(_) => format!("found {} without payload: sparkplug; give both", entry.key),
+            None => format!(
+                "found {} with payload: sparkplug, whose topics and retained messages its specification says; names are set by {}",
+                entry.key,
+                SPARKPLUG_KEYS.join(", ")
+            ),
+        }));
+    }
+    let sparkplug = if payload.is_none() { sparkplug(of, report) } else { None };
+    let is_sparkplug = payload.is_none();
+    let payload = payload.unwrap_or_default();
+    let messages = word(of("messages"), &[("point", Messages::Point), ("device", Messages::Device)], report);
     if let (Payload::Value, Messages::Device, Some(value)) = (payload, messages, of("payload")) {
         report
             .faults
@@ -76,7 +112,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     }
     let home_assistant = is_announced.then(|| prefix.unwrap_or_else(|| DISCOVERY_PREFIX.to_owned()));
     // A message about a device holds what came with one answer of it: the last one is not the state of the device.
-    let mut retain = messages == Messages::Point;
+    let mut retain = messages == Messages::Point && !is_sparkplug;
     if let Some(value) = of("retain") {
         flag(&mut retain, value, report);
     }
@@ -95,7 +131,29 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         retain,
         availability_topic,
         home_assistant,
+        sparkplug,
     })
+}
+
+/// What an edge node takes.
+fn sparkplug<'a, 'b: 'a>(
+    of: impl Fn(&str) -> Option<&'a Cursor<'b>>,
+    report: &mut Report,
+) -> Option<SparkplugSettings> {
+    let mut id = |key: &str| {
+        let value = of(key)?;
+        let id = network::line(value, "an id", report)?;
+        if is_id(&id) {
+            return Some(id);
+        }
+        report.faults.push(value.unfit("an id without /, + and #"));
+        None
+    };
+    let (group_id, edge_node_id) = (id("group_id"), id("edge_node_id"));
+    let group_id = group_id.unwrap_or_else(|| GROUP_ID.to_owned());
+    let device_id = template(of("device_id"), DEVICE_ID, report)?;
+    let metric = template(of("metric"), METRIC, report)?;
+    Some(SparkplugSettings { group_id, edge_node_id, device_id, metric })
 }
 
 /// What is set, key by key, as it is written in the file.
@@ -103,13 +161,20 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
 pub fn shown(settings: &MqttSettings) -> Vec<(&'static str, String)> {
     let mut shown = network::shown(&settings.network);
     let version = if settings.version == Version::V3 { "3.1.1" } else { "5" };
+    let derived = || "derived from the agent id".to_owned();
+    shown.push(("version", version.to_owned()));
+    shown.push(("client_id", settings.client_id.clone().unwrap_or_else(derived)));
+    if let Some(SparkplugSettings { group_id, edge_node_id, device_id, metric }) = &settings.sparkplug {
+        shown.extend([("payload", "sparkplug".to_owned()), ("group_id", group_id.clone())]);
+        shown.push(("edge_node_id", edge_node_id.clone().unwrap_or_else(|| "the client id".to_owned())));
+        shown.extend([("device_id", device_id.to_string()), ("metric", metric.to_string())]);
+        return shown;
+    }
     let payload = if settings.payload == Payload::Value { "value" } else { "json" };
     let messages = if settings.messages == Messages::Device { "device" } else { "point" };
-    shown.extend([("version", version.to_owned()), ("topic", settings.topic.to_string())]);
+    shown.push(("topic", settings.topic.to_string()));
     shown.extend([("payload", payload.to_owned()), ("messages", messages.to_owned())]);
     shown.push(("retain", settings.retain.to_string()));
-    let derived = || "derived from the agent id".to_owned();
-    shown.push(("client_id", settings.client_id.clone().unwrap_or_else(derived)));
     shown.push(("availability_topic", settings.availability_topic.clone().unwrap_or_else(derived)));
     shown.push(("home_assistant", settings.home_assistant.is_some().to_string()));
     shown.extend(settings.home_assistant.clone().map(|prefix| ("discovery_prefix", prefix)));
@@ -123,16 +188,15 @@ fn plain_topic(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
     mqtt::check(&topic).map_err(fault).ok().map(|()| topic)
 }
 
-/// One of two words; the first one where there is none.
-fn word<T: Copy>(value: Option<&Cursor<'_>>, words: [(&str, T); 2], report: &mut Report) -> T {
-    let [(first, default), (second, _)] = words;
+/// One of these words; the first one where there is none.
+fn word<T: Copy + Default>(value: Option<&Cursor<'_>>, words: &[(&str, T)], report: &mut Report) -> T {
+    let default = words.first().map_or_else(T::default, |(_, of)| *of);
     let Some(value) = value else { return default };
-    let found = words.iter().find(|(word, _)| value.written() == Some(word));
-    found.map_or_else(
-        || {
-            report.faults.push(value.unfit(&format!("{first} or {second}")));
-            default
-        },
-        |(_, of)| *of,
-    )
+    if let Some((_, of)) = words.iter().find(|(word, _)| value.written() == Some(word)) {
+        return *of;
+    }
+    let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    let (last, others) = words.split_last().map_or(("", &[][..]), |(last, others)| (*last, others));
+    report.faults.push(value.unfit(&format!("{} or {last}", others.join(", "))));
+    default
 }

@@ -5,28 +5,31 @@
 //! meanwhile: until then it tells everybody that we are offline. The task ends with the [`MqttDeliver`], and the
 //! connection with it.
 //!
-//! A post that failed goes again, as it was or in parts, without the messages that were acknowledged: their lines are remembered
-//! until then.
+//! What is said besides posts (which devices are there, what Home Assistant is told) is said by the same task between two posts. A
+//! broker that refuses it has it told once, and nothing more of the kind is said: readings come first.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_rt::task::JoinHandle;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::home_assistant::Announcements;
-use super::message::{Message, parse};
+use super::dialect::{Dialect, Plain};
+use super::message::Message;
 use super::packet::Login;
-use super::reason::MqttError;
-use super::session::{KEEP_ALIVE, Session, Settings, says};
+use super::reason::{MqttError, To};
+use super::session::{KEEP_ALIVE, Session, Settings};
+use super::sparkplug::edge_node::EdgeNode;
 use super::{Identity, MqttSettings};
-use crate::net::connect::{Connector, Server, Stream, authority};
+use crate::net::connect::{Connector, Stream, authority};
 use crate::net::error::ConnectError;
 use crate::outputs::network::Secret;
+use crate::outputs::plant::Plant;
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
+use crate::reading::Timestamp;
+use crate::text::Chain;
 use crate::time::backoff::Backoff;
 
 /// Between attempts to connect while nothing is to be posted.
@@ -38,38 +41,53 @@ pub struct MqttDeliver {
     task: Option<(mpsc::Sender<Post>, JoinHandle<()>)>,
 }
 
-/// Which broker, and how.
+/// Which broker, as whom, and what is known of devices.
 #[derive(Debug, Clone)]
 pub struct Target {
-    server: Server,
-    connect: Duration,
-    settings: Settings,
-    announcements: Announcements,
+    settings: MqttSettings,
+    identity: Identity,
+    plant: Plant,
 }
 
 impl Target {
-    /// By these settings. What is in `announcements` is said once over each connection, before it is needed.
+    /// By these settings; what is said of devices is seen in `plant`.
     #[must_use]
-    pub fn new(settings: &MqttSettings, identity: Identity, announcements: Announcements) -> Self {
-        let network = &settings.network;
-        let Identity { client_id, availability_topic, .. } = identity;
+    pub fn new(settings: MqttSettings, identity: Identity, plant: Plant) -> Self {
+        Self { settings, identity, plant }
+    }
+
+    fn dialect(&self) -> Box<dyn Dialect> {
+        let Self { settings, identity, plant } = self.clone();
+        match settings.sparkplug {
+            Some(sparkplug) => Box::new(EdgeNode::new(sparkplug, identity.edge_node_id, plant)),
+            None => Box::new(Plain::new(settings, identity, plant)),
+        }
+    }
+
+    fn session(&self, dialect: &dyn Dialect) -> Settings {
+        let MqttSettings { network, version, retain, sparkplug, .. } = &self.settings;
         let login = Login {
-            client_id,
+            client_id: self.identity.client_id.clone(),
             username: network.username.clone(),
             password: network.password.as_ref().map(|password: &Secret| Bytes::from(password.reveal().to_owned())),
-            will: Some(says(&availability_topic, "offline")),
+            will: None,
             keep_alive: u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX),
         };
-        let session = Settings {
+        Settings {
             server: authority(&network.server.host, network.server.port),
-            version: settings.version,
+            version: *version,
             login,
-            online: Some(says(&availability_topic, "online")),
-            retain: settings.retain,
+            filters: dialect.filters(),
+            must_hear: sparkplug.is_some(),
+            acknowledged: sparkplug.is_none(),
+            retain: *retain,
             timeout: network.timeout,
-        };
-        let (server, connect) = (network.server.clone(), network.timeouts().connect);
-        Self { server, connect, settings: session, announcements }
+        }
+    }
+
+    fn network(&self) -> Network {
+        let network = &self.settings.network;
+        Network { connector: Connector::new(network.server.clone()), limit: network.timeouts().connect }
     }
 }
 
@@ -90,9 +108,10 @@ impl MqttDeliver {
         let alive = self.task.take().filter(|(_, task)| !task.is_finished());
         let (posts, _) = self.task.insert(alive.unwrap_or_else(|| {
             let (posts, requests) = mpsc::channel(1);
-            let Target { server, connect, settings, announcements } = self.target.clone();
-            let network = Network { connector: Connector::new(server), limit: connect };
-            let connection = Connection::new(network, settings, announcements);
+            let dialect = self.target.dialect();
+            let settings = self.target.session(&*dialect);
+            let changes = self.target.plant.changes();
+            let connection = Connection::new(self.target.network(), settings, dialect, changes);
             (posts, actix_rt::spawn(connection.run(requests)))
         }));
         let (answer, answered) = oneshot::channel();
@@ -106,13 +125,14 @@ impl MqttDeliver {
 }
 
 /// Logs in, and says nothing more.
-async fn log_in(Target { server, connect, mut settings, .. }: Target) -> Result<(), MqttError> {
+async fn log_in(target: &Target) -> Result<(), MqttError> {
+    let mut settings = target.session(&*target.dialect());
     // A running agent keeps its connection, and nobody is told that it has another one.
     settings.login.client_id.push_str("_check");
-    (settings.login.will, settings.online) = (None, None);
+    settings.filters.clear();
     let deadline = Instant::now() + settings.timeout;
     let unreachable = |source| MqttError::Connect { server: settings.server.clone(), source };
-    let stream = Connector::new(server).connect(connect).await.map_err(unreachable)?;
+    let stream = target.network().dial().await.map_err(unreachable)?;
     Session::open(stream, settings, deadline).await.map(drop)
 }
 
@@ -132,7 +152,7 @@ impl Deliver for MqttDeliver {
 
     fn try_out(&mut self) -> LocalFuture<'_, Result<String, Failure>> {
         Box::pin(async {
-            log_in(self.target.clone()).await?;
+            log_in(&self.target).await?;
             Ok("takes the login".to_owned())
         })
     }
@@ -162,28 +182,31 @@ impl Dial for Network {
 struct Connection<D: Dial> {
     dial: D,
     settings: Settings,
-    announcements: Announcements,
+    dialect: Box<dyn Dialect>,
     session: Option<Session<D::Stream>>,
-    /// What was announced over this connection, by topic.
-    announced: HashMap<String, Bytes>,
+    /// Says when something has changed that may be told.
+    changes: watch::Receiver<()>,
+    /// Something may be due to be said besides posts.
+    is_due: bool,
+    /// The broker has refused that.
+    is_mute: bool,
     backoff: Backoff,
     /// When to connect again if nothing is posted before.
     again: Instant,
-    /// The lines of posts that failed which need not be sent again.
-    done: HashSet<Bytes>,
 }
 
 impl<D: Dial> Connection<D> {
-    fn new(dial: D, settings: Settings, announcements: Announcements) -> Self {
+    fn new(dial: D, settings: Settings, dialect: Box<dyn Dialect>, changes: watch::Receiver<()>) -> Self {
         Self {
             dial,
             settings,
-            announcements,
+            dialect,
             session: None,
-            announced: HashMap::new(),
+            changes,
+            is_due: false,
+            is_mute: false,
             backoff: Backoff::default(),
             again: Instant::now() + IDLE_BACKOFF,
-            done: HashSet::new(),
         }
     }
 
@@ -198,23 +221,28 @@ impl<D: Dial> Connection<D> {
     /// Keeps the connection until there is something to post; `None` when there never will be.
     async fn idle(&mut self, posts: &mut mpsc::Receiver<Post>) -> Option<Post> {
         loop {
+            if self.is_due {
+                self.say_what_is_due().await;
+            }
             let broke = if let Some(session) = &mut self.session {
                 tokio::select! {
                     post = posts.recv() => return post,
-                    error = session.rest() => error,
+                    rested = session.rest() => rested.err(),
+                    // Whoever makes changes is there as long as the process is.
+                    _ = self.changes.changed() => None,
                 }
             } else {
                 tokio::select! {
                     post = posts.recv() => return post,
                     () = sleep_until(self.again) => {}
                 }
-                match self.connect(Instant::now() + self.settings.timeout).await {
-                    Ok(()) => continue,
-                    Err(error) => error,
-                }
+                self.connect(Instant::now() + self.settings.timeout).await.err()
             };
-            tracing::debug!("{}", crate::text::Chain(&broke));
-            self.broken();
+            self.is_due = true;
+            if let Some(error) = broke {
+                tracing::debug!("{}", Chain(&error));
+                self.broken();
+            }
         }
     }
 
@@ -226,62 +254,66 @@ impl<D: Dial> Connection<D> {
     async fn connect(&mut self, deadline: Instant) -> Result<(), MqttError> {
         let server = self.settings.server.clone();
         let stream = self.dial.dial().await.map_err(|source| MqttError::Connect { server, source })?;
-        self.session = Some(Session::open(stream, self.settings.clone(), deadline).await?);
-        self.announced.clear();
+        let mut settings = self.settings.clone();
+        settings.login.will = Some(self.dialect.will(now()));
+        let mut session = Session::open(stream, settings, deadline).await?;
+        session.post(self.dialect.begin(now()), deadline).await.1?;
+        self.session = Some(session);
         Ok(())
     }
 
     async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
         let deadline = Instant::now() + self.settings.timeout;
-        let mut messages = parse(body);
-        let count = messages.len();
-        // They are of this post, or of one that comes in parts: each is skipped once.
-        let mut skipped = Vec::new();
-        messages.retain(|message| self.done.take(&message.line).map(|line| skipped.push(line)).is_none());
-        if skipped.is_empty() {
-            self.done.clear();
-        } else if skipped.len() == count {
-            return Ok(());
-        }
-        let result = self.publish(messages, deadline).await;
-        if result.is_err() {
-            self.done.extend(skipped);
-        }
-        result
-    }
-
-    async fn publish(&mut self, messages: Vec<Message>, deadline: Instant) -> Result<(), MqttError> {
         if self.session.is_none()
             && let Err(error) = self.connect(deadline).await
         {
             self.broken();
             return Err(error);
         }
+        self.is_due = true;
         let Some(session) = &mut self.session else { return Ok(()) };
-        let mut new: HashMap<String, Bytes> = HashMap::new();
-        let mut all = Vec::with_capacity(messages.len());
-        for message in messages {
-            if let Some(announcement) = self.announcements.of(&message.topic)
-                && self.announced.get(&announcement.topic) != Some(&announcement.payload)
-                && new.insert(announcement.topic.clone(), announcement.payload.clone()).is_none()
-            {
-                all.push(announcement);
-            }
-            all.push(message);
-        }
-        let (done, result) = session.post(all, deadline).await;
+        let (done, result) = session.post(self.dialect.post(body, now()), deadline).await;
+        self.dialect.posted(done, result.is_ok());
         if session.is_over() {
             self.broken();
         }
-        match &result {
-            Ok(()) => {
-                self.backoff.reset();
-                self.announced.extend(new);
-            }
-            Err(_) => self.done.extend(done),
+        if result.is_ok() {
+            self.backoff.reset();
         }
         result
     }
+
+    /// Says what is due besides posts, over the connection that there is.
+    async fn say_what_is_due(&mut self) {
+        self.is_due = false;
+        let Some(session) = &mut self.session else { return };
+        self.changes.mark_unchanged();
+        session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
+        let messages: Vec<Message> = self.dialect.due(now());
+        if messages.is_empty() || self.is_mute {
+            return;
+        }
+        let deadline = Instant::now() + self.settings.timeout;
+        let Err(error) = session.post(messages, deadline).await.1 else { return };
+        if matches!(error, MqttError::Refused { to: To::Message(_), .. }) {
+            self.is_mute = true;
+            tracing::warn!(
+                "{}; readings go on, but nothing is said any more of which devices are there, until the configuration of the \
+                 output changes or the agent is started again",
+                Chain(&error)
+            );
+        } else {
+            tracing::debug!("{}", Chain(&error));
+        }
+        if session.is_over() {
+            self.broken();
+        }
+    }
+}
+
+/// What people's clocks show: a broker and its clients compare it with theirs.
+fn now() -> Timestamp {
+    SystemTime::now().into()
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::home_assistant::Announcements;
 use super::message::{push, quoted};
 use super::topic::topic;
-use super::{Identity, Messages, MqttSettings, Payload};
+use super::{Messages, MqttSettings, Payload};
 use crate::outputs::recent::Recent;
 use crate::outputs::{Encode, Encoded};
 use crate::reading::points::{Point, PointTable};
@@ -23,8 +22,6 @@ const LINE: usize = 64;
 #[derive(Debug)]
 pub struct MqttEncode {
     settings: MqttSettings,
-    identity: Identity,
-    announcements: Announcements,
     tables: Recent<Table>,
 }
 
@@ -46,19 +43,15 @@ struct Known {
 }
 
 impl MqttEncode {
-    /// By these settings. What Home Assistant is to be told of points is in `announcements` before they are in a post.
+    /// By these settings.
     #[must_use]
-    pub fn new(settings: MqttSettings, identity: Identity, announcements: Announcements) -> Self {
-        Self { settings, identity, announcements, tables: Recent::default() }
+    pub fn new(settings: MqttSettings) -> Self {
+        Self { settings, tables: Recent::default() }
     }
 }
 
 impl Encode for MqttEncode {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
-        if !self.tables.is_last(table) {
-            // Also of one that was known: an edit may have been taken back.
-            self.announcements.add(table, &self.settings, &self.identity);
-        }
         let (payload, messages) = (self.settings.payload, self.settings.messages);
         let Table { topics, points } = self.tables.of(table, || Table::new(table, &self.settings));
         // Messages in order of their first reading; of each its topic, its instant and its payload up to the last bracket.
@@ -160,6 +153,9 @@ fn member(point: &Point<'_>) -> String {
 /// too long.
 #[must_use]
 pub fn name_of(point: &Point<'_>, settings: &MqttSettings) -> Option<String> {
+    if let Some(sparkplug) = &settings.sparkplug {
+        return sparkplug.name_of(point);
+    }
     let topic = topic(&settings.topic, point)?;
     Some(if settings.messages == Messages::Device { format!("{topic} {}", member(point)) } else { topic })
 }

@@ -56,6 +56,13 @@ impl Flight {
         true
     }
 
+    /// All that was sent has arrived.
+    pub fn all_arrived(&mut self) {
+        for (_, place) in self.open.drain(..) {
+            self.acknowledged.get_mut(place).into_iter().for_each(|acknowledged| *acknowledged = true);
+        }
+    }
+
     /// Whether there is nothing more to wait for.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -1,13 +1,13 @@
 //! What Home Assistant is told of points, so that it has them as sensors without being configured: MQTT discovery. Pure.
 //!
-//! Each point has a message of its own, which the broker keeps, at `<prefix>/<component>/<object id>/config`. Object id and
-//! `unique_id` stay the same when device or point get another name. A class is given only where the unit of measurement is one that
+//! Each point has a message of its own, which the broker keeps, at `<prefix>/<component>/<node id>/<object id>/config`. The node is
+//! the agent, with all its shards; object id and `unique_id` stay the same when device or point get another name. A point is available while
+//! the agent is connected and its device answers. A class is given only where the unit of measurement is one that
 //! Home Assistant takes for it, and a state class only where the class has it: else it refuses the sensor, or warns for ever.
 //! Source: home-assistant.io, "MQTT", "MQTT sensor", "MQTT binary sensor"; `DEVICE_CLASS_UNITS` and
 //! `DEVICE_CLASS_STATE_CLASSES` of its sensors.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::message::Message;
 use super::topic::topic;
 use super::{Identity, MqttSettings, Payload};
 use crate::digest::sha256;
-use crate::reading::points::{Kind, Point, PointTable};
+use crate::reading::points::{Kind, Point, PointTable, TableId};
 
 /// A point of which nothing is heard for so many of its intervals is shown as unavailable.
 const INTERVALS: u32 = 3;
@@ -46,38 +46,76 @@ const CLASSES: [(&str, &[&str]); 14] = [
 /// Units of energy. m³ is of water, of gas or of neither, and % of anything: they have no class.
 const ENERGY: &[&str] = &["Wh", "kWh", "MWh", "GWh", "TWh", "J", "kJ", "MJ", "GJ"];
 
-/// What is to be said of points before their first state, by the topic of that.
-#[derive(Debug, Clone, Default)]
-pub struct Announcements(Arc<Mutex<HashMap<String, Message>>>);
+/// What is to be said of the points that are configured, by the topic of their state.
+#[derive(Debug)]
+pub struct Announcements {
+    settings: MqttSettings,
+    identity: Identity,
+    /// The point table that they are of.
+    table: Option<TableId>,
+    of_states: HashMap<String, Message>,
+    /// Where they are published.
+    topics: HashSet<String>,
+}
 
 impl Announcements {
-    /// Adds those of every point of `table`. Those of another table at the same topics are replaced.
-    pub fn add(&self, table: &PointTable, settings: &MqttSettings, identity: &Identity) {
-        let Some(prefix) = &settings.home_assistant else { return };
+    /// None yet.
+    #[must_use]
+    pub fn new(settings: MqttSettings, identity: Identity) -> Self {
+        Self { settings, identity, table: None, of_states: HashMap::new(), topics: HashSet::new() }
+    }
+
+    /// These points are configured, and no others.
+    pub fn take_over(&mut self, table: &PointTable) {
+        let Some(prefix) = self.settings.home_assistant.as_ref().filter(|_| self.table != Some(table.id())) else {
+            return;
+        };
+        self.table = Some(table.id());
         let mut units: HashMap<&str, HashSet<u8>> = HashMap::new();
         for Point { device, .. } in table.iter() {
             units.entry(&device.device).or_default().insert(device.unit);
         }
-        let mut announcements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.of_states.clear();
+        self.topics.clear();
         for point in table.iter() {
-            let Some(topic) = topic(&settings.topic, &point) else { continue };
+            let Some(topic) = topic(&self.settings.topic, &point) else { continue };
             let one_unit = units.get(&*point.device.device).is_none_or(|units| units.len() == 1);
-            let message = announcement(&point, &topic, one_unit, prefix, settings, identity);
-            announcements.insert(topic, message);
+            let message = announcement(&point, &topic, one_unit, prefix, &self.settings, &self.identity);
+            self.topics.insert(message.topic.clone());
+            self.of_states.insert(topic, message);
         }
-    }
-
-    /// Says this before the first message of `topic`.
-    #[cfg(test)]
-    pub fn set(&self, topic: &str, message: Message) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), message);
     }
 
     /// What is to be said before the first message of `topic`.
     #[must_use]
-    pub fn of(&self, topic: &str) -> Option<Message> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    pub fn of(&self, topic: &str) -> Option<&Message> {
+        self.of_states.get(topic)
     }
+
+    /// Whether one of them is published at `topic`.
+    #[must_use]
+    pub fn has(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+
+    /// What their topics and those of the other shards fit, if there are any.
+    #[must_use]
+    pub fn filter(&self) -> Option<String> {
+        let prefix = self.settings.home_assistant.as_ref()?;
+        Some(format!("{prefix}/+/{}/+/config", node(&self.identity)))
+    }
+
+    /// Whether what was published at one of these topics is of this output, and not of another shard.
+    #[must_use]
+    pub fn is_ours(&self, payload: &[u8]) -> bool {
+        let said: Option<Json> = serde_json::from_slice(payload).ok();
+        said.is_some_and(|said| said["availability"][0]["topic"] == *self.identity.availability_topic)
+    }
+}
+
+/// The agent, as a level of topics.
+fn node(identity: &Identity) -> String {
+    id(&["pattoo"], &identity.series)
 }
 
 fn announcement(
@@ -101,7 +139,8 @@ fn announcement(
     say("name", point.name().into());
     say("unique_id", id.clone().into());
     say("state_topic", topic.into());
-    say("availability_topic", identity.availability_topic.clone().into());
+    say("availability", json!([{"topic": identity.availability_topic}, {"topic": identity.device_topic(device)}]));
+    say("availability_mode", "all".into());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds, and not negative")]
     say("expire_after", (expiry as u64).into());
     if let Some(template) = template(point, is_binary, settings.payload) {
@@ -120,7 +159,7 @@ fn announcement(
     say("device", json!({"identifiers": [device_id], "name": device_name}));
     say("origin", json!({"name": env!("CARGO_PKG_NAME"), "sw_version": env!("CARGO_PKG_VERSION")}));
     let component = if is_binary { "binary_sensor" } else { "sensor" };
-    let topic = format!("{prefix}/{component}/{id}/config");
+    let topic = format!("{prefix}/{component}/{}/{id}/config", node(identity));
     Message { line: Bytes::new(), topic, payload: Json::from(config).to_string().into(), kept: true }
 }
 

@@ -22,6 +22,14 @@ pub struct Message {
     pub kept: bool,
 }
 
+impl Message {
+    /// These words, of no post, which the broker keeps.
+    #[must_use]
+    pub fn kept(topic: &str, words: &'static str) -> Self {
+        Self { line: Bytes::new(), topic: topic.to_owned(), payload: Bytes::from_static(words.as_bytes()), kept: true }
+    }
+}
+
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]

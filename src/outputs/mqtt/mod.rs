@@ -1,4 +1,4 @@
-//! Messages to a broker: MQTT 3.1.1 and 5, QoS 1.
+//! Messages to a broker: MQTT 3.1.1 and 5, QoS 1, or Sparkplug B.
 //!
 //! | file | what it owns |
 //! |---|---|
@@ -6,10 +6,12 @@
 //! | [`home_assistant`] | what Home Assistant is told of points |
 //! | `topic` | topics of points, and what no topic may hold |
 //! | [`encode`] | readings → messages |
+//! | [`sparkplug`] | the other payload: the agent as an edge node |
 //! | [`message`] | messages ↔ the lines of a post |
 //! | [`packet`] | packets ↔ bytes |
 //! | `flight` | which messages of a post are sent and acknowledged |
-//! | `session` | one connection: login, last will, keep alive, posts |
+//! | `session` | one connection: login, last will, keep alive, posts, what is heard |
+//! | [`dialect`] | what is said over connections, and what is heard: posts, which devices are there |
 //! | [`deliver`] | a connection that is there when it is needed |
 //! | `reason` | what a broker's refusals mean |
 //!
@@ -25,6 +27,7 @@
 //! `mqttbytes` and `mqttrs` (not kept since 2021; the latter without version 5).
 
 pub mod deliver;
+pub mod dialect;
 pub mod encode;
 mod flight;
 pub mod home_assistant;
@@ -32,13 +35,16 @@ pub mod message;
 pub mod packet;
 mod reason;
 mod session;
+pub mod sparkplug;
 mod topic;
 
 pub use self::topic::{NoTopic, check, check_template};
 
+use self::sparkplug::SparkplugSettings;
 use super::network::Network;
 use super::template::Template;
 use crate::digest::sha256;
+use crate::reading::points::Device;
 use crate::shard::Shard;
 
 /// Which protocol is spoken.
@@ -94,6 +100,8 @@ pub struct MqttSettings {
     pub availability_topic: Option<String>,
     /// Below which topic Home Assistant looks for what is new, if it is told of the points.
     pub home_assistant: Option<String>,
+    /// As which edge node it comes, if that is what it is; topic, payload and the like are not ours to choose then.
+    pub sparkplug: Option<SparkplugSettings>,
 }
 
 /// As whom an output comes to its broker, and where it says that it is there.
@@ -106,6 +114,8 @@ pub struct Identity {
     pub availability_topic: String,
     /// Whose points these are: the same for every shard.
     pub series: String,
+    /// As which edge node of its group it comes, if it does.
+    pub edge_node_id: String,
 }
 
 impl Identity {
@@ -129,6 +139,14 @@ impl Identity {
             |topic| with(topic, '/'),
         );
         let series = settings.client_id.clone().unwrap_or_else(|| agent_id.to_owned());
-        Self { client_id, availability_topic, series }
+        let edge_node_id = settings.sparkplug.as_ref().and_then(|sparkplug| sparkplug.edge_node_id.as_ref());
+        let edge_node_id = edge_node_id.map_or_else(|| topic::clean(&client_id), |id| with(id, '_'));
+        Self { client_id, availability_topic, series, edge_node_id }
+    }
+
+    /// Where it stands whether a device answers: below where it stands whether we are there.
+    #[must_use]
+    pub fn device_topic(&self, device: &Device) -> String {
+        format!("{}/{}/{}", self.availability_topic, topic::clean(&device.device), device.unit)
     }
 }

@@ -1,10 +1,10 @@
-//! Packets ↔ bytes: the few that a client sends and gets that publishes and never subscribes.
+//! Packets ↔ bytes: the few that a client sends and gets that publishes and hears little.
 //!
 //! Of both versions one form comes out: reasons are those of version 5. What is no such packet ends the connection, and so does
 //! one of more than [`MOST_BYTES`], which nothing that concerns us needs.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use mqtt_proto::{Pid, QoS, QosPid, TopicName, v3, v5};
+use mqtt_proto::{Pid, QoS, QosPid, TopicFilter, TopicName, v3, v5};
 
 use super::Version;
 use super::message::Message;
@@ -19,8 +19,8 @@ const REASONS: [u8; 6] =
 /// What a broker that speaks no version 5 answers to it (3.1.1, clause 3.1.2).
 const OTHER_VERSION: [u8; 4] = [0x20, 2, 0, 1];
 
-/// How the packets begin that we may get: CONNACK, PUBACK, PINGRESP, DISCONNECT.
-const FIRST_BYTES: [u8; 4] = [0x20, 0x40, 0xD0, 0xE0];
+/// How the packets begin that we may get: CONNACK, PUBACK, SUBACK, PINGRESP, DISCONNECT, and PUBLISH of QoS 0 and 1.
+const FIRST_BYTES: [u8; 11] = [0x20, 0x40, 0x90, 0xD0, 0xE0, 0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B];
 
 /// Reasons that have consequences here.
 pub mod reason {
@@ -28,6 +28,8 @@ pub mod reason {
     pub const SUCCESS: u8 = 0;
     /// Accepted, but nobody gets it.
     pub const NO_SUBSCRIBERS: u8 = 0x10;
+    /// No, and nothing more; reasons from here on are refusals.
+    pub const UNSPECIFIED: u8 = 0x80;
     /// It speaks another version.
     pub const VERSION: u8 = 0x84;
     /// It does not like the client id.
@@ -49,7 +51,7 @@ pub struct Login {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Bytes>,
-    /// What is published, retained, when we are gone.
+    /// What is published when we are gone.
     pub will: Option<Message>,
     /// In seconds.
     pub keep_alive: u16,
@@ -66,6 +68,22 @@ pub enum Said {
         id: u16,
         /// What became of it.
         answer: Reason,
+    },
+    /// The answer to a subscription.
+    Subscribed {
+        /// Of which.
+        id: u16,
+        /// What became of it.
+        answer: Reason,
+    },
+    /// A message of somebody, or of us.
+    Message {
+        /// What is to be acknowledged, if anything is.
+        id: Option<u16>,
+        /// Where it was published.
+        topic: String,
+        /// What it holds.
+        payload: Bytes,
     },
     /// The answer to a ping.
     Pong,
@@ -115,21 +133,21 @@ pub struct NoPacket;
 pub fn connect(version: Version, login: &Login, to: &mut BytesMut) -> Option<()> {
     let Login { client_id, username, password, will, keep_alive } = login.clone();
     let will = match will {
-        Some(will) => Some((TopicName::try_from(will.topic.as_str()).ok()?, will.payload)),
+        Some(will) => Some((TopicName::try_from(will.topic.as_str()).ok()?, will.payload, will.kept)),
         None => None,
     };
     let packet = match version {
         Version::V3 => {
             let mut connect = v3::Connect::new(client_id.into(), keep_alive);
-            let will = will.map(|(topic, said)| v3::LastWill::new(QoS::Level1, topic, said));
-            connect.last_will = will.map(|will| v3::LastWill { retain: true, ..will });
+            connect.last_will = will
+                .map(|(topic, said, retain)| v3::LastWill { retain, ..v3::LastWill::new(QoS::Level1, topic, said) });
             (connect.username, connect.password) = (username.map(Into::into), password);
             v3::Packet::from(connect).encode().ok()?
         }
         Version::V5 => {
             let mut connect = v5::Connect::new(client_id.into(), keep_alive);
-            let will = will.map(|(topic, said)| v5::LastWill::new(QoS::Level1, topic, said));
-            connect.last_will = will.map(|will| v5::LastWill { retain: true, ..will });
+            connect.last_will = will
+                .map(|(topic, said, retain)| v5::LastWill { retain, ..v5::LastWill::new(QoS::Level1, topic, said) });
             (connect.username, connect.password) = (username.map(Into::into), password);
             connect.properties.max_packet_size = u32::try_from(MOST_BYTES).ok();
             v5::Packet::from(connect).encode().ok()?
@@ -139,11 +157,16 @@ pub fn connect(version: Version, login: &Login, to: &mut BytesMut) -> Option<()>
     Some(())
 }
 
-/// Appends a message of QoS 1; says how many bytes it takes, or `None` if there is no such packet.
+/// Appends a message, of QoS 1 if it has an identifier, else of QoS 0; says how many bytes it takes, or `None` if there is no such
+/// packet.
 #[must_use]
-pub fn publish(version: Version, id: u16, message: &Message, retain: bool, to: &mut BytesMut) -> Option<usize> {
+pub fn publish(version: Version, id: Option<u16>, message: &Message, retain: bool, to: &mut BytesMut) -> Option<usize> {
     let topic = TopicName::try_from(message.topic.as_str()).ok()?;
-    let (id, payload) = (QosPid::Level1(Pid::try_from(id).ok()?), message.payload.clone());
+    let id = match id {
+        Some(id) => QosPid::Level1(Pid::try_from(id).ok()?),
+        None => QosPid::Level0,
+    };
+    let payload = message.payload.clone();
     let packet = match version {
         Version::V3 => {
             v3::Packet::from(v3::Publish { retain, ..v3::Publish::new(id, topic, payload) }).encode().ok()?
@@ -154,6 +177,33 @@ pub fn publish(version: Version, id: u16, message: &Message, retain: bool, to: &
     };
     to.extend_from_slice(packet.as_ref());
     Some(packet.as_ref().len())
+}
+
+/// Appends a subscription of QoS 1 to what fits one of these; `None` if there is no such packet.
+#[must_use]
+pub fn subscribe(version: Version, id: u16, filters: &[String], to: &mut BytesMut) -> Option<()> {
+    let id = Pid::try_from(id).ok()?;
+    let filters = filters.iter().map(|filter| TopicFilter::try_from(filter.as_str()).ok());
+    let filters = filters.collect::<Option<Vec<_>>>()?;
+    let packet = match version {
+        Version::V3 => {
+            let filters = filters.into_iter().map(|filter| (filter, QoS::Level1)).collect();
+            v3::Packet::from(v3::Subscribe::new(id, filters)).encode().ok()?
+        }
+        Version::V5 => {
+            let with = |filter| (filter, v5::SubscriptionOptions::new(QoS::Level1));
+            v5::Packet::from(v5::Subscribe::new(id, filters.into_iter().map(with).collect())).encode().ok()?
+        }
+    };
+    to.extend_from_slice(packet.as_ref());
+    Some(())
+}
+
+/// Appends the acknowledgement of a message that came as the packet `id`.
+pub fn acknowledge(id: u16, to: &mut BytesMut) {
+    // Both versions write it so where all is well.
+    to.extend_from_slice(&[0x40, 2]);
+    to.extend_from_slice(&id.to_be_bytes());
 }
 
 /// Appends a ping.
@@ -208,6 +258,15 @@ fn read_v3(packet: &[u8]) -> Option<Said> {
             retains: true,
         }),
         v3::Packet::Puback(id) => Said::Published { id: id.value(), answer: Reason::new(reason::SUCCESS, None) },
+        v3::Packet::Suback(v3::Suback { pid, topics }) => {
+            let refused = topics.contains(&v3::SubscribeReturnCode::Failure);
+            let code = if refused { reason::UNSPECIFIED } else { reason::SUCCESS };
+            Said::Subscribed { id: pid.value(), answer: Reason::new(code, None) }
+        }
+        v3::Packet::Publish(message) => {
+            let id = message.qos_pid.pid().map(Pid::value);
+            Said::Message { id, topic: message.topic_name.to_string(), payload: message.payload }
+        }
         v3::Packet::Pingresp => Said::Pong,
         _ => return None,
     })
@@ -227,6 +286,15 @@ fn read_v5(packet: &[u8]) -> Option<Said> {
             id: pid.value(),
             answer: Reason::new(reason_code as u8, properties.reason_string.as_deref()),
         },
+        v5::Packet::Suback(v5::Suback { pid, properties, topics }) => {
+            let refused = topics.into_iter().map(|code| code as u8).find(|code| *code >= reason::UNSPECIFIED);
+            let code = refused.unwrap_or(reason::SUCCESS);
+            Said::Subscribed { id: pid.value(), answer: Reason::new(code, properties.reason_string.as_deref()) }
+        }
+        v5::Packet::Publish(message) => {
+            let id = message.qos_pid.pid().map(Pid::value);
+            Said::Message { id, topic: message.topic_name.to_string(), payload: message.payload }
+        }
         v5::Packet::Pingresp => Said::Pong,
         v5::Packet::Disconnect(v5::Disconnect { reason_code, properties, .. }) => {
             Said::Disconnected(Reason::new(reason_code as u8, properties.reason_string.as_deref()))

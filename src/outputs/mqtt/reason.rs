@@ -19,6 +19,8 @@ use crate::text::Chain;
 pub enum To {
     /// To our login.
     Login,
+    /// To what we want to hear.
+    Subscription,
     /// To a message of this topic.
     Message(String),
     /// To anything more on this connection.
@@ -73,6 +75,8 @@ pub enum MqttError {
         bytes: usize,
         /// How many it may have.
         most: usize,
+        /// Whether it holds readings; others cannot be made smaller.
+        is_of_post: bool,
     },
     /// There is no such packet.
     #[error("{what} does not fit into a packet")]
@@ -141,6 +145,7 @@ fn meaning(reason: &Reason) -> &'static Meaning {
 fn refused(server: &str, to: &To, reason: &Reason) -> String {
     let what = match to {
         To::Login => "the login".to_owned(),
+        To::Subscription => "a subscription".to_owned(),
         To::Message(topic) => format!("a message to {}", printable(topic.as_bytes())),
         To::Connection => "to go on".to_owned(),
     };
@@ -161,13 +166,14 @@ impl MqttError {
             Self::Timeout { .. } => Verdict::Later { after: None, late: true },
             Self::Connect { source, .. } if source.is_about_us() => Verdict::RefusedUs,
             Self::Connect { .. } | Self::Transport { .. } => LATER,
-            Self::TooLarge { .. } => Verdict::TooLarge,
+            Self::TooLarge { is_of_post: true, .. } => Verdict::TooLarge,
+            Self::TooLarge { is_of_post: false, .. } => Verdict::RefusedUs,
             Self::NoPacket { .. } => Verdict::RefusedPart,
             Self::Refused { to, reason, .. } => match (to, meaning(reason).verdict) {
                 // What is wrong with this message, the broker does not say: it may be the message.
                 (To::Message(_), LATER) if meaning(reason).code == OTHER.code => Verdict::RefusedBody,
                 // There is no message yet: it is the last will.
-                (To::Login, Verdict::RefusedPart | Verdict::TooLarge) => Verdict::RefusedUs,
+                (To::Login, Verdict::RefusedPart | Verdict::TooLarge) | (To::Subscription, _) => Verdict::RefusedUs,
                 (_, verdict) => verdict,
             },
         }

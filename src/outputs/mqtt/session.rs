@@ -1,8 +1,11 @@
-//! One connection to a broker: login with a last will, `online`, posts, pings.
+//! One connection to a broker: login with a last will, subscriptions, posts, pings.
 //!
 //! It ends without a farewell, whatever ends it: then the broker publishes the last will, so that `offline` is said by one side
-//! only and in every case. Nothing is subscribed to, so what a broker sends is the answer to something; anything else ends the
+//! only and in every case. What a broker sends is the answer to something, or fits what is subscribed to; anything else ends the
 //! connection, and so does silence where an answer is due.
+//!
+//! A message of QoS 0 is not acknowledged. So a ping goes behind as many as may be open: a broker answers in order, and has read them
+//! when it answers that.
 
 use std::future::poll_fn;
 use std::io;
@@ -38,8 +41,12 @@ pub struct Settings {
     pub version: Version,
     /// As whom we come.
     pub login: Login,
-    /// What is published, retained, once we are there.
-    pub online: Option<Message>,
+    /// What is subscribed to.
+    pub filters: Vec<String>,
+    /// Whether that is of use only if the broker allows it.
+    pub must_hear: bool,
+    /// Whether messages are of QoS 1.
+    pub acknowledged: bool,
     /// Whether the broker keeps what posts hold.
     pub retain: bool,
     /// How long an answer may take.
@@ -65,14 +72,18 @@ pub struct Session<S> {
     /// After how much silence of ours it is pinged.
     ping_after: Option<Duration>,
     last_sent: Instant,
-    /// When the ping was sent that is not answered yet.
-    pinged: Option<Instant>,
+    /// So many pings are not answered yet.
+    pings: usize,
+    /// When the last of them was sent.
+    pinged: Instant,
+    /// What has come by subscription: topics and payloads.
+    heard: Vec<(String, Bytes)>,
     /// The identifier of the last packet.
     id: u16,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Logs in over `stream`, and says `online`, until `deadline`.
+    /// Logs in over `stream` and subscribes, until `deadline`.
     ///
     /// # Errors
     /// When the broker does not take us, or does not answer.
@@ -88,7 +99,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             most_bytes: usize::MAX,
             ping_after: None,
             last_sent: Instant::now(),
-            pinged: None,
+            pings: 0,
+            pinged: Instant::now(),
+            heard: Vec::new(),
             id: 0,
             settings,
         };
@@ -97,20 +110,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             .ok_or_else(|| MqttError::NoPacket { what: "the login".to_owned() })?;
         let keep_alive = login.keep_alive;
         match session.until(deadline).await? {
-            Said::Connected(connected) => session.connected(&connected, keep_alive)?,
-            Said::Disconnected(reason) => return Err(session.refused(To::Login, reason)),
-            Said::Published { .. } | Said::Pong => return Err(session.no_answer()),
+            Some(Said::Connected(connected)) => session.connected(&connected, keep_alive)?,
+            Some(Said::Disconnected(reason)) => return Err(session.refused(To::Login, reason)),
+            _ => return Err(session.no_answer()),
         }
-        let mut online = Flight::new(session.settings.online.clone().into_iter().collect(), 1);
-        session.fly(&mut online, deadline).await?;
+        session.subscribe(deadline).await?;
         Ok(session)
+    }
+
+    async fn subscribe(&mut self, deadline: Instant) -> Result<(), MqttError> {
+        if self.settings.filters.is_empty() {
+            return Ok(());
+        }
+        let asked = self.next_id();
+        packet::subscribe(self.settings.version, asked, &self.settings.filters, &mut self.output)
+            .ok_or_else(|| MqttError::NoPacket { what: "the subscription".to_owned() })?;
+        self.last_sent = Instant::now();
+        loop {
+            match self.until(deadline).await? {
+                // What the broker has kept may come first.
+                None => {}
+                Some(Said::Subscribed { id, answer }) if id == asked => {
+                    return match answer.code {
+                        reason::SUCCESS..reason::UNSPECIFIED => Ok(()),
+                        _ if self.settings.must_hear => Err(self.refused(To::Subscription, answer)),
+                        _ => {
+                            tracing::debug!("{}", self.refused(To::Subscription, answer));
+                            Ok(())
+                        }
+                    };
+                }
+                Some(Said::Disconnected(reason)) => return Err(self.refused(To::Connection, reason)),
+                Some(_) => return Err(self.no_answer()),
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u16 {
+        self.id = self.id.checked_add(1).unwrap_or(1);
+        self.id
     }
 
     fn connected(&mut self, connected: &Connected, keep_alive: u16) -> Result<(), MqttError> {
         let Connected { answer, window, most_bytes, keep_alive: other, acknowledges, retains } = connected;
         let code = match answer.code {
             reason::SUCCESS if !acknowledges => 0x9B,
-            reason::SUCCESS if !retains => 0x9A,
+            reason::SUCCESS if !retains && self.settings.login.will.as_ref().is_some_and(|will| will.kept) => 0x9A,
             code => code,
         };
         if code != reason::SUCCESS {
@@ -150,70 +195,107 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn send(&mut self, flight: &mut Flight, deadline: Instant) -> Result<(), MqttError> {
+        let Settings { version, acknowledged, retain, .. } = self.settings;
+        let mut is_asked = false;
         loop {
             loop {
                 let id = self.id.checked_add(1).unwrap_or(1);
                 let Some(message) = flight.send(id) else { break };
                 self.id = id;
-                let (topic, retain) = (message.topic.clone(), message.kept || self.settings.retain);
-                let bytes = packet::publish(self.settings.version, id, message, retain, &mut self.output)
+                let Message { line, topic, kept, .. } = message;
+                let id = acknowledged.then_some(id);
+                let bytes = packet::publish(version, id, message, *kept || retain, &mut self.output)
                     .ok_or_else(|| MqttError::NoPacket { what: format!("a message to {topic}") })?;
                 if bytes > self.most_bytes {
-                    let (server, most) = (self.settings.server.clone(), self.most_bytes);
-                    return Err(MqttError::TooLarge { server, topic, bytes, most });
+                    let (server, topic, most) = (self.settings.server.clone(), topic.clone(), self.most_bytes);
+                    return Err(MqttError::TooLarge { server, topic, bytes, most, is_of_post: !line.is_empty() });
                 }
                 self.last_sent = Instant::now();
             }
             if flight.is_over() {
                 return Ok(());
             }
+            if !acknowledged && !is_asked {
+                self.ping();
+                is_asked = true;
+            }
             match self.until(deadline).await? {
-                Said::Published { id, answer } if flight.answered(id, answer.clone()) => {}
-                Said::Disconnected(reason) => return Err(self.refused(To::Connection, reason)),
-                Said::Published { .. } | Said::Pong | Said::Connected(_) => return Err(self.no_answer()),
+                // The last ping is the one behind them.
+                None if is_asked && self.pings == 0 => {
+                    flight.all_arrived();
+                    is_asked = false;
+                }
+                None => {}
+                Some(Said::Published { id, answer }) if flight.answered(id, answer.clone()) => {}
+                Some(Said::Disconnected(reason)) => return Err(self.refused(To::Connection, reason)),
+                Some(_) => return Err(self.no_answer()),
             }
         }
     }
 
-    /// Keeps the connection alive until it ends; says why it did. May be dropped at any time.
-    pub async fn rest(&mut self) -> MqttError {
-        match self.next().await {
-            Ok(Said::Disconnected(reason)) => self.refused(To::Connection, reason),
-            Ok(Said::Connected(_) | Said::Published { .. } | Said::Pong) => self.no_answer(),
-            Err(error) => error,
+    /// Keeps the connection alive until something is heard. May be dropped at any time.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn rest(&mut self) -> Result<(), MqttError> {
+        while self.heard.is_empty() {
+            match self.next().await? {
+                None => {}
+                Some(Said::Disconnected(reason)) => return Err(self.refused(To::Connection, reason)),
+                Some(_) => return Err(self.no_answer()),
+            }
         }
+        Ok(())
     }
 
-    async fn until(&mut self, deadline: Instant) -> Result<Said, MqttError> {
+    /// What has come by subscription since the last call: topics and payloads.
+    pub fn heard(&mut self) -> Vec<(String, Bytes)> {
+        std::mem::take(&mut self.heard)
+    }
+
+    async fn until(&mut self, deadline: Instant) -> Result<Option<Said>, MqttError> {
         let (server, after) = (self.settings.server.clone(), self.settings.timeout);
         timeout_at(deadline, self.next()).await.unwrap_or(Err(MqttError::Timeout { server, after }))
     }
 
-    /// What the broker says next, but for answers to pings.
-    async fn next(&mut self) -> Result<Said, MqttError> {
+    /// What the broker says next; `None` where that is the answer to a ping, or something that is heard.
+    async fn next(&mut self) -> Result<Option<Said>, MqttError> {
         loop {
-            let due = match (self.pinged, self.ping_after) {
-                (Some(pinged), _) => pinged + self.settings.timeout,
-                (None, Some(after)) => self.last_sent + after,
-                (None, None) => self.last_sent + Duration::from_secs(86_400),
+            let due = match self.ping_after {
+                _ if self.pings > 0 => self.pinged + self.settings.timeout,
+                Some(after) => self.last_sent + after,
+                None => self.last_sent + Duration::from_secs(86_400),
             };
             match timeout_at(due, poll_fn(|context| self.poll(context))).await {
-                Ok(Ok(Said::Pong)) if self.pinged.take().is_some() => {}
-                Ok(said) => {
-                    return said
-                        .map_err(|source| MqttError::Transport { server: self.settings.server.clone(), source });
+                Ok(Ok(Said::Pong)) if self.pings > 0 => {
+                    self.pings -= 1;
+                    return Ok(None);
                 }
-                Err(_elapsed) if self.pinged.is_some() => {
+                Ok(Ok(Said::Message { id, topic, payload })) if !self.settings.filters.is_empty() => {
+                    if let Some(id) = id {
+                        packet::acknowledge(id, &mut self.output);
+                    }
+                    self.heard.push((topic, payload));
+                    return Ok(None);
+                }
+                Ok(said) => {
+                    let server = || self.settings.server.clone();
+                    return said.map(Some).map_err(|source| MqttError::Transport { server: server(), source });
+                }
+                Err(_elapsed) if self.pings > 0 => {
                     let (server, after) = (self.settings.server.clone(), self.settings.timeout);
                     return Err(MqttError::Timeout { server, after });
                 }
-                Err(_elapsed) => {
-                    packet::ping(&mut self.output);
-                    self.last_sent = Instant::now();
-                    self.pinged = Some(self.last_sent);
-                }
+                Err(_elapsed) => self.ping(),
             }
         }
+    }
+
+    fn ping(&mut self) {
+        packet::ping(&mut self.output);
+        self.pings += 1;
+        self.pinged = Instant::now();
+        self.last_sent = self.pinged;
     }
 
     /// Writes what is to be written, and reads a packet.
@@ -272,9 +354,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let source = io::Error::new(io::ErrorKind::InvalidData, packet::NoPacket);
         MqttError::Transport { server: self.settings.server.clone(), source }
     }
-}
-
-/// A message of these words, which the broker keeps.
-pub fn says(topic: &str, words: &'static str) -> Message {
-    Message { line: Bytes::new(), topic: topic.to_owned(), payload: Bytes::from_static(words.as_bytes()), kept: true }
 }

@@ -3,18 +3,25 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use mqtt_proto::v5::{
-    self, Connack, ConnectReasonCode, Disconnect, DisconnectReasonCode, Packet, Puback, PubackReasonCode,
+    self, Connack, ConnectReasonCode, Disconnect, DisconnectReasonCode, Packet, Puback, PubackReasonCode, Publish,
+    Suback, SubscribeReasonCode,
 };
-use mqtt_proto::{Pid, v3};
+use mqtt_proto::{Pid, QoS, QosPid, TopicName, v3};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::timeout;
 
 use super::*;
+use crate::net::connect::Server;
 use crate::net::error::DialError;
-use crate::outputs::mqtt::Version;
+use crate::outputs::mqtt::home_assistant::Announcements;
+use crate::outputs::mqtt::sparkplug::SparkplugSettings;
+use crate::outputs::mqtt::{Messages, Payload, Version};
+use crate::reading::points::{Builder, Device, Kind, PointTable, Register};
+use crate::shard::Shard;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -32,26 +39,40 @@ impl Wires {
     }
 
     fn connection(&self, version: Version) -> Connection<Self> {
-        self.announcing(version, Announcements::default())
+        self.telling(MqttSettings { version, ..settings() }, &Plant::default())
     }
 
-    fn announcing(&self, version: Version, announcements: Announcements) -> Connection<Self> {
-        let login = Login {
-            client_id: "plant".to_owned(),
+    /// What is told of devices is seen in `plant`.
+    fn telling(&self, settings: MqttSettings, plant: &Plant) -> Connection<Self> {
+        let identity = Identity::new(&settings, "4c", "mqtt");
+        let target = Target::new(settings, identity, plant.clone());
+        let dialect = target.dialect();
+        Connection::new(self.clone(), target.session(&*dialect), dialect, plant.changes())
+    }
+}
+
+fn settings() -> MqttSettings {
+    MqttSettings {
+        network: crate::outputs::network::Network {
+            url: "mqtt://broker.example.net".to_owned(),
+            server: Server { host: "broker.example.net".to_owned(), port: 1883, tls: None, proxy: None },
+            base: String::new(),
             username: None,
             password: None,
-            will: Some(says("modbus/status/plant", "offline")),
-            keep_alive: 60,
-        };
-        let settings = Settings {
-            server: "broker.example.net:1883".to_owned(),
-            version,
-            login,
-            online: Some(says("modbus/status/plant", "online")),
-            retain: true,
+            token: None,
+            headers: Vec::new(),
             timeout: TIMEOUT,
-        };
-        Connection::new(self.clone(), settings, announcements)
+        },
+        version: Version::V5,
+        client_id: Some("plant".to_owned()),
+        shard: Shard::default(),
+        topic: "modbus/{device}/{name}".parse().unwrap(),
+        payload: Payload::Json,
+        messages: Messages::Point,
+        retain: true,
+        availability_topic: None,
+        home_assistant: None,
+        sparkplug: None,
     }
 }
 
@@ -97,7 +118,14 @@ impl Broker {
     }
 
     async fn message(&mut self) -> Got {
-        let Packet::Publish(message) = self.packet().await else { panic!("no message") };
+        let message = loop {
+            match self.packet().await {
+                Packet::Publish(message) => break message,
+                // Of what was published to it.
+                Packet::Puback(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
         Got {
             id: message.qos_pid.pid().unwrap().value(),
             topic: message.topic_name.to_string(),
@@ -128,6 +156,39 @@ impl Broker {
             "before anything else"
         );
         self.answer(online.id, PubackReasonCode::Success).await;
+    }
+
+    /// As [`accept`](Self::accept), and the subscription to what begins so.
+    async fn listen(&mut self, window: u16, filter: &str) {
+        self.subscribed(SubscribeReasonCode::GrantedQoS1, window, filter).await;
+    }
+
+    async fn subscribed(&mut self, answer: SubscribeReasonCode, window: u16, filter: &str) {
+        let Packet::Connect(_) = self.packet().await else { panic!("no login") };
+        let mut connack = Connack::new(false, ConnectReasonCode::Success);
+        connack.properties.receive_max = Some(window);
+        self.say(connack).await;
+        self.grant(answer, filter).await;
+        assert_eq!(self.take(1).await, ["online"]);
+    }
+
+    async fn grant(&mut self, answer: SubscribeReasonCode, filter: &str) {
+        let Packet::Subscribe(asked) = self.packet().await else { panic!("no subscription") };
+        assert!(asked.topics[0].0.starts_with(filter), "{asked:?}");
+        self.say(Suback::new(asked.pid, vec![answer; asked.topics.len()])).await;
+    }
+
+    /// Publishes to the client, which acknowledges that.
+    async fn publish(&mut self, topic: &str, payload: Bytes) {
+        let id = QosPid::Level1(Pid::try_from(999).unwrap());
+        self.say(Publish::new(id, TopicName::try_from(topic).unwrap(), payload)).await;
+    }
+
+    /// The topic of a message of QoS 0.
+    async fn unacknowledged(&mut self) -> String {
+        let Packet::Publish(message) = self.packet().await else { panic!("no message") };
+        assert_eq!((message.qos_pid.qos(), message.retain), (QoS::Level0, false));
+        message.topic_name.to_string()
     }
 
     /// Acknowledges the next `count` messages; says what they were.
@@ -409,35 +470,221 @@ async fn a_message_that_is_too_large_for_the_broker_is_not_sent() {
     assert_eq!(verdict(tokio::join!(script, connection.post(&body)).1), Verdict::TooLarge);
 }
 
+/// Points of one device, which is called `a`, with these names and this unit of measurement.
+fn table(names: &[&str], unit: &str) -> Arc<PointTable> {
+    let mut builder = Builder::new("4c", "host", Duration::from_secs(1));
+    let device = Device { name: Some("a".to_owned()), ..Device::new("192.0.2.20", 1, "heat", 1_000) };
+    for (number, name) in (30_001..).zip(names) {
+        let (name, unit_of_measurement) = (Some((*name).to_owned()), Some(unit.to_owned()));
+        let plain = Register::new(&format!("input_register_{number}"), "input_register", number, Kind::Float);
+        builder.push(&device, &Register { name, unit_of_measurement, ..plain });
+    }
+    Arc::new(builder.build())
+}
+
+fn home_assistant() -> MqttSettings {
+    MqttSettings { home_assistant: Some("ha".to_owned()), ..settings() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_connection_announces_a_point_before_its_first_state() {
-    let announcements = Announcements::default();
-    announcements.set("modbus/a/b", says("homeassistant/sensor/b/config", "{}"));
-    announcements.set("modbus/a/c", says("homeassistant/sensor/c/config", "{}"));
+    let plant = Plant::default();
+    plant.configure(&table(&["b", "c"], "V"));
     let wires = Wires::default();
     let (mut first, mut second) = (wires.next(), wires.next());
-    let mut connection = wires.announcing(Version::V5, announcements.clone());
+    let mut connection = wires.telling(home_assistant(), &plant);
+    let is_config = |payload: &str, unit: &str| {
+        payload.contains("\"state_topic\":\"modbus/a/b\"")
+            && payload.contains(&format!("\"unit_of_measurement\":\"{unit}\""))
+    };
     let script = async {
-        first.accept(100).await;
+        first.listen(100, "ha/+/pattoo_").await;
         let config = first.message().await;
-        assert_eq!((&*config.topic, &*config.payload, config.retain), ("homeassistant/sensor/b/config", "{}", true));
+        assert!(config.topic.starts_with("ha/sensor/pattoo_") && config.retain && is_config(&config.payload, "V"));
         first.answer(config.id, PubackReasonCode::Success).await;
         assert_eq!(first.take(2).await, ["1", "2"]);
         assert_eq!(first.take(1).await, ["3"], "once");
-        assert_eq!(first.take(2).await, ["{\"name\":1}", "4"], "another table says something else");
+        let taken = first.take(2).await;
+        assert!(is_config(&taken[0], "A") && taken[1] == "4", "another table says something else");
         drop(first);
-        second.accept(100).await;
-        assert_eq!(second.take(2).await, ["{\"name\":1}", "5"], "the broker may have forgotten it");
+        second.listen(100, "ha/+/pattoo_").await;
+        let taken = second.take(2).await;
+        assert!(is_config(&taken[0], "A") && taken[1] == "5", "the broker may have forgotten it");
     };
     let client = async {
         connection.post(&post(1..=2)).await.unwrap();
         connection.post(&post([3])).await.unwrap();
-        announcements.set("modbus/a/b", says("homeassistant/sensor/b/config", "{\"name\":1}"));
+        plant.configure(&table(&["b", "c"], "A"));
         connection.post(&post([4])).await.unwrap();
         assert_eq!(verdict(connection.post(&post([5])).await), LATER);
         connection.post(&post([5])).await.unwrap();
     };
     tokio::join!(script, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn devices_are_told_of_as_they_come_and_go_and_again_over_the_next_connection() {
+    let (wires, plant) = (Wires::default(), Plant::default());
+    plant.configure(&table(&["b"], "V"));
+    let unit = || ("192.0.2.20".to_owned(), 1);
+    let (mut first, mut second) = (wires.next(), wires.next());
+    beside(wires.telling(settings(), &plant), |posts| async move {
+        let script = async {
+            first.accept(1).await;
+            first.take(1).await;
+            first.silence().await;
+            for there in [true, false, true] {
+                plant.say([(unit(), there)]);
+                let said = first.message().await;
+                assert_eq!((&*said.topic, said.retain), ("modbus/status/plant/192.0.2.20/1", true));
+                assert_eq!(said.payload, if there { "online" } else { "offline" });
+                first.answer(said.id, PubackReasonCode::Success).await;
+            }
+            plant.say([(unit(), true)]);
+            first.silence().await;
+            drop(first);
+            second.accept(1).await;
+            assert_eq!(second.take(1).await, ["online"]);
+        };
+        tokio::join!(script, ask(&posts, post([1]))).1.unwrap();
+    })
+    .await;
+}
+
+/// As Home Assistant sees it: what is configured no more has an empty message, which takes it away; and nothing else has.
+#[tokio::test(start_paused = true)]
+async fn what_is_configured_no_more_is_taken_back_even_from_an_earlier_run() {
+    let (wires, plant) = (Wires::default(), Plant::default());
+    plant.configure(&table(&["b", "c"], "V"));
+    let mut announcements = Announcements::new(home_assistant(), Identity::new(&home_assistant(), "4c", "mqtt"));
+    announcements.take_over(&table(&["b", "c", "d"], "V"));
+    let kept = ["b", "c", "d"].map(|name| announcements.of(&format!("modbus/a/{name}")).unwrap().clone());
+    let mut broker = wires.next();
+    beside(wires.telling(home_assistant(), &plant), |posts| async move {
+        let script = async {
+            broker.listen(100, "ha/+/pattoo_").await;
+            for message in &kept {
+                broker.publish(&message.topic, message.payload.clone()).await;
+            }
+            let theirs = Bytes::from(String::from_utf8_lossy(&kept[2].payload).replace("status/plant", "status/other"));
+            broker.publish("ha/sensor/pattoo_x/of_another_shard/config", theirs).await;
+            broker.publish("modbus/status/plant/192.0.2.20/1", "online".into()).await;
+            broker.publish("modbus/status/plant/192.0.2.99/1", "online".into()).await;
+            let mut gone = Vec::new();
+            let mut posted = false;
+            // What is on its way when the post comes goes before or behind it.
+            while gone.len() < 2 || !posted {
+                let message = broker.message().await;
+                broker.answer(message.id, PubackReasonCode::Success).await;
+                match &*message.payload {
+                    "" if message.retain => gone.push(message.topic),
+                    "1" => posted = true,
+                    payload => assert!(payload.contains("state_topic"), "{payload}"),
+                }
+            }
+            gone.sort_unstable();
+            assert_eq!(gone, [&*kept[2].topic, "modbus/status/plant/192.0.2.99/1"]);
+            broker.silence().await;
+            plant.configure(&table(&["b"], "V"));
+            let gone = broker.message().await;
+            assert_eq!((&gone.topic, &*gone.payload, gone.retain), (&kept[1].topic, "", true), "by a reload");
+            broker.answer(gone.id, PubackReasonCode::Success).await;
+            broker.silence().await;
+        };
+        tokio::join!(script, ask(&posts, post([1]))).1.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_lets_nothing_be_heard_or_said_of_devices_gets_readings_all_the_same() {
+    let (wires, plant) = (Wires::default(), Plant::default());
+    plant.configure(&table(&["b"], "V"));
+    let mut broker = wires.next();
+    beside(wires.telling(MqttSettings { retain: false, ..home_assistant() }, &plant), |posts| async move {
+        let script = async {
+            broker.subscribed(SubscribeReasonCode::NotAuthorized, 100, "ha/+/pattoo_").await;
+            assert_eq!(broker.take(2).await[1], "1");
+            plant.say([(("192.0.2.20".to_owned(), 1), true)]);
+            let said = broker.message().await;
+            broker.answer(said.id, PubackReasonCode::NotAuthorized).await;
+            plant.say([(("192.0.2.20".to_owned(), 1), false)]);
+            broker.silence().await;
+            let (taken, result) = tokio::join!(broker.take(1), ask(&posts, post([2])));
+            result.unwrap();
+            assert_eq!(taken, ["2"]);
+        };
+        tokio::join!(script, ask(&posts, post([1]))).1.unwrap();
+    })
+    .await;
+}
+
+/// The node is born, then its device, then there is data; a broker that answers the ping has all of it.
+#[tokio::test(start_paused = true)]
+async fn messages_of_an_edge_node_have_arrived_when_the_ping_behind_them_is_answered() {
+    let sparkplug = SparkplugSettings {
+        group_id: "g".to_owned(),
+        edge_node_id: Some("n".to_owned()),
+        device_id: "{device}".parse().unwrap(),
+        metric: "{name}".parse().unwrap(),
+    };
+    let settings = MqttSettings { retain: false, sparkplug: Some(sparkplug), ..settings() };
+    let wires = Wires::default();
+    let (mut first, mut second) = (wires.next(), wires.next());
+    let mut connection = wires.telling(settings, &Plant::default());
+    let line = "{\"device\":\"d\",\"metric\":\"m\",\"time\":\"2026-11-29T09:13:12.005Z\",\"value\":1.0,\"interval_ms\":1000}\n";
+    let body = Bytes::from(line);
+    let script = async {
+        for (broker, answers) in [(&mut first, false), (&mut second, true)] {
+            let Packet::Connect(connect) = broker.packet().await else { panic!("no login") };
+            let will = connect.last_will.unwrap();
+            assert_eq!((&*will.topic_name, will.retain, will.qos), ("spBv1.0/g/NDEATH/n", false, QoS::Level1));
+            broker.say(Connack::new(false, ConnectReasonCode::Success)).await;
+            broker.grant(SubscribeReasonCode::GrantedQoS1, "spBv1.0/g/NCMD/n").await;
+            assert_eq!(broker.unacknowledged().await, "spBv1.0/g/NBIRTH/n");
+            assert_eq!(broker.packet().await, Packet::Pingreq);
+            broker.say(Packet::Pingresp).await;
+            assert_eq!(broker.unacknowledged().await, "spBv1.0/g/DBIRTH/n/d");
+            assert_eq!(broker.unacknowledged().await, "spBv1.0/g/DDATA/n/d");
+            assert_eq!(broker.packet().await, Packet::Pingreq);
+            if answers {
+                broker.say(Packet::Pingresp).await;
+            } else {
+                broker.ended().await;
+            }
+        }
+    };
+    let client = async {
+        assert_eq!(verdict(connection.post(&body).await), Verdict::Later { after: None, late: true });
+        connection.post(&body).await.unwrap();
+    };
+    tokio::join!(script, client);
+}
+
+/// A birth cannot be made smaller by posting less.
+#[tokio::test(start_paused = true)]
+async fn a_birth_that_is_too_large_for_the_broker_is_about_us() {
+    let (wires, sparkplug) = (
+        Wires::default(),
+        SparkplugSettings {
+            group_id: "g".repeat(100),
+            edge_node_id: None,
+            device_id: "{device}".parse().unwrap(),
+            metric: "{name}".parse().unwrap(),
+        },
+    );
+    let settings = MqttSettings { retain: false, sparkplug: Some(sparkplug), ..settings() };
+    let (mut broker, mut connection) = (wires.next(), wires.telling(settings, &Plant::default()));
+    let script = async {
+        broker.packet().await;
+        let mut connack = Connack::new(false, ConnectReasonCode::Success);
+        connack.properties.max_packet_size = Some(100);
+        broker.say(connack).await;
+        broker.grant(SubscribeReasonCode::GrantedQoS1, "spBv1.0/g").await;
+        broker.ended().await;
+    };
+    let body = post([1]);
+    assert_eq!(verdict(tokio::join!(script, connection.post(&body)).1), Verdict::RefusedUs);
 }
 
 /// Runs `connection` beside `script`, which is given what posts.

@@ -37,6 +37,7 @@ fn settings(topic: &str, payload: Payload, messages: Messages) -> MqttSettings {
         retain: true,
         availability_topic: None,
         home_assistant: None,
+        sparkplug: None,
     }
 }
 
@@ -68,8 +69,7 @@ fn text(encoded: &Encoded) -> &str {
 }
 
 fn encoder(settings: MqttSettings) -> MqttEncode {
-    let identity = Identity::new(&settings, "4c", "mqtt");
-    MqttEncode::new(settings, identity, Announcements::default())
+    MqttEncode::new(settings)
 }
 
 fn encode(settings: &MqttSettings, table: &Arc<PointTable>, readings: &[Reading]) -> Encoded {
@@ -165,21 +165,6 @@ fn what_cannot_be_said_is_counted_and_a_small_room_still_takes_one() {
     assert_eq!(text(&encoded), "{\"time\":\"9999-12-31T23:59:59.999Z\",\"topic\":\"boiler/flow\",\"payload\":\"1\"}\n");
     let none = encode.encode(&table, &readings[..5], 1, Timestamp::default());
     assert_eq!((none.body, none.taken, none.not_sendable), (None, 5, 5));
-}
-
-#[test]
-fn what_home_assistant_is_told_is_of_the_table_that_was_used_last() {
-    let [volts, degrees] = ["V", "°C"].map(|unit| table(&[named("a", "x", Some(unit))]));
-    let settings =
-        MqttSettings { home_assistant: Some("ha".to_owned()), ..settings("{name}", Payload::Value, Messages::Point) };
-    let announcements = Announcements::default();
-    let identity = Identity::new(&settings, "4c", "mqtt");
-    let mut encode = MqttEncode::new(settings, identity, announcements.clone());
-    for (table, unit) in [(&volts, "V"), (&degrees, "°C"), (&volts, "V"), (&volts, "V")] {
-        encode.encode(table, &[reading(0, 1, Value::Integer(1))], 1 << 20, Timestamp::default());
-        let said: Json = serde_json::from_slice(&announcements.of("x").unwrap().payload).unwrap();
-        assert_eq!(said["unit_of_measurement"], unit);
-    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn settings(payload: Payload) -> MqttSettings {
         retain: true,
         availability_topic: None,
         home_assistant: Some("homeassistant".to_owned()),
+        sparkplug: None,
     }
 }
 
@@ -51,10 +52,11 @@ fn said(settings: &MqttSettings, points: &[(Device, Register)]) -> Vec<(String, 
     for (device, register) in points {
         builder.push(device, register);
     }
-    let (table, announcements) = (builder.build(), Announcements::default());
-    announcements.add(&table, settings, &Identity::new(settings, "4c", "mqtt"));
+    let table = builder.build();
+    let mut announcements = Announcements::new(settings.clone(), Identity::new(settings, "4c", "mqtt"));
+    announcements.take_over(&table);
     let of = |point: Point<'_>| {
-        let message = announcements.of(&topic(&settings.topic, &point).unwrap()).unwrap();
+        let message = announcements.of(&topic(&settings.topic, &point).unwrap()).unwrap().clone();
         assert!(message.kept && message.line.is_empty());
         (message.topic, serde_json::from_slice(&message.payload).unwrap())
     };
@@ -65,14 +67,14 @@ fn said(settings: &MqttSettings, points: &[(Device, Register)]) -> Vec<(String, 
 /// state classes. What is more than it asks, but known of these messages, too.
 fn is_taken(topic: &str, config: &Json) -> Result<(), String> {
     let levels: Vec<_> = topic.split('/').collect();
-    let [_, component, object_id, "config"] = levels[..] else { return Err(format!("{topic}: levels")) };
+    let [_, component, node_id, object_id, "config"] = levels[..] else { return Err(format!("{topic}: levels")) };
     let fits =
         |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it));
-    if !fits(object_id) {
-        return Err(format!("{object_id}: characters"));
+    if !fits(object_id) || !fits(node_id) {
+        return Err(format!("{node_id} {object_id}: characters"));
     }
-    let mut keys = vec!["name", "unique_id", "state_topic", "availability_topic", "expire_after", "value_template"];
-    keys.extend(["device", "origin"]);
+    let mut keys = vec!["name", "unique_id", "state_topic", "availability", "availability_mode", "expire_after"];
+    keys.extend(["value_template", "device", "origin"]);
     if component == "sensor" {
         keys.extend(["unit_of_measurement", "device_class", "state_class"]);
     }
@@ -81,8 +83,15 @@ fn is_taken(topic: &str, config: &Json) -> Result<(), String> {
         return Err(format!("{key}: not of a {component}"));
     }
     let text = |key: &str| config.get(key).and_then(Json::as_str);
-    for key in ["name", "unique_id", "state_topic", "availability_topic"] {
+    for key in ["name", "unique_id", "state_topic"] {
         text(key).filter(|text| !text.is_empty()).ok_or(format!("{key}: missing"))?;
+    }
+    let available = config["availability"].as_array().ok_or("availability: no list")?;
+    if available.len() != 2 || !available.iter().all(|it| it["topic"].is_string()) {
+        return Err("availability: not of agent and device".to_owned());
+    }
+    if text("availability_mode") != Some("all") {
+        return Err("availability_mode: one of them is not enough".to_owned());
     }
     if config["expire_after"].as_u64().is_none_or(|it| it == 0) {
         return Err("expire_after: no positive integer".to_owned());
@@ -123,7 +132,10 @@ fn a_sensor_says_where_its_state_is_and_what_it_is_of() {
     let points = [(device("192.0.2.20:502", 1, "boiler"), register("flow temperature", "°C", Kind::Float))];
     let said = said(&settings(Payload::Json), &points);
     let (topic, config) = &said[0];
-    let id = topic.strip_prefix("homeassistant/sensor/").and_then(|rest| rest.strip_suffix("/config")).unwrap();
+    let id = topic.strip_prefix("homeassistant/sensor/pattoo_").and_then(|rest| rest.strip_suffix("/config")).unwrap();
+    let (node, id) = id.split_once('/').unwrap();
+    assert_eq!(node.len(), 8, "{topic}");
+    let agent = "modbus/status/".to_owned() + &Identity::new(&settings(Payload::Json), "4c", "mqtt").client_id;
     assert!(id.starts_with("192_0_2_20_502_1_input_register_30001_"), "{id}");
     let device_id = config["device"]["identifiers"][0].as_str().unwrap();
     assert!(device_id.starts_with("192_0_2_20_502_1_"), "{device_id}");
@@ -133,7 +145,8 @@ fn a_sensor_says_where_its_state_is_and_what_it_is_of() {
             "name": "flow temperature",
             "unique_id": id,
             "state_topic": "modbus/boiler/1/input_register_30001",
-            "availability_topic": "modbus/status/".to_owned() + &Identity::new(&settings(Payload::Json), "4c", "mqtt").client_id,
+            "availability": [{"topic": agent}, {"topic": format!("{agent}/192.0.2.20:502/1")}],
+            "availability_mode": "all",
             "expire_after": 60,
             "value_template": "{{ value_json.value }}",
             "unit_of_measurement": "°C",

@@ -18,7 +18,7 @@ fn login() -> Login {
         client_id: "plant".to_owned(),
         username: Some("me".to_owned()),
         password: Some(Bytes::from_static(b"sesame")),
-        will: Some(message("modbus/status/plant", "offline")),
+        will: Some(Message::kept("modbus/status/plant", "offline")),
         keep_alive: 60,
     }
 }
@@ -47,7 +47,7 @@ fn a_login_says_who_we_are_and_what_is_to_be_said_when_we_are_gone() {
 fn a_message_has_its_number_topic_and_payload() {
     for (version, retain) in [(Version::V3, true), (Version::V5, false)] {
         let mut bytes = BytesMut::new();
-        let length = publish(version, 7, &message("modbus/ä/b", "21.5"), retain, &mut bytes).unwrap();
+        let length = publish(version, Some(7), &message("modbus/ä/b", "21.5"), retain, &mut bytes).unwrap();
         assert_eq!(length, bytes.len());
         let (id, topic, payload, retained) = match version {
             Version::V3 => match v3::Packet::decode(&bytes).unwrap() {
@@ -63,8 +63,46 @@ fn a_message_has_its_number_topic_and_payload() {
         assert_eq!((&*topic, &payload[..], retained), ("modbus/ä/b", &b"21.5"[..], retain));
     }
     let mut bytes = BytesMut::new();
-    assert_eq!(publish(Version::V5, 1, &message("a/+", ""), true, &mut bytes), None);
-    assert_eq!(publish(Version::V5, 0, &message("a", ""), true, &mut bytes), None);
+    assert_eq!(publish(Version::V5, Some(1), &message("a/+", ""), true, &mut bytes), None);
+    assert_eq!(publish(Version::V5, Some(0), &message("a", ""), true, &mut bytes), None);
+}
+
+#[test]
+fn a_message_without_a_number_is_of_qos_0() {
+    for version in [Version::V3, Version::V5] {
+        let mut bytes = BytesMut::new();
+        assert!(publish(version, None, &message("a", "x"), false, &mut bytes).is_some());
+        assert_eq!(
+            take(version, &mut bytes),
+            Ok(Some(Said::Message { id: None, topic: "a".to_owned(), payload: "x".into() }))
+        );
+    }
+}
+
+#[test]
+fn a_subscription_is_of_qos_1_and_what_comes_is_acknowledged() {
+    let filters = ["a/+/b".to_owned(), "c/#".to_owned()];
+    for version in [Version::V3, Version::V5] {
+        let mut bytes = BytesMut::new();
+        subscribe(version, 7, &filters, &mut bytes).unwrap();
+        let asked: Vec<_> = match version {
+            Version::V3 => match v3::Packet::decode(&bytes).unwrap() {
+                Some(v3::Packet::Subscribe(it)) => it.topics.iter().map(|(it, qos)| (it.to_string(), *qos)).collect(),
+                other => panic!("{other:?}"),
+            },
+            Version::V5 => match v5::Packet::decode(&bytes).unwrap() {
+                Some(v5::Packet::Subscribe(it)) => {
+                    it.topics.iter().map(|(it, with)| (it.to_string(), with.max_qos)).collect()
+                }
+                other => panic!("{other:?}"),
+            },
+        };
+        assert_eq!(asked, filters.clone().map(|filter| (filter, QoS::Level1)));
+        let mut bytes = BytesMut::new();
+        acknowledge(258, &mut bytes);
+        assert!(matches!(take(version, &mut bytes), Ok(Some(Said::Published { id: 258, .. }))));
+    }
+    assert_eq!(subscribe(Version::V5, 0, &filters, &mut BytesMut::new()), None);
 }
 
 fn connected(code: u8) -> Connected {
@@ -86,6 +124,10 @@ fn packets_are_found_however_they_come() {
         (&[0x20, 2, 0, 5], Said::Connected(connected(0x87))),
         (&[0x40, 2, 1, 2], Said::Published { id: 258, answer: reason(0) }),
         (&[0xD0, 0], Said::Pong),
+        (&[0x90, 3, 0, 3, 1], Said::Subscribed { id: 3, answer: reason(0) }),
+        (&[0x90, 4, 0, 3, 1, 0x80], Said::Subscribed { id: 3, answer: reason(0x80) }),
+        (&[0x31, 4, 0, 1, b'a', b'x'], Said::Message { id: None, topic: "a".to_owned(), payload: "x".into() }),
+        (&[0x32, 5, 0, 1, b'a', 0, 9], Said::Message { id: Some(9), topic: "a".to_owned(), payload: Bytes::new() }),
     ];
     let mut limited = connected(0);
     (limited.window, limited.most_bytes, limited.keep_alive) = (20, 1_000, Some(30));
@@ -106,6 +148,8 @@ fn packets_are_found_however_they_come() {
         (&[0xE0, 0], Said::Disconnected(reason(0))),
         (&[0xE0, 1, 0x8E], Said::Disconnected(reason(0x8E))),
         (&[0xD0, 0], Said::Pong),
+        (&[0x90, 4, 0, 3, 0, 0x87], Said::Subscribed { id: 3, answer: reason(0x87) }),
+        (&[0x3B, 6, 0, 1, b'a', 0, 9, 0], Said::Message { id: Some(9), topic: "a".to_owned(), payload: Bytes::new() }),
     ];
     for (version, packets) in [(Version::V3, &of_v3[..]), (Version::V5, &of_v5)] {
         let mut bytes = BytesMut::new();
@@ -126,9 +170,9 @@ fn what_no_broker_may_send_to_us_is_refused() {
     for packet in [
         &[0x00, 0][..],
         &[0xF0, 0],
-        // A message, though nothing is subscribed to.
-        &[0x30, 3, 0, 1, b'a'],
-        &[0x90, 3, 0, 1, 0],
+        // A message of QoS 2, and a subscription.
+        &[0x34, 5, 0, 1, b'a', 0, 1],
+        &[0x82, 6, 0, 1, 0, 1, b'a', 0],
         &[0xC0, 0],
         // No identifier, or none that there can be.
         &[0x40, 1, 0],
