@@ -23,6 +23,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod server;
+pub mod sparkplug;
 pub mod spool;
 
 use std::io::Write as _;

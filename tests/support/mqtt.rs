@@ -113,7 +113,10 @@ pub fn program(name: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub topic: String,
+    /// As text.
     pub payload: String,
+    /// As it came.
+    pub bytes: Vec<u8>,
     /// It was kept by the broker from before the subscription.
     pub retained: bool,
 }
@@ -167,8 +170,10 @@ impl Subscriber {
                             // The broker may be gone.
                             send(&mut reader, 0x40, id).ok();
                         }
-                        let [topic, payload] = [topic, payload].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
-                        shared.lock().unwrap().push(Message { topic, payload, retained: first & 1 == 1 });
+                        let topic = String::from_utf8(topic.to_vec()).unwrap();
+                        let (bytes, retained) = (payload.to_vec(), first & 1 == 1);
+                        let payload = String::from_utf8_lossy(payload).into_owned();
+                        shared.lock().unwrap().push(Message { topic, payload, bytes, retained });
                     }
                     other => panic!("a packet of type {other}"),
                 }
@@ -183,6 +188,14 @@ impl Subscriber {
     pub fn ping(&mut self) {
         send(&mut self.stream, 0xC0, &[]).unwrap();
         self.answers.recv_timeout(PATIENCE).expect("an answer to a ping");
+    }
+
+    /// Publishes a message of QoS 0, which is a short one.
+    pub fn publish(&mut self, topic: &str, payload: &[u8]) {
+        let mut packet = Vec::new();
+        text(&mut packet, topic);
+        packet.extend(payload);
+        send(&mut self.stream, 0x30, &packet).unwrap();
     }
 
     /// What has come so far, in order.
