@@ -35,10 +35,13 @@ fn home_of(address: SocketAddr, device: &Device, keys: &str) -> Home {
 }
 
 fn configure(home: &Home, url: &str, device: &Device, keys: &str) {
+    configure_points(home, url, device, keys, "input_registers: [30001-30010], holding_registers: [40101]");
+}
+
+fn configure_points(home: &Home, url: &str, device: &Device, keys: &str, points: &str) {
     home.write_config(&format!(
         "polling_interval: 100ms\nflush_interval: 20ms\nagent_hostname: {HOSTNAME}\noutputs:\n  - {{type: mqtt, url: '{url}', \
-         max_backoff: 1s{keys}}}\npolling_groups:\n  - {{group_name: meters, ip_devices: ['{}'], unit: 1, input_registers: \
-         [30001-30010], holding_registers: [40101]}}\n",
+         max_backoff: 1s{keys}}}\npolling_groups:\n  - {{group_name: meters, ip_devices: ['{}'], unit: 1, {points}}}\n",
         device.target()
     ));
 }
@@ -361,6 +364,67 @@ fn points_are_announced_before_their_first_state_over_each_connection() {
         assert!(kept.len() == 11 && kept.iter().all(|topic| topic.starts_with("homeassistant/sensor/")), "{kept:?}");
     }
     everything_arrives(&mut agent, &device, || subscribers.iter().flat_map(Subscriber::messages).collect());
+    agent.stop();
+}
+
+/// By a reload, while the agent is not running, and with a whole device: Home Assistant keeps what is configured, and nothing else.
+#[test]
+fn points_that_are_taken_out_are_taken_back_from_home_assistant() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, other, broker) = (Device::counting(11), Device::counting(12), Mosquitto::open());
+    let url = format!("mqtt://{}", broker.address());
+    let keys = ", home_assistant: true, topic: 'modbus/{unit}/{key}'";
+    let home = home_of(broker.address(), &device, keys);
+    let kept = |part: &str| kept(&broker).iter().filter(|message| message.topic.contains(part)).count();
+    // Somebody else's, which nobody takes away.
+    let mut foreign = Subscriber::of(&broker);
+    foreign.publish_kept("homeassistant/sensor/other/x/config", b"{}");
+    let mut agent = home.run();
+    agent.until("every point", || kept("_input_register_30") == 10);
+    for count in [5, 3] {
+        configure_points(&home, &url, &device, keys, &format!("input_registers: [30001-3000{count}]"));
+        reload(&home);
+        let are_left = || (kept("_input_register_30"), kept("_holding_register_")) == (count, 0);
+        agent.until("what is left", are_left);
+    }
+    agent.stop();
+    configure_points(&home, &url, &device, keys, "input_registers: [30003, 30006]");
+    let mut agent = home.run();
+    agent.until("what is configured now", || {
+        (kept("_input_register_30"), kept("_input_register_30003_"), kept("_input_register_30006_")) == (2, 1, 1)
+    });
+    let is_there = |device: &Device| kept(&format!("/{}/1", device.target()));
+    agent.until("the device", || is_there(&device) == 1);
+    configure_points(&home, &url, &other, keys, "input_registers: [30003]");
+    reload(&home);
+    agent.until("the other device", || (is_there(&device), is_there(&other), kept("_input_register_30")) == (0, 1, 1));
+    agent.stop();
+    assert_eq!(kept("homeassistant/sensor/other/x/config"), 1);
+}
+
+#[test]
+fn a_device_that_is_away_is_offline_until_it_is_back_and_costs_no_reading() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, broker) = (Device::counting(13), Mosquitto::open());
+    let (subscriber, home) = (Subscriber::of(&broker), home_of(broker.address(), &device, ""));
+    let mut agent = home.run();
+    let said = || {
+        let said = subscriber.messages().into_iter().filter(|message| is_device_status(&message.topic));
+        said.map(|message| message.payload).collect::<Vec<_>>()
+    };
+    for life in 1..3 {
+        some_more(&mut agent, &subscriber, 30);
+        device.stop();
+        agent.until("its absence", || said().len() == 2 * life);
+        device.start();
+        agent.until("its return", || said().len() == 2 * life + 1);
+    }
+    assert_eq!(said(), ["online", "offline", "online", "offline", "online"]);
+    everything_arrives(&mut agent, &device, || subscriber.messages());
     agent.stop();
 }
 

@@ -192,10 +192,19 @@ impl Subscriber {
 
     /// Publishes a message of QoS 0, which is a short one.
     pub fn publish(&mut self, topic: &str, payload: &[u8]) {
+        self.say(0x30, topic, payload);
+    }
+
+    /// The same, and the broker keeps it.
+    pub fn publish_kept(&mut self, topic: &str, payload: &[u8]) {
+        self.say(0x31, topic, payload);
+    }
+
+    fn say(&mut self, first: u8, topic: &str, payload: &[u8]) {
         let mut packet = Vec::new();
         text(&mut packet, topic);
         packet.extend(payload);
-        send(&mut self.stream, 0x30, &packet).unwrap();
+        send(&mut self.stream, first, &packet).unwrap();
     }
 
     /// What has come so far, in order.
