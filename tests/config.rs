@@ -1400,7 +1400,7 @@ fn the_edge_node_in_the_readme_is_what_it_says() {
     let identity = Identity::new(settings, "", "mqtt");
     let mut node = EdgeNode::new(sparkplug, identity.edge_node_id, Plant::default());
     node.will(at);
-    let messages = node.begin(at).into_iter().chain(node.post(&body, at));
+    let messages = node.begin(Some(&body), at).into_iter().chain(node.post(&body, at));
     let said = (0..).zip(messages).map(|(seq, message)| format!("{} seq {seq}\n", message.topic));
     assert_eq!(said.collect::<String>(), lines);
 }

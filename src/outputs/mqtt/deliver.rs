@@ -236,7 +236,7 @@ impl<D: Dial> Connection<D> {
                     post = posts.recv() => return post,
                     () = sleep_until(self.again) => {}
                 }
-                self.connect(Instant::now() + self.settings.timeout).await.err()
+                self.connect(None, Instant::now() + self.settings.timeout).await.err()
             };
             self.is_due = true;
             if let Some(error) = broke {
@@ -251,13 +251,13 @@ impl<D: Dial> Connection<D> {
         self.again = Instant::now() + self.backoff.fail_up_to(IDLE_BACKOFF, fastrand::f64());
     }
 
-    async fn connect(&mut self, deadline: Instant) -> Result<(), MqttError> {
+    async fn connect(&mut self, post: Option<&Bytes>, deadline: Instant) -> Result<(), MqttError> {
         let server = self.settings.server.clone();
         let stream = self.dial.dial().await.map_err(|source| MqttError::Connect { server, source })?;
         let mut settings = self.settings.clone();
         settings.login.will = Some(self.dialect.will(now()));
         let mut session = Session::open(stream, settings, deadline).await?;
-        session.post(self.dialect.begin(now()), deadline).await.1?;
+        session.post(self.dialect.begin(post, now()), deadline).await.1?;
         self.session = Some(session);
         Ok(())
     }
@@ -265,7 +265,7 @@ impl<D: Dial> Connection<D> {
     async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
         let deadline = Instant::now() + self.settings.timeout;
         if self.session.is_none()
-            && let Err(error) = self.connect(deadline).await
+            && let Err(error) = self.connect(Some(body), deadline).await
         {
             self.broken();
             return Err(error);

@@ -29,8 +29,8 @@ pub trait Dialect {
     /// The last will of the next connection.
     fn will(&mut self, now: Timestamp) -> Message;
 
-    /// The connection begins: what is said first.
-    fn begin(&mut self, now: Timestamp) -> Vec<Message>;
+    /// The connection begins, for a post if there is one: what is said first.
+    fn begin(&mut self, post: Option<&Bytes>, now: Timestamp) -> Vec<Message>;
 
     /// The messages of a post.
     fn post(&mut self, body: &Bytes, now: Timestamp) -> Vec<Message>;
@@ -105,7 +105,7 @@ impl Dialect for Plain {
         Message::kept(&self.identity.availability_topic, "offline")
     }
 
-    fn begin(&mut self, _: Timestamp) -> Vec<Message> {
+    fn begin(&mut self, _: Option<&Bytes>, _: Timestamp) -> Vec<Message> {
         // Another broker may be there, or one that has forgotten.
         self.announced.clear();
         self.said.clear();
@@ -205,8 +205,8 @@ impl Dialect for EdgeNode {
         self.will(now)
     }
 
-    fn begin(&mut self, now: Timestamp) -> Vec<Message> {
-        self.begin(now)
+    fn begin(&mut self, post: Option<&Bytes>, now: Timestamp) -> Vec<Message> {
+        self.begin(post, now)
     }
 
     fn post(&mut self, body: &Bytes, now: Timestamp) -> Vec<Message> {

@@ -642,9 +642,9 @@ async fn messages_of_an_edge_node_have_arrived_when_the_ping_behind_them_is_answ
             broker.say(Connack::new(false, ConnectReasonCode::Success)).await;
             broker.grant(SubscribeReasonCode::GrantedQoS1, "spBv1.0/g/NCMD/n").await;
             assert_eq!(broker.unacknowledged().await, "spBv1.0/g/NBIRTH/n");
+            assert_eq!(broker.unacknowledged().await, "spBv1.0/g/DBIRTH/n/d");
             assert_eq!(broker.packet().await, Packet::Pingreq);
             broker.say(Packet::Pingresp).await;
-            assert_eq!(broker.unacknowledged().await, "spBv1.0/g/DBIRTH/n/d");
             assert_eq!(broker.unacknowledged().await, "spBv1.0/g/DDATA/n/d");
             assert_eq!(broker.packet().await, Packet::Pingreq);
             if answers {

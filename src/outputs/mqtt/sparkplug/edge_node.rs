@@ -3,7 +3,7 @@
 //! - Each connection has a number, `bdSeq`, in its last will and in its birth, one more than the one before; 0 is the first of this
 //!   process. A broker publishes the will of the old connection before it takes the new one, so no death of another process comes
 //!   behind a birth.
-//! - A birth of the node, then one of each device that answers, then data. A device is born, too, before the first reading of it is
+//! - A birth of the node, then one of each device that answers or of which there is something to send, then data. A device is born, too, before the first reading of it is
 //!   sent, and again when there is a metric, a datatype or a unit of measurement that its birth did not have.
 //! - A birth says of a metric how it is now, if that is known; else that it has no value.
 //! - A device that is away, or configured no more, dies. What waits of it is sent all the same: it is born for that.
@@ -104,10 +104,16 @@ impl EdgeNode {
         self.message("NDEATH", None, &Payload::new(now, None, vec![self.number(now)]))
     }
 
-    /// The connection begins at `now`: what is said first.
-    pub fn begin(&mut self, now: Timestamp) -> Vec<Message> {
+    /// The connection begins at `now`, for this post if there is one: what is said first.
+    pub fn begin(&mut self, post: Option<&Bytes>, now: Timestamp) -> Vec<Message> {
         (self.birth, self.is_asked) = (now, false);
+        self.look();
         self.devices.values_mut().for_each(|device| device.is_born = false);
+        for line in post.map_or_else(Vec::new, parse) {
+            self.know(&line);
+            // It will have to be.
+            self.devices.get_mut(&line.device).into_iter().for_each(|device| device.is_born = true);
+        }
         self.births(now)
     }
 

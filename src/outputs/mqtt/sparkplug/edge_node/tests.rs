@@ -137,7 +137,7 @@ impl Host {
     /// A connection begins.
     fn meets(&mut self, node: &mut EdgeNode, now: Timestamp) -> Vec<String> {
         self.hear(&node.will(now));
-        self.take(&node.begin(now))
+        self.take(&node.begin(None, now))
     }
 }
 
@@ -161,6 +161,19 @@ fn births_come_before_data_and_each_connection_has_the_next_number() {
         host.meets(&mut node, at(5));
     }
     assert_eq!(host.bd_seq, Some((1 + 300) % 256));
+}
+
+#[test]
+fn a_connection_for_a_post_begins_with_the_births_that_this_needs() {
+    let (plant, mut host) = (Plant::default(), Host::default());
+    let mut node = node(&plant);
+    plant.configure(&table(&["a/x", "b/x", "c/x"], "V"));
+    plant.say([(unit_of("a"), true), (unit_of("b"), false)]);
+    let body = post(&[("b/x", 0, "1"), ("a/x", 0, "7")]);
+    host.hear(&node.will(at(1)));
+    assert_eq!(host.take(&node.begin(Some(&body), at(1))), ["NBIRTH", "DBIRTH a", "DBIRTH b"]);
+    assert_eq!(host.take(&node.post(&body, at(1))), ["DDATA b", "DDATA a"], "with the right datatypes at once");
+    assert_eq!(host.take(&node.due(at(2))), ["DDEATH b"]);
 }
 
 #[test]
