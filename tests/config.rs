@@ -710,7 +710,7 @@ fn outputs_to_a_broker_that_cannot_be_are_refused_with_their_place() {
         (
             "payload: sparkplug, topic: a",
             "outputs[0].topic: found topic with payload: sparkplug, whose topics and retained messages its specification says; \
-             names are set by group_id, edge_node_id, device_id, metric",
+             names are set by group_id, edge_node_id, device_id and metric",
         ),
         (
             "payload: sparkplug, home_assistant: true",
@@ -801,6 +801,7 @@ fn an_output_to_a_broker_needs_no_more_than_a_url() {
                 ("edge_node_id", "the client id"),
                 ("device_id", "{device}"),
                 ("metric", "{name}"),
+                ("primary_host_id", "none"),
             ],
         ),
     ] {

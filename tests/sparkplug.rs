@@ -42,7 +42,7 @@ fn home_of(address: SocketAddr, device: &Device, keys: &str) -> Home {
 fn host(messages: &[Message]) -> Host {
     let mut host = Host::default();
     for Message { topic, bytes, retained, .. } in messages {
-        assert!(!retained, "{topic}: nothing is kept");
+        assert!(!retained, "{topic}: nothing of the node is kept");
         host.hear(topic, bytes);
     }
     host
@@ -250,6 +250,51 @@ fn protoc(mode: &str, input: &[u8]) -> Vec<u8> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap().stdout
+}
+
+/// While its host is away everything waits in the log, and the broker has nobody to give it to.
+#[test]
+fn a_primary_host_misses_nothing_while_it_is_away() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, broker) = (Device::counting(6), Mosquitto::open());
+    let mut subscriber = Subscriber::of(&broker);
+    let home = home_of(broker.address(), &device, ", primary_host_id: scada");
+    let mut agent = home.run();
+    let mut at = 0;
+    let mut say = |subscriber: &mut Subscriber, online: bool| {
+        at += 1;
+        let said = format!("{{\"online\":{online},\"timestamp\":{at}}}");
+        subscriber.publish_kept("spBv1.0/STATE/scada", said.as_bytes());
+    };
+    let log = || std::fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default();
+    for life in 0..3 {
+        agent.until("word of it", || log().contains("says that the primary host is not there"));
+        let before = device.served_count();
+        agent.until("polls that go on", || device.served_count() > before + 20);
+        let said = host(&subscriber.messages());
+        assert_eq!(said.events.iter().filter(|event| event.starts_with("NBIRTH")).count(), life);
+        say(&mut subscriber, true);
+        some_more(&mut agent, &subscriber, 100);
+        say(&mut subscriber, false);
+        let number = format!("NDEATH {life}");
+        agent.until("the death of the node", || host(&subscriber.messages()).events.contains(&number));
+    }
+    say(&mut subscriber, true);
+    some_more(&mut agent, &subscriber, 100);
+    device.set(Mode::Silent);
+    // What was on its way when the node died comes again.
+    let hosts = || {
+        let messages = subscriber.messages();
+        let births = messages.iter().enumerate().filter(|(_, message)| message.topic.contains("/NBIRTH/"));
+        let births: Vec<_> = births.map(|(place, _)| place).collect();
+        let ends = births.iter().skip(1).copied().chain([messages.len()]);
+        births.iter().zip(ends).map(|(birth, end)| host(&messages[*birth..end])).collect::<Vec<_>>()
+    };
+    agent.until("every reading at the host", || judged(&device, hosts).lost.is_empty());
+    judged(&device, hosts).assert_complete();
+    agent.stop();
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Host {
         let levels: Vec<_> = topic.split('/').collect();
         let (kind, device) = match levels[..] {
             // Of a host, to somebody.
-            ["spBv1.0", "g", "NCMD", _] => return,
+            ["spBv1.0", "g", "NCMD", _] | ["spBv1.0", "STATE", _] => return,
             ["spBv1.0", "g", kind, "n"] => (kind, None),
             ["spBv1.0", "g", kind, "n", device] => (kind, Some(device.to_owned())),
             _ => panic!("{topic}"),

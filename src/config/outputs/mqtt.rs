@@ -24,10 +24,11 @@ pub const KEYS: &[&str] = &[
     "edge_node_id",
     "device_id",
     "metric",
+    "primary_host_id",
 ];
 
 /// What only an edge node takes.
-const SPARKPLUG_KEYS: [&str; 4] = ["group_id", "edge_node_id", "device_id", "metric"];
+const SPARKPLUG_KEYS: [&str; 5] = ["group_id", "edge_node_id", "device_id", "metric", "primary_host_id"];
 
 /// What an edge node does not take: the specification says it.
 const PLAIN_KEYS: [&str; 6] =
@@ -75,9 +76,9 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         report.faults.push(entry.key_cursor.diagnostic(match payload {
             Some(_) => format!("found {} without payload: sparkplug; give both", entry.key),
             None => format!(
-                "found {} with payload: sparkplug, whose topics and retained messages its specification says; names are set by {}",
-                entry.key,
-                SPARKPLUG_KEYS.join(", ")
+                "found {} with payload: sparkplug, whose topics and retained messages its specification says; names are set by \
+                 group_id, edge_node_id, device_id and metric",
+                entry.key
             ),
         }));
     }
@@ -149,11 +150,11 @@ fn sparkplug<'a, 'b: 'a>(
         report.faults.push(value.unfit("an id without /, + and #"));
         None
     };
-    let (group_id, edge_node_id) = (id("group_id"), id("edge_node_id"));
+    let (group_id, edge_node_id, primary_host_id) = (id("group_id"), id("edge_node_id"), id("primary_host_id"));
     let group_id = group_id.unwrap_or_else(|| GROUP_ID.to_owned());
     let device_id = template(of("device_id"), DEVICE_ID, report)?;
     let metric = template(of("metric"), METRIC, report)?;
-    Some(SparkplugSettings { group_id, edge_node_id, device_id, metric })
+    Some(SparkplugSettings { group_id, edge_node_id, device_id, metric, primary_host_id })
 }
 
 /// What is set, key by key, as it is written in the file.
@@ -164,10 +165,12 @@ pub fn shown(settings: &MqttSettings) -> Vec<(&'static str, String)> {
     let derived = || "derived from the agent id".to_owned();
     shown.push(("version", version.to_owned()));
     shown.push(("client_id", settings.client_id.clone().unwrap_or_else(derived)));
-    if let Some(SparkplugSettings { group_id, edge_node_id, device_id, metric }) = &settings.sparkplug {
+    if let Some(SparkplugSettings { group_id, edge_node_id, device_id, metric, primary_host_id }) = &settings.sparkplug
+    {
         shown.extend([("payload", "sparkplug".to_owned()), ("group_id", group_id.clone())]);
         shown.push(("edge_node_id", edge_node_id.clone().unwrap_or_else(|| "the client id".to_owned())));
         shown.extend([("device_id", device_id.to_string()), ("metric", metric.to_string())]);
+        shown.push(("primary_host_id", primary_host_id.clone().unwrap_or_else(|| "none".to_owned())));
         return shown;
     }
     let payload = if settings.payload == Payload::Value { "value" } else { "json" };

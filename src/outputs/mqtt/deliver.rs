@@ -14,7 +14,7 @@ use actix_rt::task::JoinHandle;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::dialect::{Dialect, Plain};
 use super::message::Message;
@@ -34,6 +34,9 @@ use crate::time::backoff::Backoff;
 
 /// Between attempts to connect while nothing is to be posted.
 const IDLE_BACKOFF: Duration = Duration::from_secs(60);
+
+/// How long it may take until it is heard whether anybody is there: a broker says so right after the subscription.
+const HEARING: Duration = Duration::from_secs(2);
 
 /// Publishes posts.
 pub struct MqttDeliver {
@@ -184,6 +187,8 @@ struct Connection<D: Dial> {
     settings: Settings,
     dialect: Box<dyn Dialect>,
     session: Option<Session<D::Stream>>,
+    /// Something has been said over the connection.
+    has_begun: bool,
     /// Says when something has changed that may be told.
     changes: watch::Receiver<()>,
     /// Something may be due to be said besides posts.
@@ -202,6 +207,7 @@ impl<D: Dial> Connection<D> {
             settings,
             dialect,
             session: None,
+            has_begun: false,
             changes,
             is_due: false,
             is_mute: false,
@@ -241,7 +247,7 @@ impl<D: Dial> Connection<D> {
             self.is_due = true;
             if let Some(error) = broke {
                 tracing::debug!("{}", Chain(&error));
-                self.broken();
+                self.failed(&error);
             }
         }
     }
@@ -251,36 +257,63 @@ impl<D: Dial> Connection<D> {
         self.again = Instant::now() + self.backoff.fail_up_to(IDLE_BACKOFF, fastrand::f64());
     }
 
+    /// A connection over which something may be said, for a post if there is one.
     async fn connect(&mut self, post: Option<&Bytes>, deadline: Instant) -> Result<(), MqttError> {
         let server = self.settings.server.clone();
-        let stream = self.dial.dial().await.map_err(|source| MqttError::Connect { server, source })?;
-        let mut settings = self.settings.clone();
-        settings.login.will = Some(self.dialect.will(now()));
-        let mut session = Session::open(stream, settings, deadline).await?;
-        session.post(self.dialect.begin(post, now()), deadline).await.1?;
-        self.session = Some(session);
-        Ok(())
+        let mut heard_by = Instant::now();
+        if self.session.is_none() {
+            let stream = self.dial.dial().await;
+            let stream = stream.map_err(|source| MqttError::Connect { server: server.clone(), source })?;
+            let mut settings = self.settings.clone();
+            settings.login.will = Some(self.dialect.will(now()));
+            self.session = Some(Session::open(stream, settings, deadline).await?);
+            self.has_begun = false;
+            heard_by = Instant::now() + HEARING;
+        }
+        let Some(session) = self.session.as_mut().filter(|_| !self.has_begun) else { return Ok(()) };
+        loop {
+            session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
+            if self.dialect.is_heard() {
+                break;
+            }
+            match timeout_at(heard_by, session.rest()).await {
+                Ok(rested) => rested?,
+                Err(_elapsed) => return Err(MqttError::NobodyHears { server }),
+            }
+        }
+        self.has_begun = true;
+        session.post(self.dialect.begin(post, now()), deadline).await.1
     }
 
     async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
         let deadline = Instant::now() + self.settings.timeout;
-        if self.session.is_none()
-            && let Err(error) = self.connect(Some(body), deadline).await
-        {
-            self.broken();
+        if let Err(error) = self.connect(Some(body), deadline).await {
+            self.failed(&error);
             return Err(error);
         }
         self.is_due = true;
         let Some(session) = &mut self.session else { return Ok(()) };
         let (done, result) = session.post(self.dialect.post(body, now()), deadline).await;
         self.dialect.posted(done, result.is_ok());
+        session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
         if session.is_over() {
             self.broken();
+        } else if result.is_ok() && !self.dialect.is_heard() {
+            // Nobody knows what of it was heard.
+            self.broken();
+            return Err(MqttError::NobodyHears { server: self.settings.server.clone() });
         }
         if result.is_ok() {
             self.backoff.reset();
         }
         result
+    }
+
+    /// There is no connection, or one over which nothing may be said yet.
+    fn failed(&mut self, error: &MqttError) {
+        if !matches!(error, MqttError::NobodyHears { .. }) {
+            self.broken();
+        }
     }
 
     /// Says what is due besides posts, over the connection that there is.
@@ -289,6 +322,19 @@ impl<D: Dial> Connection<D> {
         let Some(session) = &mut self.session else { return };
         self.changes.mark_unchanged();
         session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
+        match (self.has_begun, self.dialect.is_heard()) {
+            (true, true) => {}
+            (false, false) => return,
+            // Whoever is not there any more is told of the end by the last will, and is waited for over another connection.
+            (true, false) => return self.broken(),
+            (false, true) => {
+                if let Err(error) = self.connect(None, Instant::now() + self.settings.timeout).await {
+                    tracing::debug!("{}", Chain(&error));
+                    self.broken();
+                }
+                return;
+            }
+        }
         let messages: Vec<Message> = self.dialect.due(now());
         if messages.is_empty() || self.is_mute {
             return;

@@ -29,6 +29,11 @@ pub trait Dialect {
     /// The last will of the next connection.
     fn will(&mut self, now: Timestamp) -> Message;
 
+    /// Whether anything may be said: somebody may have to be there first.
+    fn is_heard(&self) -> bool {
+        true
+    }
+
     /// The connection begins, for a post if there is one: what is said first.
     fn begin(&mut self, post: Option<&Bytes>, now: Timestamp) -> Vec<Message>;
 
@@ -198,7 +203,11 @@ impl Dialect for Plain {
 
 impl Dialect for EdgeNode {
     fn filters(&self) -> Vec<String> {
-        vec![self.commands()]
+        self.filters()
+    }
+
+    fn is_heard(&self) -> bool {
+        self.is_heard()
     }
 
     fn will(&mut self, now: Timestamp) -> Message {

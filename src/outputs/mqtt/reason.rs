@@ -54,6 +54,12 @@ pub enum MqttError {
         /// What broke it.
         source: io::Error,
     },
+    /// Nobody is there for whom something is to be sent.
+    #[error("{server} says that the primary host is not there; everything waits for it")]
+    NobodyHears {
+        /// Host and port.
+        server: String,
+    },
     /// The broker said no.
     #[error("{}", refused(.server, .to, .reason))]
     Refused {
@@ -165,7 +171,7 @@ impl MqttError {
         match self {
             Self::Timeout { .. } => Verdict::Later { after: None, late: true },
             Self::Connect { source, .. } if source.is_about_us() => Verdict::RefusedUs,
-            Self::Connect { .. } | Self::Transport { .. } => LATER,
+            Self::Connect { .. } | Self::Transport { .. } | Self::NobodyHears { .. } => LATER,
             Self::TooLarge { is_of_post: true, .. } => Verdict::TooLarge,
             Self::TooLarge { is_of_post: false, .. } => Verdict::RefusedUs,
             Self::NoPacket { .. } => Verdict::RefusedPart,
@@ -186,6 +192,7 @@ impl MqttError {
             Self::Connect { source, .. } => source.kind(),
             Self::Timeout { .. } => "timeout",
             Self::Transport { .. } => "transport",
+            Self::NobodyHears { .. } => "primary_host",
             Self::TooLarge { .. } => "too_large",
             Self::NoPacket { .. } => "refused",
             Self::Refused { .. } if self.verdict() == Verdict::RefusedBody => "refused",

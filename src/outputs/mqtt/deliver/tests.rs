@@ -627,6 +627,7 @@ async fn messages_of_an_edge_node_have_arrived_when_the_ping_behind_them_is_answ
         edge_node_id: Some("n".to_owned()),
         device_id: "{device}".parse().unwrap(),
         metric: "{name}".parse().unwrap(),
+        primary_host_id: None,
     };
     let settings = MqttSettings { retain: false, sparkplug: Some(sparkplug), ..settings() };
     let wires = Wires::default();
@@ -671,6 +672,7 @@ async fn a_birth_that_is_too_large_for_the_broker_is_about_us() {
             edge_node_id: None,
             device_id: "{device}".parse().unwrap(),
             metric: "{name}".parse().unwrap(),
+            primary_host_id: None,
         },
     );
     let settings = MqttSettings { retain: false, sparkplug: Some(sparkplug), ..settings() };

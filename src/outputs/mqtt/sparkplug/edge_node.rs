@@ -7,6 +7,7 @@
 //!   sent, and again when there is a metric, a datatype or a unit of measurement that its birth did not have.
 //! - A birth says of a metric how it is now, if that is known; else that it has no value.
 //! - A device that is away, or configured no more, dies. What waits of it is sent all the same: it is born for that.
+//! - With a primary host, nothing is said before that host is there; once it is not, the connection ends.
 //! - Data has aliases only. An alias belongs to device and metric for as long as the process lives.
 //! - A value is historical when it was read before the birth of the connection by more than one interval of its device (and 5 s): it
 //!   is not how the metric is now. A birth that a host asks for begins no other connection.
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::encode::{Line, is_bit, parse};
 use super::payload::{self, BD_SEQ, Datatype, Payload, PropertySet, REBIRTH, Value};
@@ -51,6 +53,15 @@ pub struct EdgeNode {
     table: Option<TableId>,
     /// A host asks for births.
     is_asked: bool,
+    /// What the primary host has said of itself last over this connection: when, and whether it is there.
+    host: Option<(u64, bool)>,
+}
+
+/// What a primary host says of itself.
+#[derive(Deserialize)]
+struct HostState {
+    online: bool,
+    timestamp: u64,
 }
 
 #[derive(Debug, Default)]
@@ -89,18 +100,28 @@ impl EdgeNode {
             devices: BTreeMap::new(),
             table: None,
             is_asked: false,
+            host: None,
         }
     }
 
-    /// Where commands to it come.
+    /// Where commands to it come, and what its primary host says of itself.
     #[must_use]
-    pub fn commands(&self) -> String {
-        self.topic("NCMD", None)
+    pub fn filters(&self) -> Vec<String> {
+        let of_host = |host| format!("{NAMESPACE}/STATE/{host}");
+        let host = self.settings.primary_host_id.as_ref().map(of_host);
+        [self.topic("NCMD", None)].into_iter().chain(host).collect()
+    }
+
+    /// Whether somebody is there for whom something is to be sent.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.settings.primary_host_id.is_none() || self.host.is_some_and(|(_, online)| online)
     }
 
     /// The last will of the next connection. Each has another one.
     pub fn will(&mut self, now: Timestamp) -> Message {
         self.bd_seq = Some(self.bd_seq.map_or(0, |before| before.wrapping_add(1)));
+        self.host = None;
         self.message("NDEATH", None, &Payload::new(now, None, vec![self.number(now)]))
     }
 
@@ -119,7 +140,16 @@ impl EdgeNode {
 
     /// Something came to a topic.
     pub fn hear(&mut self, topic: &str, payload: &Bytes) {
-        self.is_asked |= topic == self.commands() && Payload::asks_for_births(payload);
+        match self.filters().iter().position(|filter| filter == topic) {
+            Some(0) => self.is_asked |= Payload::asks_for_births(payload),
+            Some(_) => {
+                // What is older than the last word has been overtaken on its way.
+                let last = self.host.map_or(0, |(at, _)| at);
+                let said = serde_json::from_slice(payload).ok().filter(|said: &HostState| said.timestamp >= last);
+                self.host = said.map(|HostState { online, timestamp }| (timestamp, online)).or(self.host);
+            }
+            None => {}
+        }
     }
 
     /// The messages of a post.

@@ -171,6 +171,7 @@ mod tests {
             edge_node_id: None,
             device_id: device_id.parse().unwrap(),
             metric: metric.parse().unwrap(),
+            primary_host_id: None,
         }
     }
 

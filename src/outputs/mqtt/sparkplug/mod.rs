@@ -7,6 +7,8 @@
 //! | [`encode`] | readings → the lines of a post |
 //! | [`edge_node`] | births, deaths, sequence numbers, aliases |
 //!
+//! With a primary host nothing is sent while that is not there, because nobody keeps it for the host: it waits in the log.
+//!
 //! A post is lines that people can read (`device`, `metric`, `time`, `value`); what becomes of them depends on the connection over
 //! which they go: only it knows what was born over it. So the messages are made when they are sent.
 //!
@@ -42,6 +44,8 @@ pub struct SparkplugSettings {
     pub device_id: Template,
     /// What a metric is called.
     pub metric: Template,
+    /// The host without which nothing is sent.
+    pub primary_host_id: Option<String>,
 }
 
 impl SparkplugSettings {

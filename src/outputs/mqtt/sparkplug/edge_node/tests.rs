@@ -18,6 +18,7 @@ fn node(plant: &Plant) -> EdgeNode {
         edge_node_id: None,
         device_id: "{device}".parse().unwrap(),
         metric: "{name}".parse().unwrap(),
+        primary_host_id: None,
     };
     EdgeNode::new(settings, "n".to_owned(), plant.clone())
 }
@@ -249,6 +250,27 @@ fn a_host_that_asks_gets_every_birth_with_the_number_of_the_connection() {
     node.hear("spBv1.0/g/NCMD/n", &command(REBIRTH, Value::Boolean(true)));
     let born = Payload::decode(node.due(at(10_001))[1].payload.clone()).unwrap().metrics;
     assert!(born.iter().all(|metric| metric.is_null == Some(true)));
+}
+
+#[test]
+fn a_primary_host_is_there_when_its_newest_word_says_so() {
+    let mut node = node(&Plant::default());
+    assert!(node.is_heard() && node.filters() == ["spBv1.0/g/NCMD/n"]);
+    node.settings.primary_host_id = Some("scada".to_owned());
+    assert_eq!(node.filters(), ["spBv1.0/g/NCMD/n", "spBv1.0/STATE/scada"]);
+    for (topic, said, is_heard) in [
+        ("spBv1.0/STATE/other", "{\"online\":true,\"timestamp\":9}", false),
+        ("spBv1.0/STATE/scada", "{\"online\":true,\"timestamp\":5}", true),
+        ("spBv1.0/STATE/scada", "ONLINE", true),
+        ("spBv1.0/STATE/scada", "{\"online\":false,\"timestamp\":4}", true),
+        ("spBv1.0/STATE/scada", "{\"online\":false,\"timestamp\":5}", false),
+        ("spBv1.0/STATE/scada", "{\"online\":true,\"timestamp\":6}", true),
+    ] {
+        node.hear(topic, &Bytes::from(said));
+        assert_eq!(node.is_heard(), is_heard, "{topic} {said}");
+    }
+    node.will(at(0));
+    assert!(!node.is_heard(), "another connection has to say so again");
 }
 
 #[test]
