@@ -165,6 +165,10 @@ impl EdgeNode {
             });
             of_devices.get_mut(place).into_iter().for_each(|(_, lines)| lines.push(line.clone()));
         }
+        // A device may be several units, which are read side by side; values are to be in order of time.
+        for (_, lines) in &mut of_devices {
+            lines.sort_by_key(|line| line.at);
+        }
         let mut messages = Vec::new();
         for (device, _) in &of_devices {
             if self.devices.get(device).is_none_or(|device| !device.is_born || device.has_changed) {

@@ -116,6 +116,7 @@ impl Host {
             }
             "DDATA" => {
                 let known = self.devices.get(&device).expect("born before");
+                assert!(metrics.is_sorted_by_key(|metric| metric.timestamp), "in order of time");
                 for metric in metrics {
                     assert!(metric.name.is_none() && metric.datatype.is_none() && metric.is_null.is_none());
                     let (name, datatype) = &known[&metric.alias.unwrap()];
@@ -300,6 +301,9 @@ fn much_of_one_device_is_several_messages_in_order() {
     let readings: Vec<_> = (0..2_500).map(|ms| ("a/x", ms, "1.5")).collect();
     let messages = node.post(&post(&readings), at(0));
     assert_eq!(host.take(&messages), ["DBIRTH a", "DDATA a", "DDATA a", "DDATA a"]);
+    // Of two units, read side by side.
+    host.take(&node.post(&post(&[("a/y", 3, "1.5"), ("a/z", 2, "1.5"), ("a/y", 4, "1.5")]), at(0)));
+    host.readings.truncate(2_500);
     assert!(host.readings.iter().map(|(_, at, ..)| *at).eq(0..2_500));
 }
 
