@@ -219,7 +219,7 @@ fn decode(scale: Scale, word: u16) -> Result<Value, NotAValue> {
         Scale::Raw => Ok(Value::Integer(i64::from(word))),
         Scale::Times(factor) => {
             let number = f64::from(word);
-            let value = number * factor;
+            let value = times(number, factor);
             // False for NaN too.
             if value.abs() < TOO_LARGE {
                 Ok(Value::Float(value))
@@ -298,6 +298,33 @@ fn decimal(bits: u64) -> Result<u64, NotAValue> {
     })
 }
 
+/// `number` times `factor`, which was written as a decimal: 23773 times 0.01 is 237.73 and not 237.73000000000002.
+///
+/// 0.01 is no float; 1 and 100 are, and a quotient of two floats is the one nearest to the true value. So where the factor is the
+/// float nearest to a whole number over a power of ten, it is these two that are calculated with.
+fn times(number: f64, factor: f64) -> f64 {
+    /// Whole numbers below are exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    /// Further digits nobody writes.
+    const DIGITS: i32 = 15;
+    if factor.fract() != 0.0 {
+        let mut under = 1.0;
+        for _ in 0..DIGITS {
+            under *= 10.0;
+            let over = (factor * under).round();
+            let product = number * over;
+            if over.abs().max(product.abs()) >= EXACT {
+                break;
+            }
+            // The float that was written, to the last bit.
+            if (over / under).to_bits() == factor.to_bits() {
+                return product / under;
+            }
+        }
+    }
+    number * factor
+}
+
 /// `number` times the multiplier and the power of ten, plus the offset, if it is within the limits.
 fn scaled(typed: &Typed, number: Value, power: i32) -> Result<Value, NotAValue> {
     #[allow(clippy::cast_precision_loss, reason = "a scaled value is a float")]
@@ -312,7 +339,7 @@ fn scaled(typed: &Typed, number: Value, power: i32) -> Result<Value, NotAValue> 
     };
     // A quotient of two numbers that are exact is the float nearest to the decimal; a product with 0.1 is not.
     let power = if power < 0 { float / 10_f64.powi(-power) } else { float * 10_f64.powi(power) };
-    let value = power * factor + typed.offset;
+    let value = times(power, factor) + typed.offset;
     // False for NaN too.
     if value.abs() < TOO_LARGE {
         if typed.minimum.is_some_and(|minimum| value < minimum) || typed.maximum.is_some_and(|maximum| value > maximum)
