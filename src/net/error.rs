@@ -29,7 +29,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// The last address that was tried did not answer.
-    #[error("no connection to {address} within {waited:?}")]
+    #[error("no connection to {address} within {}", about(.waited))]
     Timeout {
         /// The address.
         address: SocketAddr,
@@ -178,4 +178,10 @@ impl Insecure {
             Self::Other(_) => "tls",
         }
     }
+}
+
+/// A duration as people say it: nobody waits to the nanosecond.
+fn about(waited: &Duration) -> humantime::FormattedDuration {
+    let hundredths = (*waited + Duration::from_millis(5)).as_millis() / 10;
+    humantime::format_duration(Duration::from_millis(u64::try_from(hundredths * 10).unwrap_or(u64::MAX)))
 }

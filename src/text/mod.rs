@@ -1,6 +1,7 @@
 //! Text for people: an error with its causes, a duration as one says it, a number with its noun. Pure.
 //!
-//! [`harmless`] decides which characters reach a terminal or a log; [`table`] aligns rows in columns.
+//! [`harmless`] decides which characters reach a terminal or a log; [`table`] aligns rows in columns, [`alike`](mod@alike) tells
+//! many alike rows once.
 
 use std::error::Error;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use self::harmless::escaped;
 use crate::reading::millis;
 
+pub mod alike;
 pub mod harmless;
 pub mod table;
 
@@ -46,6 +48,53 @@ pub fn grouped(number: impl fmt::Display) -> String {
     let digits = number.to_string();
     let comma = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
     digits.char_indices().flat_map(|(place, digit)| comma(place).then_some(',').into_iter().chain([digit])).collect()
+}
+
+/// `text` in lines of at most `width` characters, broken between words where that can be.
+#[must_use]
+pub fn folded(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let length = word.trim_end_matches(' ').chars().count();
+        if used > 0 && used + length > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        for character in word.chars() {
+            // A space at the end of a line is not seen.
+            if used >= width && character != ' ' {
+                lines.push(String::new());
+                used = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(character);
+                used += 1;
+            }
+        }
+    }
+    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    lines
+}
+
+/// Each line of `text` in lines of at most `width` characters, the further ones a little to the right.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> String {
+    if text.lines().all(|line| line.chars().count() <= width) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let words = line.trim_start_matches(' ');
+        let indent = " ".repeat((line.len() - words.len()).min(width / 2));
+        let further = format!("\n{indent}    ");
+        out.push_str(&indent);
+        out.push_str(&folded(words, width.saturating_sub(indent.len() + 4)).join(&further));
+        out.push_str(end);
+    }
+    out
 }
 
 /// `1 device`, `2 devices`.
@@ -92,6 +141,20 @@ mod tests {
         struct Outer(#[source] std::io::Error);
         let error = Outer(std::io::Error::other("disk on fire"));
         assert_eq!(Chain(&error).to_string(), "cannot store: disk on fire");
+    }
+
+    #[test]
+    fn a_line_is_broken_between_words_and_only_where_it_is_too_long() {
+        let cases = [
+            ("short", 80, "short"),
+            ("one two three", 11, "one two\n    three"),
+            ("  one two three\nfour", 13, "  one two\n      three\nfour"),
+            ("/a/path/without/spaces", 14, "/a/path/wi\n    thout/spac\n    es"),
+        ];
+        for (text, width, expected) in cases {
+            assert_eq!(wrapped(text, width), expected, "{text}");
+            assert!(wrapped(text, width).lines().all(|line| line.chars().count() <= width));
+        }
     }
 
     #[test]
