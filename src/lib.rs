@@ -44,12 +44,15 @@
 //! | `actix_service` | `outputs/http` |
 //! | `actix_tls` | `outputs/http` |
 //! | `actix_web` | `status/page.rs` |
+//! | `anstream` | `cli/terminal.rs` |
+//! | `anstyle` | `cli/colour.rs` |
 //! | `awc` | `config/outputs`, `outputs` |
 //! | `base64` | `outputs/network.rs` |
 //! | `bytes` | `actors`, `files/appended.rs`, `outputs`, `spool`, `status/page.rs` |
-//! | `clap` | `cli/arguments.rs`, `main.rs` |
+//! | `clap` | `cli/arguments.rs`, `commands/completions.rs`, `commands/manual.rs`, `main.rs` |
+//! | `clap_complete` | `cli/arguments.rs`, `commands/completions.rs` |
+//! | `clap_mangen` | `commands/manual.rs` |
 //! | `crc32c` | `spool` |
-//! | `dialoguer` | `commands/configure.rs` |
 //! | `dns_lookup` | `host/system_name.rs` |
 //! | `fastrand` | `actors`, `modbus/session`, `outputs` |
 //! | `flate2` | `outputs` |
@@ -61,7 +64,7 @@
 //! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |
 //! | `rustls_native_certs` | `config/tls.rs` |
-//! | `rustix` | `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
+//! | `rustix` | `cli/terminal.rs`, `commands`, `config`, `daemon`, `files`, `host`, `logging`, `spool`, `status`, `time/clock.rs` |
 //! | `serde` | anywhere |
 //! | `serde_json` | anywhere |
 //! | `serde_yaml` | `config/edit.rs`, `config/yaml` |

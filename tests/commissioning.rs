@@ -236,8 +236,8 @@ fn once_and_check_show_names_units_tags_and_texts() {
     for cell in [
         &format!("boiler ({})  ", device.target()),
         "flow (holding_register_40001)  ",
-        "  21.5 °C  ",
-        "  heating (1)  ",
+        "  21.5 °C\n",
+        "  heating (1)\n",
     ] {
         assert!(table.contains(cell), "{cell}: {table}");
     }
@@ -404,13 +404,14 @@ fn check_doubts_what_is_probably_not_meant_and_fails_for_it_only_when_told() {
         }
         let strict = asked(&home, &["check", "--strict"]);
         assert_eq!(strict.code, Some(if said.is_empty() { 0 } else { 78 }), "{}", strict.stderr);
-        assert_eq!(check.stderr.lines().count(), said.len(), "{}", check.stderr);
+        let warnings = check.stderr.lines().filter(|line| line.starts_with("warning: ")).count();
+        assert_eq!(warnings, said.len(), "{}", check.stderr);
     };
     let group = |rest: &str| format!("  - ip_devices: [gw]\n{rest}");
     doubtful(&group("    holding_registers: [40001, 40002]\n"), &[]);
     doubtful(
         &group("    holding_registers: [0, 40001]\n"),
-        &["if it is an address that counts from 0, it is written 40001 here"],
+        &["if 0 is the address itself, counted from 0, it is written 40001"],
     );
     doubtful(
         &group("    holding_registers: [{address: 40001, type: float32}, 40002]\n"),

@@ -74,7 +74,7 @@ fn group(more: &str) -> String {
 fn every_sample_in_config_loads_without_a_warning() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let names: BTreeSet<_> = std::fs::read_dir(&samples).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names.len(), 3, "two samples and the schema: {names:?}");
     let loaded = config::load(&samples).unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.devices.len(), 6);
@@ -224,7 +224,7 @@ fn units_mean_what_they_meant_and_what_cannot_be_one_is_refused() {
         ("~", 0),
         ("", 0),
         ("true", 0),
-        ("[1]", 0),
+        ("[1]", 1),
         ("abc", 0),
         ("0x10", 16),
         ("017", 15),
@@ -247,11 +247,16 @@ fn a_number_outside_its_table_is_left_out_with_a_warning_and_costs_only_itself()
     // 072461 is octal to the original: 30001 once more.
     assert_eq!(points.len(), 1);
     assert_eq!(points[0].reference.to_string(), "input_register_30001");
-    assert_eq!(warnings.len(), 5);
+    assert_eq!(warnings.len(), 6);
     assert!(
         warnings[1].to_string().contains(":3:37: polling_groups[0].input_registers[2]: found 40001, which is left out")
     );
-    assert!(warnings[1].to_string().ends_with("it is the number of one of the holding registers"));
+    assert!(
+        warnings[1]
+            .to_string()
+            .contains("; it is the number of one of the holding registers; if 40001 is the address itself")
+    );
+    assert!(warnings[2].to_string().contains("found 072461, which is octal and means 30001"));
 
     let nothing = faults("polling_groups:\n  - ip_devices: [a]\n    input_registers: [50000]\n");
     assert!(nothing[0].contains("there is nothing to poll"), "{nothing:?}");
@@ -290,7 +295,7 @@ fn what_is_no_device_is_refused_or_left_out_with_a_word() {
     );
     assert!(
         warnings("polling_groups:\n  - ip_devices: [7, a]\n    input_registers: [30001]\n")[0]
-            .contains("is no text and is left out")
+            .contains("found 7, which is no text")
     );
     for (devices, said) in [
         ("ip_devices: []", "at least one device"),
@@ -359,14 +364,15 @@ fn pattoo_yaml_may_be_absent_where_no_output_is_pattoo() {
         let said = config::load(directory.path()).err().unwrap().to_string();
         assert!(said.contains("pattoo_agent.yaml:1:34: pattoo_agent_api.ip_bind_port: found 0"), "{said}");
     }
-    let missing = "pattoo.yaml: there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it; it is \
-                   needed wherever an output is pattoo, and outputs is [pattoo] unless it says otherwise";
+    let missing = "pattoo.yaml: there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it, and \
+                   `pattoo_agent_modbustcpd configure` writes it; it is needed wherever an output is pattoo, and outputs is [pattoo] unless it says otherwise";
     for outputs in ["", "outputs: [pattoo]\n", "outputs: [sqlite, {type: pattoo, name: a}]\n"] {
         let error = config::load(without(&group(outputs)).path()).err().unwrap();
         assert!(error.faults.len() == 1 && error.faults[0].to_string().ends_with(missing), "{error}");
     }
     let nothing = tempfile::tempdir().unwrap();
-    assert_eq!(config::load(nothing.path()).err().unwrap().faults.len(), 2, "both files");
+    let none = config::load(nothing.path()).err().unwrap();
+    assert!(none.faults.len() == 1 && none.to_string().contains("found neither"), "{none}");
     let instance = config::Instance {
         config_dir: nothing.path().to_owned(),
         shard: config::load(directory(group("")).path()).unwrap().config.shard,
@@ -470,7 +476,7 @@ fn every_key_is_said_once_and_everywhere_the_same() {
     let sample = std::fs::read_to_string(root.join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
     let file = group("");
     let without = load(&format!("{OURS}{file}")).config;
-    let settings = keys::settings(&without);
+    let settings = keys::settings(&without, usize::MAX);
     for Key { name, default, shown, .. } in &keys::TABLE {
         let line = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}:"));
         assert!(sample.lines().any(line), "{name} is not in the sample");

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the documents' links may lead: nobody configures these.
-const LINKS: [&str; 5] = ["github.com", "rustup.rs", "keepachangelog.com", "semver.org", "www.w3.org"];
+const LINKS: [&str; 6] =
+    ["github.com", "rustup.rs", "keepachangelog.com", "semver.org", "www.w3.org", "json-schema.org"];
 
 /// Keys whose values are devices or servers.
 const PLACES: [&str; 6] = ["ip_devices", "ip_targets", "ip_address", "status_hosts", "server_name", "url"];
@@ -49,8 +50,25 @@ fn documents() -> Vec<(String, String)> {
             .collect();
         documents.push((path.display().to_string(), comments.join("\n")));
     }
-    let commands =
-        ["run", "check", "plan", "once", "probe", "spool", "translations", "configure", "install", "uninstall", ""];
+    let commands = [
+        "start",
+        "stop",
+        "restart",
+        "status",
+        "schema",
+        "completions",
+        "run",
+        "check",
+        "plan",
+        "once",
+        "probe",
+        "spool",
+        "translations",
+        "configure",
+        "install",
+        "uninstall",
+        "",
+    ];
     for command in commands {
         let arguments = [command, "--help"];
         let arguments = if command.is_empty() { &arguments[1..] } else { &arguments[..] };

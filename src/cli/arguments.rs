@@ -99,6 +99,14 @@ pub enum Format {
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Start the agent in the background; the same as --start
+    Start,
+    /// Stop the agent and wait until it is gone; the same as --stop
+    Stop(Force),
+    /// Stop the agent if it runs, then start it; the same as --restart
+    Restart(Force),
+    /// Say whether the agent runs, and how it is; the same as --status
+    Status(Status),
     /// Poll and deliver in the foreground until SIGTERM or SIGINT (containers, systemd)
     Run,
     /// Validate the configuration without a network and print what will be polled
@@ -119,10 +127,56 @@ pub enum Command {
     Install(Install),
     /// Remove the systemd service; configuration, readings and agent id stay
     Uninstall(Place),
+    /// Print the JSON schema of the agent's configuration, by which editors complete and check it
+    Schema,
+    /// Print what makes a shell complete the words of this command line
+    Completions(Completions),
+    /// Write a manual page for each command
+    #[command(hide = true)]
+    Manual(Manual),
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Force {
+    /// End by force what does not stop
+    #[arg(id = "by_force", long = "force")]
+    pub force: bool,
+}
+
+/// How to show how the agent is.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Status {
+    /// Show it anew every two seconds until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Show every device
+    #[arg(id = "status_all", long = "all")]
+    pub all: bool,
+    /// For people or for programs
+    #[arg(id = "status_format", long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// For which shell.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Where to write.
+#[derive(Debug, Clone, Args)]
+pub struct Manual {
+    /// The directory, which is made
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub to: PathBuf,
 }
 
 /// What to check.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Check {
     /// Print instead what changes when the configuration in DIR is replaced by this one: devices, charts, settings
     #[arg(long, value_name = "DIR", value_parser = path())]
@@ -136,6 +190,19 @@ pub struct Check {
     /// Exit with 78 if there is any warning
     #[arg(long)]
     pub strict: bool,
+    /// Show every row, however many there are
+    #[arg(id = "check_all", long = "all", conflicts_with_all = ["against", "settings", "connect"])]
+    pub all: bool,
+    /// For people or for programs; json has every fault and warning with file, line, column and key
+    #[arg(
+        id = "check_format",
+        long = "format",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = Format::Table,
+        conflicts_with_all = ["against", "settings", "connect"]
+    )]
+    pub format: Format,
 }
 
 /// How to plan.
@@ -150,6 +217,9 @@ pub struct Plan {
     /// For people or for programs
     #[arg(id = "plan_format", long = "format", value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// Show every row, however many there are
+    #[arg(id = "plan_all", long = "all")]
+    pub all: bool,
 }
 
 /// What to poll once.
@@ -314,6 +384,7 @@ pub struct Configure {
 
 /// How to install.
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "pattoo_agent_modbustcpd install [OPTIONS] -u <USERNAME> -g <GROUP>")]
 pub struct Install {
     /// User who runs the agent
     #[arg(short, long, visible_alias = "user", value_parser = account_name)]
@@ -361,8 +432,8 @@ fn account_name(name: &str) -> Result<String, &'static str> {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failure, 2 usage, 3 not running (--status), 75 another agent holds the directories, \
-77 permissions, 78 bad configuration";
+Exit codes: 0 done, 1 failure or readings lost, 2 usage, 3 not running (status) or a point without a value (once --strict), \
+75 another agent holds the directories, 77 permissions or owners, 78 bad configuration";
 
 #[cfg(test)]
 mod tests {

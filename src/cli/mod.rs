@@ -2,4 +2,5 @@
 //! the only way to answer. Nothing here knows what a command does.
 
 pub mod arguments;
+mod colour;
 pub mod terminal;

@@ -1,11 +1,11 @@
 //! `configure`: questions with the current values offered, then both configuration files.
 //!
 //! `pattoo.yaml` is shared: sections and keys that are not asked for stay as they are. A file of what to poll
-//! that exists is never touched, its first group is asked for only when there is none. The new files are
+//! that exists is never touched, its first group is asked for only when there is none. Each answer is judged at once, by the
+//! configuration that it would make: on a terminal it is asked for again, elsewhere it ends there. The new files are
 //! checked as the agent will check them and shown before they are written, and whoever wants to can see first
 //! whether server and devices answer; what they replace is kept beside them as `.bak`. A directory that somebody else
-//! could replace is refused, and nothing is written through a link. On a terminal the prompts can be edited; elsewhere answers are read line by line, and
-//! `--yes` asks nothing.
+//! could replace is refused, and nothing is written through a link. `--yes` asks nothing.
 //!
 //! Offered is what the Python agent's installation offers, but where a service keeps its data (`DIFFERS`); what
 //! that installation has made on this machine is offered before anything else, because the agent id is there.
@@ -16,12 +16,11 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use dialoguer::Input;
 use rustix::fs::{Gid, Uid};
 use rustix::process::geteuid;
 use thiserror::Error;
 
-use crate::cli::terminal::{complain, say};
+use crate::cli::terminal::{complain, pour, say};
 use crate::commands::reach;
 use crate::config::edit::{self, Edit};
 use crate::config::{self, AGENT_FILE, Config, Diagnostic, SHARED_AGENT_FILE, SHARED_FILE};
@@ -45,7 +44,7 @@ enum ConfigureError {
     Write(#[from] WriteError),
     #[error("{} is no mapping of sections that could be written anew: {why}; correct it or move it away", path.display())]
     NotYaml { path: PathBuf, why: String },
-    #[error("the answers ended before the questions; --yes takes all that is offered")]
+    #[error("nothing is written: the answers ended before the questions; --yes takes all that is offered")]
     NoAnswer(#[source] io::Error),
     #[error("nothing is written: the configuration would be wrong\n{0}")]
     Wrong(String),
@@ -119,20 +118,80 @@ fn questions(edit: &Edit, newer: Option<&Edit>, root: bool, is_there: impl Fn(&s
     defaults.into_iter().map(offer).collect()
 }
 
-/// The first polling group, as YAML flow: what a person types between commas is what the file says.
-fn first_group(interval: &str, devices: &str, unit: &str, input: &str, holding: &str) -> String {
-    let quoted = |list: &str| -> Vec<String> { words(list).map(|word| format!("{word:?}")).collect() };
-    let mut registers = String::new();
-    for (key, list) in [("input_registers", input), ("holding_registers", holding)] {
-        let list: Vec<&str> = words(list).collect();
-        if !list.is_empty() {
-            registers.extend(["    ", key, ": [", &list.join(", "), "]\n"]);
+/// The first polling group as it is answered.
+struct FirstGroup {
+    interval: String,
+    devices: String,
+    unit: String,
+    input: String,
+    holding: String,
+}
+
+impl Default for FirstGroup {
+    /// What is offered.
+    fn default() -> Self {
+        let [interval, devices, unit, input, holding] = ["300", "127.0.0.1:502", "0", "30001", "-"].map(str::to_owned);
+        Self { interval, devices, unit, input, holding }
+    }
+}
+
+impl FirstGroup {
+    /// As YAML flow: what a person types between commas is what the file says.
+    fn text(&self) -> String {
+        let Self { interval, devices, unit, input, holding } = self;
+        let quoted: Vec<String> = words(devices).map(|word| format!("{word:?}")).collect();
+        let mut registers = String::new();
+        for (key, list) in [("input_registers", input), ("holding_registers", holding)] {
+            let list: Vec<&str> = words(list).filter(|word| *word != "-").collect();
+            if !list.is_empty() {
+                registers.extend(["    ", key, ": [", &list.join(", "), "]\n"]);
+            }
+        }
+        let units: Vec<&str> = words(unit).collect();
+        let unit = if let [one] = units[..] { one.to_owned() } else { format!("[{}]", units.join(", ")) };
+        format!(
+            "polling_interval: {interval}\npolling_groups:\n  - group_name: group 1\n    ip_devices: [{}]\n    unit: {unit}\n{registers}",
+            quoted.join(", ")
+        )
+    }
+}
+
+/// What the agent would say of `files`, as far as it is about this answer: each diagnostic, and whether it is a fault.
+fn objections(
+    config_dir: &Path,
+    files: &[(&str, String)],
+    is_about: impl Fn(&Diagnostic, bool) -> bool,
+) -> Vec<Diagnostic> {
+    let proposed = files.iter().map(|(name, text)| (config_dir.join(name), text.clone())).collect();
+    let (faults, warnings) = match config::load_as_proposed(config_dir, env::var_os("HOME"), proposed) {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(error) => (error.faults, error.warnings),
+    };
+    let told = faults.into_iter().map(|it| (it, true)).chain(warnings.into_iter().map(|it| (it, false)));
+    told.filter(|(it, is_fault)| is_about(it, *is_fault)).map(|(it, _)| it).collect()
+}
+
+/// Asks until there is no objection to the answer; where nobody is there to be asked again, it ends with the objections.
+fn ask_until(
+    what: &str,
+    offered: &str,
+    yes: bool,
+    mut object: impl FnMut(&str) -> Vec<Diagnostic>,
+) -> Result<(), ConfigureError> {
+    loop {
+        let answer = ask(what, offered, yes)?;
+        let objections = object(&answer);
+        // What is offered is judged with everything else at the end.
+        if objections.is_empty() || yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(ConfigureError::Wrong(objections.iter().map(Diagnostic::shown).collect::<Vec<_>>().join("\n")));
+        }
+        for objection in &objections {
+            complain(&objection.message);
         }
     }
-    format!(
-        "polling_interval: {interval}\npolling_groups:\n  - group_name: group 1\n    ip_devices: [{}]\n    unit: {unit}\n{registers}",
-        quoted(devices).join(", ")
-    )
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
@@ -168,12 +227,25 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
         say(DIFFERS);
     }
     let is_there = |path: &str| Path::new(path).is_dir();
-    for Question { section, key, offered } in
-        questions(&edit, has_server.then_some(&newer), geteuid().is_root(), is_there)
-    {
-        let of = if has_server && section == SERVER { &mut newer } else { &mut edit };
-        let answer = ask(&format!("{section}: {key}"), &offered, yes)?;
-        of.set(section, key, &answer);
+    let questions = questions(&edit, has_server.then_some(&newer), geteuid().is_root(), is_there);
+    // What is not answered yet has what is offered: a file without a section is not judged further.
+    for Question { section, key, offered } in &questions {
+        let of = if has_server && *section == SERVER { &mut newer } else { &mut edit };
+        of.set(section, key, offered);
+    }
+    for Question { section, key, offered } in questions {
+        let path = format!("{section}.{key}");
+        let in_newer = has_server && section == SERVER;
+        ask_until(&format!("{section}: {key}"), &offered, yes, |answer| {
+            let of = if in_newer { &mut newer } else { &mut edit };
+            of.set(section, key, answer);
+            let agent = FirstGroup::default().text();
+            let files = [(SHARED_FILE, edit.render()), (SHARED_AGENT_FILE, newer.render()), (AGENT_FILE, agent)];
+            // A doubt about a directory is no reason to ask again.
+            objections(config_dir, &files[..if has_server { 3 } else { 1 }], |it, is_fault| {
+                it.path == path && (is_fault || key == "log_level")
+            })
+        })?;
     }
     let mut files = Vec::new();
     for (name, edit, before) in [(SHARED_FILE, edit, before.0), (SHARED_AGENT_FILE, newer, before.1)] {
@@ -183,24 +255,35 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     }
     if existing(&config_dir.join(AGENT_FILE))?.is_none() {
         say(&format!("\nConfiguring {AGENT_FILE}: the first group of devices, lists with commas.\n"));
-        let interval = ask("polling_interval (300, 10s, 5m)", "300", yes)?;
-        let devices = ask("ip_devices (host, or host:port)", "127.0.0.1:502", yes)?;
-        let unit = ask("unit", "0", yes)?;
-        let input = ask("input_registers (30001 ...; - for none)", "30001", yes)?;
-        let holding = ask("holding_registers (40001 ...; - for none)", "-", yes)?;
-        let none = |list: String| if list == "-" { String::new() } else { list };
-        files.push((AGENT_FILE, first_group(&interval, &devices, &unit, &none(input), &none(holding))));
+        let mut group = FirstGroup::default();
+        let mut asked = |what: &str, key: &str, of: fn(&mut FirstGroup) -> &mut String| {
+            let offered = of(&mut group).clone();
+            ask_until(what, &offered, yes, |answer| {
+                answer.clone_into(of(&mut group));
+                let mut proposed = files.clone();
+                // With a key of ours nothing is let through as the Python agent did.
+                proposed.push((AGENT_FILE, format!("{}log_format: text\n", group.text())));
+                let is_register = key.ends_with("registers");
+                objections(config_dir, &proposed, |it, is_fault| it.path.contains(key) && (is_fault || is_register))
+            })
+        };
+        asked("polling_interval (300, 10s, 5m)", "polling_interval", |group| &mut group.interval)?;
+        asked("ip_devices (host, or host:port)", "ip_devices", |group| &mut group.devices)?;
+        asked("unit (a number, or several)", "unit", |group| &mut group.unit)?;
+        asked("input_registers (30001 ...; - for none)", "input_registers", |group| &mut group.input)?;
+        asked("holding_registers (40001 ...; - for none)", "holding_registers", |group| &mut group.holding)?;
+        files.push((AGENT_FILE, group.text()));
     }
     if files.is_empty() {
         say("\nNothing changes.\n");
         return Ok(());
     }
     for (name, text) in &files {
-        say(&format!("\n# {}\n{text}", config_dir.join(name).display()));
+        pour(&format!("\n# {}\n{text}", config_dir.join(name).display()));
     }
     let config = check(config_dir, &files)?;
     loop {
-        match ask("\nWrite this? (yes, no, test: see who answers first)", "yes", yes)?.as_str() {
+        match ask("\nWrite this? (yes, no, test: see who answers first)", "yes", yes)?.to_lowercase().as_str() {
             "yes" | "y" => break,
             "test" => {
                 for answer in reach::outputs(&config) {
@@ -208,10 +291,12 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
                 }
                 say(&(reach::devices(&config).join("\n") + "\n"));
             }
-            _ => {
+            "no" | "n" => {
                 say("Nothing is written.\n");
                 return Ok(());
             }
+            // What was answered before is not thrown away for a slip.
+            other => complain(&format!("found {other:?}; answer yes, no or test")),
         }
     }
     for (name, text) in &files {
@@ -275,10 +360,6 @@ fn ask(what: &str, offered: &str, yes: bool) -> Result<String, ConfigureError> {
     if yes {
         return Ok(offered.to_owned());
     }
-    if io::stdin().is_terminal() {
-        let input = Input::<String>::new().with_prompt(what).default(offered.to_owned());
-        return input.interact_text().map_err(|error| ConfigureError::NoAnswer(error.into()));
-    }
     say(&format!("{what} [{offered}]: "));
     let mut line = String::new();
     match io::stdin().lock().read_line(&mut line) {
@@ -321,9 +402,17 @@ mod tests {
 
     #[test]
     fn lists_are_taken_with_commas_or_spaces() {
-        let text = first_group("10s", "plc:1502, [2001:db8::7]:502", "1", "30001 30002", "");
+        let group = FirstGroup {
+            interval: "10s".to_owned(),
+            devices: "plc:1502, [2001:db8::7]:502".to_owned(),
+            unit: "1".to_owned(),
+            input: "30001 30002".to_owned(),
+            ..FirstGroup::default()
+        };
         let expected = "polling_interval: 10s\npolling_groups:\n  - group_name: group 1\n    \
                         ip_devices: [\"plc:1502\", \"[2001:db8::7]:502\"]\n    unit: 1\n    input_registers: [30001, 30002]\n";
-        assert_eq!(text, expected);
+        assert_eq!(group.text(), expected);
+        let several = FirstGroup { unit: "1, 2 5-7".to_owned(), ..group };
+        assert!(several.text().contains("    unit: [1, 2, 5-7]\n"), "{}", several.text());
     }
 }

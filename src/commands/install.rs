@@ -58,7 +58,7 @@ impl SetupError {
     fn exit(&self) -> Exit {
         match self {
             Self::NotRoot(_) | Self::Unreadable { .. } | Self::Owner { .. } => Exit::Permissions,
-            Self::Configuration(_) => Exit::BadConfiguration,
+            Self::Configuration(error) => error.into(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Permissions,
             Self::NoSystemd | Self::NoAccount(_) | Self::Io { .. } | Self::Command(_) => Exit::Failure,
         }

@@ -10,6 +10,8 @@
 //! | [`translations`] | writes names and units of measurement for the charts of a pattoo server |
 //! | [`configure`] | turns answers into the two files |
 //! | [`install`] | plans the steps of an installation and performs or prints them ([`mod@unit`], [`account`]) |
+//! | [`completions`], [`manual`] | write what shells and `man` need, made of the definition of the command line |
+//! | [`schema`] | writes the JSON schema of the configuration, for editors |
 //!
 //! `check`, `plan`, `once`, `probe`, `spool` and `translations` write no file of the agent's, post nothing and take no lock: they
 //! may be used beside a running agent. For `once` and `probe`, devices that allow one connection only will make one of the two wait.
@@ -17,12 +19,15 @@
 
 pub mod account;
 pub mod check;
+pub mod completions;
 pub mod configure;
 pub mod install;
+pub mod manual;
 pub mod once;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod schema;
 pub mod selection;
 pub mod spool;
 pub mod sunspec;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::selection::Selection;
-use crate::cli::terminal::{complain, say};
+use crate::cli::terminal::{complain, pour, say, width};
 use crate::config::{Config, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
@@ -101,11 +102,15 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
     let lines = poll(&config);
     let failed = lines.iter().filter(|line| line.value.is_none()).count();
     match options.form {
-        Form::Json => say(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n")),
-        Form::Csv => say(&rows(&lines).csv()),
+        Form::Json => drop(pour(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n"))),
+        Form::Csv => drop(pour(&rows(&lines).csv())),
         Form::Table => {
-            say(&table(&lines).columns());
-            say(&format!("\n{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
+            // Row by row in the order of the groups, a device would be torn apart.
+            let mut by_device: Vec<(&Point, &Line)> = config.points.iter().zip(&lines).collect();
+            by_device.sort_by_key(|(point, _)| (point.device, point.unit));
+            say(&table(&by_device).within(width()));
+            let hint = by_device.iter().find_map(|(point, line)| hint(point, line)).unwrap_or_default();
+            say(&format!("\n{hint}{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
         }
     }
     if options.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
@@ -240,20 +245,32 @@ fn labels(point: points::Point<'_>, value: Option<Value>) -> Labels {
 
 const HEADS: [&str; 7] = ["device", "unit", "point", "raw", "value", "time", "why"];
 
-/// For people: each label stands in the column of what it is for.
-fn table(lines: &[Line]) -> TextTable {
-    let mut table = TextTable::new(&HEADS);
-    for line in lines {
+/// What a device says of a register that it has not, most often because the manual counts otherwise.
+const NO_SUCH_REGISTER: &str = "illegal data address";
+
+/// What to try for a register that the device says it has not.
+fn hint(point: &Point, line: &Line) -> Option<String> {
+    let (number, table) = (point.reference.number(), point.reference.table());
+    let refused = line.why.as_ref().is_some_and(|why| why.contains(NO_SUCH_REGISTER));
+    let address = u16::try_from(number).ok().filter(|_| refused && !table.is_bits())?;
+    let meant = table.number_of(address);
+    Some(format!("If {number} is the address itself, counted from 0, as in some manuals, it is written {meant}.\n"))
+}
+
+/// For people: each label stands in the column of what it is for, and the time, which is now, in none.
+fn table(lines: &[(&Point, &Line)]) -> TextTable {
+    let mut table = TextTable::new(&["device", "unit", "point", "raw", "value", "why"]);
+    for (_, line) in lines {
         let Labels { name, device_name, unit_of_measurement, text, .. } = &line.labels;
-        let mut row = cells(line);
-        let [device, _, point, _, value, ..] = &mut row;
+        let [mut device, unit, mut point, raw, mut value, _, why] = cells(line);
+        let (device, point, value) = (&mut device, &mut point, &mut value);
         *device = points::called(device_name.as_deref(), device);
         *point = points::called(name.as_deref(), point);
         if let (Some(unit), Some(_)) = (unit_of_measurement, line.value) {
             *value = format!("{value} {unit}");
         }
         *value = points::called(text.as_deref(), value);
-        table.push(row);
+        table.push([mem::take(device), unit, mem::take(point), raw, mem::take(value), why]);
     }
     table
 }

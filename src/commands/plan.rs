@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::cli::terminal::{complain, say};
+use crate::cli::terminal::{complain, pour, say, width};
 use crate::config::{Config, Instance};
 use crate::daemon::assemble;
-use crate::daemon::exit::Exit;
+use crate::daemon::exit::{self, Exit};
 use crate::modbus::endpoint::Endpoint;
 use crate::modbus::plan::{Block, rechecks};
 use crate::modbus::session::{Cycle, DeviceSettings};
 use crate::modbus::session::{EndpointDial, Session};
+use crate::text::alike::{MANY, alike, first};
 use crate::text::harmless::{self, escaped};
 use crate::text::table::TextTable;
 use crate::text::{count, seconds, some_of};
@@ -25,6 +26,9 @@ use crate::time::clock;
 
 /// How long a device is assumed to take for a request.
 pub const ASSUMED: Duration = Duration::from_millis(50);
+
+/// Of a device for whose requests there is no time.
+const DOES_NOT_FIT: &str = "DOES NOT FIT";
 
 /// How to plan.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +39,8 @@ pub struct Options {
     pub measure: bool,
     /// As JSON.
     pub json: bool,
+    /// Every row, however many there are.
+    pub all: bool,
 }
 
 /// One request.
@@ -85,10 +91,7 @@ impl Timing {
 pub fn plan(instance: &Instance, options: Options) -> Exit {
     let config = match instance.load() {
         Ok(loaded) => loaded.config,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::BadConfiguration;
-        }
+        Err(error) => return exit::refuse(&error),
     };
     let devices = assemble::devices(&config);
     let groups = groups(&config);
@@ -105,22 +108,58 @@ pub fn plan(instance: &Instance, options: Options) -> Exit {
         .collect();
     if options.json {
         let both = serde_json::json!({"requests": requests, "devices": timings});
-        say(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
+        pour(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
+    let many = requests.len() > MANY && !options.all;
+    let mut by_device: Vec<(String, Vec<[String; 7]>)> = Vec::new();
+    for request in requests {
+        let (device, row) = request.row();
+        match by_device.last_mut().filter(|(last, _)| *last == device) {
+            Some((_, rows)) => rows.push(row),
+            None => by_device.push((device, vec![row])),
+        }
+    }
+    if many {
+        by_device = alike(by_device.into_iter());
+    }
+    let with_device = |(device, rows): (String, Vec<[String; 7]>)| {
+        rows.into_iter().map(move |[a, b, c, d, e, f, g]| [device.clone(), a, b, c, d, e, f, g])
+    };
+    let rows: Vec<[String; 8]> = by_device.into_iter().flat_map(with_device).collect();
+    let (shown, more) = if many { first(&rows) } else { (&*rows, None) };
     let mut table = TextTable::new(&["device", "interval", "unit", "table", "numbers", "quantity", "points", "unused"]);
-    for it in requests {
-        let (unit, quantity) = (it.unit.to_string(), it.quantity.to_string());
-        let (points, unused) = (it.points.to_string(), it.unused.to_string());
-        let numbers = if it.again { it.numbers + " again" } else { it.numbers };
-        table.push([it.device, it.interval, unit, it.table, numbers, quantity, points, unused]);
+    for row in shown {
+        table.push(row.iter().cloned());
     }
-    say(&table.columns());
-    say("\n");
-    for timing in &timings {
-        say(&(verdict(timing) + "\n"));
+    say(&format!("{}{}\n", table.within(width()), more.unwrap_or_default()));
+    let verdicts: Vec<_> = timings.iter().map(|timing| (timing.device.clone(), verdict(timing))).collect();
+    let verdicts = if many { alike(verdicts.into_iter()) } else { verdicts };
+    let (shown, more) = if many { first(&verdicts) } else { (&*verdicts, None) };
+    // What does not fit is never among those that are left out.
+    let left_out = verdicts.iter().skip(shown.len()).filter(|(_, verdict)| verdict.contains(DOES_NOT_FIT));
+    for (device, verdict) in shown.iter().chain(left_out) {
+        say(&format!("{}: {verdict}\n", escaped(device)));
     }
+    say(&more.unwrap_or_default());
     Exit::Done
+}
+
+impl Request {
+    /// Its device, and the cells of its row.
+    fn row(self) -> (String, [String; 7]) {
+        let (unit, quantity) = (self.unit.to_string(), self.quantity.to_string());
+        let (points, unused) = (self.points.to_string(), self.unused.to_string());
+        let numbers = if self.again { self.numbers + " again" } else { self.numbers };
+        (self.device, [self.interval, unit, self.table, numbers, quantity, points, unused])
+    }
+}
+
+/// What to say of devices for whose requests there is no time, alike ones together.
+#[must_use]
+pub fn tight(timings: &[Timing]) -> Vec<String> {
+    let tight = timings.iter().filter(|timing| !timing.fits()).map(|timing| (timing.device.clone(), verdict(timing)));
+    alike(tight).into_iter().map(|(device, verdict)| format!("{}: {verdict}", escaped(&device))).collect()
 }
 
 /// How each device of `config` fits into its interval when a request takes as long as is assumed.
@@ -143,18 +182,16 @@ fn groups(config: &Config) -> Groups<'_> {
     groups
 }
 
-/// One sentence: how long a device takes, and what to do if that is too long.
-#[must_use]
-pub fn verdict(timing: &Timing) -> String {
-    let Timing { device, groups, requests, expected, worst, interval, measured } = timing;
+/// One sentence without its subject: how long a device takes, and what to do if that is too long.
+fn verdict(timing: &Timing) -> String {
+    let Timing { groups, requests, expected, worst, interval, measured, .. } = timing;
     let span = |seconds_: f64| seconds(Duration::try_from_secs_f64(seconds_).unwrap_or_default()).to_string();
     let how = if *measured { "measured" } else { "assumed" };
     let (requests, interval) = (count(*requests, "request"), span(*interval));
-    let device = escaped(device);
-    let takes = format!("{device}: {requests}, {how} {}, at worst {}, each {interval}", span(*expected), span(*worst));
+    let takes = format!("{requests}, {how} {}, at worst {}, each {interval}", span(*expected), span(*worst));
     if !timing.fits() {
         let groups = some_of(groups.iter());
-        return format!("{takes}: DOES NOT FIT; lengthen polling_interval of {groups}, or read less of this device");
+        return format!("{takes}: {DOES_NOT_FIT}; lengthen polling_interval of {groups}, or read less of this device");
     }
     let late = if *worst > timing.interval { "; polls are skipped while a unit does not answer" } else { "" };
     format!("{takes}: fits{late}")

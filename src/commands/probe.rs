@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sunspec::{self, Model};
-use crate::cli::terminal::{complain, say};
+use crate::cli::terminal::{complain, pour, say, width};
 use crate::daemon::exit::Exit;
 use crate::modbus::decode::value;
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint};
@@ -178,14 +178,14 @@ impl Device {
             ] {
                 let table = several(first, &words, registers, kinds);
                 if !table.is_empty() {
-                    say(&format!("\n{}", table.columns()));
+                    say(&format!("\n{}", table.within(width())));
                 }
             }
         }
         for (what, fault, _) in self.session.core().refused() {
             say(&format!("\n{what}: {}\n", fault.cause));
         }
-        say(&format!("\n{}", paste(first, &words, options)));
+        pour(&format!("\n{}", paste(first, &words, options)));
         Exit::Done
     }
 
@@ -221,7 +221,7 @@ impl Device {
             return Exit::Failure;
         }
         if !found.is_empty() {
-            say(&found.columns());
+            say(&found.within(width()));
         }
         match &ended {
             Some(Ok(())) => {}
@@ -269,7 +269,7 @@ impl Device {
             let numbers = if first == last { number(first) } else { format!("{}-{}", number(first), number(last)) };
             found.push([table.to_string(), numbers, (last - first + 1).to_string()]);
         }
-        say(&found.columns());
+        say(&found.within(width()));
         match ended {
             Some(Ok(())) if !runs.is_empty() => Exit::Done,
             Some(Ok(())) => {
@@ -288,9 +288,12 @@ impl Device {
     }
 
     async fn sunspec(&mut self, options: &Options) -> Exit {
-        let Some(mut address) = self.marker().await else {
-            complain(&format!("no SunSpec marker at the addresses {:?}: {}", sunspec::BASES, self.fault()));
-            return Exit::Failure;
+        let mut address = match self.marker().await {
+            Ok(address) => address,
+            Err(why) => {
+                complain(&format!("no SunSpec marker at the addresses {:?}: {why}", sunspec::BASES));
+                return Exit::Failure;
+            }
         };
         let mut models = Vec::new();
         let mut table = TextTable::new(&["model", "about", "numbers", "length"]);
@@ -307,24 +310,35 @@ impl Device {
             let Some(next) = model.next() else { break };
             address = next;
         }
-        say(&table.columns());
+        say(&table.within(width()));
         let groups = sunspec::groups(&models, &options.target, options.unit);
         if groups.is_empty() {
             say("\nNone of these models is known here.\n");
         } else {
-            say(&format!("\npolling_groups:\n{groups}"));
+            pour(&format!("\npolling_groups:\n{groups}"));
         }
         Exit::Done
     }
 
-    async fn marker(&mut self) -> Option<u16> {
+    /// Where the first model is, or why there is none.
+    async fn marker(&mut self) -> Result<u16, String> {
+        let mut why = None;
         for base in sunspec::BASES {
             self.anew();
-            if self.two(base).await == Some(sunspec::MARKER) {
-                return base.checked_add(2);
+            match self.two(base).await {
+                Some(sunspec::MARKER) => return base.checked_add(2).ok_or_else(String::new),
+                // A device that answers is no silent one, whatever it says at other addresses.
+                Some([first, second]) => {
+                    why = Some(format!(
+                        "the device answers, {first:04x} {second:04x} at {base}, and is no SunSpec device"
+                    ));
+                }
+                None => {
+                    why.get_or_insert_with(|| self.fault());
+                }
             }
         }
-        None
+        Err(why.unwrap_or_default())
     }
 
     async fn two(&mut self, address: u16) -> Option<[u16; 2]> {
@@ -344,7 +358,7 @@ fn single(first: Reference, words: &[Option<u16>]) -> String {
         for (number, word) in (first.number()..).zip(words) {
             table.push([number.to_string(), word.map_or("refused".to_owned(), |word| word.to_string())]);
         }
-        return table.columns();
+        return table.within(width());
     }
     let mut table =
         TextTable::new(&["number", "hex", "uint16", "int16", "high", "low", "float16", "bcd", "text", "note"]);
@@ -360,7 +374,7 @@ fn single(first: Reference, words: &[Option<u16>]) -> String {
         let row = [number.to_string(), format!("{word:04x}")].into_iter().chain(cells.map(as_kind));
         table.push(row.chain([text([high, low]), note(word).to_owned()]));
     }
-    table.columns()
+    table.within(width())
 }
 
 /// Every pair (or four) from the first register on, in every order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cli::terminal::complain;
 use crate::config::{Config, Instance, Point};
-use crate::daemon::exit::Exit;
+use crate::daemon::exit::{self, Exit};
 
 /// Devices by their text in `ip_devices` or by their name, and polling groups by theirs; all where none is listed.
 #[derive(Debug, Clone, Default)]
@@ -22,11 +22,10 @@ impl Selection {
     /// # Errors
     /// With what the command ends with.
     pub fn load(&self, instance: &Instance) -> Result<Config, Exit> {
-        let loaded = instance.load().map_err(|error| (error.to_string(), Exit::BadConfiguration));
-        let selected = loaded.and_then(|loaded| self.of(loaded.config).map_err(|why| (why, Exit::Usage)));
-        selected.map_err(|(why, exit)| {
+        let loaded = instance.load().map_err(|error| exit::refuse(&error))?;
+        self.of(loaded.config).map_err(|why| {
             complain(&why);
-            exit
+            Exit::Usage
         })
     }
 

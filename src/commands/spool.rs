@@ -37,11 +37,11 @@ pub fn spool(instance: &Instance, action: SpoolAction) -> Exit {
     done.unwrap_or_else(|error| {
         complain(&match &error {
             // Its lines are made harmless one by one.
-            Refused::Config(faults) => faults.to_string(),
+            Refused::Config(faults) => faults.shown(),
             error => Chain(error).to_string(),
         });
         match error {
-            Refused::Config(_) => Exit::BadConfiguration,
+            Refused::Config(faults) => Exit::from(&faults),
             Refused::Usage(_) => Exit::Usage,
             _ => Exit::Failure,
         }

@@ -2,13 +2,16 @@
 //!
 //! All faults are collected before any is told. The form is `file:line:column: path: found …; allowed is …`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::text::harmless::escaped;
+use crate::text::harmless::{escaped, is_harmless};
 
 /// No longer text is a known word with a slip in it.
 const LONGEST_WORD: usize = 256;
+
+/// No more of a line is shown: with its number it fits a terminal of 80 columns.
+const LONGEST_LINE: usize = 68;
 
 /// Faults and warnings beyond this many are counted only.
 pub const MAX_TOLD: usize = 100;
@@ -26,13 +29,50 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead, when that takes lines of its own; shown below.
     pub instead: Vec<String>,
+    /// The line of the file that it is about; empty where there is none, or where it may hold a secret.
+    pub line: String,
+    /// Whether somebody who may do more would not have it.
+    pub is_permission: bool,
 }
 
 impl Diagnostic {
     /// A fault of the file as a whole.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { file: file.to_owned(), position: None, path: String::new(), message, instead: Vec::new() }
+        Self {
+            file: file.to_owned(),
+            position: None,
+            path: String::new(),
+            message,
+            instead: Vec::new(),
+            line: String::new(),
+            is_permission: false,
+        }
+    }
+
+    /// The same with the line of the file, and a caret below the place, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut text = self.to_string();
+        if let (Some((number, column)), false) = (self.position, self.line.trim().is_empty()) {
+            // Each character is one column, and what a terminal obeys is none.
+            let plain = |it: char| {
+                if it == '\t' {
+                    ' '
+                } else if is_harmless(it) {
+                    it
+                } else {
+                    '·'
+                }
+            };
+            let before = column.saturating_sub(1);
+            let skipped = before.saturating_sub(LONGEST_LINE / 2);
+            let line: String = self.line.chars().skip(skipped).take(LONGEST_LINE).map(plain).collect();
+            let (line, caret) = (line.trim_end(), before - skipped);
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{number:>5} | {line}\n{:5} | {:caret$}^", "", "");
+        }
+        text
     }
 }
 
@@ -65,18 +105,32 @@ impl From<Vec<Diagnostic>> for ConfigError {
     }
 }
 
+impl ConfigError {
+    /// Whether nothing is wrong but that files may not be read.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        self.faults.iter().all(|fault| fault.is_permission)
+    }
+
+    /// Every fault and every warning with the line that it is about, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.told(Diagnostic::shown)
+    }
+
+    fn told(&self, one: impl Fn(&Diagnostic) -> String) -> String {
+        let mut told: Vec<String> = self.faults.iter().take(MAX_TOLD).map(&one).collect();
+        if let more @ 1.. = self.faults.len().saturating_sub(MAX_TOLD) {
+            told.push(format!("and {more} more faults"));
+        }
+        told.extend(self.warnings.iter().map(|warning| format!("warning: {}", one(warning))));
+        told.join("\n")
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, fault) in self.faults.iter().take(MAX_TOLD).enumerate() {
-            if place > 0 {
-                f.write_str("\n")?;
-            }
-            fault.fmt(f)?;
-        }
-        if let more @ 1.. = self.faults.len().saturating_sub(MAX_TOLD) {
-            write!(f, "\nand {more} more faults")?;
-        }
-        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+        f.write_str(&self.told(Diagnostic::to_string))
     }
 }
 
@@ -100,16 +154,24 @@ mod tests {
     #[test]
     fn a_fault_says_where_what_and_what_is_allowed() {
         let fault = Diagnostic {
-            file: "/etc/pattoo/a.yaml".into(),
             position: Some((7, 11)),
             path: "polling_groups[0].unit".into(),
-            message: "found \"1\"; allowed is a number".into(),
-            instead: Vec::new(),
+            line: "    unit: \"1\"".into(),
+            ..Diagnostic::of_file(Path::new("/etc/pattoo/a.yaml"), "found \"1\"; allowed is a number")
         };
         assert_eq!(
             fault.to_string(),
             "/etc/pattoo/a.yaml:7:11: polling_groups[0].unit: found \"1\"; allowed is a number"
         );
+        let shown = fault.shown();
+        let shown: Vec<&str> = shown.lines().skip(1).collect();
+        assert_eq!(shown, ["    7 |     unit: \"1\"", "      |           ^"]);
+        let long =
+            Diagnostic { line: format!("{}\t\u{1b}x", "a ".repeat(500)), position: Some((1, 1001)), ..fault.clone() };
+        let shown = long.shown();
+        let (line, caret) = (shown.lines().nth(1).unwrap(), shown.lines().nth(2).unwrap());
+        assert!(line.ends_with("a  ·x") && line.chars().count() < 80, "{line}");
+        assert_eq!(caret.chars().count(), line.chars().count() - 2, "{shown}");
         let many = ConfigError::from(vec![fault; 120]);
         assert_eq!(many.to_string().lines().count(), 101);
         assert!(many.to_string().ends_with("and 20 more faults"));

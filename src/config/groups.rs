@@ -1,5 +1,6 @@
 //! `polling_groups`: which registers of which devices, by the rules of the original agent.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
@@ -38,7 +39,8 @@ const MAX_NAME_BYTES: usize = 4096;
 pub struct Group<'a> {
     pub name: String,
     pub devices: Vec<(String, Address, Cursor<'a>)>,
-    pub unit: UnitId,
+    /// The units of each device, at least one, each once.
+    pub units: Vec<UnitId>,
     pub polling_interval: Option<Duration>,
     /// Whether what it reads of a table is read by one request or not at all.
     pub together: bool,
@@ -61,7 +63,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
     let mut group = Group {
         name: format!("group {}", place + 1),
         devices: Vec::new(),
-        unit: UnitId::default(),
+        units: vec![UnitId::default()],
         polling_interval: None,
         together: false,
         tags: Tags::new(),
@@ -80,9 +82,9 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
                 named = true;
                 devices(value, &mut group.devices, report);
             }
-            "unit" => match unit(value, report) {
-                Unit::Of(unit) => group.unit = unit,
-                Unit::OfNoDevice => polled = false,
+            "unit" => match units(value, report) {
+                Some(units) => group.units = units,
+                None => polled = false,
             },
             "polling_interval" => group.polling_interval = interval(value, report),
             "input_registers" => tables[0] = Some(value),
@@ -145,6 +147,18 @@ pub fn span(table: Table, registers: &[Register<'_>]) -> Option<u32> {
     Some(of_table().map(ends).max()?.saturating_sub(u32::from(first)))
 }
 
+/// A fault for a device as other collectors have it, a mapping.
+fn mapped(item: &Cursor<'_>, pairs: &[(Cursor<'_>, Cursor<'_>)]) -> Diagnostic {
+    let of = |keys: &[&str]| {
+        let is_one = |node: &Node| matches!(node, Node::Text(key) if keys.contains(&key.as_str()));
+        pairs.iter().find(|(key, _)| is_one(&key.node)).map(|(_, value)| value.node.shown().replace('"', ""))
+    };
+    let host = of(&["host", "hostname", "ip", "ip_address", "address", "ip_device", "name"]);
+    let port = of(&["port"]).map_or_else(String::new, |port| format!(":{port}"));
+    let host = host.unwrap_or_else(|| "name or address".to_owned());
+    item.unfit(&format!("a text, \"{host}{port}\"; settings of a device stand in devices"))
+}
+
 /// It stands in many messages, so that it must not be a book.
 fn name(value: &Cursor<'_>, report: &mut Report) -> String {
     match &*value.node {
@@ -179,11 +193,14 @@ fn devices<'a>(value: &Cursor<'a>, devices: &mut Vec<(String, Address, Cursor<'a
     }
     for item in items {
         let Node::Text(text) = &*item.node else {
-            let message = format!(
-                "found {}, which is no text and is left out; put it in quotes if it is a device",
-                item.node.shown()
-            );
-            report.warnings.push(item.diagnostic(message));
+            if let Some(pairs) = item.pairs() {
+                report.unless_lenient(mapped(&item, &pairs), "it is left out");
+            } else {
+                let found = item.node.shown();
+                let message =
+                    format!("found {found}, which is no text and is left out; put it in quotes if it is a device");
+                report.warnings.push(item.diagnostic(message));
+            }
             continue;
         };
         if text.len() > MAX_TEXT_BYTES {
@@ -204,48 +221,79 @@ fn devices<'a>(value: &Cursor<'a>, devices: &mut Vec<(String, Address, Cursor<'a
     }
 }
 
-/// What `unit` says.
-enum Unit {
-    Of(UnitId),
-    /// A number that no unit has.
-    OfNoDevice,
+const UNITS: &str = "a whole number from 0 to 255, or a list of such, [1, 2, 5-8], of which each is polled";
+
+/// What `unit` says; `None` for numbers that no unit has.
+fn units(value: &Cursor<'_>, report: &mut Report) -> Option<Vec<UnitId>> {
+    let items = match value.items() {
+        None if !matches!(&*value.node, Node::Text(text) if range(text).is_some()) => {
+            return Some(vec![unit(value, report)?]);
+        }
+        items => items.unwrap_or_else(|| vec![value.clone()]),
+    };
+    let mut units = Vec::new();
+    for item in &items {
+        let of_item = match &*item.node {
+            Node::Integer(number) => u8::try_from(*number).ok().map(|unit| unit..=unit),
+            Node::Text(text) => range(text),
+            _ => None,
+        };
+        let Some(of_item) = of_item else {
+            report.unless_lenient(item.unfit(UNITS), "the list counts as unit 0");
+            return Some(vec![UnitId::default()]);
+        };
+        units.extend(of_item.map(UnitId).filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
+    }
+    if units.is_empty() {
+        report.unless_lenient(value.unfit(UNITS), "it counts as unit 0");
+        return Some(vec![UnitId::default()]);
+    }
+    if report.lenient {
+        // That agent took whatever is no number for unit 0, which nobody who writes a list can have meant.
+        let found = value.node.shown();
+        let message = format!("found {found}, of which each unit is polled; the Python agent took it for unit 0");
+        report.warnings.push(value.diagnostic(message));
+    }
+    Some(units)
 }
 
-/// The original takes 0 for whatever is no number; a quoted number is a slip that it hides. A group with a number
+/// Units such as `5-8` or `5..8`.
+fn range(text: &str) -> Option<RangeInclusive<u8>> {
+    let (first, last) = text.split_once("..").or_else(|| text.split_once('-'))?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first <= last).then_some(first..=last)
+}
+
+/// One unit. The original takes 0 for whatever is no number; a quoted number is a slip that it hides. A group with a number
 /// that is no unit it never polled.
-fn unit(value: &Cursor<'_>, report: &mut Report) -> Unit {
-    const ALLOWED: &str = "a whole number from 0 to 255";
-    let number =
-        match &*value.node {
-            Node::Null => return Unit::Of(UnitId::default()),
-            Node::Integer(number) => *number,
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "towards zero, as Python's int() does; saturation is out of range too"
-            )]
-            Node::Float(number) if number.is_finite() => *number as i128,
-            Node::Text(text) if text.trim().parse::<i128>().is_ok() => {
-                report.faults.push(value.diagnostic(format!(
-                    "found {}, a text; allowed is {ALLOWED} (remove the quotes)",
-                    value.node.shown()
-                )));
-                return Unit::OfNoDevice;
-            }
-            Node::Bool(_) | Node::Text(_) | Node::List(_) => {
-                let found = value.node.shown();
-                report
-                    .warnings
-                    .push(value.diagnostic(format!("found {found}, which counts as unit 0; allowed is {ALLOWED}")));
-                return Unit::Of(UnitId::default());
-            }
-            _ => {
-                report.faults.push(value.unfit(ALLOWED));
-                return Unit::OfNoDevice;
-            }
-        };
-    if let Ok(unit) = u8::try_from(number) {
-        return Unit::Of(UnitId(unit));
+fn unit(value: &Cursor<'_>, report: &mut Report) -> Option<UnitId> {
+    let number = match &*value.node {
+        Node::Null => return Some(UnitId::default()),
+        Node::Integer(number) => *number,
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "towards zero, as Python's int() does; saturation is out of range too"
+        )]
+        Node::Float(number) if number.is_finite() && (report.lenient || number.fract() == 0.0) => *number as i128,
+        Node::Text(text) if text.trim().parse::<i128>().is_ok() => {
+            let found = value.node.shown();
+            report.faults.push(value.diagnostic(format!(
+                "found {found}, a text; allowed is a whole number from 0 to 255 (remove the quotes)"
+            )));
+            return None;
+        }
+        Node::Bool(_) | Node::Text(_) | Node::Float(_) => {
+            report.unless_lenient(value.unfit(UNITS), "it counts as unit 0");
+            return Some(UnitId::default());
+        }
+        _ => {
+            report.faults.push(value.unfit(UNITS));
+            return None;
+        }
+    };
+    let unit = u8::try_from(number).ok().map(UnitId);
+    if unit.is_none() {
+        report.unless_lenient(value.unfit(UNITS), "the group is left out");
     }
-    report.unless_lenient(value.unfit(ALLOWED), "the group is left out");
-    Unit::OfNoDevice
+    unit
 }

@@ -11,6 +11,7 @@ use super::agent::Found;
 use super::cache;
 use super::configuration::Config;
 use super::outputs;
+use super::shape::Shape;
 use super::value::{MAX_TEXT_BYTES, duration_within, flag, interval, originals_interval};
 use super::yaml::cursor::{Cursor, Report};
 use super::yaml::node::Node;
@@ -24,6 +25,8 @@ pub struct Key {
     pub name: &'static str,
     /// What its value may be.
     pub allowed: &'static str,
+    /// What its value looks like, for editors.
+    pub shape: Shape,
     /// What holds without it, as it is written in the file, or in brackets in words.
     pub default: &'static str,
     /// What it does.
@@ -66,6 +69,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "polling_interval",
         allowed: "seconds, or a duration such as 10s, 5m; from 100ms to 49days",
+        shape: Shape::Duration,
         default: "5m",
         what: "time between two polls of a point, for groups that say nothing else",
         takes_effect: TakesEffect::AtOnce,
@@ -78,6 +82,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "polling_groups",
         allowed: "a list of groups, one at least",
+        shape: Shape::List(&Shape::Of("group")),
         default: "(required)",
         what: "which registers of which devices",
         takes_effect: TakesEffect::OneByOne,
@@ -87,6 +92,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "device_defaults",
         allowed: "a mapping of settings",
+        shape: Shape::Any(&[Shape::Of("device"), Shape::Null]),
         default: "(none)",
         what: "how all devices are treated",
         takes_effect: TakesEffect::OneByOne,
@@ -96,6 +102,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "devices",
         allowed: "a mapping of `ip_devices` to settings",
+        shape: Shape::Map(&Shape::Any(&[Shape::Of("device"), Shape::Null])),
         default: "(none)",
         what: "how a device is treated",
         takes_effect: TakesEffect::OneByOne,
@@ -105,6 +112,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "outputs",
         allowed: "a list of types, or of mappings with a type, one at least",
+        shape: Shape::List(&Shape::Of("output")),
         default: "[pattoo]",
         what: "where readings go",
         takes_effect: TakesEffect::WithRestart(|next, running| {
@@ -116,6 +124,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "flush_interval",
         allowed: "a duration from 10ms to 60s",
+        shape: Shape::Duration,
         default: "1s",
         what: "how long a reading may be on disk without being safe from a power cut",
         takes_effect: TakesEffect::AtOnce,
@@ -129,6 +138,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "cache_min_free",
         allowed: "a share such as 5%, or a size such as 500MB",
+        shape: Shape::Any(&[Shape::Bytes, Shape::Pattern("^ *[0-9.]+ *% *$")]),
         default: "5%",
         what: "while less is free on the disk, the oldest readings are dropped for new ones",
         takes_effect: TakesEffect::AtOnce,
@@ -138,6 +148,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "cache_max_bytes",
         allowed: "a size such as 2GB, from 1MB",
+        shape: Shape::Bytes,
         default: "(no limit)",
         what: "with more on disk, the oldest readings are dropped",
         takes_effect: TakesEffect::AtOnce,
@@ -147,6 +158,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "cache_max_age",
         allowed: "a duration such as 30days, from 1m",
+        shape: Shape::Duration,
         default: "(no limit)",
         what: "readings that are older are dropped",
         takes_effect: TakesEffect::AtOnce,
@@ -156,6 +168,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "split_refused_after",
         allowed: "a duration such as 1h, from 1s",
+        shape: Shape::Duration,
         default: "1h",
         what: "how long a post may be refused before the agent searches for the reading that is the reason",
         takes_effect: TakesEffect::AtOnce,
@@ -167,6 +180,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "trust_local_clock",
         allowed: "true or false",
+        shape: Shape::Flag,
         default: "false",
         what: "whether this machine's clock is believed when the server's says otherwise",
         takes_effect: TakesEffect::AtOnce,
@@ -176,6 +190,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "agent_hostname",
         allowed: "a name of at most 512 bytes",
+        shape: Shape::Text,
         default: "(of this machine)",
         what: "the host name that is part of every series; without it, that of this machine when first used",
         takes_effect: TakesEffect::WithRestart(|next, running| next.agent_hostname.clone_from(&running.agent_hostname)),
@@ -188,6 +203,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "status_listen",
         allowed: "an address with a port, such as 127.0.0.1:20204",
+        shape: Shape::Pattern(":[0-9]+$"),
         default: "(nowhere)",
         what: "where the status page is served",
         takes_effect: TakesEffect::WithRestart(|next, running| next.status_listen = running.status_listen),
@@ -207,6 +223,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "status_hosts",
         allowed: "a list of host names, without a port",
+        shape: Shape::List(&Shape::Text),
         default: "[]",
         what: "names under which the status page may be asked for, besides addresses and `agent_hostname`",
         takes_effect: TakesEffect::WithRestart(|next, running| next.status_hosts.clone_from(&running.status_hosts)),
@@ -216,6 +233,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "readings_in_metrics",
         allowed: "true or false",
+        shape: Shape::Flag,
         default: "false",
         what: "whether `/metrics` has the last value of every point",
         takes_effect: TakesEffect::AtOnce,
@@ -225,6 +243,7 @@ pub const TABLE: [Key; 16] = [
     Key {
         name: "log_format",
         allowed: "text or json",
+        shape: Shape::OneOf(&["text", "json"]),
         default: "text",
         what: "how a line of the log is written",
         takes_effect: TakesEffect::AtOnce,
@@ -269,14 +288,14 @@ pub fn differing(old: &Config, new: &Config) -> impl Iterator<Item = &'static Ke
 
 /// Every key that is one value, what holds, and the default, for people.
 #[must_use]
-pub fn settings(config: &Config) -> String {
+pub fn settings(config: &Config, width: usize) -> String {
     let mut table = TextTable::new(&["key", "value", "default"]);
     for key in &TABLE {
         if let Some(shown) = key.shown {
             table.push([key.name, &shown(config), key.default].map(str::to_owned));
         }
     }
-    table.columns()
+    table.within(width)
 }
 
 /// The table in README.

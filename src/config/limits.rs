@@ -36,12 +36,12 @@ fn any_unit(groups: &[Group<'_>], by_name: &HashMap<&str, &Device>, report: &mut
                 .get(&**name)
                 .filter(|device| device.settings.ignore_unit_id && device.settings.transport == Transport::Rtu);
             let Some(device) = device else { continue };
-            let unit = *units.entry(device.name()).or_insert(group.unit);
-            if unit != group.unit {
+            let Some(first) = group.units.first() else { continue };
+            let unit = *units.entry(device.name()).or_insert(*first);
+            if let Some(other) = group.units.iter().find(|it| **it != unit) {
                 report.faults.push(cursor.diagnostic(format!(
-                    "found unit {} of {}, whose unit {unit} is polled too, with ignore_unit_id; allowed is one unit, \
+                    "found unit {other} of {}, whose unit {unit} is polled too, with ignore_unit_id; allowed is one unit, \
                      because on a serial line nothing else tells the replies of two devices apart",
-                    group.unit,
                     device.name()
                 )));
             }
@@ -52,7 +52,7 @@ fn any_unit(groups: &[Group<'_>], by_name: &HashMap<&str, &Device>, report: &mut
 /// On a serial line unit 0 is for what concerns all devices, so that none of them answers.
 fn broadcast(group: &Group<'_>, devices: &[&Device], report: &mut Report) {
     let device = devices.iter().find(|device| device.settings.transport == Transport::Rtu);
-    if let (UnitId(0), Some(device), Some(first)) = (group.unit, device, group.registers.first()) {
+    if let (true, Some(device), Some(first)) = (group.units.contains(&UnitId(0)), device, group.registers.first()) {
         report.warnings.push(first.cursor.diagnostic(format!(
             "found unit 0 for {}, which on a serial line is nobody's and has no answer; give the group the unit of the \
              device",

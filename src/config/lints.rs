@@ -1,18 +1,25 @@
 //! What is allowed and probably not meant: one device under two names, unit 0 beside other units, values that share
-//! registers, values too far from the register that scales them. Nothing of it hinders a start.
+//! registers, values too far from the register that scales them, scalars that mean something else than they seem to. Nothing of it
+//! hinders a start, but for variables in a file that is ours alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::configuration::{AGENT_FILE, Device, Point, SHARED_AGENT_FILE, SHARED_FILE};
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, MAX_TOLD};
 use super::groups::{Group, span};
 use super::registers::Register;
-use super::yaml::cursor::Report;
+use super::yaml::cursor::{Report, cut};
+use super::yaml::node::{Node, Route, Step};
+use super::yaml::source::Source;
+use super::yaml::yaml11;
 use crate::files::trust;
+use crate::modbus::endpoint::Endpoint;
 use crate::modbus::register::{Table, UnitId};
 use crate::text::{count, some_of};
 
@@ -34,6 +41,109 @@ fn is_config_map(directory: &Path) -> bool {
     of_kubernetes && statvfs(directory).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
+/// Scalars that do not say what they seem to: numbers that YAML 1.1 reads in another base, and variables that nobody fills in.
+pub fn of_scalars(source: &Source, sections: Option<&[&str]>, report: &mut Report) {
+    let Node::Mapping(entries) = &source.root else { return };
+    for (place, (key, value)) in entries.iter().enumerate() {
+        let Node::Text(name) = key else { continue };
+        if sections.is_none_or(|sections| sections.contains(&name.as_str())) {
+            let mut at = At { source, route: vec![Step::Value(place)], path: name.clone() };
+            of_node(value, &mut at, report);
+        }
+    }
+}
+
+/// Where a scalar is.
+struct At<'a> {
+    source: &'a Source,
+    route: Route,
+    path: String,
+}
+
+impl At<'_> {
+    fn below(&mut self, node: &Node, step: Step, name: impl Display, report: &mut Report) {
+        let length = self.path.len();
+        // Writing to a String cannot fail.
+        let _ = write!(self.path, "{name}");
+        self.route.push(step);
+        of_node(node, self, report);
+        self.route.pop();
+        self.path.truncate(length);
+    }
+}
+
+fn of_node(node: &Node, at: &mut At<'_>, report: &mut Report) {
+    match node {
+        Node::List(items) => {
+            for (place, item) in items.iter().enumerate() {
+                at.below(item, Step::Item(place), format_args!("[{place}]"), report);
+            }
+        }
+        Node::Mapping(entries) => {
+            for (place, (key, value)) in entries.iter().enumerate() {
+                let name = match key {
+                    Node::Text(name) => cut(name).to_owned(),
+                    key => key.shown(),
+                };
+                at.below(key, Step::Key(place), format_args!(".{name}"), report);
+                at.below(value, Step::Value(place), format_args!(".{name}"), report);
+            }
+        }
+        Node::Text(text) => {
+            if let Some(message) = unfilled(text) {
+                let fault = at.source.diagnostic(&at.route, &at.path, message);
+                report.unless_lenient(fault, "it is taken as it stands");
+            }
+            // Nobody reads what is behind the first hundred.
+            if report.warnings.len() < MAX_TOLD
+                && let Some(message) = in_another_base(text, &at.path)
+                && at.source.is_plain(&at.route)
+            {
+                report.warnings.push(at.source.diagnostic(&at.route, &at.path, message));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What to say of a text that was written for a program that fills in variables.
+fn unfilled(text: &str) -> Option<String> {
+    // As a whole, or before a port: topics of a broker's own begin with $ too.
+    let name = |rest: &str| rest.split(':').next().map(str::to_owned).unwrap_or_default();
+    let variable = |rest: &str| {
+        !rest.is_empty() && name(rest).bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
+    };
+    let is_one = text.contains("${") || text.contains("{{") || text.strip_prefix('$').is_some_and(variable);
+    is_one.then(|| {
+        let found = Node::Text(text.to_owned()).shown();
+        format!("found {found}; no variable is filled in here, so write what is meant")
+    })
+}
+
+/// Where digits are taken as they stand: coils, which are written with leading zeros, and texts.
+const AS_WRITTEN: [&str; 8] =
+    [".coils", ".name", ".tags", ".values", ".unit_of_measurement", ".labels", ".headers", ".parameters"];
+
+/// What to say of digits that are octal or base 60 to YAML 1.1.
+fn in_another_base(text: &str, path: &str) -> Option<String> {
+    let digits = text.trim_start_matches(['-', '+']);
+    let octal = digits.len() > 1 && digits.starts_with('0');
+    if !(octal || digits.contains(':')) || AS_WRITTEN.iter().any(|key| path.contains(key)) {
+        return None;
+    }
+    let Node::Integer(meant) = yaml11::resolve(text)? else { return None };
+    let decimal = digits.trim_start_matches('0').replace('_', "");
+    Some(if octal {
+        format!(
+            "found {text}, which is octal and means {meant}, as to the Python agent; write {meant}, or {decimal} if that is meant"
+        )
+    } else {
+        format!(
+            "found {text}, which is base 60 and means {meant}, as to the Python agent; write {meant}, or put it in quotes"
+        )
+    })
+}
+
 /// A device that is spelled in two ways is one connection, but its charts are those of two devices.
 pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
     let mut others: BTreeMap<&str, &Device> =
@@ -44,6 +154,29 @@ pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
                 "found {name:?}, which is the device {:?} under another name; the two are polled over one connection and \
                  charted as two devices, so spell it in one way unless that is meant",
                 device.name()
+            )));
+        }
+    }
+    of_this_machine(groups, devices, report);
+}
+
+/// `localhost` and `127.0.0.1` are two texts and, as a rule, one device, which is then asked twice. Only these can be told without asking
+/// a name server.
+fn of_this_machine(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    let mut known: HashMap<u16, &Device> = HashMap::new();
+    for device in devices {
+        let Endpoint::Tcp { host, port } = &device.endpoint else { continue };
+        let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !is_loopback && !host.eq_ignore_ascii_case("localhost") {
+            continue;
+        }
+        let first = *known.entry(*port).or_insert(device);
+        let place = || groups.iter().flat_map(|group| &group.devices).find(|(name, ..)| name == device.name());
+        if let (false, Some((name, _, cursor))) = (ptr::eq(first, device), place()) {
+            report.warnings.push(cursor.diagnostic(format!(
+                "found {name:?}, which is this machine, as is {:?}; if both are one device, it is asked twice and charted as two \
+                 devices, so spell it in one way",
+                first.name()
             )));
         }
     }
@@ -61,7 +194,7 @@ pub fn of_unit_0(groups: &[Group<'_>], points: &[Point], devices: &[Device], rep
         .filter_map(|(&device, units)| Some((devices.get(device)?, *units.range(UnitId(1)..).next()?)))
         .flat_map(|(device, other)| device.names.iter().map(move |name| (&**name, other)))
         .collect();
-    for group in groups.iter().filter(|group| group.unit == UnitId(0)) {
+    for group in groups.iter().filter(|group| group.units.contains(&UnitId(0))) {
         let gateway = group.devices.iter().find_map(|(name, _, cursor)| Some((name, cursor, gateways.get(&**name)?)));
         if let Some((name, cursor, other)) = gateway {
             report.warnings.push(cursor.diagnostic(format!(

@@ -4,6 +4,7 @@
 //! `pattoo.yaml` that is absent where an output is pattoo.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::configuration::{AGENT_FILE, Config, SHARED_AGENT_FILE, SHARED_FILE};
@@ -56,6 +57,12 @@ pub fn load_as_proposed(
     let shared_file = open(&directory.join(SHARED_FILE), &mut report);
     let is_absent = shared_file.is_none() && report.faults.is_empty();
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
+    if is_absent
+        && !report.proposed.iter().any(|(path, _)| path.ends_with(AGENT_FILE))
+        && is_missing(&directory.join(AGENT_FILE))
+    {
+        return Err(nothing(directory).into());
+    }
     let agent_file = required(directory, AGENT_FILE, &mut report);
     report.warnings.extend(lints::of_owners(directory));
     let shared = if shared_file.is_some() || is_absent {
@@ -63,9 +70,15 @@ pub fn load_as_proposed(
     } else {
         None
     };
+    for file in [&shared_file, &shared_agent_file].into_iter().flatten() {
+        lints::of_scalars(file, Some(&shared::SECTIONS), &mut report);
+    }
     // Without it there are faults already.
     report.daemon_directory = shared.as_ref().map(|(pattoo, _)| pattoo.daemon_directory.clone()).unwrap_or_default();
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
+    if let Some(file) = &agent_file {
+        lints::of_scalars(file, None, &mut report);
+    }
     // A directory with neither file is not the one that was meant.
     let needs_it = agent
         .as_ref()
@@ -159,8 +172,23 @@ fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source>
 }
 
 fn missing(path: &Path, more: &str) -> Diagnostic {
-    let message = "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it";
+    let message = "there is no such file; --config_dir or PATTOO_CONFIGDIR names the directory that holds it, and \
+                   `pattoo_agent_modbustcpd configure` writes it";
     Diagnostic::of_file(path, format!("{message}{more}"))
+}
+
+fn is_missing(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The fault of a directory without any of the files: this is how the agent meets most people.
+fn nothing(directory: &Path) -> Vec<Diagnostic> {
+    let message = format!(
+        "found neither {AGENT_FILE} nor {SHARED_FILE} here; run `pattoo_agent_modbustcpd configure --config_dir {}`, which asks \
+         for what is needed and writes both, or name the directory that holds them by --config_dir or PATTOO_CONFIGDIR",
+        directory.display()
+    );
+    vec![Diagnostic::of_file(directory, message)]
 }
 
 fn open(path: &Path, report: &mut Report) -> Option<Source> {

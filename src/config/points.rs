@@ -25,9 +25,10 @@ use crate::reading::points;
 
 /// A fault when there are more points than [`MAX_POINTS`].
 pub fn too_many_points(agent: &Agent<'_>, file: &Path) -> Option<Diagnostic> {
-    let of = |group: &Group<'_>| group.devices.len().saturating_mul(group.registers.len());
+    let of =
+        |group: &Group<'_>| group.devices.len().saturating_mul(group.units.len()).saturating_mul(group.registers.len());
     let points = agent.groups.iter().map(of).fold(0, usize::saturating_add);
-    let message = format!("found {points} points (devices times registers); allowed are {MAX_POINTS}");
+    let message = format!("found {points} points (devices times units times registers); allowed are {MAX_POINTS}");
     (points > MAX_POINTS).then(|| Diagnostic::of_file(file, message))
 }
 
@@ -55,9 +56,11 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                 let target_name: Arc<str> = target.as_str().into();
                 let Some(&device) = places.get(&agent.sections.endpoint(target, address)) else { continue };
                 let tags = Arc::new(devices.get(device).map_or_else(Tags::new, |it| naming::merged(&it.tags, &tags)));
-                for register in &registers {
+                let of_units =
+                    group.units.iter().flat_map(|unit| registers.iter().map(move |register| (*unit, register)));
+                for (unit, register) in of_units {
                     let (format, kind) = (&register.format, register.kind);
-                    let identity = (target.as_str(), group.unit, register.reference, format.part(), kind);
+                    let identity = (target.as_str(), unit, register.reference, format.part(), kind);
                     if let Some(first) = known.get(&identity) {
                         first.clash(group, register, report);
                         continue;
@@ -68,7 +71,7 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                         device,
                         target: Arc::clone(&target_name),
                         group: Arc::clone(&group_name),
-                        unit: group.unit,
+                        unit,
                         reference: register.reference,
                         format: format.clone(),
                         kind,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::configuration::MAX_POINTS;
 use super::diagnostic::Diagnostic;
 use super::naming::Naming;
+use super::synonyms::{self, Meant};
 use super::yaml::cursor::{Cursor, Entry, Report};
 use super::yaml::node::Node;
 use super::yaml::yaml11::python_float;
@@ -40,9 +41,10 @@ pub const KEYS: [&str; 18] = [
     "values",
 ];
 
-const BIT_KEYS: [&str; 6] = ["address", "count", "name", "unit_of_measurement", "tags", "values"];
+/// Those of a bit.
+pub const BIT_KEYS: [&str; 6] = ["address", "count", "name", "unit_of_measurement", "tags", "values"];
 
-const TYPES: [(&str, Kind); 15] = [
+pub const TYPES: [(&str, Kind); 15] = [
     ("uint16", Kind::Uint16),
     ("int16", Kind::Int16),
     ("uint8", Kind::Uint8(Byte::Low)),
@@ -202,10 +204,11 @@ pub fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
         if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
             return Some(*kind);
         }
-        if let Some(word) = value.meant(&text, &names) {
-            report
-                .faults
-                .push(value.diagnostic(format!("found \"{text}\", which is no type; did you mean \"{word}\"?")));
+        let hint = synonyms::kind(&text).map(Meant::hint);
+        let near = || value.meant(&text, &names).map(|word| format!("did you mean \"{word}\"?"));
+        if let Some(hint) = hint.or_else(near) {
+            let found = value.node.shown();
+            report.faults.push(value.diagnostic(format!("found {found}, which is no type; {hint}")));
             return None;
         }
     }
@@ -220,7 +223,10 @@ pub fn order(value: &Cursor<'_>, report: &mut Report) -> Option<Order> {
         _ => None,
     };
     if order.is_none() {
-        report.faults.push(value.unfit("ABCD (the default), DCBA, BADC or CDAB, A being the most significant byte"));
+        let written = value.written().unwrap_or_default();
+        let hint = synonyms::order(written).map_or_else(String::new, |meant| format!("; {}", meant.hint()));
+        let allowed = "ABCD (the default), DCBA, BADC or CDAB, A being the most significant byte";
+        report.faults.push(value.unfit(&format!("{allowed}{hint}")));
     }
     order
 }
@@ -570,13 +576,14 @@ fn range(table: Table, value: &Cursor<'_>, report: &mut Report) -> Option<(Refer
             .and_then(|(first, last)| Some((first.trim().parse::<i64>().ok()?, last.trim().parse::<i64>().ok()?))),
         _ => None,
     };
-    let Some((first, last)) = ends else { return Some((reference(table, value, table.is_bits(), report)?, None)) };
-    let [first, last] = [first, last].map(|number| Reference::new(table, number));
+    let Some(of_text) = ends else { return Some((reference(table, value, table.is_bits(), report)?, None)) };
+    let [first, last] = [of_text.0, of_text.1].map(|number| Reference::new(table, number));
     let both = first.zip(last).filter(|(first, last)| {
         last.number().checked_sub(first.number()).and_then(|count| first.after(count)) == Some(*last)
     });
     if both.is_none() {
-        report.faults.push(value.unfit(&format!("a range within {}, the smaller number first", table.numbers())));
+        let hint = hint(table, of_text.0);
+        report.faults.push(value.unfit(&format!("a range within {}, the smaller number first{hint}", table.numbers())));
     }
     both.map(|(first, last)| (first, Some(last)))
 }
@@ -601,17 +608,7 @@ fn reference(table: Table, value: &Cursor<'_>, strict: bool, report: &mut Report
     };
     let reference = Reference::new(table, number);
     if reference.is_none() {
-        let registers = [Table::InputRegisters, Table::HoldingRegisters, Table::DiscreteInputs];
-        let other = registers.into_iter().find(|other| Reference::new(*other, number).is_some());
-        let from_zero = || u16::try_from(number).ok().map(|address| table.number_of(address));
-        let hint = match (other, from_zero()) {
-            (Some(other), _) => format!("; it is the number of one of the {other}"),
-            // Device manuals like to count from 0, and 40000 is the one before the first.
-            (None, Some(meant)) if number < 10_001 => {
-                format!("; if it is an address that counts from 0, it is written {meant} here")
-            }
-            _ => String::new(),
-        };
+        let hint = hint(table, number);
         let (found, allowed) = (value.node.shown(), table.numbers());
         if strict {
             report.faults.push(value.diagnostic(format!("found {found}; allowed is {allowed}{hint}")));
@@ -622,6 +619,19 @@ fn reference(table: Table, value: &Cursor<'_>, strict: bool, report: &mut Report
         }
     }
     reference
+}
+
+/// What a number that is none of `table` may be.
+fn hint(table: Table, number: i64) -> String {
+    let registers = [Table::InputRegisters, Table::HoldingRegisters, Table::DiscreteInputs];
+    let other = registers.into_iter().find(|other| Reference::new(*other, number).is_some());
+    let other = other.map(|other| format!("; it is the number of one of the {other}"));
+    // Device manuals like to count from 0, in decimal or in hexadecimal, and 40000 is the one before the first.
+    let meant = u16::try_from(number).ok().map(|address| {
+        let meant = table.number_of(address);
+        format!("; if {number} is the address itself, counted from 0, it is written {meant}")
+    });
+    [other, meant].into_iter().flatten().collect()
 }
 
 /// A multiplier as configured.
@@ -637,6 +647,17 @@ impl Multiplier {
     const NONE: Self = Self { number: None, raw: false };
 }
 
+/// What a number is that is written as a fraction, with a decimal comma, or with a percent sign.
+fn quotient(text: &str) -> Option<f64> {
+    let number = |text: &str| text.trim().replace(',', ".").parse::<f64>().ok();
+    let meant = match (text.split_once('/'), text.trim().strip_suffix('%')) {
+        (Some((over, under)), _) => number(over)? / number(under)?,
+        (None, Some(percent)) => number(percent)? / 100.0,
+        (None, None) => number(text)?,
+    };
+    Some(meant).filter(|meant| meant.is_finite())
+}
+
 fn multiplier(value: &Cursor<'_>, report: &mut Report) -> Option<Multiplier> {
     const ALLOWED: &str = "a finite number";
     let numeric = match &*value.node {
@@ -647,9 +668,17 @@ fn multiplier(value: &Cursor<'_>, report: &mut Report) -> Option<Multiplier> {
         Node::Null | Node::Bool(_) | Node::List(_) | Node::Mapping(_) | Node::Tagged(_) => None,
     };
     let Some(number) = numeric else {
-        if !matches!(*value.node, Node::Null) {
-            let found = value.node.shown();
-            report.warnings.push(value.diagnostic(format!("found {found}, which counts as 1; allowed is {ALLOWED}")));
+        match value.written().and_then(quotient) {
+            // What says a number that would not be the one: nobody means 1 by it.
+            Some(meant) => {
+                report.unless_lenient(value.unfit(&format!("{ALLOWED}; did you mean {meant:?}?")), "it counts as 1");
+            }
+            None if matches!(*value.node, Node::Null) => {}
+            None => {
+                let found = value.node.shown();
+                let message = format!("found {found}, which counts as 1; allowed is {ALLOWED}");
+                report.warnings.push(value.diagnostic(message));
+            }
         }
         return Some(Multiplier::NONE);
     };

@@ -1,11 +1,13 @@
 //! What will be polled, and what an edit changes, as tables for people. Pure.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::configuration::{Config, Device, Point};
 use super::diff::{self, Diff};
-use super::naming;
+use super::naming::{self, Metadata};
+use crate::modbus::format::{Format, Kind};
+use crate::text::alike::{MANY, alike, first};
 use crate::text::harmless::escaped;
 use crate::text::table::TextTable;
 use crate::text::{count, seconds};
@@ -13,9 +15,19 @@ use crate::text::{count, seconds};
 /// What becomes of a point that keeps its name.
 const REDESCRIBED: &str = "gets another group, unit of measurement, tag or text";
 
-/// The outputs, the directories, every run of registers, and what the configuration says of them.
+/// How much is shown, and how wide it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Every row, however many there are.
+    pub all: bool,
+    /// Characters in a line.
+    pub width: usize,
+}
+
+/// The outputs, the directories, the runs of registers, and what the configuration says of them. Of many rows those that are
+/// alike are told once, and what is still too much is a number, unless all are asked for.
 #[must_use]
-pub fn summary(config: &Config) -> String {
+pub fn summary(config: &Config, extent: Extent) -> String {
     let mut text = String::new();
     for output in &config.outputs {
         // Writing to a String cannot fail.
@@ -30,8 +42,8 @@ pub fn summary(config: &Config) -> String {
         let _ = writeln!(text, "{what:<9} {}", escaped(&value));
     }
     text.push('\n');
-    text.push_str(&runs(&config.points).columns());
-    text.push_str(&descriptions(config));
+    text.push_str(&runs(&config.points, extent));
+    text.push_str(&descriptions(config, extent));
     let _ = write!(text, "\n{}, {}", count(config.devices.len(), "device"), count(config.points.len(), "point"));
     text
 }
@@ -77,21 +89,23 @@ pub fn diff(diff: &Diff<'_>) -> String {
 }
 
 /// One row for each run of adjacent values that are read alike.
-fn runs(points: &[Point]) -> TextTable {
-    let kind =
-        |point: &Point| if point.reference.table().is_bits() { "bit".to_owned() } else { point.format.to_string() };
-    let mut sorted: Vec<(&Point, String)> = points.iter().map(|point| (point, kind(point))).collect();
-    sorted.sort_by(|(a, of_a), (b, of_b)| {
+fn runs(points: &[Point], extent: Extent) -> String {
+    let mut sorted: Vec<&Point> = points.iter().collect();
+    sorted.sort_by(|a, b| {
         let key = |point: &Point| (point.device, point.unit, point.reference.table());
-        (key(a), &a.target).cmp(&(key(b), &b.target)).then(a.reference.cmp(&b.reference)).then(of_a.cmp(of_b))
+        let types = || kind(a).to_string().cmp(&kind(b).to_string());
+        key(a).cmp(&key(b)).then_with(|| a.target.cmp(&b.target)).then(a.reference.cmp(&b.reference)).then_with(types)
     });
-    let same_run = |(a, of_a): &(&Point, String), (b, of_b): &(&Point, String)| {
-        (&a.target, a.unit, a.interval, of_a) == (&b.target, b.unit, b.interval, of_b)
-            && a.reference.after(a.format.width().into()) == Some(b.reference)
+    let same_run = |a: &&Point, b: &&Point| {
+        a.reference.after(a.format.width().into()) == Some(b.reference)
+            && (a.unit, a.interval) == (b.unit, b.interval)
+            && a.target == b.target
+            && kind(a) == kind(b)
     };
-    let mut runs = TextTable::new(&["device", "unit", "table", "numbers", "type", "points", "interval"]);
+    let mut by_device: Vec<(String, Vec<[String; 6]>)> = Vec::new();
+    let mut total = 0;
     for run in sorted.chunk_by(same_run) {
-        let (Some((first, kind)), Some((last, _))) = (run.first(), run.last()) else { continue };
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let end = last.reference.number() + u32::from(last.format.width()) - 1;
         let numbers = match first.reference.number() {
             number if number == end => number.to_string(),
@@ -99,23 +113,75 @@ fn runs(points: &[Point]) -> TextTable {
         };
         let table = first.reference.table().to_string();
         let (unit, interval) = (first.unit.to_string(), seconds(first.interval).to_string());
-        runs.push([first.target.to_string(), unit, table, numbers, kind.clone(), run.len().to_string(), interval]);
+        let row = [unit, table, numbers, kind(first).to_string(), run.len().to_string(), interval];
+        total += 1;
+        match by_device.last_mut().filter(|(target, _)| **target == *first.target) {
+            Some((_, rows)) => rows.push(row),
+            None => by_device.push((first.target.to_string(), vec![row])),
+        }
     }
-    runs
+    if total > MANY && !extent.all {
+        by_device = alike(by_device.into_iter());
+    }
+    let of_device = |(device, rows): (String, Vec<[String; 6]>)| {
+        rows.into_iter().map(move |[a, b, c, d, e, f]| [device.clone(), a, b, c, d, e, f])
+    };
+    let rows: Vec<[String; 7]> = by_device.into_iter().flat_map(of_device).collect();
+    table(&["device", "unit", "table", "numbers", "type", "points", "interval"], &rows, extent)
+}
+
+/// `rows` in columns, the first of them unless all are asked for.
+fn table<const N: usize>(heads: &[&str; N], rows: &[[String; N]], extent: Extent) -> String {
+    let (shown, more) = if extent.all { (rows, None) } else { first(rows) };
+    let mut table = TextTable::new(heads);
+    for row in shown {
+        table.push(row.iter().cloned());
+    }
+    table.within(extent.width) + &more.unwrap_or_default()
+}
+
+/// The type, as people call it.
+fn kind(point: &Point) -> impl fmt::Display + PartialEq + use<> {
+    match &point.format {
+        _ if point.reference.table().is_bits() => Type::Bit,
+        Format::Word(_) => Type::Of(Kind::Uint16),
+        Format::Typed(typed) => Type::Of(typed.kind),
+    }
+}
+
+/// What is shown in the column `type`.
+#[derive(PartialEq)]
+enum Type {
+    Bit,
+    Of(Kind),
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bit => f.write_str("bit"),
+            Self::Of(kind) => kind.fmt(f),
+        }
+    }
 }
 
 /// What the configuration says of devices and of registers, for those of which it says something; a register that a group
 /// reads from many devices stands here once, with the tags that are not the device's own.
-fn descriptions(config: &Config) -> String {
-    let mut devices = TextTable::new(&["device", "name", "tags"]);
-    for device in config.devices.iter().filter(|device| device.label.is_some() || !device.tags.is_empty()) {
+fn descriptions(config: &Config, extent: Extent) -> String {
+    let of_device = |device: &Device| {
         let label = device.label.clone().unwrap_or_default();
-        devices.push([device.name().to_owned(), label, naming::listed(&device.tags)]);
-    }
-    let mut registers = TextTable::new(&["group", "key", "name", "measured in", "tags", "values"]);
+        [device.name().to_owned(), label, naming::listed(&device.tags)]
+    };
+    let described = |device: &&Device| device.label.is_some() || !device.tags.is_empty();
+    let devices: Vec<_> = config.devices.iter().filter(described).map(of_device).collect();
+    let mut registers = Vec::new();
     let mut known = HashSet::new();
     for point in &config.points {
-        let (name, metadata) = (point.naming.name.as_deref().unwrap_or_default(), &point.naming.metadata);
+        let naming = &point.naming;
+        if naming.name.is_none() && *naming.metadata == Metadata::default() && point.tags.is_empty() {
+            continue;
+        }
+        let (name, metadata) = (naming.name.as_deref().unwrap_or_default(), &naming.metadata);
         let mut tags = naming::merged(&metadata.tags, &point.tags);
         let of_device = config.devices.get(point.device).map(|device| &device.tags);
         tags.retain(|tag| metadata.tags.contains(tag) || !of_device.is_some_and(|tags| tags.contains(tag)));
@@ -128,6 +194,15 @@ fn descriptions(config: &Config) -> String {
             registers.push(row);
         }
     }
-    let tables = [devices, registers].into_iter().filter(|table| !table.is_empty());
-    tables.flat_map(|table| ["\n".to_owned(), table.columns()]).collect()
+    let mut text = String::new();
+    if !devices.is_empty() {
+        text.push('\n');
+        text += &table(&["device", "name", "tags"], &devices, extent);
+    }
+    if !registers.is_empty() {
+        let heads = ["group", "key", "name", "measured in", "tags", "values"];
+        text.push('\n');
+        text += &table(&heads, &registers, extent);
+    }
+    text
 }

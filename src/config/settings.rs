@@ -22,7 +22,8 @@ pub mod table;
 /// Keys that describe a device, and say nothing of how it is polled.
 const DESCRIPTIONS: [&str; 2] = ["name", "tags"];
 
-const KEYS: [&str; 19] = [
+/// All keys of a device.
+pub const KEYS: [&str; 19] = [
     "transport",
     "connect_timeout",
     "response_timeout",

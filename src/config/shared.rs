@@ -18,9 +18,12 @@ use super::yaml::node::Node;
 use super::yaml::source::Source;
 use crate::outputs::network::Network;
 
-const PATTOO_KEYS: [&str; 6] =
+/// The sections that are read here.
+pub const SECTIONS: [&str; 2] = ["pattoo", "pattoo_agent_api"];
+
+pub const PATTOO_KEYS: [&str; 6] =
     ["log_level", "log_directory", "cache_directory", "daemon_directory", "system_daemon_directory", "language"];
-const API_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
+pub const API_KEYS: [&str; 2] = ["ip_address", "ip_bind_port"];
 
 /// What is part of a key that was meant to protect something.
 const OF_SECURITY: [&str; 9] = ["auth", "cert", "key", "pass", "secur", "ssl", "tls", "token", "verif"];

@@ -20,7 +20,7 @@ use crate::files::trust;
 use crate::net::tls::{Credentials, CredentialsError, Pem, Pin, Tls, Trust};
 use crate::text::Chain;
 
-const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
+pub const KEYS: [&str; 5] = ["ca", "pin", "certificate", "key", "server_name"];
 
 /// What the sections about a peer say.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! `--start`, `--stop`, `--restart`, `--status`: the daemon from outside, in the original's words.
+//! `--start`, `--stop`, `--restart`, `--status`, and the commands of the same names: the daemon from outside, in the original's words.
 //!
 //! Who runs is asked of the kernel, which knows who holds the lock; a pid file decides nothing. A process is
 //! signalled by a handle on it, taken while it held the lock, so that no other can be hit. Everything is
@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::exit::Exit;
+use super::exit::{self, Exit};
 use super::lock::{self, Holder, LockError};
 use super::python_agent::PythonAgent;
 use super::{detach, run};
@@ -28,6 +28,8 @@ use crate::cli::arguments::Format;
 use crate::cli::terminal::{self, complain};
 use crate::config::{Instance, Places};
 use crate::outputs::pattoo::identity::PROGRAM;
+use crate::status::snapshot::Snapshot;
+use crate::status::socket::AskError;
 use crate::status::{socket, table};
 use crate::text::harmless;
 use crate::text::{Chain, seconds};
@@ -38,6 +40,9 @@ const START: Duration = Duration::from_secs(90);
 /// How long one may take to stop; it promises two seconds, save for a disk that hangs.
 const STOP: Duration = Duration::from_secs(20);
 
+/// How often it is shown how the agent is.
+const FOLLOW: Duration = Duration::from_secs(2);
+
 /// How long one may take that is to be ended by force if it does not go.
 const STOP_BY_FORCE: Duration = Duration::from_secs(5);
 
@@ -47,10 +52,7 @@ pub fn start(instance: &Instance) -> Exit {
     // Whatever is wrong is told here and now, not in a log that has still to be found.
     let config = match instance.load() {
         Ok(loaded) => loaded.config,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::BadConfiguration;
-        }
+        Err(error) => return exit::refuse(&error),
     };
     match lock::holder(&config.system_daemon_directory) {
         Ok(None) => {}
@@ -128,9 +130,9 @@ fn try_stop(instance: &Instance, force: bool) -> Result<bool, Exit> {
 pub fn restart(instance: &Instance, force: bool) -> Exit {
     // An agent that works is not stopped for a configuration with which none would start.
     if let Err(error) = instance.load() {
-        complain(&error.to_string());
+        let exit = exit::refuse(&error);
         complain("nothing was stopped");
-        return Exit::BadConfiguration;
+        return exit;
     }
     match stop(instance, force) {
         Exit::Done => start(instance),
@@ -141,58 +143,115 @@ pub fn restart(instance: &Instance, force: bool) -> Exit {
 /// Prints how the agent is.
 #[must_use]
 pub fn status(instance: &Instance, format: Format, all: bool) -> Exit {
-    let Places { system_daemon_directory: directory, pid_directories } = match places(instance) {
-        Ok(places) => places,
-        Err(exit) => return exit,
-    };
-    let python = PythonAgent::find(&pid_directories);
-    match (lock::holder(&directory), python) {
-        (Ok(Some(_)), None) => {}
-        (Ok(Some(_)), Some(python)) => complain(&format!("{python}, beside this one; {PROGRAM} --stop ends both")),
-        (Ok(None), Some(python)) => return status_of(&python, format),
-        (Ok(None), None) => {
-            match format {
-                Format::Table => say("is stopped"),
-                Format::Json => terminal::say(&format!("{{\"program\":\"{PROGRAM}\",\"running\":false}}\n")),
+    match look(instance) {
+        Ok(state) => tell(&state, format, all),
+        Err(exit) => exit,
+    }
+}
+
+/// Prints how the agent is again and again, until nobody reads it or Ctrl-C; on a terminal in one place, for programs a line each.
+#[must_use]
+pub fn follow(instance: &Instance, format: Format, all: bool) -> Exit {
+    loop {
+        let state = match look(instance) {
+            Ok(state) => state,
+            Err(exit) => return exit,
+        };
+        let is_left = match format {
+            Format::Table => {
+                terminal::clear();
+                tell(&state, format, all);
+                // A blank line between two of them, where they stand below each other; and the only way to see whether anybody
+                // reads on.
+                terminal::pour("\n")
             }
-            return Exit::NotRunning;
+            Format::Json => terminal::pour(&(harmless::json(&state.json()) + "\n")),
+        };
+        if !is_left {
+            return Exit::Done;
         }
-        (Err(error), _) => return cannot_tell(&error),
+        thread::sleep(FOLLOW);
     }
-    let snapshot = socket::ask(&socket::path(&directory));
-    if format == Format::Table {
-        say("is running");
-    }
-    match snapshot {
-        Ok(snapshot) => {
-            terminal::say(&match format {
-                Format::Table => format!("\n{}", table::render(&snapshot, all)),
-                Format::Json => harmless::json(&serde_json::to_string_pretty(&snapshot).unwrap_or_default()) + "\n",
-            });
-            Exit::Done
-        }
-        Err(error) => {
-            complain(&format!("it does not say how it is: {}", Chain(&error)));
-            Exit::Failure
+}
+
+/// Who runs, and what it says of itself.
+enum Running {
+    Nobody,
+    Python(PythonAgent),
+    Agent(Box<Result<Snapshot, AskError>>),
+}
+
+impl Running {
+    /// For programs, on one line.
+    fn json(&self) -> String {
+        match self {
+            Self::Nobody => format!("{{\"program\":\"{PROGRAM}\",\"running\":false}}"),
+            Self::Python(python) => format!(
+                "{{\"program\":\"{PROGRAM}\",\"running\":false,\"python_agent\":{{\"pid\":{}}}}}",
+                Pid::as_raw(Some(python.pid))
+            ),
+            Self::Agent(said) => match &**said {
+                Ok(snapshot) => serde_json::to_string(snapshot).unwrap_or_default(),
+                Err(_) => format!("{{\"program\":\"{PROGRAM}\",\"running\":true}}"),
+            },
         }
     }
 }
 
-/// The Python agent runs, and this one does not.
-fn status_of(python: &PythonAgent, format: Format) -> Exit {
-    match format {
-        Format::Table => {
-            say("is running");
-            terminal::say(&format!(
-                "\n{python}; this agent does not run.\n{PROGRAM} --stop ends it, --restart puts this agent in its place.\n"
-            ));
-        }
-        Format::Json => terminal::say(&format!(
-            "{{\"program\":\"{PROGRAM}\",\"running\":false,\"python_agent\":{{\"pid\":{}}}}}\n",
-            Pid::as_raw(Some(python.pid))
-        )),
+fn look(instance: &Instance) -> Result<Running, Exit> {
+    let Places { system_daemon_directory: directory, pid_directories } = places(instance)?;
+    let python = PythonAgent::find(&pid_directories);
+    match (lock::holder(&directory).map_err(|error| cannot_tell(&error))?, python) {
+        (None, None) => return Ok(Running::Nobody),
+        (None, Some(python)) => return Ok(Running::Python(python)),
+        (Some(_), Some(python)) => complain(&format!("{python}, beside this one; {PROGRAM} --stop ends both")),
+        (Some(_), None) => {}
     }
-    Exit::Held
+    Ok(Running::Agent(Box::new(socket::ask(&socket::path(&directory)))))
+}
+
+fn tell(state: &Running, format: Format, all: bool) -> Exit {
+    match state {
+        Running::Nobody => {
+            match format {
+                Format::Table => say("is stopped"),
+                Format::Json => drop(terminal::pour(&(state.json() + "\n"))),
+            }
+            Exit::NotRunning
+        }
+        Running::Python(python) => {
+            match format {
+                Format::Table => {
+                    say("is running");
+                    terminal::say(&format!(
+                        "\n{python}; this agent does not run.\n{PROGRAM} --stop ends it, --restart puts this agent in its place.\n"
+                    ));
+                }
+                Format::Json => drop(terminal::pour(&(state.json() + "\n"))),
+            }
+            Exit::Held
+        }
+        Running::Agent(said) => {
+            if format == Format::Table {
+                say("is running");
+            }
+            match (&**said, format) {
+                (Ok(snapshot), Format::Table) => {
+                    terminal::say(&format!("\n{}", table::render(snapshot, all, terminal::width())));
+                    Exit::Done
+                }
+                (Ok(snapshot), Format::Json) => {
+                    let text = serde_json::to_string_pretty(snapshot).unwrap_or_default();
+                    terminal::pour(&(harmless::json(&text) + "\n"));
+                    Exit::Done
+                }
+                (Err(error), _) => {
+                    complain(&format!("it does not say how it is: {}", Chain(error)));
+                    Exit::Failure
+                }
+            }
+        }
+    }
 }
 
 /// The original's line: `Daemon is running - pattoo_agent_modbustcpd`.
@@ -207,10 +266,7 @@ fn cannot_tell(error: &LockError) -> Exit {
 
 /// From `pattoo.yaml` alone, or its absence: what else may be wrong with the configuration hinders nobody here.
 fn places(instance: &Instance) -> Result<Places, Exit> {
-    instance.places().map_err(|error| {
-        complain(&error.to_string());
-        Exit::BadConfiguration
-    })
+    instance.places().map_err(|error| exit::refuse(&error))
 }
 
 /// A handle on the process that holds the lock.

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::cli::terminal::complain;
+use crate::config::ConfigError;
+
 /// An exit code (sysexits.h from 64 up).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -42,6 +45,19 @@ impl Exit {
         let all = [Self::Done, Self::NotRunning, Self::Held, Self::Permissions, Self::BadConfiguration];
         all.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Self::Failure)
     }
+}
+
+impl From<&ConfigError> for Exit {
+    fn from(error: &ConfigError) -> Self {
+        if error.is_permission() { Self::Permissions } else { Self::BadConfiguration }
+    }
+}
+
+/// Prints what is wrong with a configuration; the code to end with.
+#[must_use]
+pub fn refuse(error: &ConfigError) -> Exit {
+    complain(&error.shown());
+    error.into()
 }
 
 impl From<Exit> for ExitCode {

@@ -18,7 +18,7 @@ use rustix::process::Pid;
 
 use super::assemble;
 use super::detach;
-use super::exit::Exit;
+use super::exit::{self, Exit};
 use super::left_shards;
 use super::lock::{Lock, LockError};
 use super::preflight;
@@ -84,10 +84,7 @@ pub fn run(instance: &Instance) -> Exit {
     };
     let loaded = match instance.load() {
         Ok(loaded) => loaded,
-        Err(error) => {
-            complain(&error.to_string());
-            return Exit::BadConfiguration;
-        }
+        Err(error) => return exit::refuse(&error),
     };
     let config = loaded.config;
     start_log(&config);

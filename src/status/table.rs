@@ -14,16 +14,16 @@ use crate::text::{count, seconds};
 /// How many devices are shown unless all are asked for.
 const MOST_DEVICES: usize = 20;
 
-/// The lines below `Daemon is running`; with `all`, every device.
+/// The lines below `Daemon is running`, of at most `width` characters; with `all`, every device.
 #[must_use]
-pub fn render(snapshot: &Snapshot, all: bool) -> String {
+pub fn render(snapshot: &Snapshot, all: bool, width: usize) -> String {
     let mut text = String::new();
     for (name, said) in summary(snapshot) {
         // Memory is the only thing that writing to a string can lack.
         writeln!(text, "{name:<9}{}", escaped(&said)).ok();
     }
     text.push('\n');
-    text + &devices(snapshot, all)
+    text + &devices(snapshot, all, width)
 }
 
 fn summary(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
@@ -123,7 +123,7 @@ fn health(server: &Server, now: Time) -> String {
     format!("fails since {}: {cause}{next}; {last}", ago(since, now))
 }
 
-fn devices(snapshot: &Snapshot, all: bool) -> String {
+fn devices(snapshot: &Snapshot, all: bool, width: usize) -> String {
     let mut devices: Vec<&Device> = snapshot.devices.iter().collect();
     // The list is in order of name, and stays so among equals.
     devices.sort_by_key(|device| (device.state, device.since));
@@ -132,7 +132,7 @@ fn devices(snapshot: &Snapshot, all: bool) -> String {
     for device in devices.iter().take(shown) {
         table.push(row(device, snapshot.now));
     }
-    let mut text = table.columns();
+    let mut text = table.within(width);
     if let Some(rest) = devices.get(shown..).filter(|rest| !rest.is_empty()) {
         let worst = rest.iter().map(|device| device.state).min().unwrap_or(State::Up);
         writeln!(text, "… and {} more, none worse than {worst}; --all shows them", count(rest.len(), "device")).ok();
@@ -205,7 +205,7 @@ mod tests {
         };
         let clock = Clock { good: true, state: String::new() };
         let snapshot = take(&profile, &registry, &Counters::default(), &Rates::default(), clock, now);
-        let text = render(&snapshot, false);
+        let text = render(&snapshot, false, usize::MAX);
         let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("device ")).skip(1).collect();
         assert!(
             rows[0].starts_with("plc9998  down") && rows[0].ends_with("unit 1: no whole reply within 3s"),
@@ -215,6 +215,6 @@ mod tests {
         assert_eq!(rows[MOST_DEVICES], "… and 9980 devices more, none worse than up; --all shows them");
         assert_eq!(rows.len(), MOST_DEVICES + 1);
         assert!(text.contains("9999 of 10000 devices answer, 1 of them not everything; 40000 points"), "{text}");
-        assert_eq!(render(&snapshot, true).lines().filter(|line| line.starts_with("plc")).count(), 10_000);
+        assert_eq!(render(&snapshot, true, usize::MAX).lines().filter(|line| line.starts_with("plc")).count(), 10_000);
     }
 }

@@ -11,12 +11,11 @@ pub fn alike<K: Hash + Eq + Clone>(things: impl Iterator<Item = (String, K)>) ->
     let mut places: HashMap<K, usize> = HashMap::new();
     let mut kinds: Vec<(String, K, usize)> = Vec::new();
     for (name, kind) in things {
-        match places.get(&kind) {
-            Some(&place) => kinds[place].2 += 1,
-            None => {
-                places.insert(kind.clone(), kinds.len());
-                kinds.push((name, kind, 0));
-            }
+        if let Some(&place) = places.get(&kind) {
+            kinds[place].2 += 1;
+        } else {
+            places.insert(kind.clone(), kinds.len());
+            kinds.push((name, kind, 0));
         }
     }
     let named = |(name, kind, more)| match more {

@@ -74,7 +74,9 @@ pub fn folded(text: &str, width: usize) -> Vec<String> {
             }
         }
     }
-    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
     lines
 }
 

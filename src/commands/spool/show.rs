@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Found, Output, Refused};
 use crate::cli::arguments::Format;
-use crate::cli::terminal::say;
+use crate::cli::terminal::{pour, say, width};
 use crate::daemon::exit::Exit;
 use crate::reading::Timestamp;
 use crate::spool::batch::Position;
@@ -77,7 +77,7 @@ struct ShownSegment {
 pub(super) fn show(mut found: Found, format: Format) -> Result<Exit, Refused> {
     let shown = look(&mut found)?;
     match format {
-        Format::Json => say(&(harmless::json(&serde_json::to_string_pretty(&shown).unwrap_or_default()) + "\n")),
+        Format::Json => drop(pour(&(harmless::json(&serde_json::to_string_pretty(&shown).unwrap_or_default()) + "\n"))),
         Format::Table => say(&shown.text()),
     }
     Ok(Exit::Done)
@@ -172,7 +172,7 @@ impl Shown {
         }
         if !table.is_empty() {
             text.push('\n');
-            text.push_str(&table.columns());
+            text.push_str(&table.within(width()));
         }
         if !self.segments.is_empty() {
             text.push('\n');
@@ -199,7 +199,7 @@ impl Shown {
                 table.push(segment.row());
             }
         }
-        table.columns()
+        table.within(width())
     }
 }
 

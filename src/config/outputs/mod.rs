@@ -82,6 +82,16 @@ const TYPES: [Type; 6] = [
 /// What every type takes.
 const KEYS: [&str; 6] = ["type", "name", "start", "split_refused_after", "max_backoff", "max_age"];
 
+/// Each type and every key that it takes.
+pub fn keys_by_type() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    TYPES.iter().map(|of| (of.name, keys_of(Some(of))))
+}
+
+/// The keys of a type, or those that all have.
+fn keys_of(of: Option<&Type>) -> Vec<&'static str> {
+    KEYS.iter().chain(of.map_or(&[][..], |of| of.keys).iter().copied().flatten()).copied().collect()
+}
+
 /// One entry of `outputs`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputConfig {
@@ -297,14 +307,14 @@ pub fn faults_of_points(config: &Config) -> Vec<String> {
 
 /// Every setting of every output, for people.
 #[must_use]
-pub fn table(outputs: &[OutputConfig]) -> String {
+pub fn table(outputs: &[OutputConfig], width: usize) -> String {
     let mut table = TextTable::new(&["output", "setting", "value"]);
     for output in outputs {
         for (key, value) in output.shown() {
             table.push([output.name.clone(), key.to_owned(), value]);
         }
     }
-    table.columns()
+    table.within(width)
 }
 
 /// `split_refused_after`, at the top or of one output.
@@ -419,8 +429,7 @@ impl<'a> Found<'a> {
             return None;
         };
         let kind = kind(typed, report);
-        let of_type = kind.map_or(&[][..], |kind| kind.keys).iter().copied().flatten();
-        let known: Vec<&str> = KEYS.iter().chain(of_type).copied().collect();
+        let known = keys_of(kind);
         let mut name = None;
         for entry in &entries {
             let value = &entry.value;

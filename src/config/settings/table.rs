@@ -22,7 +22,7 @@ const ALL: &str = "(all devices)";
 
 /// The settings of `config`.
 #[must_use]
-pub fn settings(config: &Config) -> String {
+pub fn settings(config: &Config, width: usize) -> String {
     let Provenance { defaults, devices } = &config.settings;
     let row = |device: &str, key: &str, value: &str, from: &str| [device, key, value, from].map(str::to_owned);
     let mut table = TextTable::new(&["device", "setting", "value", "from"]);
@@ -43,7 +43,7 @@ pub fn settings(config: &Config) -> String {
             table.push(row(name, key, value, OWN));
         }
     }
-    let mut text = table.columns();
+    let mut text = table.within(width);
     let (all, own) = (count(config.devices.len(), "device"), own.count());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{all}; with settings of their own: {own}.");

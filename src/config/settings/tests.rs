@@ -260,7 +260,7 @@ meter          retries                 0      devices
 
 2 devices; with settings of their own: 1.
 ";
-    assert_eq!(table::settings(&config), expected);
+    assert_eq!(table::settings(&config, usize::MAX), expected);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn each_shard_shows_the_settings_of_its_own_devices() {
     assert_eq!(shards.iter().map(|shard| shard.devices.len()).sum::<usize>(), 2);
     assert!(shards.iter().all(|shard| shard.devices.len() < 2), "both in one shard prove nothing");
     for shard in shards {
-        let text = table::settings(&shard);
+        let text = table::settings(&shard, usize::MAX);
         let rows: Vec<_> = text.lines().filter(|line| line.ends_with("  devices")).collect();
         assert_eq!(rows.len(), shard.devices.len(), "{text}");
         assert!(rows.iter().zip(&shard.devices).all(|(row, device)| row.starts_with(device.name())), "{text}");
@@ -418,7 +418,7 @@ fn a_pin_needs_no_file_wins_over_the_authority_of_the_defaults_and_is_shown() {
     assert_ne!(transport(&first, 0), transport(&first, 1), "one by its pin, the other by its authority");
     assert_ne!(transport(&first, 0), transport(&second, 0), "another pin is another device");
     assert_eq!(transport(&first, 1), transport(&second, 1));
-    let shown = table::settings(&first.config);
+    let shown = table::settings(&first.config, usize::MAX);
     assert!(shown.contains(&format!("tls.pin                 {}  devices", pin.to_lowercase())), "{shown}");
 }
 

@@ -9,6 +9,7 @@ use super::node::{Node, Route, Step};
 use super::source::Source;
 use super::yaml11;
 use crate::config::diagnostic::{Diagnostic, MAX_TOLD};
+use crate::config::synonyms;
 
 /// So much that the Python agent took is warned of one by one; the rest is counted.
 const MOST_TAKEN: usize = 10_000;
@@ -260,9 +261,15 @@ impl Entry<'_> {
 
     /// A fault for a key that nobody knows.
     pub fn unknown(&self, known: &[&str]) -> Diagnostic {
-        let hint = match self.key_cursor.meant(&self.key, known) {
-            Some(word) => format!("did you mean \"{word}\"?"),
-            None => format!("allowed are {}", known.join(", ")),
+        let hint = if let Some(meant) = synonyms::key(&self.key, known) {
+            meant.hint()
+        } else if let Some((place, key)) = synonyms::elsewhere(&self.key, known) {
+            let named = if key == self.key { "it".to_owned() } else { format!("\"{key}\"") };
+            format!("{named} belongs to {place}")
+        } else if let Some(word) = self.key_cursor.meant(&self.key, known) {
+            format!("did you mean \"{word}\"?")
+        } else {
+            format!("allowed are {}", known.join(", "))
         };
         self.key_cursor.diagnostic(format!("found an unknown key; {hint}"))
     }

@@ -72,7 +72,13 @@ impl Source {
     /// [`MAX_WALKED`] the path must do.
     pub fn diagnostic(&self, route: &Route, path: &str, message: impl Into<String>) -> Diagnostic {
         let position = self.may_walk(&self.walked_for_faults).then(|| locate(&self.text, route)).flatten();
-        Diagnostic { position, path: path.to_owned(), ..Diagnostic::of_file(&self.file, message) }
+        let line = position.map_or_else(String::new, |(line, _)| self.line(line));
+        Diagnostic { position, path: path.to_owned(), line, ..Diagnostic::of_file(&self.file, message) }
+    }
+
+    /// The line with this number, from 1, unless it may hold a secret: what is shown on a terminal or in a log stays there.
+    fn line(&self, number: usize) -> String {
+        line_of(&self.text, number)
     }
 
     /// Whether the scalar at `route` stands in the file without quotes.
@@ -99,6 +105,15 @@ impl Source {
     }
 }
 
+/// The line with this number, from 1; without its password if it has one.
+fn line_of(text: &str, number: usize) -> String {
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let lower = line.to_ascii_lowercase().replace("_file", "");
+    let is_secret =
+        lower.contains('@') || ["pass", "token", "secret", "api_key"].iter().any(|word| lower.contains(word));
+    if is_secret { String::new() } else { line.to_owned() }
+}
+
 fn parse(path: &Path, text: &str) -> Result<Node, Diagnostic> {
     if let Some(excess) = nesting::excess(text) {
         return Err(too_much(path, excess));
@@ -121,7 +136,10 @@ fn parse(path: &Path, text: &str) -> Result<Node, Diagnostic> {
 
 /// The bytes of a file that is safe to read, or `None` when there is none.
 pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
-    let failed = |error: io::Error| Diagnostic::of_file(path, format!("cannot be read: {error}"));
+    let failed = |error: io::Error| Diagnostic {
+        is_permission: error.kind() == io::ErrorKind::PermissionDenied,
+        ..Diagnostic::of_file(path, format!("cannot be read: {error}"))
+    };
     // Without NONBLOCK the opening of a FIFO waits for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -179,10 +197,11 @@ fn not_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Diagnostic {
         return fault;
     }
     let position = error.location().map(|location| (location.line(), location.column()));
+    let line = position.map_or_else(String::new, |(line, _)| line_of(text, line));
     // Its own text ends in the position, which the fault states in front.
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    Diagnostic { position, ..Diagnostic::of_file(path, format!("this is not YAML: {message}")) }
+    Diagnostic { position, line, ..Diagnostic::of_file(path, format!("this is not YAML: {message}")) }
 }
 
 /// The sample in the original's documentation has `- 30789` and, below it, an indented `multiplier: 1`.
