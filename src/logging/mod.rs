@@ -5,6 +5,9 @@
 //! field `code` (0 when the original had none); every other field follows the text as `name=value`, but for those that the text says
 //! already ([`TOLD`]).
 //!
+//! Where stderr is the systemd journal ([`journal`]), which keeps time, level and sender of each line itself, a line there is its
+//! priority, its text, its fields and its code.
+//!
 //! With [`Format::Json`] each line is an object with `time` (RFC 3339), `level`, `code`, `message` and all other fields,
 //! for programs that collect logs. `docs/log-json.md` says which there are.
 //!
@@ -14,6 +17,7 @@
 //! [`MAX_LINE`].
 
 mod file;
+mod journal;
 mod last;
 pub mod throttle;
 mod writer;
@@ -97,12 +101,13 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
         if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
     });
     let file = LogFile::open(directory).and_then(|mut file| LogWriter::start("log file", move |line| file.write(line)));
+    let console = if journal::takes_stderr() { Head::Journal } else { Head::Original("pattoo_console") };
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
         .with(level)
         .with(dynamic_filter_fn(|event, _| concerns(event)))
-        .with(stderr.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_console")))
-        .with(file.as_ref().ok().map(|writer| layer(writer.clone(), "pattoo_file")))
+        .with(stderr.as_ref().ok().map(|writer| layer(writer.clone(), console)))
+        .with(file.as_ref().ok().map(|writer| layer(writer.clone(), Head::Original("pattoo_file"))))
         .with(last::KeepLast)
         .try_init();
     // Only a second start in one process could fail; the first one stays.
@@ -183,12 +188,12 @@ pub fn flush(limit: Duration) {
     }
 }
 
-fn layer<S>(writer: LogWriter, logger: &'static str) -> impl Layer<S>
+fn layer<S>(writer: LogWriter, head: Head) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_ansi(false).event_format(Line {
-        logger,
+        head,
         user: user(),
         timer: ChronoLocal::new("%Y-%m-%d %H:%M:%S,%3f".to_owned()),
     })
@@ -202,9 +207,18 @@ fn user() -> String {
     })
 }
 
+/// What stands before the text of an event.
+#[derive(Clone, Copy)]
+enum Head {
+    /// As the original writes it, with the name of its logger.
+    Original(&'static str),
+    /// What the journal takes off again.
+    Journal,
+}
+
 /// One event as one line.
 struct Line {
-    logger: &'static str,
+    head: Head,
     user: String,
     timer: ChronoLocal,
 }
@@ -224,10 +238,12 @@ where
             }
         }
         let (level, mark) = level_name(*event.metadata().level());
+        if let Head::Journal = self.head {
+            writer.write_str(journal::prefix(*event.metadata().level()))?;
+        }
         if JSON.load(Ordering::Relaxed) {
             return parts.write_json(level, &mut writer);
         }
-        self.timer.format_time(&mut writer)?;
         let mut fields = String::new();
         for (name, value) in parts.fields.iter().filter(|(name, _)| !TOLD.contains(name)) {
             match value {
@@ -235,10 +251,14 @@ where
                 value => write!(fields, " {name}={value}")?,
             }
         }
-        let line = format!(
-            " - {} - {level} - [{}] ({}{mark}): {}{}",
-            self.logger, self.user, parts.code, parts.message, fields
-        );
+        let line = match self.head {
+            Head::Original(logger) => {
+                self.timer.format_time(&mut writer)?;
+                format!(" - {logger} - {level} - [{}] ({}{mark}): {}{fields}", self.user, parts.code, parts.message)
+            }
+            Head::Journal if parts.code == 0 => format!("{}{fields}", parts.message),
+            Head::Journal => format!("{}{fields} code={}", parts.message, parts.code),
+        };
         writer.write_str(&printable(&line, MAX_LINE))?;
         writer.write_char('\n')
     }
@@ -334,10 +354,14 @@ mod tests {
 
     /// What an event of this kind looks like in the file.
     fn logged(event: impl FnOnce()) -> String {
+        logged_with(Head::Original("pattoo_file"), event)
+    }
+
+    fn logged_with(head: Head, event: impl FnOnce()) -> String {
         let directory = tempfile::tempdir().unwrap();
         let mut file = LogFile::open(directory.path()).unwrap();
         let writer = LogWriter::start("test", move |line| file.write(line)).unwrap();
-        let subscriber = tracing_subscriber::registry().with(layer(writer.clone(), "pattoo_file"));
+        let subscriber = tracing_subscriber::registry().with(layer(writer.clone(), head));
         tracing::subscriber::with_default(subscriber, event);
         writer.flush(Instant::now() + Duration::from_secs(30));
         std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap()
@@ -357,6 +381,18 @@ mod tests {
         assert_eq!(rest, ["\"WARNING\"", "65027", "\"m\\\\1\""]);
         assert_eq!(object["lasted_seconds"], 2.401);
         assert!(object["time"].as_str().unwrap().contains('T'), "{line}");
+    }
+
+    /// E7: no second stamp, no sender, and the priority by the level.
+    #[test]
+    fn a_line_for_the_journal_is_priority_text_fields_and_code() {
+        let lines = logged_with(Head::Journal, || {
+            tracing::error!("lost");
+            tracing::warn!(code = 65_028, device = %"m1", cause = %"a\n<0>b", "down");
+            tracing::info!(points = 3, "started");
+            tracing::debug!("posted");
+        });
+        assert_eq!(lines, "<3>lost\n<4>down cause=a\\n<0>b code=65028\n<6>started points=3\n<7>posted\n");
     }
 
     #[test]
