@@ -31,6 +31,7 @@ fn main() {
         (Some(Command::Check(how)), _) => match how.against {
             None if how.settings => check::settings(instance),
             None if how.connect => check::connect(instance),
+            None if how.quiet => check::faults(instance),
             None if how.format == Format::Json => check::as_json(instance, how.strict),
             None => check::check(instance, how.strict, how.all),
             Some(running) => check::compare(running, instance),

@@ -142,3 +142,19 @@ fn systemd_understands_the_unit_and_finds_it_at_most_1_2_exposed() {
         assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
     }
 }
+
+/// E9: what `systemctl reload` asks first.
+#[test]
+fn a_service_manager_hears_of_faults_and_of_nothing_else() {
+    let home = Home::new("127.0.0.1:9".parse().unwrap());
+    let ask = |yaml: &str| {
+        home.write_config(yaml);
+        home.output(&["check", "--quiet", "--config_dir", home.config_dir().to_str().unwrap()])
+    };
+    // Doubtful: one number is of another table.
+    let good = ask("polling_groups: [{ip_devices: [192.0.2.1], input_registers: [30001, 40001]}]\n");
+    assert_eq!((good.code, &*good.stdout, &*good.stderr), (Some(0), "", ""));
+    let bad = ask("polling_groups: [{ip_devices: [192.0.2.1], input_registers: [0]}]\npolling_interval: never\n");
+    assert_eq!((bad.code, &*bad.stdout), (Some(78), ""));
+    assert!(bad.stderr.contains("never"), "{}", bad.stderr);
+}

@@ -203,6 +203,9 @@ pub struct Check {
         conflicts_with_all = ["against", "settings", "connect"]
     )]
     pub format: Format,
+    /// Print faults only, and nothing where there is none
+    #[arg(short, long, conflicts_with_all = ["against", "settings", "connect", "strict"])]
+    pub quiet: bool,
 }
 
 /// How to plan.

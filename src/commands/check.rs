@@ -120,6 +120,18 @@ impl From<&Diagnostic> for Told {
     }
 }
 
+/// Prints every fault to stderr, and nothing else: for a service manager, which asks before each reload.
+#[must_use]
+pub fn faults(instance: &Instance) -> Exit {
+    match instance.load() {
+        Ok(_) => Exit::Done,
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::from(&error)
+        }
+    }
+}
+
 /// Asks every output whether it would take readings, and prints what it says; none is given any.
 #[must_use]
 pub fn connect(instance: &Instance) -> Exit {

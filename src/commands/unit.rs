@@ -161,6 +161,27 @@ mod tests {
         }
     }
 
+    /// Packages put their units where `install` would not write: `/usr/lib`.
+    #[test]
+    fn the_units_of_the_packages_are_what_the_template_makes_of_their_places() {
+        let directories = ["/run/pattoo", "/var/lib/pattoo", "/var/log/pattoo"].map(PathBuf::from);
+        let packaged = [
+            (false, include_str!("../../setup/packages/pattoo_agent_modbustcpd.service")),
+            (true, include_str!("../../setup/packages/pattoo_agent_modbustcpd@.service")),
+        ];
+        for (of_shards, unit) in packaged {
+            let service = Service {
+                binary: Path::new("/usr/bin/pattoo_agent_modbustcpd"),
+                config_dir: Path::new("/etc/pattoo"),
+                username: "pattoo",
+                group: "pattoo",
+                directories: &directories,
+                of_shards,
+            };
+            assert_eq!(render(&service), unit);
+        }
+    }
+
     #[test]
     fn nothing_is_left_to_fill_in() {
         let unit = unit("/etc/pattoo", &["/var/lib/pattoo"]);
