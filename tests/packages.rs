@@ -1,0 +1,288 @@
+//! The .deb as an administrator meets it: on a Debian made for this test, booted with its own systemd in a container, beside
+//! a simulated device and a simulated server on this machine's loopback.
+//!
+//! One test, because one machine lives through it all: install, start without and with a configuration, reload good and bad
+//! ones, upgrade, go back, stop, remove, install again, purge. At the end no reading of all that may be lost or doubled.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::device::Device;
+use support::judge::judge;
+use support::server::Server;
+use support::{needs, until};
+
+const UNIT: &str = "pattoo_agent_modbustcpd.service";
+
+/// What `docs/install.md` tells to install in it; the rest is what a small server has.
+const DEBIAN: &str = "systemd,systemd-sysv,dbus,logrotate";
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn must(command: &mut Command) -> String {
+    let (done, text) = run(command);
+    assert!(done, "{command:?}: {text}");
+    text
+}
+
+/// A Debian that runs.
+struct Machine {
+    root: PathBuf,
+    container: Child,
+    /// Its first process, as this machine numbers it.
+    init: String,
+}
+
+impl Machine {
+    fn boot(root: &Path) -> Self {
+        let console = File::create(root.with_extension("console")).unwrap();
+        let mut command = Command::new("systemd-nspawn");
+        command.args([
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--console=pipe",
+            "--link-journal=no",
+            "-D",
+        ]);
+        let mut container = command.arg(root).stdin(Stdio::null()).stdout(console).spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", container.id());
+        let mut init = String::new();
+        until("the machine to boot", || {
+            assert!(container.try_wait().unwrap().is_none(), "the container ended");
+            fs::read_to_string(&children).unwrap_or_default().trim().clone_into(&mut init);
+            let state = ["--target", &*init, "--all", "systemctl", "is-system-running"];
+            let (_, state) = run(Command::new("nsenter").args(state));
+            ["running", "degraded"].contains(&state.trim())
+        });
+        Self { root: root.to_owned(), container, init }
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--all", "env", "--ignore-environment", "PATH=/usr/sbin:/usr/bin"]);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "/bin/sh", "-c", script]);
+        command
+    }
+
+    /// What a script says that must succeed there.
+    fn does(&self, script: &str) -> String {
+        must(&mut self.shell(script))
+    }
+
+    /// What a script says that must fail there.
+    fn fails(&self, script: &str) -> String {
+        let (done, text) = run(&mut self.shell(script));
+        assert!(!done, "{script}: {text}");
+        text
+    }
+
+    fn property(&self, name: &str) -> String {
+        self.does(&format!("systemctl show --value --property {name} {UNIT}")).trim().to_owned()
+    }
+
+    /// The lines that the agent has written into the journal, with their priorities.
+    fn journal(&self) -> Vec<(char, String)> {
+        self.does("journalctl --sync");
+        let lines = self.does(&format!("journalctl --output json --no-pager _SYSTEMD_UNIT={UNIT}"));
+        let entries = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        entries.map(|it| (text(&it, "PRIORITY").chars().next().unwrap_or('?'), text(&it, "MESSAGE"))).collect()
+    }
+
+    fn says(&self, priority: char, what: &str) -> bool {
+        self.journal().iter().any(|(found, line)| *found == priority && line.contains(what))
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.join(path), text).unwrap();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (_, journal) = run(&mut self.shell("journalctl --no-pager --lines 60 --priority info"));
+            println!("{journal}");
+        }
+        run(&mut self.shell("systemctl --force --force poweroff"));
+        self.container.kill().ok();
+        self.container.wait().ok();
+    }
+}
+
+/// The .deb, and the same files as a later version.
+fn packages(directory: &Path) -> [PathBuf; 2] {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tree.join("target/packages");
+    must(Command::new(tree.join("setup/packages/build")).arg("deb").env("PROFILE", "dev"));
+    let made = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
+    let deb = made
+        .filter(|path| path.extension().is_some_and(|it| it == "deb"))
+        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).expect("a package has a date"));
+    let (first, next) = (directory.join("first.deb"), directory.join("next.deb"));
+    fs::copy(deb.expect("a package was made"), &first).unwrap();
+    let files = directory.join("files");
+    must(Command::new("dpkg-deb").arg("--raw-extract").args([&first, &files]));
+    must(Command::new("sed").args(["-i", "s/^Version: .*/&+next/"]).arg(files.join("DEBIAN/control")));
+    must(Command::new("dpkg-deb").args(["-Zgzip", "-z1", "--build"]).args([&files, &next]));
+    [first, next]
+}
+
+fn debian(directory: &Path) -> PathBuf {
+    // Kept for the next time; a root that is years old serves as well.
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages-debian.tar");
+    if !kept.exists() {
+        let made = kept.with_extension("new.tar");
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", "--include", DEBIAN]);
+        command.args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]);
+        must(command.arg("bookworm").arg(&made));
+        fs::rename(made, &kept).unwrap();
+    }
+    let root = directory.join("debian");
+    fs::create_dir(&root).unwrap();
+    must(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(kept));
+    root
+}
+
+fn config(device: &Device, interval: &str) -> String {
+    format!(
+        "polling_interval: {interval}\nagent_hostname: agent.example.net\npolling_groups:\n  - ip_devices: ['{}']\n    \
+         input_registers: [30001, 30002]\n",
+        device.target()
+    )
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one life of one machine, in the order of time")]
+fn a_deb_is_installed_configured_upgraded_taken_back_and_purged_and_no_reading_is_lost() {
+    if !needs(&["root", "mmdebstrap", "systemd-nspawn", "dpkg-deb", "nsenter"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = debian(directory.path());
+    let [first, next] = packages(directory.path());
+    fs::copy(first, root.join("root/first.deb")).unwrap();
+    fs::copy(next, root.join("root/next.deb")).unwrap();
+    let (device, server) = (Device::counting(1), Server::start());
+    let machine = Machine::boot(&root);
+    let (agent, shared) = ("etc/pattoo/pattoo_agent_modbustcpd.yaml", "etc/pattoo/pattoo.yaml");
+    let arrives = |what: &str| {
+        let before = server.row_count();
+        until(what, || server.row_count() > before + 4);
+    };
+
+    // Installed: user, directories and units, and nothing started.
+    let told = machine.does("dpkg --install /root/first.deb");
+    assert!(told.contains("`pattoo_agent_modbustcpd configure`"), "{told}");
+    assert_eq!(machine.fails(&format!("systemctl is-enabled {UNIT}")).trim(), "disabled");
+    assert_eq!(machine.property("ActiveState"), "inactive");
+    let owned = machine.does("stat --format '%U %G %a' /var/lib/pattoo /var/log/pattoo");
+    assert_eq!(owned, "pattoo pattoo 750\n".repeat(2));
+    let units = "/usr/lib/systemd/system/pattoo_agent_modbustcpd.service pattoo_agent_modbustcpd@0-4.service";
+    assert_eq!(machine.does(&format!("systemd-analyze verify --man=no {units} 2>&1 | grep pattoo || true")), "");
+    machine.does("logrotate --debug /etc/logrotate.d/pattoo_agent_modbustcpd");
+
+    // Started without a configuration: refused once, with the reason as an error.
+    machine.fails(&format!("systemctl start {UNIT}"));
+    assert_eq!((machine.property("ExecMainStatus"), machine.property("NRestarts")), ("78".to_owned(), "0".to_owned()));
+    assert!(machine.says('3', "pattoo_agent_modbustcpd.yaml"), "{:?}", machine.journal());
+
+    // Configured and started.
+    machine.does("pattoo_agent_modbustcpd configure --yes");
+    let text = fs::read_to_string(root.join(shared)).unwrap();
+    let (ip, port) = (server.address().ip().to_string(), server.address().port().to_string());
+    machine.write(shared, &text.replace("127.0.0.1", &ip).replace("20201", &port));
+    machine.write(agent, &config(&device, "200ms"));
+    machine.does(&format!("systemctl enable --now {UNIT}"));
+    arrives("readings at the server");
+    let pid = machine.property("MainPID");
+
+    // Reloaded: a good one is taken over, a bad one fails the reload and changes nothing.
+    machine.write(agent, &config(&device, "300ms"));
+    machine.does(&format!("systemctl reload {UNIT}"));
+    until("the reload", || machine.says('6', "the new configuration is taken over"));
+    machine.write(agent, &config(&device, "never"));
+    let told = machine.fails(&format!("systemctl reload {UNIT}"));
+    assert!(told.contains("failed"), "{told}");
+    assert!(machine.says('3', "never"), "{:?}", machine.journal());
+    assert_eq!((machine.property("ActiveState"), machine.property("MainPID")), ("active".to_owned(), pid.clone()));
+    arrives("readings after a bad reload");
+
+    // Upgraded while the configuration has a fault: the former program goes on.
+    let told = machine.does("dpkg --install /root/next.deb");
+    assert!(told.contains("goes on with the former program"), "{told}");
+    assert_eq!(machine.property("MainPID"), pid);
+    // Upgraded without one, and taken back: restarted each time.
+    machine.write(agent, &config(&device, "200ms"));
+    let mut pids = vec![pid];
+    for package in ["next", "first"] {
+        server.excuse_repetition();
+        machine.does(&format!("dpkg --install /root/{package}.deb"));
+        assert_eq!(machine.property("ActiveState"), "active", "{package}");
+        let pid = machine.property("MainPID");
+        assert!(!pids.contains(&pid), "{package}");
+        pids.push(pid);
+        arrives("readings after an upgrade");
+    }
+
+    // A device that goes away is a warning, one that comes back is none.
+    device.stop();
+    until("the warning", || machine.says('4', &device.target()));
+    device.start();
+    arrives("readings after an outage");
+
+    // Stopped in order, removed, installed again with the same identity.
+    machine.does(&format!("systemctl stop {UNIT}"));
+    assert_eq!(
+        (machine.property("Result"), machine.property("ExecMainStatus")),
+        ("success".to_owned(), "0".to_owned())
+    );
+    let id = "cat /var/lib/pattoo/daemon/agent_id/pattoo_agent_modbustcpd.agent_id";
+    let before = machine.does(id);
+    machine.does(&format!("systemctl start {UNIT} && dpkg --remove pattoo-agent-modbustcpd"));
+    assert_eq!(machine.does("ls -l /proc/*/exe 2>/dev/null | grep -c pattoo_agent || true").trim(), "0");
+    assert!(root.join(agent).exists());
+    machine.does(&format!("dpkg --install /root/first.deb && systemctl start {UNIT}"));
+    assert_eq!(machine.does(id), before);
+    arrives("readings after a removal");
+
+    // Nothing doubled in the journal's lines, and every level is there.
+    let journal = machine.journal();
+    let stamped: Vec<_> =
+        journal.iter().filter(|(_, line)| line.contains(" - pattoo_") || line.starts_with("20")).collect();
+    assert!(stamped.is_empty(), "{stamped:#?}");
+    let levels: String =
+        ['3', '4', '6', '7'].into_iter().filter(|it| journal.iter().any(|(found, _)| found == it)).collect();
+    assert_eq!(levels, "3467", "{journal:#?}");
+    assert!(!journal.iter().any(|(_, line)| line.starts_with('<')), "{journal:#?}");
+
+    // Purged: what is this agent's is gone; what other pattoo programs use goes with the last of them.
+    let left = || {
+        let found = machine.does("find /etc /var /usr /run -path /var/log/journal -prune -o -name '*pattoo*' -print");
+        let mut found: Vec<_> = found.lines().map(str::to_owned).collect();
+        found.sort_unstable();
+        found
+    };
+    let other = "/etc/pattoo/pattoo_agent_other.yaml";
+    machine.does(&format!("touch {other} && dpkg --purge pattoo-agent-modbustcpd"));
+    assert_eq!(
+        left(),
+        ["/etc/pattoo", "/etc/pattoo/pattoo.yaml", other, "/var/log/pattoo", "/var/log/pattoo/pattoo.log"]
+    );
+    machine.does(&format!("rm {other} && dpkg --install /root/first.deb && dpkg --purge pattoo-agent-modbustcpd"));
+    assert_eq!(left(), [""; 0]);
+    drop(machine);
+    judge(&[&device], server.database().rows()).assert_complete();
+}
