@@ -164,3 +164,22 @@ fn what_a_shard_that_is_no_more_has_left_is_told_at_the_start_of_the_first_one()
     log_has(&agent, &format!("wait in {}, of a shard that is none of the present 1", directory.display()));
     agent.stop();
 }
+
+/// Where each has a machine of its own, as in Kubernetes, a probe needs the same port for all.
+#[test]
+fn a_status_address_in_the_environment_is_moved_by_no_shard() {
+    let (devices, server) = (vec![Device::counting(1)], Server::start());
+    let mut home = home(&server, &devices, "200ms");
+    home.set_variable("PATTOO_STATUS_LISTEN", "nowhere");
+    let mut refused = start(&home, 3);
+    refused.ends_with(78);
+    assert!(refused.log().contains("PATTOO_STATUS_LISTEN is \"nowhere\""), "{}", refused.log());
+    // The shard would be at port 3, and never say so.
+    home.set_variable("PATTOO_STATUS_LISTEN", "127.0.0.1:0");
+    let mut agent = start(&home, 3);
+    let file = home.path().join("log/pattoo.log");
+    let log = || std::fs::read_to_string(&file).unwrap_or_default();
+    agent.until("the page", || log().contains("the status page is on http://127.0.0.1:"));
+    assert!(!log().contains("http://127.0.0.1:3/"));
+    agent.stop();
+}

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::io;
 use std::iter::successors;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -63,6 +64,10 @@ pub const REQUIRE_STATE: &str = "PATTOO_REQUIRE_STATE";
 
 /// The agent id, where the agents of several machines are to be one to the server.
 pub const AGENT_ID: &str = "PATTOO_AGENT_ID";
+
+/// Where the status page is served, whatever the configuration says: for shards that have a machine each, as in Kubernetes, where
+/// the port of a probe is the same for all.
+pub const STATUS_LISTEN: &str = "PATTOO_STATUS_LISTEN";
 
 /// Runs `instance` until it is told to stop.
 #[must_use]
@@ -125,6 +130,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
             Pid::as_raw(Some(hidden.pid))
         );
     }
+    let status_listen = status_listen(config)?;
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
@@ -203,7 +209,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     }
     let timekeeper = Timekeeper::new(timeline, &boot_id);
     let reporter = reporter(config, profile, &context, timekeeper.clone());
-    let _status = serve_status(config, agent.hostname(), &reporter);
+    let _status = serve_status(config, status_listen, agent.hostname(), &reporter);
     let parts = Parts { devices, table, spool, pipeline, outputs: ways, narrator, timekeeper, context };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
     let runner = ManuallyDrop::new(System::new());
@@ -229,10 +235,23 @@ pub fn refuse_beside(other: &PythonAgent) -> String {
     )
 }
 
+/// Where the status page is to be served.
+fn status_listen(config: &Config) -> Result<Option<SocketAddr>, Refusal> {
+    let Some(given) = env::var_os(STATUS_LISTEN) else { return Ok(config.status_listen) };
+    let address = given.to_str().and_then(|given| given.parse().ok());
+    let why = || format!("{STATUS_LISTEN} is {given:?}; allowed is an address with a port, such as 0.0.0.0:20204");
+    address.map(Some).ok_or_else(|| Refusal { exit: Exit::BadConfiguration, why: why() })
+}
+
 /// The socket that says how the agent is; without it the agent works all the same.
-fn serve_status(config: &Config, hostname: &str, reporter: &Arc<Mutex<Reporter>>) -> Option<socket::Served> {
+fn serve_status(
+    config: &Config,
+    listen: Option<SocketAddr>,
+    hostname: &str,
+    reporter: &Arc<Mutex<Reporter>>,
+) -> Option<socket::Served> {
     let path = socket::path(&config.system_daemon_directory);
-    if let Some(address) = config.status_listen {
+    if let Some(address) = listen {
         match page::serve(address, Hosts::new(hostname, &config.status_hosts), Arc::clone(reporter)) {
             Ok(address) => tracing::info!("the status page is on http://{address}/"),
             Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
