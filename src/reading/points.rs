@@ -180,6 +180,9 @@ struct Text {
     agent_id: String,
     /// The host name that the agent goes by.
     hostname: String,
+    /// The program that the agent is, if it is another one than this crate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    program: Option<String>,
     /// The default interval of the configuration in milliseconds.
     polling_interval_ms: u64,
     devices: Vec<Device>,
@@ -203,6 +206,7 @@ impl Builder {
         let text = Text {
             agent_id: agent_id.to_owned(),
             hostname: hostname.to_owned(),
+            program: None,
             polling_interval_ms: millis(polling_interval),
             devices: Vec::new(),
             registers: Vec::new(),
@@ -213,6 +217,13 @@ impl Builder {
             known_devices: std::collections::HashMap::new(),
             known_registers: std::collections::HashMap::new(),
         }
+    }
+
+    /// The same of an agent that is another program than this crate's.
+    #[must_use]
+    pub fn of_program(mut self, program: &str) -> Self {
+        self.text.program = Some(program.to_owned());
+        self
     }
 
     /// Adds the next point.
@@ -274,6 +285,12 @@ impl PointTable {
     #[must_use]
     pub fn hostname(&self) -> &str {
         &self.text.hostname
+    }
+
+    /// The program that the agent was, if it was another one than this crate's.
+    #[must_use]
+    pub fn program(&self) -> Option<&str> {
+        self.text.program.as_deref()
     }
 
     /// The default interval of the configuration.

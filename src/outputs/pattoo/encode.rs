@@ -98,6 +98,10 @@ impl Table {
         }
         let all: Vec<Series> = all.into_iter().flatten().collect();
         let agent = table.agent_id().parse().and_then(|id| Agent::new(id, table.hostname()));
+        let agent = agent.and_then(|agent| match table.program() {
+            Some(program) => agent.of_program(program),
+            None => Ok(agent),
+        });
         let catalogue = agent.and_then(|agent| Catalogue::new(&agent, table.polling_interval(), &all));
         Self { encoder: catalogue.ok().map(|catalogue| Encoder::new(Arc::new(catalogue))), places }
     }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::digest::sha256;
 use crate::reading::points::Kind;
 
-/// The program name that is part of every series, and of every file name the original chose.
+/// The program name that is part of every series of this agent, and of every file name the original chose.
 pub const PROGRAM: &str = "pattoo_agent_modbustcpd";
 
 /// The longest text, in bytes of UTF-8, that the server's database takes.
@@ -85,6 +85,7 @@ impl fmt::Display for AgentId {
 pub struct Agent {
     id: AgentId,
     hostname: String,
+    program: String,
 }
 
 impl Agent {
@@ -94,7 +95,21 @@ impl Agent {
     /// When the host name is too long for the server.
     pub fn new(id: AgentId, hostname: impl Into<String>) -> Result<Self, IdentityError> {
         let hostname = fitting("host name", hostname.into())?;
-        Ok(Self { id, hostname })
+        Ok(Self { id, hostname, program: PROGRAM.to_owned() })
+    }
+
+    /// The same agent as another program than this crate's.
+    ///
+    /// # Errors
+    /// When the name is too long for the server.
+    pub fn of_program(self, program: impl Into<String>) -> Result<Self, IdentityError> {
+        Ok(Self { program: fitting("program", program.into())?, ..self })
+    }
+
+    /// The program that it is.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
     }
 
     /// Its id.
@@ -202,7 +217,7 @@ impl Series {
             ("pattoo_agent_hostname", &agent.hostname),
             ("pattoo_agent_id", agent.id.as_str()),
             ("pattoo_agent_polled_target", &self.target),
-            ("pattoo_agent_program", PROGRAM),
+            ("pattoo_agent_program", &agent.program),
         ]
         .into_iter()
         .fold(seed, |sum, (key, value)| hex(sha256(&[&sum, key.as_bytes(), value.as_bytes()])));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::push_id;
 use super::short::Short;
-use crate::outputs::pattoo::identity::{self, Agent, IdentityError, PROGRAM, Series, wire_millis};
+use crate::outputs::pattoo::identity::{self, Agent, IdentityError, Series, wire_millis};
 use crate::outputs::pattoo::json;
 
 /// Where in [`Catalogue::start`] the thirteen digits of the timestamp go; zeros until then.
@@ -244,7 +244,7 @@ impl<'a> Shared<'a> {
             self.pair("pattoo_agent_hostname", Literal::Text(agent.hostname())),
             self.pair("pattoo_agent_id", Literal::Text(agent.id().as_str())),
             self.pair("pattoo_agent_polled_target", Literal::Text(series.target())),
-            self.pair("pattoo_agent_program", Literal::Text(PROGRAM)),
+            self.pair("pattoo_agent_program", Literal::Text(agent.program())),
         ];
         let data_type = self.pair("pattoo_data_type", Literal::Number(identity::code(series.kind()).into()));
         let families = &mut self.families;
