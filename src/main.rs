@@ -14,6 +14,7 @@ use pattoo_agent_modbustcpd::daemon::{self, control};
 
 const NOTHING_TO_DO: &str = "nothing to do: name a command, or --start, --stop, --restart or --status";
 
+#[expect(clippy::disallowed_methods, reason = "the end of all, after the log")]
 fn main() {
     let cli = Cli::parse();
     let instance = &Instance { config_dir: cli.config_dir, shard: cli.shard };

@@ -179,6 +179,7 @@ impl Field {
 impl Connection {
     /// How late this request is, in microseconds; `None` for those that set the grid: the second one, and any that comes
     /// so early that the one that had set it was late itself, as some are when thousands of devices start at once.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark of the real one")]
     fn lateness(&mut self, interval: Duration) -> Option<u32> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;
         let interval = interval.as_secs_f64() * 1e3;

@@ -36,6 +36,7 @@ pub fn apply() {
 }
 
 /// Ends the process without waiting for anything but the log, and for that not long.
+#[expect(clippy::disallowed_methods, reason = "here it is done, after the log")]
 pub fn end_at_once(exit: Exit) -> ! {
     logging::flush(LAST_WORDS);
     process::exit(i32::from(exit.code()))

@@ -238,7 +238,8 @@ pub fn refuse_beside(other: &PythonAgent) -> String {
 /// Where the status page is to be served.
 fn status_listen(config: &Config) -> Result<Option<SocketAddr>, Refusal> {
     let Some(given) = env::var_os(STATUS_LISTEN) else { return Ok(config.status_listen) };
-    let address = given.to_str().and_then(|given| given.parse().ok());
+    let given = given.to_string_lossy();
+    let address = given.parse().ok();
     let why = || format!("{STATUS_LISTEN} is {given:?}; allowed is an address with a port, such as 0.0.0.0:20204");
     address.map(Some).ok_or_else(|| Refusal { exit: Exit::BadConfiguration, why: why() })
 }

@@ -69,6 +69,7 @@ impl Resolver {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "here it is done, on a thread of its own")]
     async fn ask(&mut self, limit: Duration) -> io::Result<Vec<SocketAddr>> {
         let asking = self.asking.get_or_insert_with(|| {
             let host = (self.host.clone(), self.port);

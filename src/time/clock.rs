@@ -62,6 +62,7 @@ pub fn now() -> Moment {
 
 /// The wall clock's time.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "here it is asked")]
 pub fn wall() -> Timestamp {
     SystemTime::now().into()
 }

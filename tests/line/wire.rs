@@ -175,6 +175,7 @@ pub fn plan() -> impl Strategy<Value = Plan> {
 }
 
 /// From the clock: no run is like the one before.
+#[expect(clippy::disallowed_methods, reason = "a seed")]
 pub fn fresh_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(now.as_micros()).unwrap()

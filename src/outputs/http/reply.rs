@@ -75,6 +75,7 @@ impl Reply {
 
     /// How long the server wants to be left alone, at most [`MAX_RETRY_AFTER`].
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "only beside a date that a server tells")]
     pub fn retry_after(&self) -> Option<Duration> {
         // The server's own clock, for the date that it asks us to wait for is one of that clock.
         let now = self.system_time().unwrap_or_else(SystemTime::now);

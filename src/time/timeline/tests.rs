@@ -71,6 +71,7 @@ fn undated(line: &mut Timeline, now: Moment, track: &mut Track) -> Duration {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the real one is the case")]
 fn the_build_date_is_not_in_the_future() {
     assert!(BUILT < SystemTime::now().into());
 }
