@@ -39,3 +39,11 @@ bench:
 # The book, into target/book; needs mkdocs-material.
 book:
     mkdocs build --strict
+
+# What is released: .deb, .rpm, static tarballs, SBOM, SHA256SUMS, in target/packages.
+packages *WHAT:
+    setup/packages/build {{WHAT}}
+
+# What the dependencies may be, and what is known against them.
+deny:
+    cargo deny check
