@@ -42,6 +42,7 @@ fn lock() -> MutexGuard<'static, VecDeque<LastLine>> {
 pub(super) struct KeepLast;
 
 impl<S: Subscriber> Layer<S> for KeepLast {
+    #[expect(clippy::disallowed_methods, reason = "no simulation has a log")]
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() > Level::INFO {
             return;
