@@ -28,15 +28,19 @@ pub struct Arrival {
 impl Arrival {
     /// The register behind a row; `None` for what no 16-bit register times this can have given.
     pub fn of(row: &Row, multiplier: f64) -> Option<Self> {
-        let (table, address) = Table::of_key(&row.key)?;
-        let word = row.value.as_f64()? / multiplier;
+        Self::new(row.unit.parse().ok()?, &row.key, row.value.as_f64()? / multiplier, row.timestamp)
+    }
+
+    /// The register behind a value that was divided by what the configuration multiplies it by.
+    pub fn new(unit: u8, key: &str, word: f64, timestamp: u64) -> Option<Self> {
+        let (table, address) = Table::of_key(key)?;
         let whole = word.round();
         if (word - whole).abs() > 1e-6 || !(0.0..=65_535.0).contains(&whole) {
             return None;
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within a word")]
         let word = whole as u16;
-        Some(Self { unit: row.unit.parse().ok()?, table, address, word, timestamp: row.timestamp })
+        Some(Self { unit, table, address, word, timestamp })
     }
 }
 

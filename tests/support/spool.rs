@@ -132,6 +132,9 @@ fn frames(segment: &[u8]) -> Vec<Frame<'_>> {
 impl Frame<'_> {
     /// Its readings from `cursor` on; `None` when there are none.
     fn body(&self, log: &Path, cursor: u64) -> Option<Vec<u8>> {
+        if self.first + u64::from(self.count) <= cursor {
+            return None;
+        }
         let table = fs::read(log.join(format!("{:016x}.points", self.table))).ok()?;
         let table: Value = serde_json::from_slice(&table).ok()?;
         let readings = (self.first..).zip(self.readings()).filter(|(position, _)| *position >= cursor);

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::disk::{self, Damaged, Disk, Planted};
+use super::disk::{Damaged, Disk, Planted};
 use super::fleet::Fleet;
 use super::ledger::{FLUSH_MS, Ledger};
+use super::others;
 use super::plan::{Ailment, Plan, Whim};
 use super::report::{Evidence, Report};
 use super::watch::Watch;
@@ -23,6 +24,7 @@ use crate::support::agent::{Agent, HOSTNAME, Home};
 use crate::support::device::Mode as DeviceMode;
 use crate::support::now_ms;
 use crate::support::server::Server;
+use crate::support::spool;
 
 const TICK: Duration = Duration::from_millis(20);
 
@@ -80,7 +82,8 @@ impl Chaos {
         let mut home = Home::of(&settings.binary, server.address(), "info");
         home.write_config(&format!(
             "polling_interval: 1s\nflush_interval: {FLUSH_MS}ms\nagent_hostname: {HOSTNAME}\n\
-             cache_min_free: 0%\nsplit_refused_after: 1s\npolling_groups:\n{}",
+             cache_min_free: 0%\nsplit_refused_after: 1s\n{}polling_groups:\n{}",
+            others::configured(&home),
             fleet.groups(),
         ));
         let mut impossible = Vec::new();
@@ -312,6 +315,7 @@ impl Chaos {
             seed: self.seed,
             server: &self.server,
             fleet: &self.fleet,
+            others: &others::all(&self.home, &self.fleet),
             quarantine: self.home.spool().join("quarantine"),
             ledger: &self.ledger,
             watch: &self.watch,
@@ -345,12 +349,14 @@ impl Chaos {
         if self.ledger.clock.is_empty() { 0 } else { ms(Duration::from_secs(5)) }
     }
 
-    /// Waits until the disk is empty and nothing more arrives; whether that came about.
+    /// Waits until nothing waits on disk for whoever is there, and nothing more arrives; whether that came about.
     fn drain(&mut self, deadline: Instant) -> bool {
         let (mut quiet_since, mut arrived) = (Instant::now(), self.arrived());
         loop {
             self.pass(Duration::from_millis(100));
-            if !disk::batches(&self.home.spool()).is_empty() || self.arrived() != arrived {
+            let spool = self.home.spool();
+            let waits = others::REACHABLE.iter().any(|name| spool::readings(&spool, name) > 0);
+            if waits || self.arrived() != arrived {
                 (quiet_since, arrived) = (Instant::now(), self.arrived());
             }
             if quiet_since.elapsed() > Duration::from_secs(4) {

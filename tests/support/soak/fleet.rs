@@ -107,13 +107,17 @@ impl Fleet {
 
     /// The device and the register behind a row.
     pub fn recognise(&self, row: &Row) -> Option<(usize, Arrival)> {
-        let device = *self.by_target.get(&row.target)?;
-        let (table, address) = Table::of_key(&row.key)?;
-        let unit: u8 = row.unit.parse().ok()?;
+        self.find(&row.target, row.unit.parse().ok()?, &row.key, row.value.as_f64()?, row.timestamp)
+    }
+
+    /// The same of what is no row of a pattoo server.
+    pub fn find(&self, target: &str, unit: u8, key: &str, value: f64, timestamp: u64) -> Option<(usize, Arrival)> {
+        let device = *self.by_target.get(target)?;
+        let (table, address) = Table::of_key(key)?;
         let run = MODELS[device % MODELS.len()].iter().find(|run| {
             (run.unit, run.table) == (unit, table) && (run.first..run.first + run.count).contains(&address)
         })?;
-        Some((device, Arrival::of(row, run.multiplier)?))
+        Some((device, Arrival::new(unit, key, value / run.multiplier, timestamp)?))
     }
 
     /// The key of a series in a body, and the text of its unit.

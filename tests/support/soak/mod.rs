@@ -1,7 +1,7 @@
 //! The soak: the real agent between simulated devices and a simulated server while everything goes wrong.
 //!
 //! [`plan`] draws from a seed what will happen, [`chaos`] lets it happen, to the process ([`agent`](crate::support::agent)),
-//! its disk ([`disk`]), its devices ([`fleet`]) and its server; [`watch`] looks at the process meanwhile, [`ledger`]
+//! its disk ([`disk`]), its devices ([`fleet`]) and its pattoo server; other outputs stand beside that ([`others`]); [`watch`] looks at the process meanwhile, [`ledger`]
 //! writes down what excuses a loss. At the end [`report`] says by arithmetic what became of every reading.
 //!
 //! The agent is a black box: only its configuration, its log and its files are used. One seed gives one plan;
@@ -11,6 +11,7 @@ pub mod chaos;
 pub mod disk;
 pub mod fleet;
 pub mod ledger;
+pub mod others;
 pub mod plan;
 pub mod report;
 pub mod watch;

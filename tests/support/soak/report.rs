@@ -1,6 +1,6 @@
 //! What became of every reading, as a table, and which bounds were broken.
 //!
-//! Arithmetic on what the devices served, what the database holds, what lies in quarantine and what the
+//! Arithmetic on what the devices served, what the database and every other output hold, what lies in quarantine and what the
 //! [`Ledger`] excuses; nothing that the agent says of itself is believed, save its books, which must close.
 //! A run that did not meet what it was planned to meet proves nothing, and is a failure too.
 
@@ -18,6 +18,7 @@ use self::closing::Closing;
 use super::disk::Damaged;
 use super::fleet::{Fleet, Series};
 use super::ledger::Ledger;
+use super::others::Other;
 use super::watch::{Sample, Watch};
 use crate::support::server::Server;
 
@@ -29,6 +30,8 @@ pub struct Evidence<'a> {
     pub server: &'a Server,
     /// The devices and what arrived of them.
     pub fleet: &'a Fleet,
+    /// What the other outputs have.
+    pub others: &'a [Other],
     /// Where the agent sets aside what it cannot deliver.
     pub quarantine: PathBuf,
     /// What happened.

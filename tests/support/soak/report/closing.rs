@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::fleet::Fleet;
 use super::super::ms;
+use super::super::others::{OUTPUTS, Other};
 use super::spread::Spread;
 use super::{Evidence, Report};
 use crate::support::device::Device;
@@ -40,6 +41,9 @@ const POISON_MUST_NOT_BLOCK: bool = false;
 /// Descriptors and threads that a process may have more at the end than at the beginning.
 const SPARE: u64 = 4;
 
+/// Readings, each with its device.
+type Aside = Vec<(usize, Arrival)>;
+
 /// The judgement under way.
 pub(super) struct Closing<'a> {
     evidence: Evidence<'a>,
@@ -69,9 +73,13 @@ impl<'a> Closing<'a> {
         let happened: Vec<String> =
             self.evidence.ledger.happened.iter().map(|(kind, times)| format!("{kind}={times}")).collect();
         self.say("faults injected", happened.join(", "));
-        let set_aside = self.quarantine();
-        let (verdict, losses) = self.weigh(&set_aside);
+        let (refused, damaged) = self.quarantine();
+        let set_aside = [refused, damaged.clone()].concat();
+        let (verdict, losses) = self.weigh(&self.evidence.fleet.arrivals, &set_aside);
         self.readings(&verdict, &losses, set_aside.len());
+        for other in self.evidence.others {
+            self.other(other, &damaged);
+        }
         self.posts();
         self.books();
         self.times(&verdict);
@@ -103,8 +111,8 @@ impl<'a> Closing<'a> {
         });
     }
 
-    /// What lies in quarantine or was damaged: not in the database, but not lost by the agent either.
-    fn quarantine(&mut self) -> Vec<(usize, Arrival)> {
+    /// What lies in quarantine, and what was damaged: not in the database, but not lost by the agent either.
+    fn quarantine(&mut self) -> (Aside, Aside) {
         let entries = fs::read_dir(&self.evidence.quarantine).into_iter().flatten().flatten().map(|entry| entry.path());
         let is_damaged = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "damaged");
         let (damaged_files, refused_files): (Vec<_>, Vec<_>) = entries.partition(is_damaged);
@@ -136,9 +144,8 @@ impl<'a> Closing<'a> {
             .map(|(device, reading)| format!("device {device}: {reading:?}"))
             .collect();
         self.forbid("readings in quarantine that nobody refused or damaged", &strange);
-        let mut set_aside = refused;
-        set_aside.extend(self.readings_of(damaged.iter().map(|batch| &batch.whole)));
-        set_aside
+        let damaged = self.readings_of(damaged.iter().map(|batch| &batch.whole));
+        (refused, damaged)
     }
 
     fn readings_of<'b>(&self, bodies: impl Iterator<Item = &'b Vec<u8>>) -> Vec<(usize, Arrival)> {
@@ -151,15 +158,14 @@ impl<'a> Closing<'a> {
         rows.filter_map(|row| self.evidence.fleet.recognise(&row)).collect()
     }
 
-    fn weigh(&self, set_aside: &[(usize, Arrival)]) -> (Verdict, Losses) {
+    fn weigh(&self, arrivals: &[Vec<Arrival>], set_aside: &[(usize, Arrival)]) -> (Verdict, Losses) {
         let (mut verdict, mut losses) = (Verdict::default(), Losses::default());
         let ledger = self.evidence.ledger;
         for (number, device) in self.evidence.fleet.devices.iter().enumerate() {
             let served = device.served();
             let aside: Vec<Arrival> =
                 set_aside.iter().filter(|(of, _)| *of == number).map(|(_, arrival)| *arrival).collect();
-            let arrivals = &self.evidence.fleet.arrivals[number];
-            weigh(device, &served, arrivals, &aside, &mut verdict);
+            weigh(device, &served, &arrivals[number], &aside, &mut verdict);
             for (at, what) in verdict.lost.drain(..) {
                 if ledger.is_at_risk(number, at) {
                     losses.in_ram += 1;
@@ -208,6 +214,36 @@ impl<'a> Closing<'a> {
         self.forbid("requests that no agent may make", &violations);
     }
 
+    /// What another output has, or has waiting: what the pattoo server refuses and makes of it is no concern of it.
+    fn other(&mut self, other: &Other, damaged: &[(usize, Arrival)]) {
+        let (verdict, losses) = self.weigh(&other.arrivals, damaged);
+        let Verdict { arrived, aside, duplicate, disorder, misattributed, forbidden, .. } = &verdict;
+        let strange = [&misattributed[..], &other.foreign].concat();
+        let (lost, ends) = (losses.lost.len(), self.evidence.ledger.ends.len());
+        self.say(
+            other.name,
+            format!(
+                "{arrived}, {aside} only set aside  LOST: {lost}  FORBIDDEN: {}  MISATTRIBUTED: {}  DISORDER: {}  DUP: {}  must \
+                 be 0  came again: {} times, bound once for each of {ends} ends",
+                forbidden.len(),
+                strange.len(),
+                disorder.len(),
+                duplicate.len(),
+                other.repeats
+            ),
+        );
+        for (what, offenders) in [
+            ("readings LOST", &losses.lost),
+            ("FORBIDDEN values", forbidden),
+            ("values MISATTRIBUTED", &strange),
+            ("in DISORDER", disorder),
+            ("duplicates", duplicate),
+        ] {
+            self.forbid(&format!("{what}, output {}", other.name), offenders);
+        }
+        self.demand(other.repeats <= ends, || format!("output {}: it came again {} times", other.name, other.repeats));
+    }
+
     fn posts(&mut self) {
         let database = self.evidence.server.database();
         let (ends, ambiguous) = (self.evidence.ledger.ends.len(), self.evidence.server.ambiguous());
@@ -235,24 +271,26 @@ impl<'a> Closing<'a> {
     /// The books that the agent writes into its log when it stops in order.
     fn books(&mut self) {
         let closings: Vec<&str> = self.evidence.log.lines().filter(|line| line.contains("(1071")).collect();
-        let residuals: Vec<String> = closings
+        let residuals: Vec<Option<Vec<i64>>> = closings.iter().map(|line| residuals(line)).collect();
+        let wrong: Vec<String> = closings
             .iter()
-            .filter_map(|line| {
-                // Before them it says what of it is lost, behind them what is wrong with the disk.
-                let (accepted, books) = line.split_once("readings accepted ")?.1.split_once("; output pattoo: ")?;
-                let books = books.split(';').next()?;
-                let number = |text: &str| text.trim().rsplit(' ').next()?.parse::<i64>().ok();
-                let mut numbers = books.split(',').map(number);
-                let came = number(accepted)? + numbers.next()??;
-                let went: i64 = numbers.sum::<Option<i64>>()?;
-                Some((came - went).to_string())
+            .zip(&residuals)
+            .filter(|(_, residuals)| {
+                residuals.as_ref().is_none_or(|residuals| residuals.iter().any(|residual| *residual != 0))
             })
+            .map(|(line, residuals)| format!("{residuals:?}: {line}"))
             .collect();
-        let text = if residuals.is_empty() { "none found".to_owned() } else { residuals.join(" ") };
-        self.say("books residual", format!("{text}  at {} orderly stops, must be 0", closings.len()));
-        self.demand(residuals.len() == closings.len() && residuals.iter().all(|residual| residual == "0"), || {
-            format!("the books do not close: {text}")
-        });
+        self.say(
+            "books",
+            format!(
+                "of {} outputs at {} orderly stops, {} do not close, must be 0",
+                OUTPUTS.len(),
+                closings.len(),
+                wrong.len()
+            ),
+        );
+        self.demand(!closings.is_empty(), || "no books were found".to_owned());
+        self.forbid("books that do not close", &wrong);
         let last = closings.last().and_then(|line| line.split_once("readings accepted"));
         let last = last.map_or_else(|| "not told".to_owned(), |(_, books)| format!("accepted{books}"));
         self.say("last books", last);
@@ -388,4 +426,18 @@ impl<'a> Closing<'a> {
         let backlog = self.evidence.watch.backlog;
         self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
     }
+}
+
+/// What came less what went, of each output; `None` where the books do not name all of them.
+fn residuals(line: &str) -> Option<Vec<i64>> {
+    // Before them it says what of it is lost, behind them what is wrong with the disk.
+    let mut parts = line.split_once("readings accepted ")?.1.split("; ");
+    let accepted: i64 = parts.next()?.split(',').next()?.parse().ok()?;
+    let residual = |name: &&str| {
+        let books = parts.next()?.strip_prefix("output ")?.strip_prefix(name)?.strip_prefix(": ")?;
+        let mut numbers = books.split(',').map(|entry| entry.rsplit(' ').next()?.parse::<i64>().ok());
+        let came = accepted + numbers.next()??;
+        Some(came - numbers.sum::<Option<i64>>()?)
+    };
+    OUTPUTS.iter().map(residual).collect()
 }
