@@ -175,11 +175,9 @@ impl Log {
             return Ok(());
         };
         let path = segment::path(first);
-        if segment.rewrite {
-            let (from, to) = (segment.synced, segment.length);
-            rewrite(&mut *self.disk, &path, from, to)?;
-        }
-        match self.disk.sync(&path) {
+        let (from, to) = (segment.synced, segment.length);
+        let rewritten = if segment.rewrite { rewrite(&mut *self.disk, &path, from, to) } else { Ok(()) };
+        match rewritten.and_then(|()| self.disk.sync(&path)) {
             Err(error) if !error.is_gone() => {
                 segment.rewrite = true;
                 Err(error)

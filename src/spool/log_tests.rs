@@ -471,6 +471,22 @@ fn a_segment_that_somebody_has_removed_is_a_gap() {
 }
 
 #[test]
+fn a_segment_that_somebody_has_removed_before_it_was_durable_is_an_error_once() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk);
+    disk.world().hook = Some(Box::new(|action, path| (action == "fsync" && path.ends_with("segment")).then_some(EIO)));
+    append(&mut log, [batch(0, 10)]).result.unwrap_err();
+    disk.world().hook = None;
+    disk.clone().remove(&segment(&disk, 0)).unwrap();
+    append(&mut log, [batch(10, 10)]).result.unwrap_err();
+    let written = append(&mut log, [batch(20, 10)]);
+    written.result.unwrap();
+    assert_eq!(written.durable, Position(30));
+    let found = read(&mut log, 0, usize::MAX).unwrap();
+    assert_eq!(positions(&found), (10..30).collect::<Vec<_>>());
+}
+
+#[test]
 fn positions_that_were_never_written_are_a_gap() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);
