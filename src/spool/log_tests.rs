@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Encoder, HoldoverId, Position};
+use super::frame::FRAME_MAGIC;
 use super::job::{
     Cursor, Done, Evicted, Gap, GapReason, Holdover, Job, Limit, OldName, Read, SetAside, Write, Written,
 };
@@ -214,6 +215,34 @@ fn the_same_damage_is_kept_once_and_passed_by_every_output() {
         assert_eq!((found.gaps[0].from, found.gaps[0].to), (Position(5), Position(10)));
     }
     assert_eq!(log.in_quarantine().unwrap().0, 1);
+}
+
+#[test]
+fn damage_before_the_place_where_an_output_goes_on_costs_it_nothing() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk);
+    append(&mut log, (0..5).map(|n| batch(5 * n, 5)));
+    drop(log);
+    let path = segment(&disk, 0);
+    let content = disk.world().content(&path).clone();
+    let frames: Vec<_> = content
+        .windows(FRAME_MAGIC.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == FRAME_MAGIC)
+        .map(|(at, _)| at)
+        .collect();
+    // A header, and the readings of another frame.
+    disk.world().content(&path)[frames[1] + 9] ^= 0xff;
+    disk.world().content(&path)[frames[4] - 1] ^= 0xff;
+    for (from, gap) in [(15, 15..20), (12, 15..20), (5, 5..10), (20, 0..0)] {
+        let found = read(&mut open(&disk).0, from, usize::MAX).unwrap();
+        let gaps: Vec<_> = found.gaps.iter().map(|gap| gap.from.0..gap.to.0).collect();
+        assert_eq!(gaps.first().cloned().unwrap_or_default(), gap, "from {from}");
+    }
+    let kept: Vec<_> = disk.world().paths().into_iter().filter(|path| path.starts_with("quarantine")).collect();
+    let kept: Vec<_> = kept.iter().map(|path| disk.world().content(path).len()).collect();
+    let frame = frames[2] - frames[1];
+    assert_eq!(kept, [frame, frame], "as large as what is damaged");
 }
 
 #[test]

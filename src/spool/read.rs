@@ -127,7 +127,10 @@ impl Log {
             match found {
                 At::End => break Ok(true),
                 At::Frame(header) if next.is_some_and(|next| header.first >= next) => break Ok(true),
-                At::Frame(header) if header.end() <= reading.wanted => at = at.saturating_add(header.frame()),
+                At::Frame(header) if header.end() <= reading.wanted => {
+                    reading.pass();
+                    at = at.saturating_add(header.frame());
+                }
                 At::Frame(header) => {
                     let to = at.saturating_add(header.frame());
                     let batch = match batch(&mut source, &mut self.tables, &mut tables_patience, at, &header) {
@@ -146,7 +149,7 @@ impl Log {
                     }
                     at = to;
                 }
-                At::Damaged => match source.next_whole(at.saturating_add(1), reading.wanted) {
+                At::Damaged => match source.next_whole(at.saturating_add(1), reading.earliest()) {
                     Ok(whole) => {
                         let to = whole.unwrap_or_else(|| source.limit());
                         reading.damage(at, to);
@@ -198,6 +201,23 @@ impl Reading {
         self.most = self.most.saturating_sub(batch.end().since(self.wanted));
         self.wanted = batch.end();
         self.read.batches.push(batch);
+    }
+
+    /// The first reading that a frame behind damage may hold. Until one is found of what is wanted that is any: the output may
+    /// have stopped within it.
+    fn earliest(&self) -> Position {
+        if self.has_begun() { self.wanted } else { Position::default() }
+    }
+
+    /// A frame has nothing that is wanted: what is damaged before it was passed with it.
+    fn pass(&mut self) {
+        if !self.has_begun() {
+            self.damage = None;
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        !self.read.batches.is_empty() || !self.read.gaps.is_empty()
     }
 
     /// The bytes between the two places are of no use.
