@@ -552,6 +552,16 @@ impl Lane {
         self.spans.back().map_or(self.cursor, |span| span.first.after(span.count))
     }
 
+    /// Whether it was given up. A disk that hung may have it all the same; but it is counted as lost, and has been told.
+    fn has_lost(&self, position: Position) -> bool {
+        self.hole.is_some_and(|(from, to)| from <= position && position < to)
+    }
+
+    /// What it needs next: what is behind the hole, if it has come to that.
+    fn next(&self) -> Position {
+        self.hole.filter(|_| self.has_lost(self.cursor)).map_or(self.cursor, |(_, to)| to)
+    }
+
     /// Where the next life begins: nothing before it can be read again.
     fn resume(&self) -> Position {
         self.cursor.max(self.evicted)
@@ -721,9 +731,10 @@ impl Pipeline {
                 lane.reading = true;
                 return Some(Job::ReadOld { output: place });
             }
-            if lane.old == Old::None && lane.cursor < start.min(deliverable) && lane.cursor < self.written {
+            let from = lane.next();
+            if lane.old == Old::None && from < start.min(deliverable) && from < self.written {
                 lane.reading = true;
-                return Some(Job::Read { output: place, from: lane.cursor, most: lane.delivery.want() });
+                return Some(Job::Read { output: place, from, most: lane.delivery.want() });
             }
         }
         None
@@ -838,8 +849,7 @@ impl Pipeline {
             return false;
         }
         // What is not in memory is on disk, unless it was given up.
-        let skip = lane.hole.filter(|&(from, to)| from <= lane.cursor && lane.cursor < to);
-        let cursor = skip.map_or(lane.cursor, |(_, to)| to);
+        let cursor = lane.next();
         if cursor < self.tail.start() && cursor < self.written {
             return false;
         }
@@ -858,7 +868,7 @@ impl Pipeline {
         for batch in batches {
             let lane = &self.lanes[place];
             let from = lane.loaded_end();
-            if batch.end() <= from {
+            if batch.end() <= from || lane.has_lost(from.max(batch.first)) {
                 continue;
             }
             if loaded >= want {

@@ -39,8 +39,9 @@ use scenario::{DAY, DiskFault, Fault, Kind, Moment, Scenario, Weather, What};
 /// How long a failure is made smaller.
 const SHRINKING: Duration = Duration::from_secs(40);
 
-/// Fresh seeds that have found something: a segment that is removed before it is durable.
-const FOUND: [u64; 1] = [98_008_677_098_372];
+/// Fresh seeds that have found something: a segment that is removed before it is durable, and what a disk that hung has written
+/// after it was given up.
+const FOUND: [u64; 2] = [98_008_677_098_372, 59_866_036_602_679];
 
 #[test]
 fn fixed_seeds() {
@@ -98,6 +99,18 @@ fn a_write_that_fails_evicts_nothing() {
     // The limit itself may let something go, in a write that does not fail.
     let dropped: u64 = stats.dropped.values().sum();
     assert_eq!(stats.readings, stats.arrived + dropped, "{stats:?}");
+}
+
+#[test]
+fn what_was_given_up_is_lost_though_a_disk_that_hung_has_written_it() {
+    let mut scenario = only(&[
+        (What::Disk(DiskFault::Hangs), 5_000, 15_000),
+        (What::Server(0, Weather::Down { slow: false }), 4_000, 16_000),
+    ]);
+    scenario.memory = Some(20_000);
+    let stats = holds(&scenario);
+    let dropped: u64 = stats.dropped.values().sum();
+    assert!(dropped > 100 && stats.readings == stats.arrived + dropped, "{stats:?}");
 }
 
 #[test]
