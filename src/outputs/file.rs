@@ -5,12 +5,15 @@
 //! appended and made durable before it counts, by a thread that may wait for the disk ([`Appended`]). Every failure is one
 //! to try again after: a disk does not refuse readings.
 
-use std::io;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use serde_json::{Map, Number, Value as Json};
+use serde::Serialize;
+use serde_json::{Number, json};
 
 use super::{Answer, Deliver, Encode, Encoded, Failure, LocalFuture, Verdict};
 use crate::files::appended::Appended;
@@ -53,7 +56,7 @@ impl Encode for FileEncode {
         for reading in readings {
             taken += 1;
             let Some(values) = table.get(reading.point).and_then(|point| values(point, reading)) else { continue };
-            text.extend_from_slice(line(&values, self.0).as_bytes());
+            line(&values, self.0, &mut text);
             lines += 1;
             if text.len() + text.len() / lines > room {
                 break;
@@ -67,46 +70,63 @@ impl Encode for FileEncode {
     }
 }
 
+/// What stands in a column.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Cell<'a> {
+    Nothing,
+    Number(Number),
+    Text(Cow<'a, str>),
+    Tags(BTreeMap<&'a str, &'a str>),
+}
+
 /// What stands in the columns; `None` when the value is no number or the time no date.
-fn values(point: Point<'_>, reading: &Reading) -> Option<[Json; 11]> {
+fn values<'a>(point: Point<'a>, reading: &Reading) -> Option<[Cell<'a>; 11]> {
     let Point { device, register } = point;
     let value = match reading.value {
         Value::Integer(value) => value.into(),
         Value::Float(value) => Number::from_f64(value)?,
     };
+    let text = |text: Option<&'a str>| text.map_or(Cell::Nothing, |text| Cell::Text(text.into()));
     let time = (reading.at < Timestamp::NO_DATE).then(|| reading.at.rfc3339().to_string())?;
-    let [device_text, key, group] = [&device.device, &register.key, &device.group].map(|text| text.as_str().into());
-    let [name, unit_of_measurement, device_name] =
-        [&register.name, &register.unit_of_measurement, &device.name].map(|text| text.clone().into());
-    let text = point.text_of(reading.value).into();
-    let tags: Map<String, Json> = point.tags().map(|(key, value)| (key.to_owned(), value.into())).collect();
-    let tags = if tags.is_empty() { Json::Null } else { tags.into() };
-    let (unit, value) = (device.unit.into(), value.into());
-    Some([time.into(), device_text, unit, key, name, value, unit_of_measurement, group, device_name, text, tags])
+    let tags: BTreeMap<_, _> = point.tags().collect();
+    Some([
+        Cell::Text(time.into()),
+        text(Some(&device.device)),
+        Cell::Number(device.unit.into()),
+        text(Some(&register.key)),
+        text(register.name.as_deref()),
+        Cell::Number(value),
+        text(register.unit_of_measurement.as_deref()),
+        text(Some(&device.group)),
+        text(device.name.as_deref()),
+        text(point.text_of(reading.value)),
+        if tags.is_empty() { Cell::Nothing } else { Cell::Tags(tags) },
+    ])
 }
 
-fn line(values: &[Json; 11], format: Format) -> String {
+fn line(values: &[Cell<'_>; 11], format: Format, to: &mut Vec<u8>) {
     if format == Format::Csv {
-        return values.each_ref().map(cell).join(",") + "\n";
+        to.extend_from_slice(values.each_ref().map(cell).join(",").as_bytes());
+        return to.push(b'\n');
     }
-    let said = COLUMNS.split(',').zip(values).filter(|(_, value)| !value.is_null());
-    let members: Vec<_> = said.map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}\n", members.join(","))
+    let mut separator = '{';
+    for (name, value) in COLUMNS.split(',').zip(values).filter(|(_, value)| !matches!(value, Cell::Nothing)) {
+        // Into memory, and every key is text: it cannot fail.
+        write!(to, "{separator}\"{name}\":").and_then(|()| Ok(serde_json::to_writer(&mut *to, value)?)).ok();
+        separator = ',';
+    }
+    to.extend_from_slice(b"}\n");
 }
 
 /// A value as it stands in CSV.
-fn cell(value: &Json) -> String {
-    match value {
-        Json::Null => String::new(),
-        Json::String(text) if text.contains(['"', ',', '\n', '\r']) => quoted(text),
-        Json::String(text) => text.clone(),
-        Json::Object(_) => quoted(&value.to_string()),
-        number => number.to_string(),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
+fn cell(value: &Cell<'_>) -> String {
+    let text = match value {
+        Cell::Nothing => String::new(),
+        Cell::Text(text) => text.to_string(),
+        other => json!(other).to_string(),
+    };
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// Appends posts.
