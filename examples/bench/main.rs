@@ -4,6 +4,7 @@
 //! - `… -- growth` polls 10 to 10,000 devices;
 //! - `… -- start` starts with up to a million points, and with up to a million cached batches;
 //! - `… -- drain` delivers a backlog of a million datapoints while polling goes on;
+//! - `… -- outputs` makes and delivers posts of each output, beside writing as many bytes;
 //! - `… -- memory` looks at memory before, during and after an outage of the server, `--seconds` in all.
 //!
 //! Options: `--rounds N`, `--seconds S`, `--only NAME,NAME`, `--shapes 100x100,900+100x10` (devices, `+` dead ones,
@@ -33,6 +34,7 @@ mod fleet;
 mod floor;
 mod growth;
 mod memory;
+mod outputs;
 mod peers;
 mod plot;
 mod process;
@@ -79,6 +81,7 @@ fn main() {
         Some("growth") => growth::run(&plan(&arguments[1..])),
         Some("start") => start::run(&plan(&arguments[1..])),
         Some("memory") => memory::run(&plan(&arguments[1..])),
+        Some("outputs") => outputs::run(&plan(&arguments[1..])),
         Some("drain") => drain::run(&plan(&arguments[1..])),
         _ => compare::compare(&plan(&arguments)),
     }

@@ -20,6 +20,8 @@ pub enum Who {
     FullFloor,
     /// The product.
     Agent,
+    /// The same with a second output, whose server is never there.
+    BesideDown,
     /// collectd with its modbus and `write_http` plugins.
     Collectd,
     /// pymodbus' asynchronous client, reading only.
@@ -28,7 +30,8 @@ pub enum Who {
 
 impl Who {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::ReadFloor, Self::FullFloor, Self::Agent, Self::Collectd, Self::Pymodbus];
+    pub const ALL: [Self; 6] =
+        [Self::ReadFloor, Self::FullFloor, Self::Agent, Self::BesideDown, Self::Collectd, Self::Pymodbus];
 
     /// As the table calls it.
     pub fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Who {
             Self::ReadFloor => "read floor",
             Self::FullFloor => "full floor",
             Self::Agent => "agent",
+            Self::BesideDown => "agent, an output down",
             Self::Collectd => "collectd",
             Self::Pymodbus => "pymodbus, reading only",
         }
@@ -68,7 +72,8 @@ impl Peer {
         match who {
             Who::ReadFloor => Self::floor(shape, simulator, None),
             Who::FullFloor => Self::floor(shape, simulator, Some(server)),
-            Who::Agent => Self::agent(shape, simulator, server, binary),
+            Who::Agent => Self::agent(shape, simulator, server, binary, ""),
+            Who::BesideDown => Self::agent(shape, simulator, server, binary, DOWN),
             Who::Collectd => Self::collectd(shape, simulator, server),
             Who::Pymodbus => Self::pymodbus(shape, simulator),
         }
@@ -88,9 +93,9 @@ impl Peer {
         Self { command, home: None, _directory: None }
     }
 
-    fn agent(shape: Shape, simulator: u16, server: u16, binary: &Path) -> Self {
+    fn agent(shape: Shape, simulator: u16, server: u16, binary: &Path, outputs: &str) -> Self {
         let home = Home::of(binary, SocketAddr::from((Ipv4Addr::LOCALHOST, server)), "info");
-        home.write_config(&shape.config(simulator));
+        home.write_config(&format!("{outputs}{}", shape.config(simulator)));
         let mut command = Command::new(binary);
         command.args(["run", "--config_dir"]).arg(home.config_dir());
         Self { command, home: Some(home), _directory: None }
@@ -112,6 +117,9 @@ impl Peer {
         Self { command, home: None, _directory: None }
     }
 }
+
+/// The server and another one: nobody listens at port 1.
+const DOWN: &str = "outputs: [pattoo, {type: influxdb, url: 'http://127.0.0.1:1', database: plant}]\n";
 
 /// Polls each device each second with one request.
 const PYMODBUS: &str = r"

@@ -1,4 +1,4 @@
-//! A pattoo server that takes everything and looks at nothing, in one thread: at once, or at a given pace.
+//! A pattoo server, or another one's write API, that takes everything and looks at nothing, in one thread: at once, or at a given pace.
 //!
 //! `GET /count` is its own: how many posts and bytes of bodies it took since it was asked last. So are `GET /refuse`,
 //! after which it takes none, and `GET /accept`.
@@ -65,7 +65,8 @@ pub fn run(pace: Option<u64>) -> io::Result<()> {
                     last += 1;
                     stream.set_nodelay(true)?;
                     poll.registry().register(&mut stream, Token(last), Interest::READABLE)?;
-                    connections.insert(last, Connection { stream, head: Vec::new(), left: None, body: 0, pace });
+                    connections
+                        .insert(last, Connection { stream, head: Vec::new(), left: None, body: 0, write: false, pace });
                 }
             } else if let Some(connection) = connections.get_mut(&event.token().0)
                 && connection.serve(&mut buffer, &mut taken, &mut refusing).is_err()
@@ -83,6 +84,8 @@ struct Connection {
     left: Option<u64>,
     /// Its length.
     body: u64,
+    /// Whether it is for a write API, which has nothing to say.
+    write: bool,
     pace: Option<u64>,
 }
 
@@ -113,6 +116,7 @@ impl Connection {
                 }
                 let bytes = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
                 self.body = bytes.unwrap_or(0);
+                self.write = head.lines().next().is_some_and(|line| line.contains("/write"));
                 self.left = Some(self.body);
                 if !*refusing {
                     taken.bytes += bytes.unwrap_or(0);
@@ -131,7 +135,11 @@ impl Connection {
                 } else {
                     let work = self.pace.map(|pace| Duration::from_secs_f64(self.body as f64 / pace as f64));
                     std::thread::sleep(work.unwrap_or_default());
-                    self.answer("OK")?;
+                    if self.write {
+                        self.stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+                    } else {
+                        self.answer("OK")?;
+                    }
                 }
             }
         }
