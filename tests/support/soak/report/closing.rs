@@ -367,7 +367,8 @@ impl<'a> Closing<'a> {
         self.say("backlog max", format!("{} batches", watch.backlog));
         let rss = watch.samples.iter().map(|sample| sample.rss_kib).max().unwrap_or_default();
         let slope = watch.slope().map_or_else(|| "-".to_owned(), |slope| format!("{slope:+.2} MiB/h"));
-        let early = watch.samples.iter().find(|sample| sample.age > Duration::from_millis(1_500)).copied();
+        // Every device is connected by then, and every output has its files open.
+        let early = watch.samples.iter().find(|sample| sample.age > Duration::from_secs(5)).copied();
         let (Some(early), Some(late)) = (early, self.evidence.steady) else {
             self.demand(false, || "nobody has seen the process".to_owned());
             return;
