@@ -1,6 +1,6 @@
 //! Ends the real agent at each of its system calls and looks at what its next life makes of the rest:
 //! `cargo run --release --example crashpoints` tries all points, `-- --sample STEP LIMIT` some of them,
-//! `-- Scene call N [ERROR]` one. Prints how many were tried; exits with 1 when anything was lost.
+//! `-- SCENE` all of one scene, `-- SCENE CALL N [ERROR]` one. Prints how many were tried; exits with 1 when anything was lost.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 
-use support::crashpoints::{Blow, CALLS, ERRORS, Point, Scene, attempt, is_possible, try_all};
+use support::crashpoints::{Blow, CALLS, Point, Scene, attempt, errors, is_possible, try_all};
 
 fn main() -> ExitCode {
     if !is_possible() {
@@ -25,25 +25,25 @@ fn main() -> ExitCode {
     }
     let binary = binary();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (step, limit) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => (1, usize::MAX),
-        ["--sample", step, limit] => (step.parse().unwrap(), limit.parse().unwrap()),
+    let (only, step, limit) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (None, 1, usize::MAX),
+        ["--sample", step, limit] => (None, step.parse().unwrap(), limit.parse().unwrap()),
+        [scene] => (Some(named(scene)), 1, usize::MAX),
         [scene, call, n, ref error @ ..] if error.len() < 2 => {
-            let scene = Scene::ALL.into_iter().find(|known| format!("{known:?}") == scene).unwrap();
+            let scene = named(scene);
             let call = CALLS.into_iter().find(|known| *known == call).unwrap();
-            let error = error.first().map(|error| ERRORS.into_iter().find(|known| known == error).unwrap());
+            let error = error.first().map(|error| errors(call).iter().copied().find(|known| known == error).unwrap());
             let point = Point { scene, call, n: n.parse().unwrap(), blow: error.map_or(Blow::Kill, Blow::Error) };
             println!("{point}: {}", attempt(&binary, point).map_or_else(|why| why, |tried| format!("{tried:?}")));
             return ExitCode::SUCCESS;
         }
-        _ => panic!("usage: crashpoints [--sample STEP LIMIT | SCENE CALL N [ERROR]]"),
+        _ => panic!("usage: crashpoints [--sample STEP LIMIT | SCENE [CALL N [ERROR]]]"),
     };
-    let blows = std::iter::once(Blow::Kill).chain(ERRORS.map(Blow::Error));
-    let mut work: Vec<_> = blows
-        .flat_map(|blow| CALLS.into_iter().map(move |call| (call, blow)))
-        // Errors of the disk, on calls that only the disk serves: the runtime wakes its threads by `write`.
-        .filter(|(call, blow)| *blow == Blow::Kill || !matches!(*call, "sendto" | "write"))
-        .flat_map(|(call, blow)| Scene::ALL.into_iter().map(move |scene| (scene, call, blow)))
+    let blows = |call| std::iter::once(Blow::Kill).chain(errors(call).iter().copied().map(Blow::Error));
+    let mut work: Vec<_> = Scene::ALL
+        .into_iter()
+        .filter(|scene| only.is_none_or(|only| only == *scene))
+        .flat_map(|scene| CALLS.into_iter().flat_map(move |call| blows(call).map(move |blow| (scene, call, blow))))
         .collect();
     work.reverse();
     let (work, results) = (Mutex::new(work), Mutex::new(Vec::new()));
@@ -55,6 +55,9 @@ fn main() -> ExitCode {
                     let Some((scene, call, blow)) = next else { return };
                     let series = try_all(&binary, scene, call, blow, step, limit);
                     println!("{:<36} tried {:>4}  failed {:>3}", series.what, series.tried, series.failures.len());
+                    for (point, why) in &series.failures {
+                        println!("{point}\n{why}\n");
+                    }
                     results.lock().unwrap().push(series);
                 }
             });
@@ -63,11 +66,15 @@ fn main() -> ExitCode {
     let results = results.into_inner().unwrap();
     let (tried, failed): (usize, usize) =
         results.iter().fold((0, 0), |(tried, failed), series| (tried + series.tried, failed + series.failures.len()));
-    for (point, why) in results.iter().flat_map(|series| &series.failures).take(20) {
-        println!("\n{point}\n{why}");
-    }
     println!("points tried : {tried}\nLOST or wrong: {failed}\nVERDICT {}", if failed == 0 { "PASS" } else { "FAIL" });
     ExitCode::from(u8::from(failed > 0))
+}
+
+fn named(scene: &str) -> Scene {
+    Scene::ALL
+        .into_iter()
+        .find(|known| format!("{known:?}") == scene)
+        .expect("Life, Drain, Leftovers, SetAside or Archives")
 }
 
 /// The agent of the same profile, built if need be.

@@ -46,6 +46,11 @@ fn killed_at_a_call_of_a_start_on_leftovers_it_loses_nothing() {
 }
 
 #[test]
+fn killed_at_a_call_with_a_database_and_a_file_beside_the_server_all_of_them_agree() {
+    sample(Scene::Archives, &["write", "pwrite64", "fdatasync"], Blow::Kill, 7, 3);
+}
+
+#[test]
 fn a_disk_that_fails_once_ends_nothing_and_loses_nothing() {
     for error in ["ENOSPC", "EIO"] {
         sample(Scene::Life, &["fsync", "fdatasync", "renameat", "pwrite64"], Blow::Error(error), 2, 2);

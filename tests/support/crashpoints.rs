@@ -7,12 +7,13 @@
 //! A scene whose N is never reached was played to its end: then all points of that call are tried.
 //!
 //! strace counts N for each thread by itself, and file-system calls of the queue are all made by one thread,
-//! so N = 1, 2, 3 … visits each of them. What a power cut does to what was not fsynced, [`powercut`] works out.
+//! so N = 1, 2, 3 … visits each of them. The runtime wakes its threads by `write`, and no error of a disk comes of that: there only
+//! writes to files are struck. What a power cut does to what was not fsynced, [`powercut`] works out.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -21,7 +22,7 @@ use super::agent::{Agent, Home};
 use super::device::Device;
 use super::judge::judge;
 use super::server::{Database, Mode, Row, Server};
-use super::{PATIENCE, powercut, python};
+use super::{PATIENCE, archives, powercut, python, spool};
 
 /// The series that the server of [`Scene::SetAside`] refuses.
 const REFUSED: &str = "input_register_30002";
@@ -29,7 +30,8 @@ const REFUSED: &str = "input_register_30002";
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The system calls by which anything can be lost.
-pub const CALLS: [&str; 14] = [
+pub const CALLS: [&str; 15] = [
+    "open",
     "openat",
     "write",
     "pread64",
@@ -47,7 +49,27 @@ pub const CALLS: [&str; 14] = [
 ];
 
 /// What the disk can say instead of obeying.
-pub const ERRORS: [&str; 6] = ["ENOSPC", "EIO", "EMFILE", "EROFS", "EDQUOT", "EFBIG"];
+const DISK_ERRORS: [&str; 7] = ["ENOSPC", "EIO", "EACCES", "EMFILE", "EROFS", "EDQUOT", "EFBIG"];
+
+/// What the network can say: broken, closed, no memory, forbidden by a filter, no way.
+const NETWORK_ERRORS: [&str; 6] = ["ECONNRESET", "EPIPE", "ENOBUFS", "EACCES", "EPERM", "EHOSTUNREACH"];
+
+/// What a call can say instead of obeying.
+pub fn errors(call: &str) -> &'static [&'static str] {
+    if call == "sendto" { &NETWORK_ERRORS } else { &DISK_ERRORS }
+}
+
+/// What the agent writes by `write`, below its home.
+const WRITTEN: [&str; 8] = [
+    "archive.jsonl",
+    "log/pattoo.log",
+    "run/pid/pattoo_agent_modbustcpd.pid",
+    "daemon/agent_id/pattoo_agent_modbustcpd.agent_id.tmp",
+    "daemon/agent_id/pattoo_agent_modbustcpd.agent_id.copy.tmp",
+    "daemon/agent_id/pattoo_agent_modbustcpd.hostname.tmp",
+    "daemon/agent_id/pattoo_agent_modbustcpd.hostname.copy.tmp",
+    "daemon/agent_id/pattoo_agent_modbustcpd.machine.tmp",
+];
 
 /// What the agent is doing when it is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +82,13 @@ pub enum Scene {
     Leftovers,
     /// A start on what an outage left, to a server that refuses one series, which is set aside.
     SetAside,
+    /// A first start with a database and a file on this machine beside the server.
+    Archives,
 }
 
 impl Scene {
     /// Every scene.
-    pub const ALL: [Self; 4] = [Self::Life, Self::Drain, Self::Leftovers, Self::SetAside];
+    pub const ALL: [Self; 5] = [Self::Life, Self::Drain, Self::Leftovers, Self::SetAside, Self::Archives];
 }
 
 /// What happens at the point.
@@ -133,7 +157,12 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
     let trace = stage.home.path().join("strace");
     let trace_path = trace.to_str().expect("a path in UTF-8").to_owned();
     let calls = format!("trace={}", point.call);
-    let arguments = ["-f", "-qq", "-o", &trace_path, "-e", &calls, "-e", &inject].map(str::to_owned);
+    let mut arguments = ["-f", "-qq", "-o", &trace_path, "-e", &calls, "-e", &inject].map(str::to_owned).to_vec();
+    if point.call == "write" && point.blow != Blow::Kill {
+        arguments.extend(
+            WRITTEN.iter().flat_map(|name| ["-P".to_owned(), format!("{}", stage.home.path().join(name).display())]),
+        );
+    }
     let mut agent = stage.home.run_under("strace", &arguments);
     let ended = play(&mut agent, &stage)?;
     let fell = fs::read_to_string(&trace)
@@ -161,7 +190,7 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
     let aside = if point.scene == Scene::SetAside { set_aside(&stage.home)? } else { BTreeSet::new() };
     stage.owed.retain(|row| !aside.contains(row));
     stage.server.set(Mode::Ok);
-    let tried = next_life(&stage).and_then(|tried| match (point.scene, stage.home.quarantined()) {
+    let tried = next_life(&stage, point.scene).and_then(|tried| match (point.scene, stage.home.quarantined()) {
         (Scene::SetAside, _) | (_, 0) | (Scene::Leftovers, 1) => Ok(tried),
         _ => Err("a batch was visible before it was whole".to_owned()),
     });
@@ -240,7 +269,7 @@ fn play(agent: &mut Agent, stage: &Stage) -> Result<Option<i32>, String> {
 }
 
 /// A life without blows: it must start, deliver all that is owed and fresh readings, and stop.
-fn next_life(stage: &Stage) -> Result<Tried, String> {
+fn next_life(stage: &Stage, scene: Scene) -> Result<Tried, String> {
     let mut agent = stage.home.run();
     let begun = super::now_ms();
     let deadline = Instant::now() + PATIENCE;
@@ -279,7 +308,42 @@ fn next_life(stage: &Stage) -> Result<Tried, String> {
     if database.posted_again() > 1 {
         return Err(format!("{} posts were repeated", database.posted_again()));
     }
+    if scene == Scene::Archives {
+        archives_agree(stage, &database)?;
+    }
     Ok(Tried::Survived)
+}
+
+/// Whether each output has what the server has, or has it waiting: all of them read one log. A blow may cost the file one repetition.
+fn archives_agree(stage: &Stage, database: &Database) -> Result<(), String> {
+    let expected: BTreeSet<_> = database.rows().iter().map(|row| (row.key.clone(), row.timestamp)).collect();
+    let (lines, repeats) = archives::in_file(&archive(&stage.home));
+    let rows = archives::in_database(&stage.home.path().join("daemon/readings.sqlite"));
+    for (name, kept) in [("file", lines), ("sqlite", rows)] {
+        let mut found: BTreeSet<_> = kept.iter().map(|kept| (kept.key.clone(), kept.at)).collect();
+        if found.len() < kept.len() || !kept.is_sorted_by_key(|kept| kept.at) {
+            return Err(format!(
+                "output {name}: {} of {} are there twice, or not in order",
+                kept.len() - found.len(),
+                kept.len()
+            ));
+        }
+        let mut waiting = Database::default();
+        for body in spool::waiting(&stage.home.spool(), name) {
+            waiting.ingest(&body);
+        }
+        found.extend(waiting.rows().iter().map(|row| (row.key.clone(), row.timestamp)));
+        if found != expected {
+            let (lost, more): (Vec<_>, Vec<_>) =
+                (expected.difference(&found).collect(), found.difference(&expected).collect());
+            return Err(format!("output {name}: LOST {lost:#?}, the server has not {more:#?}"));
+        }
+    }
+    if repeats > 1 { Err(format!("output file: {repeats} times something came again")) } else { Ok(()) }
+}
+
+fn archive(home: &Home) -> PathBuf {
+    home.path().join("archive.jsonl")
 }
 
 fn rows_of(database: &Database) -> BTreeSet<(String, u64)> {
@@ -295,12 +359,17 @@ fn stage(binary: &Path, scene: Scene) -> Stage {
     let (device, server) = (Device::counting(1), Server::start());
     let home = Home::of(binary, server.address(), "debug");
     let group = format!("  - ip_devices: ['{}']\n    input_registers: [30001, 30002, 30003]\n", device.target());
+    let outputs = if scene == Scene::Archives {
+        format!("outputs: [pattoo, sqlite, {{type: file, path: {}}}]\n", archive(&home).display())
+    } else {
+        String::new()
+    };
     home.write_config(&format!(
-        "split_refused_after: 1s\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: agent.example.net\npolling_groups:\n{group}"
+        "{outputs}split_refused_after: 1s\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: agent.example.net\npolling_groups:\n{group}"
     ));
     let mut stage = Stage { home, device, server, owed: BTreeSet::new(), refused: BTreeSet::new() };
     match scene {
-        Scene::Life => {}
+        Scene::Life | Scene::Archives => {}
         Scene::Drain => outage(&mut stage, scene),
         Scene::Leftovers => leftovers(&mut stage),
         Scene::SetAside => {
