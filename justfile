@@ -32,6 +32,10 @@ soak MINUTES="20" SEED="1":
 crashpoints:
     cargo run --release --locked --example crashpoints
 
+# Old faults are put back; each must be noticed.
+broken *NAMES:
+    cargo run --locked --example broken -- {{NAMES}}
+
 # What it costs, and beside whom.
 bench:
     cargo run --release --locked --example bench

@@ -15,6 +15,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use support::broken::{self, Broken, Test};
+
 /// How many faults have a test; raise it with each that gets one.
 const COVERED: usize = 183;
 
@@ -86,19 +88,25 @@ fn no_fault_loses_its_test_unnoticed() {
 }
 
 #[test]
-fn every_broken_build_can_be_made() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+fn every_broken_build_can_be_made_and_names_a_test_that_must_notice() {
     if !support::needs(&["git"]) {
         return;
     }
-    let mut patches = 0;
-    for entry in fs::read_dir(root.join("tests/broken")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "patch") {
-            let check = Command::new("git").args(["apply", "--check"]).arg(&path).current_dir(root).output().unwrap();
-            assert!(check.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&check.stderr));
-            patches += 1;
-        }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = broken::all();
+    for build in &listed {
+        let check =
+            Command::new("git").args(["apply", "--check"]).arg(build.patch()).current_dir(root).output().unwrap();
+        assert!(check.status.success(), "{}: {}", build.name, String::from_utf8_lossy(&check.stderr));
+        let Test { program, name } = &build.test;
+        let sources = [format!("tests/{program}.rs"), format!("tests/{program}/main.rs")];
+        let has = |source: &String| {
+            fs::read_to_string(root.join(source)).is_ok_and(|source| source.contains(&format!("fn {name}(")))
+        };
+        assert!(sources.iter().any(has), "{}: there is no {program}, {name}", build.name);
     }
-    assert!(patches >= 6, "{patches} patches");
+    let entries = fs::read_dir(broken::directory()).unwrap().map(|entry| entry.unwrap().path());
+    let patches: BTreeSet<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert_eq!(listed.iter().map(Broken::patch).collect::<BTreeSet<_>>(), patches, "the page and the directory");
+    assert!(patches.len() >= 19, "{} patches", patches.len());
 }
