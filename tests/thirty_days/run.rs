@@ -157,6 +157,8 @@ struct OutputState {
     present: bool,
     /// It owes all readings from this one on.
     owes_from: u64,
+    /// Configured again with the life that begins.
+    anew: bool,
     sinks: Vec<Sink>,
     /// What was set aside, by series and number.
     aside: BTreeSet<(usize, usize)>,
@@ -257,6 +259,7 @@ impl<'a> Run<'a> {
             name: format!("output_{place}"),
             present: spec.present,
             owes_from: 0,
+            anew: false,
             sinks: vec![Sink::new(spec.kind, ledger.series())],
             aside: BTreeSet::new(),
             dropped: 0,

@@ -89,13 +89,15 @@ impl Run<'_> {
         let lanes: Vec<_> = (0..self.outputs.len()).filter(|&output| self.outputs[output].present).collect();
         for &output in &lanes {
             let state = &mut self.outputs[output];
-            if !opened.cursors.contains_key(&state.name) {
-                let begins = match state.spec.start {
-                    Start::End => opened.end.0,
-                    Start::Beginning => opened.usage.start.0,
-                };
-                state.owes_from = state.owes_from.max(begins);
-            }
+            let anew = std::mem::take(&mut state.anew);
+            let begins = match opened.cursors.get(&state.name) {
+                // Killed before anything was written, the life without it has not made the log forget it.
+                Some(cursor) if anew => cursor.position.0,
+                Some(_) => continue,
+                None if state.spec.start == Start::End => opened.end.0,
+                None => opened.usage.start.0,
+            };
+            state.owes_from = state.owes_from.max(begins);
         }
         let plans = lanes.iter().map(|&output| self.plan(output)).collect();
         let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
@@ -328,6 +330,7 @@ impl Run<'_> {
                 state.sinks = vec![Sink::new(state.spec.kind, self.ledger.series())];
                 state.aside.clear();
                 (state.dropped, state.quarantined, state.owes_from) = (0, 0, 0);
+                state.anew = true;
             }
         }
         self.life.heard = false;
