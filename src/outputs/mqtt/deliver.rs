@@ -8,7 +8,7 @@
 //! What is said besides posts (which devices are there, what Home Assistant is told) is said by the same task between two posts. A
 //! broker that refuses it has it told once, and nothing more of the kind is said: readings come first.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 use crate::reading::Timestamp;
 use crate::text::Chain;
 use crate::time::backoff::Backoff;
+use crate::time::clock;
 
 /// Between attempts to connect while nothing is to be posted.
 const IDLE_BACKOFF: Duration = Duration::from_secs(60);
@@ -265,7 +266,7 @@ impl<D: Dial> Connection<D> {
             let stream = self.dial.dial().await;
             let stream = stream.map_err(|source| MqttError::Connect { server: server.clone(), source })?;
             let mut settings = self.settings.clone();
-            settings.login.will = Some(self.dialect.will(now()));
+            settings.login.will = Some(self.dialect.will(clock::wall()));
             self.session = Some(Session::open(stream, settings, deadline).await?);
             self.has_begun = false;
             heard_by = Instant::now() + HEARING;
@@ -282,7 +283,7 @@ impl<D: Dial> Connection<D> {
             }
         }
         self.has_begun = true;
-        session.post(self.dialect.begin(post, now()), deadline).await.1
+        session.post(self.dialect.begin(post, clock::wall()), deadline).await.1
     }
 
     async fn post(&mut self, body: &Bytes) -> Result<(), MqttError> {
@@ -293,7 +294,7 @@ impl<D: Dial> Connection<D> {
         }
         self.is_due = true;
         let Some(session) = &mut self.session else { return Ok(()) };
-        let (done, result) = session.post(self.dialect.post(body, now()), deadline).await;
+        let (done, result) = session.post(self.dialect.post(body, clock::wall()), deadline).await;
         self.dialect.posted(done, result.is_ok());
         session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
         if session.is_over() {
@@ -335,7 +336,7 @@ impl<D: Dial> Connection<D> {
                 return;
             }
         }
-        let messages: Vec<Message> = self.dialect.due(now());
+        let messages: Vec<Message> = self.dialect.due(clock::wall());
         if messages.is_empty() || self.is_mute {
             return;
         }
@@ -355,11 +356,6 @@ impl<D: Dial> Connection<D> {
             self.broken();
         }
     }
-}
-
-/// What people's clocks show: a broker and its clients compare it with theirs.
-fn now() -> Timestamp {
-    SystemTime::now().into()
 }
 
 #[cfg(test)]
