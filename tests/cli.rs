@@ -129,10 +129,10 @@ fn a_missing_configuration_exits_78_and_names_the_file() {
 }
 
 #[test]
-fn what_the_readme_shows_of_check_is_what_it_prints() {
+fn what_the_book_shows_of_check_is_what_it_prints() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let shown = readme.split("check --config_dir config\n").nth(1).unwrap().split("```").next().unwrap();
+    let page = std::fs::read_to_string(root.join("docs/running.md")).unwrap();
+    let shown = page.split("check --config_dir config\n").nth(1).unwrap().split("```").next().unwrap();
     let mut home = home();
     home.set_variable("HOME", "/home/pattoo");
     let Finished { code, stdout, stderr } =
@@ -141,11 +141,11 @@ fn what_the_readme_shows_of_check_is_what_it_prints() {
 }
 
 #[test]
-fn what_the_readme_shows_of_settings_is_the_end_of_what_is_printed() {
+fn what_the_book_shows_of_settings_is_the_end_of_what_is_printed() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("docs/devices.md")).unwrap();
     let shown =
-        readme.split("check --config_dir config --settings\n...\n").nth(1).unwrap().split("```").next().unwrap();
+        page.split("check --config_dir config --settings\n...\n").nth(1).unwrap().split("```").next().unwrap();
     let config = root.join("config");
     let Finished { code, stdout, stderr } =
         home().output(&["check", "--settings", "--config_dir", config.to_str().unwrap()]);

@@ -10,10 +10,10 @@ use support::agent::{Finished, Home};
 use support::device::{Device, Mode, Table, Values};
 use support::server::Server;
 
-/// What the README shows below `command`, and what was printed instead, both without what differs from run to run.
+/// What the book shows below `command`, and what was printed instead, both without what differs from run to run.
 fn assert_shown(command: &str, printed: &str, target: &str) {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let shown = readme.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commissioning.md")).unwrap();
+    let shown = page.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
     let shown = shown.split("```").next().unwrap().replace("192.0.2.20:1502", "DEVICE");
     // Columns are as wide as what is in them.
     let plain = |text: &str| -> Vec<String> {
@@ -30,7 +30,7 @@ fn assert_shown(command: &str, printed: &str, target: &str) {
 }
 
 #[test]
-fn what_the_readme_shows_is_what_is_printed() {
+fn what_the_book_shows_is_what_is_printed() {
     let device = holding(&[(0, 0x4145), (1, 0), (2, 7)]);
     device.refuse(Table::Holding, 3);
     let (target, server) = (device.target(), Server::start());

@@ -49,6 +49,11 @@ fn directory(agent: impl AsRef<[u8]>) -> TempDir {
     directory
 }
 
+/// A page of the book.
+fn page(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+}
+
 fn load(agent: &str) -> Loaded {
     config::load(directory(agent).path()).unwrap_or_else(|error| panic!("{agent}\n{error}"))
 }
@@ -466,13 +471,13 @@ fn limits_of_the_cache_are_read_and_nonsense_is_refused() {
     }
 }
 
-/// The table of keys is what README says, what the sample shows, and what holds without a key.
+/// The table of keys is what the book says, what the sample shows, and what holds without a key.
 #[test]
 fn every_key_is_said_once_and_everywhere_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
     let reference = keys::reference();
-    assert!(readme.contains(&reference), "this belongs into README.md:\n{reference}");
+    assert!(page.contains(&reference), "this belongs into docs/configuration.md:\n{reference}");
     let sample = std::fs::read_to_string(root.join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
     let file = group("");
     let without = load(&format!("{OURS}{file}")).config;
@@ -1260,9 +1265,9 @@ fn parts_of_one_register_are_charts_of_their_own_and_so_are_a_register_and_its_c
 }
 
 #[test]
-fn the_groups_in_the_readme_are_what_it_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("## What can be read").nth(1).unwrap();
+fn the_groups_in_the_book_are_what_it_says() {
+    let page = page("points.md");
+    let section = page.split("## What can be read").nth(1).unwrap();
     let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let Loaded { config, warnings } = load(yaml);
     assert_eq!(warnings, []);
@@ -1349,11 +1354,11 @@ fn urls_and_secrets_are_understood_however_they_are_written() {
     assert!(said.contains("outputs[0].proxy.password_file: found password_file without username"), "{said}");
 }
 
-/// The README's example of an InfluxDB is a configuration, and its line is what two readings become.
+/// The book's example of an InfluxDB is a configuration, and its line is what two readings become.
 #[test]
-fn the_influxdb_in_the_readme_is_what_it_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("### InfluxDB").nth(1).unwrap();
+fn the_influxdb_in_the_book_is_what_it_says() {
+    let page = page("outputs.md");
+    let section = page.split("## InfluxDB").nth(1).unwrap();
     let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let line = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
     let Loaded { config, warnings } = load(yaml);
@@ -1367,11 +1372,11 @@ fn the_influxdb_in_the_readme_is_what_it_says() {
     assert_eq!(std::str::from_utf8(&encoded.body.unwrap()).unwrap(), line);
 }
 
-/// The README's example of a broker is a configuration, and its lines are what a subscriber prints of two readings.
+/// The book's example of a broker is a configuration, and its lines are what a subscriber prints of two readings.
 #[test]
-fn the_broker_in_the_readme_is_what_it_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("### MQTT\n").nth(1).unwrap();
+fn the_broker_in_the_book_is_what_it_says() {
+    let page = page("outputs.md");
+    let section = page.split("## MQTT\n").nth(1).unwrap();
     let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
     let Loaded { config, warnings } = load(yaml);
@@ -1388,11 +1393,11 @@ fn the_broker_in_the_readme_is_what_it_says() {
     assert_eq!(printed.collect::<String>(), lines);
 }
 
-/// The README's example of an edge node is a configuration, and what it says of topics is what a broker gets.
+/// The book's example of an edge node is a configuration, and what it says of topics is what a broker gets.
 #[test]
-fn the_edge_node_in_the_readme_is_what_it_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("#### Sparkplug B\n").nth(1).unwrap();
+fn the_edge_node_in_the_book_is_what_it_says() {
+    let page = page("outputs.md");
+    let section = page.split("## Sparkplug B\n").nth(1).unwrap();
     let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
     let Loaded { config, warnings } = load(yaml);
@@ -1412,11 +1417,11 @@ fn the_edge_node_in_the_readme_is_what_it_says() {
     assert_eq!(said.collect::<String>(), lines);
 }
 
-/// The README's example of a Prometheus is a configuration, and its lines are what two readings become.
+/// The book's example of a Prometheus is a configuration, and its lines are what two readings become.
 #[test]
-fn the_prometheus_in_the_readme_is_what_it_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("### Prometheus\n").nth(1).unwrap();
+fn the_prometheus_in_the_book_is_what_it_says() {
+    let page = page("outputs.md");
+    let section = page.split("## Prometheus\n").nth(1).unwrap();
     let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
     let Loaded { config, warnings } = load(yaml);
@@ -1464,8 +1469,9 @@ fn a_pattoo_server_is_reached_by_url_and_unknown_keys_of_security_are_errors() {
 #[test]
 fn the_configurations_in_the_book_are_good() {
     let mut seen = 0;
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
-        let path = entry.unwrap().path();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    for path in pages.chain([root.join("README.md")]) {
         let Ok(page) = std::fs::read_to_string(&path) else { continue };
         let blocks: Vec<&str> =
             page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();

@@ -431,9 +431,10 @@ fn the_schema_takes_every_sample_and_underlines_slips() {
     let schema: Value = serde_json::from_str(&printed).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let sample = fs::read_to_string(root.join("config/pattoo_agent_modbustcpd.yaml")).unwrap();
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let book: String = pages.filter_map(|page| fs::read_to_string(page).ok()).collect();
     let mut taken = 0;
-    for text in [&*sample].into_iter().chain(samples(&readme)) {
+    for text in [&*sample].into_iter().chain(samples(&book)) {
         let value = json(serde_yaml::from_str(text).unwrap());
         let wrong: Vec<String> =
             validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();

@@ -114,8 +114,8 @@ fn without_a_server_everything_is_in_a_database_that_others_read_meanwhile() {
         assert!(count.parse::<u32>().unwrap() > 3, "{said}");
         assert_eq!(rest, "holding_register_40101|meters|integer");
     }
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let queries = readme.split("```sql\n").nth(1).unwrap().split("\n```").next().unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/outputs.md")).unwrap();
+    let queries = page.split("```sql\n").nth(1).unwrap().split("\n```").next().unwrap();
     let queries: Vec<&str> = queries.split(';').filter(|query| !query.trim().is_empty()).collect();
     assert_eq!(queries.len(), 4, "{queries:?}");
     for query in queries {

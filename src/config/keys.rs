@@ -2,7 +2,7 @@
 //! is read and shown, and what a reload does with it.
 //!
 //! From this table come the parser, the suggestions for unknown keys, `check --settings`, what a reload takes over and
-//! what it leaves to a restart, and the table in README. A new key is one row here and one field of [`Config`].
+//! what it leaves to a restart, and the table in `docs/configuration.md`. A new key is one row here and one field of [`Config`].
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -298,7 +298,7 @@ pub fn settings(config: &Config, width: usize) -> String {
     table.within(width)
 }
 
-/// The table in README.
+/// The table in `docs/configuration.md`.
 #[must_use]
 pub fn reference() -> String {
     let mut text = "| key | default | allowed | | takes effect with a |\n|---|---|---|---|---|\n".to_owned();
