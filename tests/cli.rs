@@ -144,8 +144,7 @@ fn what_the_book_shows_of_check_is_what_it_prints() {
 fn what_the_book_shows_of_settings_is_the_end_of_what_is_printed() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("docs/devices.md")).unwrap();
-    let shown =
-        page.split("check --config_dir config --settings\n...\n").nth(1).unwrap().split("```").next().unwrap();
+    let shown = page.split("check --config_dir config --settings\n...\n").nth(1).unwrap().split("```").next().unwrap();
     let config = root.join("config");
     let Finished { code, stdout, stderr } =
         home().output(&["check", "--settings", "--config_dir", config.to_str().unwrap()]);

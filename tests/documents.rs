@@ -34,7 +34,8 @@ fn documents() -> Vec<(String, String)> {
         below(&root().join(directory), &mut files);
     }
     let mut documents: Vec<(String, String)> = Vec::new();
-    for path in files {
+    let is_picture = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "png");
+    for path in files.into_iter().filter(|path| !is_picture(path)) {
         documents.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
     }
     let mut sources = Vec::new();

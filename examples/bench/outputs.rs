@@ -15,6 +15,7 @@ use std::time::Duration;
 use pattoo_agent_modbustcpd::config;
 use pattoo_agent_modbustcpd::daemon::assemble;
 use pattoo_agent_modbustcpd::outputs::pattoo::identity::Agent;
+use pattoo_agent_modbustcpd::outputs::plant::Plant;
 use pattoo_agent_modbustcpd::reading::points::PointTable;
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value};
 use rustix::time::{ClockId, clock_gettime};
@@ -107,7 +108,10 @@ fn measure(name: &str, keys: &str, shape: Shape) -> Cost {
     let loaded = config::load(&home.config_dir()).unwrap_or_else(|error| panic!("{error}"));
     let agent = Agent::new("4c".repeat(32).parse().expect("64 hex digits"), "bench.example.net").expect("a name");
     let table = Arc::new(assemble::point_table(&loaded.config, &agent));
-    let (mut encode, deliver) = assemble::way(&loaded.config.outputs[0], &loaded.config, &agent).expect("an address");
+    let plant = Plant::default();
+    plant.configure(&table);
+    let way = assemble::way(&loaded.config.outputs[0], &loaded.config, &agent, &plant);
+    let (mut encode, deliver) = way.expect("an address");
 
     let mut cost = Cost::default();
     actix_rt::System::new().block_on(async {

@@ -28,7 +28,6 @@ use crate::net::error::ConnectError;
 use crate::outputs::network::Secret;
 use crate::outputs::plant::Plant;
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
-use crate::reading::Timestamp;
 use crate::text::Chain;
 use crate::time::backoff::Backoff;
 use crate::time::clock;
