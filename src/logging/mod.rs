@@ -3,9 +3,9 @@
 //! The form is the original agent's, so that what people search for goes on matching:
 //! `2026-11-23 06:47:34,107 - pattoo_file - INFO - [root] (1070S): text`. An event names its code in the
 //! field `code` (0 when the original had none); every other field follows the text as `name=value`, but for those that the text says
-//! already ([`TOLD`]).
+//! already (`TOLD`).
 //!
-//! Where stderr is the systemd journal ([`journal`]), which keeps time, level and sender of each line itself, a line there is its
+//! Where stderr is the systemd journal (`journal`), which keeps time, level and sender of each line itself, a line there is its
 //! priority, its text, its fields and its code.
 //!
 //! With [`Format::Json`] each line is an object with `time` (RFC 3339), `level`, `code`, `message` and all other fields,
