@@ -194,6 +194,10 @@ fn a_deb_is_installed_configured_upgraded_taken_back_and_purged_and_no_reading_i
     assert_eq!(owned, "pattoo pattoo 750\n".repeat(2));
     let units = "/usr/lib/systemd/system/pattoo_agent_modbustcpd.service pattoo_agent_modbustcpd@0-4.service";
     assert_eq!(machine.does(&format!("systemd-analyze verify --man=no {units} 2>&1 | grep pattoo || true")), "");
+    let files = machine.does("dpkg --listfiles pattoo-agent-modbustcpd");
+    for file in ["man/man1/pattoo_agent_modbustcpd.1.gz", "bash-completion/completions/pattoo_agent_modbustcpd"] {
+        assert!(files.contains(file), "{file} in {files}");
+    }
     machine.does("logrotate --debug /etc/logrotate.d/pattoo_agent_modbustcpd");
 
     // Started without a configuration: refused once, with the reason as an error.
