@@ -61,6 +61,8 @@ fn on_a_terminal(arguments: &[&str], columns: u16, variables: &[(&str, &str)]) -
     let (out, err) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
     let mut child = Command::new(BINARY)
         .args(arguments)
+        // Where builds are watched, colours are taken to be wanted.
+        .env_remove("CI")
         .env_remove("NO_COLOR")
         .env("TERM", "xterm")
         .envs(variables.iter().copied())

@@ -428,7 +428,12 @@ fn names_that_a_terminal_would_obey_are_shown_and_not_done() {
             assert!(is_harmless(&stderr), "{command}: {stderr:?}");
             let place = home.path().to_str().unwrap();
             let of_the_file = |line: &str| line.strip_prefix("warning: ").unwrap_or(line).starts_with(place);
-            assert!(stderr.lines().all(of_the_file), "{stderr}");
+            // Below a message stands the line of the file, with its number, and a caret.
+            let is_shown = |line: &str| {
+                let margin = line.split_once(" |").map(|(margin, _)| margin.trim_start());
+                line.starts_with("  ") && margin.is_some_and(|margin| margin.bytes().all(|byte| byte.is_ascii_digit()))
+            };
+            assert!(stderr.lines().all(|line| of_the_file(line) || is_shown(line)), "{stderr}");
         }
     }
 }

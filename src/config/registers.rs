@@ -204,7 +204,7 @@ pub fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
         if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
             return Some(*kind);
         }
-        let hint = synonyms::kind(&text).map(Meant::hint);
+        let hint = value.looked_up(|| synonyms::kind(&text)).map(Meant::hint);
         let near = || value.meant(&text, &names).map(|word| format!("did you mean \"{word}\"?"));
         if let Some(hint) = hint.or_else(near) {
             let found = value.node.shown();
@@ -224,7 +224,8 @@ pub fn order(value: &Cursor<'_>, report: &mut Report) -> Option<Order> {
     };
     if order.is_none() {
         let written = value.written().unwrap_or_default();
-        let hint = synonyms::order(written).map_or_else(String::new, |meant| format!("; {}", meant.hint()));
+        let meant = value.looked_up(|| synonyms::order(written));
+        let hint = meant.map_or_else(String::new, |meant| format!("; {}", meant.hint()));
         let allowed = "ABCD (the default), DCBA, BADC or CDAB, A being the most significant byte";
         report.faults.push(value.unfit(&format!("{allowed}{hint}")));
     }

@@ -709,7 +709,8 @@ fn look_up(rows: &[Row], found: &str, is_fit: impl Fn(&str) -> bool) -> Option<M
     if found.len() > 64 {
         return None;
     }
-    let row = rows.iter().find(|(words, to, _)| is_fit(to) && words.iter().any(|word| plain(word).eq(plain(found))));
+    // First what is quickly said no to: a file can have a hundred thousand words that nobody knows.
+    let row = rows.iter().find(|(words, to, _)| words.iter().any(|word| plain(word).eq(plain(found))) && is_fit(to));
     row.map(|&(_, word, how)| Meant { word, how })
 }
 

@@ -216,6 +216,11 @@ impl<'a> Cursor<'a> {
         self.source.meant(found, known)
     }
 
+    /// What `look_up` says of a word of this file; nothing after a thousand of them, which nobody would read.
+    pub fn looked_up<T>(&self, look_up: impl FnOnce() -> Option<T>) -> Option<T> {
+        if self.source.may_look_up() { look_up() } else { None }
+    }
+
     /// Where the file is that this node stands in.
     pub fn directory(&self) -> &Path {
         self.source.file.parent().unwrap_or(Path::new(""))
@@ -261,11 +266,16 @@ impl Entry<'_> {
 
     /// A fault for a key that nobody knows.
     pub fn unknown(&self, known: &[&str]) -> Diagnostic {
-        let hint = if let Some(meant) = synonyms::key(&self.key, known) {
-            meant.hint()
-        } else if let Some((place, key)) = synonyms::elsewhere(&self.key, known) {
+        let synonym = || {
+            if let Some(meant) = synonyms::key(&self.key, known) {
+                return Some(meant.hint());
+            }
+            let (place, key) = synonyms::elsewhere(&self.key, known)?;
             let named = if key == self.key { "it".to_owned() } else { format!("\"{key}\"") };
-            format!("{named} belongs to {place}")
+            Some(format!("{named} belongs to {place}"))
+        };
+        let hint = if let Some(hint) = self.key_cursor.looked_up(synonym) {
+            hint
         } else if let Some(word) = self.key_cursor.meant(&self.key, known) {
             format!("did you mean \"{word}\"?")
         } else {

@@ -26,6 +26,9 @@ const MAX_WALKED: usize = 8 << 20;
 /// So many words are compared with what was found, over all faults.
 const MAX_COMPARED: usize = 20_000;
 
+/// For so many words of a file it is looked up what they mean elsewhere; a person mends fewer at once.
+const MAX_LOOKED_UP: usize = 1_000;
+
 /// A parsed file.
 #[derive(Debug)]
 pub struct Source {
@@ -40,6 +43,8 @@ pub struct Source {
     walked_for_quotes: Cell<usize>,
     /// Words compared to say which was meant.
     compared: Cell<usize>,
+    /// Words for which it was looked up what they mean elsewhere.
+    looked_up: Cell<usize>,
 }
 
 impl Source {
@@ -59,6 +64,7 @@ impl Source {
             walked_for_faults: Cell::new(0),
             walked_for_quotes: Cell::new(0),
             compared: Cell::new(0),
+            looked_up: Cell::new(0),
         })
     }
 
@@ -66,6 +72,12 @@ impl Source {
     pub fn meant<'k>(&self, found: &str, known: &[&'k str]) -> Option<&'k str> {
         self.compared.set(self.compared.get().saturating_add(known.len()));
         if self.compared.get() > MAX_COMPARED.max(known.len()) { None } else { did_you_mean(found, known) }
+    }
+
+    /// Whether it is looked up what one word more means elsewhere.
+    pub fn may_look_up(&self) -> bool {
+        self.looked_up.set(self.looked_up.get().saturating_add(1));
+        self.looked_up.get() <= MAX_LOOKED_UP
     }
 
     /// A fault at the node that `route` leads to; `path` is the same way in words. Beyond
