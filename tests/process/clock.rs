@@ -49,8 +49,12 @@ impl Clock {
 
 fn everything_arrives(agent: &mut Agent, device: &Device, server: &Server) {
     device.set(Mode::Silent);
-    agent.until("every reading served to arrive", || judge(&[device], server.database().rows()).lost.is_empty());
-    judge(&[device], server.database().rows()).assert_complete();
+    // The verdict that was waited for: an answer that was on its way meanwhile is only due once it has left.
+    let mut verdict = None;
+    agent.until("every reading served to arrive", || {
+        verdict.insert(judge(&[device], server.database().rows())).lost.is_empty()
+    });
+    verdict.unwrap().assert_complete();
     server.database().assert_sound();
 }
 
