@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 pub use quirks::{Quirks, Refusal};
 pub use values::{Fate, Served, Table, Values};
 
+/// So long an answer may be on its way that will arrive whole.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
 /// What the device does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -168,6 +171,16 @@ impl Device {
         let mut state = self.shared.state();
         state.mode = mode;
         state.modes_of_units.clear();
+        // An answer that is on its way is due once it has left: whoever silences the device judges what it has served.
+        let deadline = Instant::now() + ON_ITS_WAY;
+        while mode == Mode::Silent && state.served.last().is_some_and(|last| last.fate == Fate::Optional) {
+            drop(state);
+            thread::yield_now();
+            if Instant::now() > deadline {
+                return;
+            }
+            state = self.shared.state();
+        }
     }
 
     /// From now on this unit behaves like this, whatever the others do.
