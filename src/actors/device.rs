@@ -23,7 +23,7 @@ use crate::modbus::decode::NotAValue;
 use crate::modbus::plan::{Block, Span, runs};
 use crate::modbus::refusals::Limit;
 use crate::modbus::session::{DeviceSettings, Discovery, EndpointDial, Event, Outcome, Poller, Polling, Subject};
-use crate::outage::Transition;
+use crate::outage::{Fault, Transition};
 use crate::outputs::plant::{Absences, unit};
 use crate::reading::points::{self, PointTable, called};
 use crate::reading::{PointId, Reading};
@@ -177,6 +177,9 @@ impl Handler<Stop> for DeviceActor {
     }
 }
 
+/// What fails, by what it is called in the log.
+type Faults = Vec<(String, Fault)>;
+
 /// The loop of one device and what it remembers: one future for its whole life, so that a poll makes none.
 #[derive(Debug)]
 struct Device {
@@ -233,13 +236,13 @@ impl Device {
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
         let (taken, first) = (readings.len(), readings.first().copied());
-        let why = self.why(&outcome);
+        let (why, faults) = self.failing(&outcome);
         self.values.write(|values| values.polled(&readings, why.into_iter(), now.boot));
         self.note_presence(&readings);
         if !readings.is_empty() {
             self.submit(Submit { table: Arc::clone(&self.now.table), readings }).await;
         }
-        self.polled(&settings, outcome, (taken, first), skipped, now);
+        self.polled(&settings, outcome, (taken, first), faults, skipped, now);
     }
 
     /// Hands readings over, however long the aggregator takes to have room for them.
@@ -256,6 +259,7 @@ impl Device {
         settings: &DeviceSettings,
         outcome: Outcome,
         (taken, first): (usize, Option<Reading>),
+        faults: Faults,
         skipped: u64,
         now: Moment,
     ) {
@@ -269,8 +273,16 @@ impl Device {
         let value = first.map(|first| first.value.as_f64());
         let value_name = first.and_then(|first| self.now.table.get(first.point)?.register.name.clone());
         let failures = outcome.failures.len();
-        let polled =
-            self.look(Polled { readings: taken, skipped, took, value, value_name, failures, ..Polled::default() });
+        let polled = self.look(Polled {
+            readings: taken,
+            skipped,
+            took,
+            value,
+            value_name,
+            failures,
+            faults,
+            ..Polled::default()
+        });
         self.slot.write(|state| state.polled(polled, now));
         // Of requests that were not answered it is told otherwise, and a pause after connecting is meant to be.
         if outcome.answered
@@ -300,23 +312,26 @@ impl Device {
         }
     }
 
-    /// Why points were not read, of those that are failing now; nothing of a device that is well.
-    fn why(&self, outcome: &Outcome) -> Vec<(PointId, Arc<str>)> {
+    /// Why points were not read, of those that are failing now, and what fails; nothing of a device that is well.
+    fn failing(&self, outcome: &Outcome) -> (Vec<(PointId, Arc<str>)>, Faults) {
         let core = self.poller.polling().core();
-        let mut why = Vec::new();
+        let (mut why, mut faults) = (Vec::new(), Vec::new());
         for (subject, fault) in core.faults() {
             let text: Arc<str> = format!("{subject}: {}", fault.cause).into();
             let asked = |block: &&Block| subject.is_about(block);
             why.extend(core.plan().blocks().filter(asked).flat_map(Block::values).map(|id| (id, Arc::clone(&text))));
+            faults.push((subject.to_string(), fault.clone()));
         }
-        for (_, fault, spans) in core.refused() {
-            let text: Arc<str> = fault.cause.into();
+        for (what, mut fault, spans) in core.refused() {
+            let text: Arc<str> = fault.cause.as_str().into();
+            fault.cause.push_str(&self.now.names(&spans));
+            faults.push((what, fault));
             let spans: BTreeSet<Span> = spans.into_iter().collect();
             let points = core.plan().blocks().flat_map(|block| block.values_at(|span| spans.contains(&span)));
             why.extend(points.map(|id| (id, Arc::clone(&text))));
         }
         why.extend(outcome.omitted.iter().map(|(id, why)| (*id, why.to_string().into())));
-        why
+        (why, faults)
     }
 
     /// Tells which units answer and which do not, if that has changed with a poll that gave these.
@@ -352,16 +367,10 @@ impl Device {
         self.context.learned.note(&settings.endpoint, &settings.settings.fingerprint(), learned);
     }
 
-    /// Adds what is failing and what was learned, for whoever asks.
+    /// Adds how many points are missing and what was learned, for whoever asks.
     fn look(&self, mut polled: Polled) -> Polled {
         let core = self.poller.polling().core();
         (polled.failing, polled.refused) = core.missing();
-        let faults = core.faults().iter().map(|(subject, trouble)| (subject.to_string(), trouble.clone()));
-        let refused = core.refused().map(|(what, mut fault, spans)| {
-            fault.cause.push_str(&self.now.names(&spans));
-            (what, fault)
-        });
-        polled.faults = faults.chain(refused).collect();
         polled.learned = core.learned().sentences();
         polled
     }

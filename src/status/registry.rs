@@ -222,6 +222,13 @@ impl Registry {
         slots.into_iter().map(|(name, slot)| (name, slot.read())).collect()
     }
 
+    /// One device; `None` when there is none of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<DeviceState> {
+        let slot = lock(&self.devices).get(name).map(Arc::clone)?;
+        Some(slot.read())
+    }
+
     /// How polls go.
     #[must_use]
     pub fn polls(&self) -> &Polls {
@@ -301,8 +308,9 @@ mod tests {
         }
         let state = &registry.devices()[0].1;
         assert_eq!((state.polls, state.readings, state.overruns, state.last_good), (7, 29, 7, Some(at(7))));
+        assert_eq!(registry.find("meter").as_ref(), Some(state));
         registry.forget("meter");
-        assert!(registry.devices().is_empty());
+        assert!(registry.devices().is_empty() && registry.find("meter").is_none());
     }
 
     #[test]

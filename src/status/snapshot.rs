@@ -397,7 +397,7 @@ pub fn take(
 /// One device as it is now, with the values of all its points; `None` when there is no such device.
 #[must_use]
 pub fn detail(registry: &Registry, name: &str, now: Moment) -> Option<DeviceDetail> {
-    let state = registry.devices().into_iter().find_map(|(known, state)| (known == name).then_some(state))?;
+    let state = registry.find(name)?;
     let slot = registry.values(name);
     let (values, every) = slot.look(|values| (values_of(values, true, now), values.sampled_every()));
     let device = Device { values, ..device(name.to_owned(), state, now) };
