@@ -27,17 +27,15 @@ fn look(home: &Home, device: &Device, more: &str, devices: usize) -> String {
         device.target()
     ));
     let mut agent = home.run();
-    let log = || std::fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default();
-    agent.until("the page", || log().contains("the status page is on http://"));
+    agent.until("the page", || !home.pages().is_empty());
     agent.until("some polls", || device.served_count() > 3);
-    let text = log();
-    let address = text.split("the status page is on ").nth(1).unwrap().lines().next().unwrap();
+    let address = format!("http://{}/", home.pages()[0]);
     let pictures = std::env::var_os("PATTOO_TEST_PICTURES").unwrap_or_else(|| "-".into());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/look.mjs");
     let mut command = Command::new("node");
     command
         .arg(script)
-        .args([address.trim(), &devices.to_string()])
+        .args([&address, &devices.to_string()])
         .arg(pictures)
         .arg(support::browser().canonicalize().unwrap());
     let mut browser = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -2,6 +2,8 @@
 //! documentation (RFC 5737, RFC 3849, RFC 2606), or this machine itself. And what `SECURITY.md` claims has a test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -51,25 +53,7 @@ fn documents() -> Vec<(String, String)> {
             .collect();
         documents.push((path.display().to_string(), comments.join("\n")));
     }
-    let commands = [
-        "start",
-        "stop",
-        "restart",
-        "status",
-        "schema",
-        "completions",
-        "run",
-        "check",
-        "plan",
-        "once",
-        "probe",
-        "spool",
-        "translations",
-        "configure",
-        "install",
-        "uninstall",
-        "",
-    ];
+    let commands = support::COMMANDS.into_iter().chain([""]);
     for command in commands {
         let arguments = [command, "--help"];
         let arguments = if command.is_empty() { &arguments[1..] } else { &arguments[..] };

@@ -20,25 +20,6 @@ use support::agent::{Finished, Home};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pattoo_agent_modbustcpd");
 
-const COMMANDS: [&str; 16] = [
-    "start",
-    "stop",
-    "restart",
-    "status",
-    "run",
-    "check",
-    "plan",
-    "once",
-    "probe",
-    "spool",
-    "translations",
-    "configure",
-    "install",
-    "uninstall",
-    "schema",
-    "completions",
-];
-
 fn home() -> Home {
     // Nothing listens there.
     Home::new("127.0.0.1:9".parse().unwrap())
@@ -256,7 +237,7 @@ fn eighty_columns_are_enough() {
         assert_eq!(wide, None, "{arguments:?}\n{shown}");
         assert!(!shown.is_empty(), "{arguments:?}");
     }
-    for command in COMMANDS
+    for command in support::COMMANDS
         .iter()
         .map(|command| vec![*command, "--help"])
         .chain([vec!["--help"], vec!["spool", "export", "--help"]])
@@ -357,7 +338,7 @@ fn manuals_and_completions_have_every_option() {
         })
         .into();
     let mut options = 0;
-    for command in [""].iter().chain(&COMMANDS) {
+    for command in [""].iter().chain(&support::COMMANDS) {
         let help = if command.is_empty() { home.output(&["--help"]) } else { home.output(&[command, "--help"]) };
         assert_eq!(help.code, Some(0), "{command}");
         let page = if command.is_empty() { String::new() } else { format!("-{command}") };
@@ -373,7 +354,7 @@ fn manuals_and_completions_have_every_option() {
     }
     assert!(options > 60, "{options} options");
     let all: Vec<_> = fs::read_dir(&manuals).unwrap().collect();
-    assert!(all.len() > COMMANDS.len(), "{} pages", all.len());
+    assert!(all.len() > support::COMMANDS.len(), "{} pages", all.len());
 }
 
 /// The commands are the flags, and the flags are the original's.

@@ -71,9 +71,8 @@ fn what_is_named_goes_by_its_name_wherever_it_is_shown() {
     let status = home.output(&["--status", "--config_dir", home.config_dir().to_str().unwrap()]);
     let row = status.stdout.lines().find(|line| line.starts_with(&called));
     assert!(row.is_some_and(|row| row.contains("(flow)")), "{}", status.stdout);
-    agent.until("the page", || agent_log(&home).contains("the status page is on http://"));
-    let log = agent_log(&home);
-    let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap();
+    agent.until("the page", || !home.pages().is_empty());
+    let address = &home.pages()[0].to_string();
     let names = || {
         let json: Value = serde_json::from_str(&get(address, "/status.json")).unwrap();
         ["name", "label", "value_name"].map(|key| json["devices"][0][key].as_str().unwrap_or_default().to_owned())

@@ -23,10 +23,9 @@ fn agent(home: &Home, device: &Device) -> (Agent, SocketAddr) {
         device.target()
     ));
     let mut agent = home.run();
-    agent.until("the page", || agent_log(home).contains("the status page is on http://"));
-    let log = agent_log(home);
-    let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap();
-    (agent, address.parse().unwrap())
+    agent.until("the page", || !home.pages().is_empty());
+    let address = home.pages()[0];
+    (agent, address)
 }
 
 fn agent_log(home: &Home) -> String {
@@ -239,11 +238,8 @@ fn the_lag_of_an_output_is_the_age_of_what_waits_longest_also_after_a_restart() 
     agent.until("some more", || device.served_count() > 20);
     agent.stop();
     let mut agent = home.run();
-    let log = || agent_log(&home);
-    agent.until("the page again", || log().matches("the status page is on http://").count() == 2);
-    let text = log();
-    let address: SocketAddr =
-        text.rsplit("the status page is on http://").next().unwrap().split('/').next().unwrap().parse().unwrap();
+    agent.until("the page again", || home.pages().len() == 2);
+    let address = home.pages()[1];
     let read =
         |name: &str| metric(&get(address, "/metrics").1, &format!("pattoo_agent_modbus_{name}{{output=\"tsdb\"}}"));
     agent.until("an attempt", || read("output_failures_total") > 0.5);
@@ -268,10 +264,8 @@ fn the_last_days_of_a_point_come_from_the_database() {
         device.target()
     ));
     let mut agent = home.run();
-    agent.until("the page", || agent_log(&home).contains("the status page is on http://"));
-    let log = agent_log(&home);
-    let address: SocketAddr =
-        log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    agent.until("the page", || !home.pages().is_empty());
+    let address = home.pages()[0];
     let path = format!("/history.json?name={}&unit=1&key=input_register_30001&days=1", device.target());
     agent.until("readings in the plot", || {
         let (head, body) = get(address, &path);
@@ -345,10 +339,9 @@ fn page_of(home: &Home, device: &Device, more: &str) -> (Agent, SocketAddr) {
         device.target()
     ));
     let mut agent = home.run();
-    agent.until("the page", || agent_log(home).contains("the status page is on http://"));
-    let log = agent_log(home);
-    let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap();
-    (agent, address.parse().unwrap())
+    agent.until("the page", || !home.pages().is_empty());
+    let address = home.pages()[0];
+    (agent, address)
 }
 
 /// C3: a web page of somebody else, whose name points here, reads nothing; whoever asks by address does.

@@ -60,6 +60,14 @@ impl Home {
         self.root.path()
     }
 
+    /// Where the status page of each life is that has told it, the first life first.
+    pub fn pages(&self) -> Vec<SocketAddr> {
+        let log = std::fs::read_to_string(self.path().join("log/pattoo.log")).unwrap_or_default();
+        let told = log.split("the status page is on http://").skip(1);
+        // A line may be half written.
+        told.filter_map(|rest| rest.split_once("/\n")?.0.parse().ok()).collect()
+    }
+
     /// The directory with the configuration.
     pub fn config_dir(&self) -> PathBuf {
         self.path().join("etc")

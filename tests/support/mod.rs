@@ -39,6 +39,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// failure, nor is that minute on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Every command of the program that has a help of its own.
+pub const COMMANDS: [&str; 16] = [
+    "start",
+    "stop",
+    "restart",
+    "status",
+    "run",
+    "check",
+    "plan",
+    "once",
+    "probe",
+    "spool",
+    "translations",
+    "configure",
+    "install",
+    "uninstall",
+    "schema",
+    "completions",
+];
+
 /// Waits until `condition` holds, or fails the test with `what` it waited for.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
