@@ -389,7 +389,7 @@ impl Actor {
         let served = std::mem::take(&mut self.served);
         self.check_values(outcome, &served)?;
         let core = self.polling.core();
-        let read = outcome.readings.len() + outcome.omitted.len();
+        let read = outcome.readings.len() + outcome.omitted.len() - outcome.ahead;
         self.due += outcome.due;
         self.settled += read + outcome.unread.iter().sum::<usize>();
         if self.due != self.settled + core.owed() {
@@ -398,7 +398,7 @@ impl Actor {
         }
         let points = core.plan().points();
         let (missing, refused) = core.missing();
-        let all_read = outcome.due == points && outcome.readings.len() == points;
+        let all_read = outcome.due == points && outcome.readings.len() == points + outcome.ahead;
         if all_read && (missing > 0 || !core.faults().is_empty()) {
             let faults = core.faults();
             return Err(format!("every value is read, and yet {missing} are missing, {faults:?}"));
@@ -414,9 +414,10 @@ impl Actor {
         self.check_rates(outcome, now)
     }
 
-    /// Each value is at its own series, and of a reply of this poll.
+    /// Each value is at its own series, of a reply of this poll, and later than any other of its series: one that is read
+    /// to see whether its unit answers at all is read again with the others.
     fn check_values(&self, outcome: &Outcome, served: &[Served]) -> Result<(), Violation> {
-        let mut seen: HashMap<PointId, f64> = HashMap::new();
+        let mut seen: HashMap<PointId, Timestamp> = HashMap::new();
         for reading in &outcome.readings {
             let Some(point) = self.config.points.get(reading.point.index()) else {
                 return Err(format!("a value of a point that is none: {reading:?}"));
@@ -425,8 +426,8 @@ impl Actor {
                 return Err(format!("a value at the series of another device: {reading:?} {point:?}"));
             }
             let value = reading.value.as_f64();
-            if seen.insert(reading.point, value).is_some() {
-                return Err(format!("two values of {} in one poll", point.key()));
+            if seen.insert(reading.point, reading.at).is_some_and(|before| before >= reading.at) {
+                return Err(format!("two values of {} with one stamp, or not in order", point.key()));
             }
             let (address, width) = (point.reference.address(), point.format.width());
             let fits = |served: &Served| {

@@ -168,6 +168,9 @@ pub struct Outcome {
     pub omitted: Vec<(PointId, NotAValue)>,
     /// How many points were due by their tick.
     pub due: usize,
+    /// How many values were read to see whether a unit answers at all, ahead of the requests that they belong to: not
+    /// counted among what was due.
+    pub ahead: usize,
     /// How many points that were due, now or earlier, are given up, by [`Unread::index`].
     pub unread: [usize; Unread::ALL.len()],
     /// The entries that were read, for a session that keeps them.

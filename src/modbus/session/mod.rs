@@ -17,8 +17,8 @@
 //!   whole is silent; then one request per backoff period is made, to one unit after the other;
 //! - a failed connect ends the poll, and is tried again once per backoff period;
 //! - a connection that the device closed while it was idle is opened again and the request sent once more;
-//! - a unit that is silent however often it is asked is asked for a single value; when it answers, the longest request
-//!   that it answers is found; a device that is silent right after connecting is given a pause ([`pause`]).
+//! - a unit that is silent however often it is asked is asked for a single value, which is a reading like any other; when it
+//!   answers, the longest request that it answers is found; a device that is silent right after connecting is given a pause ([`pause`]).
 //!
 //! A loop of this device cannot turn without an awaited deadline: between two polls [`Polling`] always returns a
 //! [`Rest`](Step::Rest), whose [`Pause`] is never shorter than a millisecond by its type, and within a poll each step

@@ -42,18 +42,22 @@ impl Core {
         let Block { unit, table, address, quantity, .. } = *block;
         self.answered(unit, asking.request, now);
         self.poll.outcome.learned |= self.refusals.read(unit, table, quantity);
-        if let Purpose::Small = asking.purpose {
+        let small = asking.purpose == Purpose::Small;
+        if small {
             self.poll.confirm = asking.request.map(|request| (request, quantity));
-            return;
+        } else {
+            self.poll.answering.insert(unit);
         }
-        self.poll.answering.insert(unit);
         let Poll { outcome, decoder, search, .. } = &mut self.poll;
         if self.keeps_words {
             outcome.words.push((Span { unit, table, address, width: quantity }, words.to_vec()));
         }
         outcome.readings.reserve(block.points.len());
         decoder.take(block, words, at, |point, at, value| outcome.take(point, at, value));
-        if let Some(request) = asking.request {
+        if small {
+            // What is read is a reading, whatever it was asked for; the request itself is still to come.
+            outcome.ahead += block.values().count();
+        } else if let Some(request) = asking.request {
             let request = &mut self.requests[request];
             if request.values == 0 {
                 request.is_answered();

@@ -14,6 +14,10 @@ use crate::modbus::session::event::Discovery;
 use crate::text::Chain;
 use crate::time::clock::Moment;
 
+/// Before a value is read a second time in one poll: stamps are whole milliseconds, and two readings of a point must not
+/// have the same.
+const NEXT_STAMP: Duration = Duration::from_millis(1);
+
 impl Core {
     /// Chooses what to ask next; `false` when the poll is over.
     pub(super) fn pick(&mut self, now: Moment) -> bool {
@@ -36,7 +40,9 @@ impl Core {
     fn candidate(&mut self, now: Moment) -> Option<Asking> {
         if let Some((request, works)) = self.poll.confirm.take() {
             let asked = self.first_of(request);
-            return Some(Asking::new(Purpose::Confirm(works), Some(request), asked));
+            let mut asking = Asking::new(Purpose::Confirm(works), Some(request), asked);
+            asking.rest = Some(NEXT_STAMP);
+            return Some(asking);
         }
         if let Some(asking) = self.next_part() {
             return Some(asking);
