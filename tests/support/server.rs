@@ -338,10 +338,13 @@ impl Shared {
         // Under the lock, so that no stop and no next post can come between the answer and its record.
         let mut state = self.state();
         state.at_once -= 1;
-        if let Some((status, extra, text)) = status_and_extra
-            && http::answer(&mut stream, status, &extra, text)
-        {
-            state.answered(post, &mode, status);
+        if let Some((status, extra, text)) = status_and_extra {
+            if http::answer(&mut stream, status, &extra, text) {
+                state.answered(post, &mode, status);
+            } else {
+                // It may be stored, and whoever sent it cannot know.
+                state.database.excuse();
+            }
         }
         if state.forgets_bodies {
             state.posts[post].body = Vec::new();

@@ -7,6 +7,7 @@ mod steps;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -311,7 +312,7 @@ impl Chaos {
         self.violations.extend(complaints);
         let log = fs::read_to_string(self.home.path().join("log/pattoo.log")).unwrap_or_default();
         let violations = std::mem::take(&mut self.violations);
-        Report::close(Evidence {
+        let report = Report::close(Evidence {
             seed: self.seed,
             server: &self.server,
             fleet: &self.fleet,
@@ -334,7 +335,18 @@ impl Chaos {
             begun: self.begun,
             begun_ms: self.begun_ms,
             violations,
-        })
+        });
+        if !report.passes() {
+            self.keep_evidence();
+        }
+        report
+    }
+
+    /// Copies what the agent has left, for whoever looks for the reason.
+    fn keep_evidence(&self) {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("target/soak-{:#x}", self.seed));
+        let copied = Command::new("cp").arg("-rT").arg(self.home.path()).arg(&directory).status();
+        println!("what the agent has left is in {}: {copied:?}", directory.display());
     }
 
     /// What was planned, is possible, and has not happened.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::disk::Damaged;
 use super::super::fleet::Fleet;
 use super::super::ms;
 use super::super::others::{OUTPUTS, Other};
@@ -122,9 +123,8 @@ impl<'a> Closing<'a> {
         // Neighbours are kept in one file.
         let holds = |file: &Vec<u8>, part: &[u8]| file.windows(part.len()).any(|bytes| bytes == part);
         let gone = damaged.iter().filter(|batch| !kept.iter().any(|file| holds(file, &batch.damaged))).count();
-        let (bytes, bytes_kept): (usize, usize) =
-            (damaged.iter().map(|batch| batch.damaged.len()).sum(), kept.iter().map(Vec::len).sum());
-        self.demand(bytes_kept <= bytes, || format!("{bytes_kept} bytes are set aside as damaged, {bytes} were"));
+        let sound: Vec<String> = kept.iter().filter_map(|file| sound(file, damaged)).collect();
+        self.forbid("files of what is damaged hold what is not", &sound);
         let refused = self.readings_of(others.iter());
         self.say(
             "quarantine",
@@ -367,8 +367,9 @@ impl<'a> Closing<'a> {
         self.say("backlog max", format!("{} batches", watch.backlog));
         let rss = watch.samples.iter().map(|sample| sample.rss_kib).max().unwrap_or_default();
         let slope = watch.slope().map_or_else(|| "-".to_owned(), |slope| format!("{slope:+.2} MiB/h"));
-        // Every device is connected by then, and every output has its files open.
-        let early = watch.samples.iter().find(|sample| sample.age > Duration::from_secs(5)).copied();
+        // Some devices are always away; in a minute each was connected once.
+        let early = watch.samples.iter().filter(|sample| sample.at < Duration::from_secs(60));
+        let early = early.max_by_key(|sample| (sample.fds, sample.threads)).copied();
         let (Some(early), Some(late)) = (early, self.evidence.steady) else {
             self.demand(false, || "nobody has seen the process".to_owned());
             return;
@@ -427,6 +428,19 @@ impl<'a> Closing<'a> {
         let backlog = self.evidence.watch.backlog;
         self.demand(!whole || backlog >= 8, || format!("no backlog of more than {backlog} batches"));
     }
+}
+
+/// How much of a file of damaged parts is none of what was damaged, if any is.
+fn sound(file: &[u8], damaged: &[Damaged]) -> Option<String> {
+    let mut spoilt = vec![false; file.len()];
+    for part in damaged.iter().map(|batch| &batch.damaged[..]) {
+        for at in (0..=file.len().saturating_sub(part.len())).filter(|&at| file[at..].starts_with(part)) {
+            spoilt[at..at + part.len()].fill(true);
+        }
+    }
+    let mut places = spoilt.iter().enumerate().filter(|(_, spoilt)| !**spoilt).map(|(at, _)| at);
+    let first = places.next()?;
+    Some(format!("{} of {} bytes, from {first} on: {:02x?}", places.count() + 1, file.len(), &file[first..]))
 }
 
 /// What came less what went, of each output; `None` where the books do not name all of them.
