@@ -29,6 +29,7 @@ use crate::reading::points::{PointTable, TableId};
 use crate::reading::{Reading, Timestamp};
 use crate::spool::job::OldBatch;
 use crate::time::backoff::{Backoff, FIRST};
+use crate::time::timeline::HOUR;
 
 /// A server that is back is posted to within this time, if nothing else is configured.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -106,6 +107,8 @@ pub struct Delivery {
     split_refused_after: Duration,
     max_backoff: Duration,
     stamp: Timestamp,
+    /// The wall clock, while it is believed.
+    wall: Option<Timestamp>,
     way: Way,
     not_before: Duration,
     /// What is loaded, oldest first.
@@ -219,6 +222,7 @@ impl Delivery {
             split_refused_after,
             max_backoff: MAX_BACKOFF,
             stamp,
+            wall: None,
             way: Way::default(),
             not_before: Duration::ZERO,
             sources: VecDeque::new(),
@@ -232,6 +236,11 @@ impl Delivery {
     /// No pause is longer from now on, but for one that the server asks for.
     pub fn set_max_backoff(&mut self, most: Duration) {
         self.max_backoff = most;
+    }
+
+    /// What the wall clock shows, if it is believed: it may have been set back behind a stamp that was given out.
+    pub fn set_wall(&mut self, wall: Option<Timestamp>) {
+        self.wall = wall;
     }
 
     /// How many readings are worth loading: about one post.
@@ -398,7 +407,9 @@ impl Delivery {
     /// Makes a post of the first of `rows`, which are those of `items` if a search asked for them.
     fn make(&mut self, mut rows: Vec<usize>, items: Option<&[usize]>, now: Duration) {
         let Some(source) = self.sources.front() else { return };
-        let encoded = source.encode(&mut *self.encode, &rows, self.way.size.room(), self.stamp);
+        let first = rows.first().map(|&row| source.at(row)).unwrap_or_default();
+        let posted = to_follow(self.stamp, first, self.wall);
+        let encoded = source.encode(&mut *self.encode, &rows, self.way.size.room(), posted);
         // An encoder that takes nothing would be asked for ever.
         rows.truncate(encoded.taken.max(1));
         let what = items.map_or(What::InOrder, |items| self.front.covered(items, rows.len()));
@@ -422,12 +433,14 @@ impl Delivery {
     /// no more.
     fn make_control(&mut self) {
         let room = self.way.size.room();
+        let posted = |at| to_follow(self.stamp, at, self.wall);
         let (encoded, newest) = match (self.front.control, &self.way.control, self.sources.front()) {
             (Some(row), _, Some(source)) => {
-                (source.encode(&mut *self.encode, &[row], room, self.stamp), source.at(row))
+                let at = source.at(row);
+                (source.encode(&mut *self.encode, &[row], room, posted(at)), at)
             }
             (None, Some((table, reading)), _) => {
-                (self.encode.encode(table, std::slice::from_ref(reading), room, self.stamp), reading.at)
+                (self.encode.encode(table, std::slice::from_ref(reading), room, posted(reading.at)), reading.at)
             }
             _ => return,
         };
@@ -768,6 +781,14 @@ impl Run {
             _ => rows.iter().filter_map(|&row| self.readings.get(row)).copied().collect(),
         }
     }
+}
+
+/// The greatest stamp that a post of readings from `first` on has to follow, when that of all posts so far is `posted`: it,
+/// unless the clock was set back behind it, by more than the hour that stamps may be ahead. `wall`: the clock, if believed.
+#[must_use]
+pub fn to_follow(posted: Timestamp, first: Timestamp, wall: Option<Timestamp>) -> Timestamp {
+    let is_ahead = |at: Timestamp| wall.is_some_and(|wall| at.since(wall) > HOUR);
+    if is_ahead(posted) && !is_ahead(first) { Timestamp::default() } else { posted }
 }
 
 /// The name of a file that holds `body`, of readings from `at` on.

@@ -781,6 +781,7 @@ impl Pipeline {
             return None;
         }
         self.let_go_of_old(place);
+        self.lanes[place].delivery.set_wall(self.wall);
         loop {
             if self.lanes[place].spans.is_empty() {
                 self.load_from_tail(place);

@@ -215,6 +215,11 @@ impl Server {
         self.shared.state().database.excuse();
     }
 
+    /// From now on the agent may not know what it has posted last.
+    pub fn excuse_order(&self) {
+        self.shared.state().database.excuse_order();
+    }
+
     /// How many posts were stored without their sender being told so.
     pub fn ambiguous(&self) -> usize {
         let state = self.shared.state();

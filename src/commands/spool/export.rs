@@ -18,6 +18,7 @@ use super::{Found, Refused};
 use crate::cli::arguments::{ExportFormat, SpoolExport};
 use crate::cli::terminal::{complain, pour};
 use crate::daemon::exit::Exit;
+use crate::outputs::delivery::to_follow;
 use crate::outputs::file::{COLUMNS, FileEncode, Format};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::{Encode, Encoded};
@@ -27,6 +28,7 @@ use crate::shard::Shard;
 use crate::spool::batch::Position;
 use crate::spool::job::GapReason;
 use crate::text::count;
+use crate::time::clock;
 
 /// So many readings are read at once.
 const AT_ONCE: usize = 4_096;
@@ -146,7 +148,9 @@ impl Export {
 
     fn write(&mut self, table: &Arc<PointTable>, mut readings: &[Reading]) -> Result<(), Refused> {
         while !readings.is_empty() {
-            let Encoded { body, taken, not_sendable, stamp } = self.encode.encode(table, readings, ROOM, self.posted);
+            let first = readings.first().map(|reading| reading.at).unwrap_or_default();
+            let posted = to_follow(self.posted, first, Some(clock::wall()));
+            let Encoded { body, taken, not_sendable, stamp } = self.encode.encode(table, readings, ROOM, posted);
             if let Some(body) = body {
                 self.sink.write(&body, stamp)?;
             }

@@ -271,6 +271,37 @@ fn a_doubtful_answer_is_followed_by_the_same_body_and_a_late_one_by_a_smaller_on
 }
 
 #[test]
+fn a_part_of_what_is_in_doubt_follows_the_whole_and_only_a_clock_that_was_set_back_is_followed_back() {
+    let hours = |hours: u64| Timestamp::from_millis(NOW + hours * 3_600_000);
+    // The whole of two hours is in doubt, then its first half goes.
+    assert_eq!(to_follow(hours(2), hours(0), Some(hours(2))), hours(2));
+    // The clock was three hours ahead when that stamp was given out.
+    assert_eq!(to_follow(hours(3), hours(0), Some(hours(0))), Timestamp::default());
+    // What was read by that clock keeps its order.
+    assert_eq!(to_follow(hours(3), hours(3), Some(hours(0))), hours(3));
+    // A clock that is not believed says nothing.
+    assert_eq!(to_follow(hours(3), hours(0), None), hours(3));
+
+    let mut delivery = delivery(START);
+    delivery.set_wall(Some(hours(2)));
+    delivery.load(run(vec![reading(0, NOW), reading(0, NOW + 7_200_000)]));
+    let (mut now, mut stamps) = (START, Vec::new());
+    let mut result = refusal(LATE);
+    loop {
+        match delivery.next(now) {
+            Next::Post { body, .. } => {
+                stamps.push(String::from_utf8(body.to_vec()).unwrap().lines().next().unwrap().to_owned());
+                delivery.answered(&std::mem::replace(&mut result, Ok(())), now, 1.0);
+            }
+            Next::Wait(until) => now = until,
+            Next::Empty => break,
+            other @ Next::SetAside { .. } => panic!("{other:?}"),
+        }
+    }
+    assert!(stamps.len() >= 2 && stamps.is_sorted_by(|one, next| one < next), "{stamps:?}");
+}
+
+#[test]
 fn a_server_that_is_back_is_posted_to_within_ten_seconds() {
     for seed in 0..50 {
         let (mut world, mut delivery) = (World::new(seed), delivery(3_600 * SECOND));

@@ -19,7 +19,6 @@ use crate::reading::points::{Point, PointTable};
 use crate::reading::{PointId, Reading, Timestamp};
 use crate::shard::Shard;
 use crate::spool::job::OldBatch;
-use crate::time::timeline::HOUR;
 
 /// Makes the posts of one agent, or of one shard of it.
 #[derive(Debug)]
@@ -116,10 +115,8 @@ fn nothing_of(readings: usize) -> Encoded {
 }
 
 /// The stamp of a post that is to follow one of `posted`: `newest`, or the millisecond after `posted`; then the shard's next.
-/// If `posted` is more than an hour ahead the clock was set back, and the true clock counts.
 pub(super) fn stamp(shard: Shard, posted: Timestamp, newest: Timestamp) -> Timestamp {
-    let set_back = posted.since(newest) > HOUR;
-    shard.stamp(if newest > posted || set_back { newest } else { posted.after(Duration::from_millis(1)) })
+    shard.stamp(if newest > posted { newest } else { posted.after(Duration::from_millis(1)) })
 }
 
 #[cfg(test)]
@@ -234,14 +231,12 @@ mod tests {
 
     #[test]
     fn stamps_follow_the_newest_reading_and_the_post_before_and_are_the_shards_own() {
-        let (ms, hour) = (Duration::from_millis, HOUR);
+        let ms = Duration::from_millis;
         let cases = [
             (Timestamp::default(), NOW),
             (NOW, NOW.after(ms(1))),
             (NOW.after(ms(70)), NOW.after(ms(71))),
-            (NOW.after(hour), NOW.after(hour + ms(1))),
-            // The clock was set back.
-            (NOW.after(hour + ms(1)), NOW),
+            (NOW.after(ms(7_200_000)), NOW.after(ms(7_200_001))),
         ];
         for (posted, expected) in cases {
             assert_eq!(stamp(Shard::default(), posted, NOW), expected);

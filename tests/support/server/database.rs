@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Head;
+use crate::support::now_ms;
 
 /// A datapoint that was kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +47,8 @@ pub struct Database {
     /// The stamps of each series, with the number of excuses there were when they came last.
     known: BTreeMap<String, BTreeMap<u64, usize>>,
     excuses: usize,
-    needless: usize,
+    /// The time of each that came again needlessly.
+    needless: Vec<u64>,
     /// Checksums that were worked out before, with what they are made of.
     chains: BTreeMap<String, String>,
     last_of_series: BTreeMap<String, u64>,
@@ -77,9 +79,14 @@ impl Database {
         self.repeated
     }
 
-    /// How many datapoints came again though their sender had no reason to doubt that they had arrived.
-    pub fn needless(&self) -> usize {
-        self.needless
+    /// When datapoints came again though their sender had no reason to doubt that they had arrived, in ms.
+    pub fn needless(&self) -> &[u64] {
+        &self.needless
+    }
+
+    /// The sender may not know what its last post was: the next one may be of any time.
+    pub fn excuse_order(&mut self) {
+        self.last_post.clear();
     }
 
     /// What has come so far may come again, once: its sender may not know that it arrived.
@@ -231,7 +238,9 @@ impl Database {
             self.rows.push(row);
         } else if let Some(came) = self.known.get_mut(&row.checksum).and_then(|known| known.get_mut(&row.timestamp)) {
             self.repeated += 1;
-            self.needless += usize::from(*came == self.excuses);
+            if *came == self.excuses {
+                self.needless.push(now_ms());
+            }
             *came = self.excuses;
             self.watched.iter_mut().for_each(|watched| watched.push(row.clone()));
         } else {

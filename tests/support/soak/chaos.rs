@@ -190,6 +190,9 @@ impl Chaos {
 
     fn start(&mut self) {
         self.server.excuse_repetition();
+        if self.ledger.ends.last().is_some_and(|end| self.ledger.could_not_write(end.start)) {
+            self.server.excuse_order();
+        }
         self.agent = self.home.run();
         self.up = true;
         self.ledger.starts.push(now_ms());

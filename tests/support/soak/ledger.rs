@@ -59,10 +59,13 @@ impl Ledger {
         let slow = self.slow[device].iter().any(|slow| overlap(slow, served, end) > 0);
         let needed = if slow { DURABLE_MS + CYCLE_MS } else { DURABLE_MS };
         let idle: u64 = self.frozen.iter().map(|frozen| overlap(frozen, served, end)).sum();
-        // After a refusal the agent waits for as long as the disk has refused so far, at most.
-        let lasting = |stall: &Range<u64>| stall.start..stall.end + (stall.end - stall.start) + 2_000;
         let stalled: u64 = self.stalls.iter().map(|stall| overlap(&lasting(stall), served, end)).sum();
         end.saturating_sub(served + idle + stalled) < needed
+    }
+
+    /// Whether a process that ended then may have had no way to keep what it had posted.
+    pub fn could_not_write(&self, end: u64) -> bool {
+        self.stalls.iter().any(|stall| lasting(stall).contains(&end))
     }
 
     /// Whether an answer served then may have come too late for a process that was halted.
@@ -93,6 +96,11 @@ impl Ledger {
 
 fn is_in<'a>(mut ranges: impl Iterator<Item = &'a Range<u64>>, at: u64, before: u64, after: u64) -> bool {
     ranges.any(|range| (range.start - before..range.end + after).contains(&at))
+}
+
+/// For how long the agent may write nothing: after a refusal it waits for as long as the disk has refused so far, at most.
+fn lasting(stall: &Range<u64>) -> Range<u64> {
+    stall.start..stall.end + (stall.end - stall.start) + 2_000
 }
 
 /// How much of `range` lies between two times.

@@ -37,8 +37,9 @@ impl Run<'_> {
         for (&output, counters) in self.life.lanes.iter().zip(&published.outputs) {
             let server = self.last_trouble(|what| matches!(what, What::Server(it, _) if it == output));
             let is_poison = |fault: &Fault| fault.what == What::Server(output, Weather::Poisoned);
-            let poisoned = self.scenario.faults.iter().any(is_poison);
-            let agent = self.last_trouble(|what| of_disk(what, poisoned) || what == What::Unset || is_far_ahead(what));
+            // Among what an earlier agent has left is what nobody can deliver.
+            let aside = published.log.old_batches > 0 || self.scenario.faults.iter().any(is_poison);
+            let agent = self.last_trouble(|what| of_disk(what, aside) || what == What::Unset || is_far_ahead(what));
             let agent = agent.unwrap_or_default().max(self.unwell);
             let since = agent.max(server.unwrap_or_default());
             if self.now - since.min(self.now) < SETTLED + self.scenario.flush_interval {
@@ -47,7 +48,7 @@ impl Run<'_> {
             if let Some(waits) = self.oldest_waiting(counters)
                 && waits > PROMPT + self.scenario.flush_interval
             {
-                return Err(format!("{}: a reading waits for {waits:?} for nothing", counters.name));
+                return Err(format!("{}: a reading waits for {waits:?} for nothing: {counters:#?}", counters.name));
             }
         }
         Ok(())

@@ -253,12 +253,13 @@ impl<'a> Closing<'a> {
                 "{} datapoints, {} of them needlessly  bound: once for each of {ends} ends of the process and {ambiguous} \
                  ambiguous answers",
                 database.repeated(),
-                database.needless()
+                database.needless().len()
             ),
         );
-        self.demand(database.needless() == 0, || {
-            format!("{} datapoints were repeated needlessly", database.needless())
-        });
+        let mut needless: Vec<u64> =
+            database.needless().iter().map(|at| (at - self.evidence.begun_ms) / 1_000).collect();
+        needless.dedup();
+        self.demand(needless.is_empty(), || format!("datapoints came again needlessly, after {needless:?} s"));
         let (deaths, invalid) = (database.deaths(), database.invalid());
         self.say("ingester_deaths", format!("{}  invalid_batches: {}  must be 0", deaths.len(), invalid.len()));
         self.forbid("posts that end the real ingester", deaths);
