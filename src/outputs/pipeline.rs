@@ -1289,10 +1289,13 @@ impl Pipeline {
         match result {
             Ok(None) => {
                 lane.old = Old::None;
+                self.usage.old_batches = 0;
                 self.events.push(Event::OldDone);
                 self.reads_again();
             }
             Ok(Some(batch)) => {
+                // There may be nothing to write for long, which would tell it too.
+                self.usage.old_batches = batch.left;
                 let (name, body) = (batch.name.clone(), batch.body.clone());
                 match lane.delivery.load_old(batch, self.wall.unwrap_or(Timestamp::from_millis(u64::MAX))) {
                     Ok(()) => lane.old = Old::Loaded(name),
