@@ -365,6 +365,7 @@ fn the_log_is_written_as_objects_from_the_reload_on_that_says_so() {
         thread::sleep(Duration::from_millis(5));
     };
     assert_eq!((&line["level"], &line["code"]), (&"WARNING".into(), &65_027.into()));
+    assert_eq!(line["group"], "group 1", "{line}");
     assert!(line["message"].as_str().unwrap().contains("illegal function"), "{line}");
     agent.stop();
 }

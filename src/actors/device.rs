@@ -53,8 +53,13 @@ impl DevicePlan {
 
     /// The polling groups that read it, sorted.
     fn groups(&self) -> Vec<String> {
-        let groups: BTreeSet<_> = self.points().filter_map(|id| Some(&self.table.get(id)?.device.group)).collect();
-        groups.into_iter().cloned().collect()
+        self.groups_of(|_| true).into_iter().map(str::to_owned).collect()
+    }
+
+    /// The polling groups of what such requests read, sorted.
+    fn groups_of(&self, asked: impl Fn(&Block) -> bool) -> BTreeSet<&str> {
+        let points = self.settings.blocks().filter(|block| asked(block)).flat_map(Block::values);
+        points.filter_map(|id| Some(self.table.get(id)?.device.group.as_str())).collect()
     }
 
     /// Says what is configured of it to whoever asks how it is.
@@ -302,7 +307,7 @@ impl Device {
             self.context.counters.drop_values(reason(why), 1);
         }
         for event in outcome.events {
-            tell(&settings.name, &self.called, event);
+            tell(&self.now, &self.called, event);
         }
         if outcome.learned {
             self.note_learned(settings);
@@ -377,8 +382,9 @@ impl Device {
 }
 
 /// One line for one change of state: what, which device, why, what happens next.
-fn tell(device: &str, called: &str, event: Event) {
+fn tell(plan: &DevicePlan, called: &str, event: Event) {
     let Event { subject, transition, cause, retry_in } = event;
+    let (device, group) = (plan.settings.name.as_str(), listed(&plan.groups_of(|block| subject.is_about(block))));
     let (code, unit) = (code(subject), subject.unit().map(|unit| unit.0));
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
@@ -388,12 +394,21 @@ fn tell(device: &str, called: &str, event: Event) {
     let (why, next_attempt_seconds) = (cause.as_str(), retry_in.map(|wait| wait.as_secs_f64()));
     match transition {
         Transition::Failed { suppressed: 0 } => {
-            tracing::warn!(code, device, unit, why, next_attempt_seconds, "{called}: {subject}: {cause}; {next}");
+            tracing::warn!(
+                code,
+                device,
+                group,
+                unit,
+                why,
+                next_attempt_seconds,
+                "{called}: {subject}: {cause}; {next}"
+            );
         }
         Transition::Failed { suppressed } => {
             tracing::warn!(
                 code,
                 device,
+                group,
                 unit,
                 why,
                 next_attempt_seconds,
@@ -405,6 +420,7 @@ fn tell(device: &str, called: &str, event: Event) {
             tracing::error!(
                 code,
                 device,
+                group,
                 unit,
                 why,
                 lasted_seconds,
@@ -416,6 +432,7 @@ fn tell(device: &str, called: &str, event: Event) {
             tracing::warn!(
                 code,
                 device,
+                group,
                 unit,
                 why,
                 next_attempt_seconds,
@@ -428,6 +445,7 @@ fn tell(device: &str, called: &str, event: Event) {
             tracing::info!(
                 code,
                 device,
+                group,
                 unit,
                 lasted_seconds,
                 "{called}: {subject}: works again after {lasted} and {failures}"
@@ -441,14 +459,18 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
     let (device, code) = (plan.settings.name.as_str(), 65_027_u64);
     let named = |spans: &[Span]| {
         let Span { unit, table, .. } = spans.first()?;
-        Some((unit.0, *table, some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans)))
+        let concerned = |block: &Block| block.spans().iter().any(|span| spans.contains(span));
+        let numbers = some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans);
+        Some((listed(&plan.groups_of(concerned)), unit.0, *table, numbers))
     };
+    let of_unit = |unit| listed(&plan.groups_of(|block| block.unit == unit));
     match discovery {
         Discovery::Refused(spans, cause) => {
-            let Some((unit, table, numbers)) = named(&spans) else { return };
+            let Some((group, unit, table, numbers)) = named(&spans) else { return };
             tracing::warn!(
                 code,
                 device,
+                group,
                 unit,
                 registers = numbers,
                 "{called}: unit {unit} refuses {table} {numbers}: {}; left out of the requests, so that the others are read, and \
@@ -457,10 +479,11 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             );
         }
         Discovery::Accepted(spans) => {
-            let Some((unit, table, numbers)) = named(&spans) else { return };
+            let Some((group, unit, table, numbers)) = named(&spans) else { return };
             tracing::info!(
                 code,
                 device,
+                group,
                 unit,
                 registers = numbers,
                 "{called}: unit {unit} no longer refuses {table} {numbers}"
@@ -470,6 +493,8 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             tracing::warn!(
                 code,
                 device,
+                group = of_unit(unit),
+                unit = unit.0,
                 "{called}: unit {unit} refuses registers between those that are wanted; max_gap is 0 for it from now on"
             );
         }
@@ -480,6 +505,8 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             tracing::warn!(
                 code,
                 device,
+                group = of_unit(unit),
+                unit = unit.0,
                 "{called}: unit {unit} {refuses} a request for {fails} {table} and takes one for {works}; from now on it is asked for \
                  as many at once as it takes; {key} would say so from the start"
             );
@@ -495,6 +522,11 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             );
         }
     }
+}
+
+/// Names, with commas between them.
+fn listed(names: &BTreeSet<&str>) -> String {
+    some_of(names.iter())
 }
 
 /// Under which reason a value that is none is counted.

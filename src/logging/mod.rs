@@ -62,9 +62,10 @@ pub enum Format {
     Json,
 }
 
-/// Fields for programs: whoever writes the event says them in its text, too.
-const TOLD: [&str; 11] = [
+/// Fields for programs: the text of the event says them too, or names the device that they are of.
+const TOLD: [&str; 12] = [
     "device",
+    "group",
     "unit",
     "table",
     "registers",
