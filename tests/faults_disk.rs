@@ -231,7 +231,7 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
         database.assert_sound();
         let rows = database.rows().len();
         if lost {
-            assert!(logged(&home).contains("they are damaged on disk"), "{}", logged(&home));
+            assert!(logged(&home).contains("damaged on disk"), "{}", logged(&home));
             let aside = home.spool().join("quarantine").join(segment.file_name().unwrap());
             assert_eq!(fs::read(aside).unwrap(), content, "kept untouched, for a better disk");
         } else {

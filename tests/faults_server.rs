@@ -314,7 +314,7 @@ fn one_series_that_the_server_refuses_is_set_aside_and_the_others_arrive() {
         .collect();
     assert!(set_aside.contains("input_register_30002") && !set_aside.contains("input_register_30001"));
     assert_eq!(set_aside.matches("\"pattoo_value\"").count(), verdict.lost.len(), "each is delivered or set aside");
-    assert!(agent.log().contains("the server refuses them, though it takes others"));
+    assert!(agent.log().contains("refused by the server, which takes others"));
 }
 
 #[test]

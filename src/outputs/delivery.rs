@@ -458,7 +458,7 @@ impl Delivery {
             let id = run.table.id();
             self.way.condemned.extend(rows.iter().map(|&row| ((id, source.series(row)), now)));
         }
-        self.put_aside(rows, "the server refuses them, though it takes others".to_owned());
+        self.put_aside(rows, "refused by the server, which takes others".to_owned());
     }
 
     /// Makes a file of the first of `rows`; `why` they cannot be delivered.

@@ -1236,7 +1236,7 @@ impl Pipeline {
                     lane.counters.quarantined += readings;
                     lane.cursor = gap.to;
                     let readings = usize::try_from(readings).unwrap_or(usize::MAX);
-                    let why = "they are damaged on disk".to_owned();
+                    let why = "damaged on disk".to_owned();
                     self.events.push(Event::Quarantined { output: place, readings, why, path: path.clone() });
                     self.let_go();
                 }

@@ -330,7 +330,7 @@ impl Log {
                 found.push((id, format!("{DIRECTORY}/{name}")));
             } else if is_unfinished(name) {
                 unfinished.push(format!("{DIRECTORY}/{name}"));
-            } else if !matches!(name, "cursors" | "holds") {
+            } else if !is_small(name) {
                 foreign.push(format!("{DIRECTORY}/{name}"));
             }
         })?;
@@ -450,7 +450,12 @@ impl Log {
 /// Whether a crash has left it of a file that was being written.
 fn is_unfinished(name: &str) -> bool {
     let whole = name.strip_suffix(TEMPORARY);
-    whole.is_some_and(|name| matches!(name, "cursors" | "holds") || tables::id_of(name).is_some())
+    whole.is_some_and(|name| is_small(name) || tables::id_of(name).is_some())
+}
+
+/// Whether it is the name of the cursors or of the holdovers.
+fn is_small(name: &str) -> bool {
+    [CURSORS, HOLDS].iter().any(|path| path.rsplit_once('/').is_some_and(|(_, of_path)| of_path == name))
 }
 
 pub(super) fn tell(findings: &mut Findings, path: PathBuf, why: &str, moved: bool) {

@@ -528,6 +528,26 @@ fn positions_that_were_never_written_are_a_gap() {
 }
 
 #[test]
+fn what_the_log_has_written_itself_is_not_foreign() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk);
+    let hold = Holdover { id: HoldoverId(9), boot_id: "b".to_owned(), since: Duration::ZERO, offset: None };
+    let (holds, batches) = (vec![hold], vec![undated(0, 1, Some(HoldoverId(9)))]);
+    let cursors = vec![("pattoo".to_owned(), Cursor::default())];
+    write(&mut log, Write { holds, batches, cursors, sync: true, ..Write::default() }).result.unwrap();
+    drop(log);
+    // What a crash leaves of those that are replaced whole.
+    let unfinished = ["log/cursors.tmp", "log/holdovers.tmp"];
+    for path in unfinished {
+        disk.world().plant(path, b"half of it");
+    }
+    let (_log, opened) = open(&disk);
+    assert!(opened.findings.told.is_empty(), "{:?}", opened.findings);
+    let left = disk.world().paths();
+    assert!(unfinished.iter().all(|path| !left.contains(&(*path).to_owned())), "{left:?}");
+}
+
+#[test]
 fn foreign_files_are_left_alone_and_told() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);

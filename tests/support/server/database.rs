@@ -49,6 +49,8 @@ pub struct Database {
     excuses: usize,
     /// The time of each that came again needlessly.
     needless: Vec<u64>,
+    /// How many came again alone and needlessly.
+    alone: usize,
     /// Checksums that were worked out before, with what they are made of.
     chains: BTreeMap<String, String>,
     last_of_series: BTreeMap<String, u64>,
@@ -82,6 +84,11 @@ impl Database {
     /// When datapoints came again though their sender had no reason to doubt that they had arrived, in ms.
     pub fn needless(&self) -> &[u64] {
         &self.needless
+    }
+
+    /// How many datapoints came again alone: so a sender asks whether the server takes anything, while it refuses something.
+    pub fn alone(&self) -> usize {
+        self.alone
     }
 
     /// The sender may not know what its last post was: the next one may be of any time.
@@ -185,7 +192,10 @@ impl Database {
         match rows {
             None => self.invalid.push(format!("a datapoint with a missing or foreign pair in {data}")),
             Some(rows) if rows.is_empty() => self.invalid.push("no datapoint at all".to_owned()),
-            Some(rows) => rows.into_iter().for_each(|row| self.keep(row)),
+            Some(rows) => {
+                let alone = rows.len() == 1;
+                rows.into_iter().for_each(|row| self.keep(row, alone));
+            }
         }
     }
 
@@ -221,7 +231,8 @@ impl Database {
         }
     }
 
-    fn keep(&mut self, row: Row) {
+    /// Keeps a datapoint that came `alone`, or with others.
+    fn keep(&mut self, row: Row, alone: bool) {
         let Row { key, data_type, unit, hostname, agent_id, target, program, .. } = &row;
         let links = format!("{key} {data_type} {unit} {hostname} {agent_id} {target} {program}");
         if self.chains.get(&row.checksum) != Some(&links) {
@@ -238,8 +249,10 @@ impl Database {
             self.rows.push(row);
         } else if let Some(came) = self.known.get_mut(&row.checksum).and_then(|known| known.get_mut(&row.timestamp)) {
             self.repeated += 1;
-            if *came == self.excuses {
-                self.needless.push(now_ms());
+            match *came == self.excuses {
+                true if alone => self.alone += 1,
+                true => self.needless.push(now_ms()),
+                false => {}
             }
             *came = self.excuses;
             self.watched.iter_mut().for_each(|watched| watched.push(row.clone()));

@@ -250,16 +250,21 @@ impl<'a> Closing<'a> {
         self.say(
             "came again",
             format!(
-                "{} datapoints, {} of them needlessly  bound: once for each of {ends} ends of the process and {ambiguous} \
-                 ambiguous answers",
+                "{} datapoints, {} of them needlessly, {} alone to ask whether anything is taken  bound: once for each of \
+                 {ends} ends of the process and {ambiguous} ambiguous answers",
                 database.repeated(),
-                database.needless().len()
+                database.needless().len(),
+                database.alone()
             ),
         );
         let mut needless: Vec<u64> =
             database.needless().iter().map(|at| (at - self.evidence.begun_ms) / 1_000).collect();
         needless.dedup();
         self.demand(needless.is_empty(), || format!("datapoints came again needlessly, after {needless:?} s"));
+        let (alone, refuses) = (database.alone(), self.evidence.ledger.times("Poison") > 0);
+        self.demand(refuses || alone == 0, || {
+            format!("{alone} datapoints came again alone though nothing was refused")
+        });
         let (deaths, invalid) = (database.deaths(), database.invalid());
         self.say("ingester_deaths", format!("{}  invalid_batches: {}  must be 0", deaths.len(), invalid.len()));
         self.forbid("posts that end the real ingester", deaths);
