@@ -22,8 +22,8 @@ use pattoo_agent_modbustcpd::outputs::mqtt::{Identity, MqttSettings};
 use pattoo_agent_modbustcpd::outputs::network::Network;
 use pattoo_agent_modbustcpd::outputs::plant::Plant;
 use pattoo_agent_modbustcpd::outputs::prometheus::PrometheusSettings;
-use pattoo_agent_modbustcpd::outputs::prometheus::encode::PrometheusEncode;
-use pattoo_agent_modbustcpd::outputs::prometheus::pace::Pace;
+use pattoo_agent_modbustcpd::outputs::samples::encode::SampleEncode;
+use pattoo_agent_modbustcpd::outputs::samples::pace::Pace;
 use pattoo_agent_modbustcpd::outputs::sqlite::{Bounds, SqliteSettings};
 use pattoo_agent_modbustcpd::outputs::{Encode as _, Start};
 use pattoo_agent_modbustcpd::reading::{PointId, Reading, Timestamp, Value, points};
@@ -1431,7 +1431,7 @@ fn the_prometheus_in_the_book_is_what_it_says() {
     let reading = |point, value| Reading { point: PointId(point), at, value: Value::Float(value) };
     let table = Arc::new(point_table::nameless(&config));
     let readings = [reading(0, 230.4), reading(1, 231.0)];
-    let mut encode = PrometheusEncode::new(PrometheusSettings::clone(settings), Pace::default());
+    let mut encode = SampleEncode::new(PrometheusSettings::clone(settings), Pace::default());
     let text = encode.set_aside(&table, &readings).body.unwrap();
     assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{lines}# EOF\n"));
 }

@@ -25,9 +25,10 @@ use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
 use crate::outputs::plant::Plant;
 use crate::outputs::prometheus::PrometheusSettings;
-use crate::outputs::prometheus::deliver::{PrometheusDeliver, Target as PrometheusTarget};
-use crate::outputs::prometheus::encode::PrometheusEncode;
-use crate::outputs::prometheus::pace::Pace;
+use crate::outputs::prometheus::remote_write::RemoteWrite;
+use crate::outputs::samples::deliver::{Protocol, SampleDeliver, Target as SampleTarget};
+use crate::outputs::samples::encode::{Describe, SampleEncode};
+use crate::outputs::samples::pace::Pace;
 use crate::outputs::sqlite::{History, SqliteDeliver, SqliteEncode};
 use crate::outputs::{Encode, Halves, Output};
 use crate::reading::PointId;
@@ -116,11 +117,9 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent, plant: &Plant)
             (encode, Box::new(move || Box::new(MqttDeliver::new(target))))
         }
         OutputKind::Prometheus(settings) => {
-            let target = PrometheusTarget::new(settings);
+            let target = RemoteWrite::target(settings);
             let target = target.ok_or_else(|| PostError::Address { server: output.target(config) })?;
-            let pace = Pace::default();
-            let encode = PrometheusEncode::new(PrometheusSettings::clone(settings), pace.clone());
-            (Box::new(encode), Box::new(move || Box::new(PrometheusDeliver::new(target, pace))))
+            samples(PrometheusSettings::clone(settings), target)
         }
         OutputKind::Pattoo => {
             let api = api(config, agent.id())?;
@@ -138,6 +137,13 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent, plant: &Plant)
             (Box::new(SqliteEncode), Box::new(move || Box::new(deliver)))
         }
     })
+}
+
+/// The halves of an output whose server keeps series of samples.
+fn samples<P: Protocol + Send + 'static>(describe: impl Describe + 'static, target: SampleTarget<P>) -> Halves {
+    let pace = Pace::default();
+    let encode = SampleEncode::new(describe, pace.clone());
+    (Box::new(encode), Box::new(move || Box::new(SampleDeliver::new(target, pace))))
 }
 
 /// The database of the first output that is one, for plots.

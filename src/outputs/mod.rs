@@ -16,6 +16,7 @@
 //! | [`influxdb`] | lines of an InfluxDB, and of what takes them too |
 //! | [`mqtt`] | messages to a broker |
 //! | [`prometheus`] | samples of a Prometheus, and of what takes its remote write too |
+//! | [`samples`] | what outputs have in common whose servers keep series of samples |
 //! | [`sqlite`] | rows of a database on this machine |
 //!
 //! An output is a cursor over the log: it is given readings in order, makes posts of them, and acknowledges. It never
@@ -34,6 +35,7 @@ pub mod pipeline;
 pub mod plant;
 pub mod prometheus;
 mod recent;
+pub mod samples;
 mod size;
 pub mod sqlite;
 pub mod template;

@@ -283,7 +283,7 @@ pub fn faults_of_points(config: &Config) -> Vec<String> {
                 (unfit(&table, |point| crate::outputs::mqtt::encode::name_of(point, settings)), "its topic is too long")
             }
             OutputKind::Prometheus(settings) => (
-                unfit(&table, |point| crate::outputs::prometheus::encode::name_of(point, settings)),
+                unfit(&table, |point| crate::outputs::prometheus::series::name_of(point, settings)),
                 "nothing of its name fits into that of a metric (letters without accents, digits and _)",
             ),
             OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => return None,

@@ -93,6 +93,9 @@ impl Endpoint {
     }
 }
 
+/// Headers of a request.
+pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
 /// What is asked of a server.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {

@@ -3,17 +3,15 @@
 //! | file | what it owns |
 //! |---|---|
 //! | this one | what such an output is configured with |
-//! | `message` | the messages of the protocol |
-//! | `name` | names of metrics and labels |
-//! | [`pace`] | how many samples of a series go into a post |
-//! | [`encode`] | readings → posts, and text for what is set aside |
-//! | [`deliver`] | one post, and what its answers mean |
+//! | [`message`] | the messages of the protocol |
+//! | [`series`] | what a point is there, and text for what is set aside |
+//! | [`remote_write`] | one request |
+//!
+//! All else it has in common with what keeps series of samples: [`samples`](super::samples).
 
-pub mod deliver;
-pub mod encode;
-mod message;
-mod name;
-pub mod pace;
+pub mod message;
+pub mod remote_write;
+pub mod series;
 
 use super::network::Network;
 use super::template::Template;

@@ -33,13 +33,13 @@ impl Pace {
     }
 
     /// A post was taken after this time.
-    pub(super) fn taken(&self, after: Duration) {
+    pub fn taken(&self, after: Duration) {
         let samples = if after <= AT_ONCE { (2 * self.samples()).min(MOST) } else { 1 };
         self.0.store(samples, Ordering::Relaxed);
     }
 
     /// A post was not taken.
-    pub(super) fn failed(&self) {
+    pub fn failed(&self) {
         self.0.store(1, Ordering::Relaxed);
     }
 }

@@ -1,8 +1,27 @@
-//! Names that every server and every query takes. Pure.
+//! Names that every such server and every query takes, and which label comes first in rank. Pure.
 //!
 //! A metric: `[a-zA-Z_:][a-zA-Z0-9_:]*`; a label: `[a-zA-Z_][a-zA-Z0-9_]*`, and not `__` at its beginning, which is the servers'.
 //! A run of other characters becomes one `_`. Newer servers take any UTF-8; the older ones drop a series with such a name and
 //! answer that all is well. Source: Prometheus, "Data model".
+
+use crate::outputs::template::Template;
+use crate::reading::points::Point;
+
+/// The labels of a point, each once and none empty: those that the output is told, then its tags.
+pub fn labels(told: &[(String, Template)], point: &Point<'_>, name: impl Fn(&str) -> String) -> Vec<(String, String)> {
+    let told = told.iter().map(|(label, value)| (label.as_str(), value.fill(point, str::to_owned)));
+    let tags = point.tags().map(|(tag, value)| (tag, value.to_owned()));
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for (label, value) in told.chain(tags) {
+        let name = name(label);
+        if !name.is_empty() && !labels.iter().any(|(known, _)| *known == name) {
+            labels.push((name, value));
+        }
+    }
+    // Not before: an empty one that the output is told keeps a tag of its name away.
+    labels.retain(|(_, value)| !value.is_empty());
+    labels
+}
 
 /// The name of a metric; empty when nothing is left to name.
 pub fn metric(text: &str) -> String {
@@ -15,7 +34,8 @@ pub fn label(text: &str) -> String {
     if name.starts_with("__") { format!("_{}", name.trim_start_matches('_')) } else { name }
 }
 
-fn fit(text: &str, too: impl Fn(char) -> bool) -> String {
+/// A text of letters, digits, `_` and what `too` takes, no digit first; empty when nothing is left of it.
+pub fn fit(text: &str, too: impl Fn(char) -> bool) -> String {
     let mut name = String::with_capacity(text.len() + 1);
     let mut replaced = false;
     for character in text.chars() {

@@ -1,18 +1,24 @@
 //! Requests, decoded again.
 
-use proptest::prelude::*;
+use std::sync::Arc;
 use std::time::Duration;
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::net::connect::Server;
 use crate::outputs::network::Network;
 use crate::outputs::prometheus::message::push_series;
+use crate::outputs::samples::encode::SampleEncode;
+use crate::outputs::samples::pace::Pace;
+use crate::outputs::samples::post::{Post, PostSeries};
 use crate::outputs::template::{Unfit, unfit};
-use crate::reading::points::{Builder, Device, Register};
-use crate::reading::{PointId, Value};
+use crate::outputs::{Encode as _, Encoded};
+use crate::reading::points::{Builder, Device, PointTable, Register};
+use crate::reading::{PointId, Reading, Timestamp, Value};
 
-fn encoder(settings: &PrometheusSettings) -> PrometheusEncode {
-    PrometheusEncode::new(settings.clone(), Pace::default())
+fn encoder(settings: &PrometheusSettings) -> SampleEncode<PrometheusSettings> {
+    SampleEncode::new(settings.clone(), Pace::default())
 }
 
 fn settings(metric: &str, labels: &[(&str, &str)]) -> PrometheusSettings {
@@ -65,9 +71,9 @@ fn reading(point: u32, at: u64, value: Value) -> Reading {
 /// Each series of a request as text, with its samples.
 fn decoded(encoded: &Encoded) -> Vec<(String, Vec<(i64, f64)>)> {
     let post = Post::decode(encoded.body.clone().unwrap_or_default()).unwrap();
-    let series = post.series.into_iter().map(|PostSeries { labels, samples }| {
+    let series = post.series.into_iter().map(|PostSeries { head, samples }| {
         let mut request = Vec::new();
-        push_series(&mut request, &labels, &samples);
+        push_series(&mut request, &head, &samples);
         let length = prost::decode_length_delimiter(&request[1..]).unwrap();
         let series = &request[request.len() - length..];
         assert_eq!(request[0], 0x0a);
@@ -122,7 +128,7 @@ fn a_post_ends_where_a_series_comes_again() {
 fn a_post_has_as_many_samples_of_a_series_as_its_pace_allows() {
     let table = table(&[named("u", 1, &[]), named("i", 1, &[])]);
     let pace = Pace::default();
-    let mut encode = PrometheusEncode::new(settings("{name}", &[]), pace.clone());
+    let mut encode = SampleEncode::new(settings("{name}", &[]), pace.clone());
     pace.taken(Duration::ZERO);
     let readings: Vec<_> = [(0, 1), (1, 1), (0, 2), (0, 2), (1, 2), (0, 3)]
         .map(|(point, at)| reading(point, at, Value::Integer(7)))
@@ -229,7 +235,7 @@ proptest! {
         prop_assert_eq!(encoded.not_sendable == 1, !value.as_f64().is_finite());
         let Some(body) = encoded.body else { return Ok(()) };
         let post = Post::decode(body).unwrap();
-        let TimeSeries { labels, .. } = TimeSeries::decode(post.series[0].labels.clone()).unwrap();
+        let TimeSeries { labels, .. } = TimeSeries::decode(post.series[0].head.clone()).unwrap();
         let samples: Vec<_> = post.series[0].samples.iter().map(|sample| sample.sample).collect();
         prop_assert!(labels.is_sorted_by(|a, b| a.name < b.name));
         for Label { name, value } in &labels {

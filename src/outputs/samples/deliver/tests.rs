@@ -1,4 +1,4 @@
-//! Posts to a stand-in that keeps series as Prometheus does, or takes of a post what it can, as Mimir does.
+//! Posts by remote write to a stand-in that keeps series as Prometheus does, or takes of a post what it can, as Mimir does.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,8 +15,11 @@ use super::*;
 use crate::net::connect::Server;
 use crate::outputs::http::End;
 use crate::outputs::network::{Network, Secret};
-use crate::outputs::prometheus::encode::PrometheusEncode;
-use crate::outputs::prometheus::message::{Label, PostSeries, Sample, TimeSeries};
+use crate::outputs::prometheus::PrometheusSettings;
+use crate::outputs::prometheus::message::{Label, TimeSeries};
+use crate::outputs::prometheus::remote_write::RemoteWrite;
+use crate::outputs::samples::encode::SampleEncode;
+use crate::outputs::samples::post::{PostSeries, Sample};
 use crate::outputs::{Encode as _, Encoded};
 use crate::reading::points::{Builder, Device, Kind, Register};
 use crate::reading::{PointId, Reading, Timestamp, Value};
@@ -131,12 +134,12 @@ async fn converse(shelf: Rc<RefCell<Shelf>>, mut stream: TcpStream) {
 }
 
 /// A server and what writes to it.
-async fn world(shelf: Shelf) -> (Rc<RefCell<Shelf>>, PrometheusDeliver) {
+async fn world(shelf: Shelf) -> (Rc<RefCell<Shelf>>, SampleDeliver<RemoteWrite>) {
     let shelf = Rc::new(RefCell::new(shelf));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     actix_rt::spawn(serve(Rc::clone(&shelf), listener));
-    (shelf, PrometheusDeliver::new(Target::new(&settings(port)).unwrap(), Pace::default()))
+    (shelf, SampleDeliver::new(RemoteWrite::target(&settings(port)).unwrap(), Pace::default()))
 }
 
 fn settings(port: u16) -> PrometheusSettings {
@@ -163,11 +166,11 @@ fn post(samples: &[(&str, i64)]) -> Bytes {
     let mut series: Vec<PostSeries> = Vec::new();
     for (place, (name, timestamp)) in (0..).zip(samples) {
         let label = Label { name: "__name__".to_owned(), value: (*name).to_owned() };
-        let labels: Bytes = TimeSeries { labels: vec![label], samples: Vec::new() }.encode_to_vec().into();
+        let head: Bytes = TimeSeries { labels: vec![label], samples: Vec::new() }.encode_to_vec().into();
         let sample = PostSample { sample: Sample { value: 1.5, timestamp: *timestamp }, place };
-        match series.iter_mut().find(|series| series.labels == labels) {
+        match series.iter_mut().find(|series| series.head == head) {
             Some(series) => series.samples.push(sample),
-            None => series.push(PostSeries { labels, samples: vec![sample] }),
+            None => series.push(PostSeries { head, samples: vec![sample] }),
         }
     }
     Post { series }.encode_to_vec().into()
@@ -213,7 +216,7 @@ async fn a_post_is_what_the_specification_wants() {
 fn parameters_stand_behind_the_path() {
     let uri = |parameters: &[(&str, &str)]| {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Target::new(&PrometheusSettings { parameters, ..settings(9090) }).unwrap().uri.to_string()
+        RemoteWrite::target(&PrometheusSettings { parameters, ..settings(9090) }).unwrap().uri.to_string()
     };
     assert_eq!(uri(&[]), "http://127.0.0.1:9090/api/v1/write");
     assert_eq!(uri(&[("db", "a&b c"), ("x", "")]), "http://127.0.0.1:9090/api/v1/write?db=a%26b%20c&x=");
@@ -410,7 +413,7 @@ async fn run(scenario: Scenario) {
         };
         log.extend(of.into_iter().map(reading));
     }
-    let mut encode = PrometheusEncode::new(settings.clone(), deliver.pace.clone());
+    let mut encode = SampleEncode::new(settings.clone(), deliver.pace.clone());
     let (mut cursor, mut begin, mut written, mut attempts) = (0, 0, 0, 0);
     let mut saved = vec![0];
     let mut refused = BTreeSet::new();
@@ -424,8 +427,8 @@ async fn run(scenario: Scenario) {
             cursor = saved[saved.len() - 1 - random.usize(0..saved.len().min(4))];
             saved = vec![cursor];
             (begin, pending) = (written, None);
-            deliver = PrometheusDeliver::new(Target::new(&settings).unwrap(), Pace::default());
-            encode = PrometheusEncode::new(settings.clone(), deliver.pace.clone());
+            deliver = SampleDeliver::new(RemoteWrite::target(&settings).unwrap(), Pace::default());
+            encode = SampleEncode::new(settings.clone(), deliver.pace.clone());
         }
         if forgets && random.u8(0..20) == 0 {
             let at = i64::try_from(log[random.usize(cursor..log.len())].at.as_millis()).unwrap();
@@ -488,7 +491,7 @@ fn each_answer_says_what_follows_from_it() {
     let later = |late| Some(Verdict::Later { after: None, late });
     let samples = |status, said: &str| {
         let reply = Reply { status, headers: HeaderMap::new(), said: said.into(), end: End::Complete };
-        judge("mimir.example.net:80", &reply)
+        RemoteWrite.judge("mimir.example.net:80", &reply)
     };
     let NotTaken::Otherwise(failure) = samples(200, "\n<!DOCTYPE html>").unwrap_err() else { panic!() };
     assert_eq!(failure.verdict, Verdict::RefusedUs, "a captive portal");

@@ -32,43 +32,48 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Instant;
 
-use awc::http::header::{self, HeaderName, HeaderValue};
 use awc::http::{Method, Uri};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::PrometheusSettings;
-use super::message::{Post, PostSample, push_series};
+use super::answer::{NotTaken, Refusal};
 use super::pace::Pace;
-use crate::outputs::http::{Endpoint, HttpClient, HttpError, Reply, Request, parameter, printable};
+use super::post::{Post, PostSample};
+use crate::outputs::http::{Endpoint, Headers, HttpClient, HttpError, Reply, Request};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 use crate::text::count;
 
-/// Where posts are written, known to be well formed.
-#[derive(Debug, Clone)]
-pub struct Target {
-    endpoint: Endpoint,
-    uri: Uri,
+/// How a kind of server is written to.
+pub trait Protocol {
+    /// The body of a request, and its headers. Without series: one that asks whether the server would take something.
+    ///
+    /// # Errors
+    /// When there can be none.
+    fn request(&self, series: &[Series]) -> Result<(Headers, Bytes), Failure>;
+
+    /// What follows from an answer of `server`.
+    ///
+    /// # Errors
+    /// When it does not mean that the server has all of it.
+    fn judge(&self, server: &str, reply: &Reply) -> Result<(), NotTaken>;
 }
 
-impl Target {
-    /// By these settings; `None` when they make no URL.
-    #[must_use]
-    pub fn new(settings: &PrometheusSettings) -> Option<Self> {
-        let endpoint = settings.network.endpoint("Bearer");
-        let parameters =
-            settings.parameters.iter().map(|(name, value)| format!("{}={}", parameter(name), parameter(value)));
-        let parameters: Vec<_> = parameters.collect();
-        let mark = if parameters.is_empty() { "" } else { "?" };
-        let uri = endpoint.uri(&format!("{mark}{}", parameters.join("&")))?;
-        Some(Self { endpoint, uri })
-    }
+/// Where posts are written, known to be well formed.
+#[derive(Debug, Clone)]
+pub struct Target<P> {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// The whole address of the endpoint.
+    pub uri: Uri,
+    /// What is said there.
+    pub protocol: P,
 }
 
 /// Writes posts.
-pub struct PrometheusDeliver {
+pub struct SampleDeliver<P> {
     client: HttpClient,
     uri: Uri,
+    protocol: P,
     pace: Pace,
     known: HashMap<u64, Known>,
     /// Of each series the last time in each post of which nobody knows whether it was taken, as far as that matters still.
@@ -88,27 +93,13 @@ struct Known {
 
 /// A series of a post, and what is to be sent of it.
 #[derive(Debug, Clone)]
-struct Series {
+pub struct Series {
     /// Tells it from others.
     key: u64,
-    labels: Bytes,
-    samples: VecDeque<PostSample>,
-}
-
-/// In which words samples are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    OutOfOrder,
-    Duplicate,
-    TooOld,
-}
-
-/// Why a post was not taken.
-#[derive(Debug)]
-enum NotTaken {
-    /// For samples in it.
-    Samples(Refusal, String),
-    Otherwise(Failure),
+    /// What [`Describe`](super::encode::Describe) has made of it.
+    pub head: Bytes,
+    /// In order of time.
+    pub samples: VecDeque<PostSample>,
 }
 
 /// What the search has found so far.
@@ -122,12 +113,12 @@ struct Found {
     width: usize,
 }
 
-impl PrometheusDeliver {
+impl<P: Protocol> SampleDeliver<P> {
     /// Opens nothing yet.
     #[must_use]
-    pub fn new(Target { endpoint, uri }: Target, pace: Pace) -> Self {
+    pub fn new(Target { endpoint, uri, protocol }: Target<P>, pace: Pace) -> Self {
         let client = HttpClient::new(endpoint);
-        Self { client, uri, pace, known: HashMap::new(), doubts: HashMap::new(), there: 0 }
+        Self { client, uri, protocol, pace, known: HashMap::new(), doubts: HashMap::new(), there: 0 }
     }
 
     /// Posts; `again`: what an earlier life may have posted.
@@ -176,9 +167,9 @@ impl PrometheusDeliver {
         let mut found = Found { refused: Vec::new(), text, width: series.len().div_ceil(2) };
         loop {
             self.leave_out_what_is_there(&mut series);
-            let oldest = series.iter_mut().filter_map(|Series { key, labels, samples }| {
+            let oldest = series.iter_mut().filter_map(|Series { key, head, samples }| {
                 let sample = samples.pop_front()?;
-                Some(Series { key: *key, labels: labels.clone(), samples: [sample].into() })
+                Some(Series { key: *key, head: head.clone(), samples: [sample].into() })
             });
             let oldest: Vec<_> = oldest.collect();
             if oldest.is_empty() {
@@ -256,20 +247,8 @@ impl PrometheusDeliver {
 
     /// Sends what is left of these series.
     async fn send(&mut self, series: &[Series]) -> Result<(), NotTaken> {
-        const HEADERS: [(HeaderName, HeaderValue); 3] = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
-            (header::CONTENT_ENCODING, HeaderValue::from_static("snappy")),
-            (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static("0.1.0")),
-        ];
-        let mut body = Vec::new();
-        for Series { labels, samples, .. } in series {
-            push_series(&mut body, labels, samples);
-        }
-        let compressed = snap::raw::Encoder::new().compress_vec(&body).map_err(|error| {
-            // Only of a body of 4 GB.
-            NotTaken::Otherwise(Failure::new(Verdict::TooLarge, "too_large", error.to_string()))
-        })?;
-        let request = Request { method: Method::POST, uri: &self.uri, headers: &HEADERS, body: compressed.into() };
+        let (headers, body) = self.protocol.request(series).map_err(NotTaken::Otherwise)?;
+        let request = Request { method: Method::POST, uri: &self.uri, headers: &headers, body };
         let reply = self.client.exchange(request).await;
         let is_known = match &reply {
             Ok(reply) => reply.is_whole_success() || matches!(reply.status, 300..=407 | 409..=499),
@@ -280,7 +259,7 @@ impl PrometheusDeliver {
             self.doubt(series);
         }
         match reply {
-            Ok(reply) => judge(self.client.server(), &reply)?,
+            Ok(reply) => self.protocol.judge(self.client.server(), &reply)?,
             Err(error) => return Err(NotTaken::Otherwise(error.into())),
         }
         for one in series {
@@ -347,82 +326,13 @@ fn series_of(body: Bytes) -> Vec<Series> {
     let Post { series } = Post::decode(body).unwrap_or_default();
     let series = series.into_iter().map(|one| {
         let mut hasher = DefaultHasher::new();
-        one.labels.hash(&mut hasher);
-        Series { key: hasher.finish(), labels: one.labels, samples: one.samples.into() }
+        one.head.hash(&mut hasher);
+        Series { key: hasher.finish(), head: one.head, samples: one.samples.into() }
     });
     series.collect()
 }
 
-/// What follows from an answer of `server`.
-fn judge(server: &str, reply: &Reply) -> Result<(), NotTaken> {
-    if reply.is_whole_success() && !reply.is_page() {
-        return Ok(());
-    }
-    let said = printable(&reply.said);
-    let text = String::from_utf8_lossy(&reply.said).to_lowercase();
-    let later = |late| Verdict::Later { after: reply.retry_after(), late };
-    let refusal = match reply.status {
-        // Prometheus 2.42 answers 500 to what is too old for its out_of_order_time_window.
-        400 | 409 | 422 | 500 => refusal(&text),
-        _ => None,
-    };
-    if let Some(refusal) = refusal {
-        let means = match refusal {
-            Refusal::OutOfOrder => "somebody else writes the same series, and what it has of it is newer",
-            Refusal::Duplicate => {
-                "somebody else writes the same series, and has written another value at the same time"
-            }
-            Refusal::TooOld => {
-                "it takes nothing so old; out_of_order_time_window of its configuration says how old that may be"
-            }
-        };
-        return Err(NotTaken::Samples(refusal, format!("{server} answered {} ({means}): \"{said}\"", reply.status)));
-    }
-    let (verdict, kind, advice) = match reply.status {
-        200..=299 if reply.is_page() => {
-            (Verdict::RefusedUs, "not_ok", "but with a page; is it a server, or something in between? check url")
-        }
-        200..=299 => (later(false), "transport", "the answer is cut"),
-        400 | 409 | 422 if is_ahead(&text) => (later(false), "future", "its clock is behind ours"),
-        400 | 409 | 422 => (Verdict::RefusedPart, "refused", "which part of the post it refuses is searched for"),
-        401 | 403 => (Verdict::RefusedUs, "login", "check username and password_file, or token_file"),
-        404 | 405 | 410 | 415 | 300..=399 | 407 => (
-            Verdict::RefusedUs,
-            "not_found",
-            "this is no endpoint of remote write; check url, and that Prometheus has --web.enable-remote-write-receiver",
-        ),
-        408 => (later(true), "timeout", "it waited in vain"),
-        413 => (Verdict::TooLarge, "too_large", "a smaller post follows"),
-        402..=428 | 430..=499 => (Verdict::RefusedBody, "refused", "its log knows why"),
-        _ => (later(false), "server", "it asks to be left alone for a while"),
-    };
-    let text = format!("{server} answered {} ({advice}): \"{said}\"", reply.status);
-    Err(NotTaken::Otherwise(Failure::new(verdict, kind, text)))
-}
-
-/// In which words samples are refused, if they are. Prometheus, Thanos and Cortex have the words of the first three, Mimir those
-/// with `err-mimir`.
-fn refusal(text: &str) -> Option<Refusal> {
-    const WORDS: [(&str, Refusal); 8] = [
-        ("out of bounds", Refusal::TooOld),
-        ("too old sample", Refusal::TooOld),
-        ("err-mimir-sample-timestamp-too-old", Refusal::TooOld),
-        ("duplicate sample for timestamp", Refusal::Duplicate),
-        ("err-mimir-sample-duplicate-timestamp", Refusal::Duplicate),
-        ("out of order sample", Refusal::OutOfOrder),
-        ("sample timestamp out of order", Refusal::OutOfOrder),
-        ("err-mimir-sample-out-of-order", Refusal::OutOfOrder),
-    ];
-    let word = WORDS.iter().find(|(word, _)| text.contains(word));
-    word.filter(|_| !is_ahead(text)).map(|(_, refusal)| *refusal)
-}
-
-/// Whether a sample is refused for a time that is still to come.
-fn is_ahead(text: &str) -> bool {
-    text.contains("too far in the future") || text.contains("err-mimir-too-far-in-future")
-}
-
-impl Deliver for PrometheusDeliver {
+impl<P: Protocol> Deliver for SampleDeliver<P> {
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         Box::pin(async move { Answer { result: self.write(body, false).await, server_time: None } })
     }
