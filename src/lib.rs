@@ -60,7 +60,7 @@
 //! | `humantime` | anywhere |
 //! | `itoa` | `outputs` |
 //! | `mqtt_proto` | `outputs/mqtt/packet.rs` |
-//! | `prost` | `outputs/mqtt/sparkplug`, `outputs/prometheus`, `outputs/samples` |
+//! | `prost` | `outputs/mqtt/sparkplug`, `outputs/otlp`, `outputs/prometheus`, `outputs/samples` |
 //! | `ring` | `digest.rs`, `net/tls.rs` |
 //! | `rusqlite` | `outputs/sqlite` |
 //! | `rustls_native_certs` | `config/tls.rs` |

@@ -20,6 +20,7 @@ use pattoo_agent_modbustcpd::outputs::mqtt::sparkplug::edge_node::EdgeNode;
 use pattoo_agent_modbustcpd::outputs::mqtt::sparkplug::encode::SparkplugEncode;
 use pattoo_agent_modbustcpd::outputs::mqtt::{Identity, MqttSettings};
 use pattoo_agent_modbustcpd::outputs::network::Network;
+use pattoo_agent_modbustcpd::outputs::otlp::{Otlp, OtlpSettings};
 use pattoo_agent_modbustcpd::outputs::plant::Plant;
 use pattoo_agent_modbustcpd::outputs::prometheus::PrometheusSettings;
 use pattoo_agent_modbustcpd::outputs::samples::encode::SampleEncode;
@@ -691,6 +692,28 @@ fn outputs_over_a_network_that_cannot_be_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_receiver_of_otlp_that_cannot_be_is_refused_with_its_place() {
+    refused(&[
+        (
+            "outputs: [{type: otlp, url: 'http://192.0.2.10:4318', counters: rate}]",
+            "outputs[0].counters: found \"rate\"; allowed is sum or gauge",
+        ),
+        (
+            "outputs: [{type: otlp, url: 'http://192.0.2.10:4318', resource: {service.name: [a]}}]",
+            "outputs[0].resource.service.name: found a list; allowed is a text",
+        ),
+        (
+            "outputs: [{type: otlp, url: 'http://192.0.2.10:4318', attributes: {a: '{nam}'}}]",
+            "outputs[0].attributes.a: found \"{nam}\": there is no {nam}; there are {address}",
+        ),
+        (
+            "outputs: [{type: otlp, url: 'grpc://192.0.2.10:4317'}]",
+            "outputs[0].url: found \"grpc://192.0.2.10:4317\"; allowed is a URL such as http://",
+        ),
+    ]);
+}
+
+#[test]
 fn outputs_to_a_broker_that_cannot_be_are_refused_with_their_place() {
     let url = "outputs: [{type: mqtt, url: 'mqtt://192.0.2.10'";
     let cases = [
@@ -835,20 +858,20 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
         ("outputs: pattoo", "outputs: found \"pattoo\"; allowed is a list of outputs, such as [pattoo]"),
         (
             "outputs: [7]",
-            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb, mqtt, prometheus) or a mapping with a type",
+            "outputs[0]: found 7; allowed is a type (pattoo, file, sqlite, influxdb, mqtt, prometheus, otlp) or a mapping with a type",
         ),
         ("outputs: [patoo]", "outputs[0]: found \"patoo\", an unknown type; did you mean \"pattoo\"?"),
         (
             "outputs: [kafka]",
-            "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus",
+            "outputs[0]: found \"kafka\", an unknown type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus, otlp",
         ),
         (
             "outputs: [{name: a}]",
-            "outputs[0]: found an output without type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus",
+            "outputs[0]: found an output without type; allowed are pattoo, file, sqlite, influxdb, mqtt, prometheus, otlp",
         ),
         (
             "outputs: [{type: 1}]",
-            "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb, mqtt, prometheus",
+            "outputs[0].type: found 1; allowed is pattoo, file, sqlite, influxdb, mqtt, prometheus, otlp",
         ),
         (
             "outputs: [{type: pattoo, pth: /x}]",
@@ -1315,6 +1338,10 @@ fn points_that_an_output_has_no_name_for_are_refused() {
             "{type: prometheus, url: 'http://192.0.2.10/api/v1/write', metric: '{name}'}",
             "outputs: prometheus: no value of 温度 (input_register_30001) of m1 unit 0 could be written, because nothing of its",
         ),
+        (
+            "{type: otlp, url: 'http://192.0.2.10:4318', metric: '1.{name}'}",
+            "outputs: otlp: no value of 温度 (input_register_30001) of m1 unit 0 could be written, because its metric has no name",
+        ),
     ] {
         let said = faults(format!(
             "outputs: [{output}]\npolling_groups:\n  - {{ip_devices: [m1], input_registers: {{30001: 温度}}}}\n"
@@ -1434,6 +1461,40 @@ fn the_prometheus_in_the_book_is_what_it_says() {
     let mut encode = SampleEncode::new(PrometheusSettings::clone(settings), Pace::default());
     let text = encode.set_aside(&table, &readings).body.unwrap();
     assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{lines}# EOF\n"));
+}
+
+/// The book's example of a collector is a configuration, and its lines are what two readings become.
+#[test]
+fn the_collector_in_the_book_is_what_it_says() {
+    let page = page("outputs.md");
+    let section = page.split("## OpenTelemetry\n").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines = section.split("```\n").nth(2).unwrap().split("```").next().unwrap();
+    let Loaded { config, warnings } = load(yaml);
+    assert_eq!(warnings, []);
+    let OutputKind::Otlp(settings) = &config.outputs[0].kind else { panic!("{:?}", config.outputs) };
+    let at = Timestamp::from_millis(1_795_943_592_000);
+    let table = Arc::new(point_table::nameless(&config));
+    let readings = [
+        Reading { point: PointId(0), at, value: Value::Float(230.4) },
+        Reading { point: PointId(1), at, value: Value::Integer(71_812) },
+    ];
+    let otlp = Otlp::new(OtlpSettings::clone(settings), "4c", "agent.example.net");
+    let text = SampleEncode::new(otlp, Pace::default()).set_aside(&table, &readings).body.unwrap();
+    let request: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let line = |metric: &serde_json::Value| {
+        let kind = if metric["sum"].is_null() { "gauge" } else { "sum" };
+        let point = &metric[kind]["dataPoints"][0];
+        assert_eq!(point["timeUnixNano"], "1795943592000000000");
+        let attributes = point["attributes"].as_array().unwrap().iter();
+        let attributes =
+            attributes.map(|one| format!("{}={}", one["key"].as_str().unwrap(), one["value"]["stringValue"]));
+        let attributes = attributes.collect::<Vec<_>>().join(",");
+        let text = |key: &str| metric[key].as_str().unwrap();
+        format!("{} [{}] {kind} {{{attributes}}} {}\n", text("name"), text("unit"), point["asDouble"].as_f64().unwrap())
+    };
+    let metrics = request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap();
+    assert_eq!(metrics.iter().map(line).collect::<String>(), lines);
 }
 
 /// What was meant to protect something must not be passed over, though the file is shared with others.

@@ -36,13 +36,15 @@ const POLLS: u32 = 20;
 const ROOM: usize = 1 << 20;
 
 /// Outputs, with what the configuration says of them beside their type: `SERVER` is the stand-in, `DIRECTORY` one of their own.
-const OUTPUTS: [(&str, &str); 7] = [
+const OUTPUTS: [(&str, &str); 9] = [
     ("pattoo", ""),
     ("file", ", path: DIRECTORY/archive.jsonl, max_bytes: 1GB"),
     ("sqlite", ", path: DIRECTORY/archive.sqlite"),
     ("influxdb", ", url: 'http://SERVER', database: plant, gzip: false"),
     ("influxdb, gzip", ", url: 'http://SERVER', database: plant"),
     ("prometheus", ", url: 'http://SERVER/api/v1/write'"),
+    ("otlp", ", url: 'http://SERVER', gzip: false"),
+    ("otlp, gzip", ", url: 'http://SERVER'"),
     ("mqtt", ", url: 'mqtt://SERVER'"),
 ];
 

@@ -1,8 +1,8 @@
 //! `cargo run --example demo`: the real agent at work, on loopback, in about fifteen seconds.
 //!
-//! Two simulated Modbus devices count up, a simulated pattoo server prints what arrives; with `-- --output influxdb`,
-//! `-- --output prometheus` or `-- --output mqtt` a simulated one of these or a broker, with `-- --output sqlite` a database on this
-//! machine and no server at all. In the middle the server goes away for a while; at the end the books are closed: every reading served has arrived once.
+//! Two simulated Modbus devices count up, a simulated pattoo server prints what arrives; with `-- --output influxdb`, `prometheus`,
+//! `otlp` or `mqtt` a simulated one of these or a broker, with `-- --output sqlite` a database on this machine and no server at all.
+//! In the middle the server goes away for a while; at the end the books are closed: every reading served has arrived once.
 //! Everything lives in a temporary directory and is gone afterwards; Ctrl-C stops it early.
 #![allow(clippy::print_stdout, reason = "a demonstration is there to be read")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "and may end where it stands")]
@@ -29,7 +29,7 @@ const ACT: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let Some(mut sink) = chosen() else {
-        println!("usage: demo [--output pattoo|influxdb|mqtt|prometheus|sqlite]");
+        println!("usage: demo [--output pattoo|influxdb|mqtt|otlp|prometheus|sqlite]");
         return ExitCode::from(2);
     };
     let binary = build_agent();

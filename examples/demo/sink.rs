@@ -1,5 +1,5 @@
 //! Where the readings of the demonstration go: a simulated pattoo server, a simulated InfluxDB, a simulated Prometheus, a
-//! simulated broker, or a database on this machine.
+//! simulated receiver of OTLP, a simulated broker, or a database on this machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,6 +13,8 @@ use rusqlite::{Connection, OpenFlags};
 use crate::broker;
 use crate::support::agent::Home;
 use crate::support::judge::Arrival;
+use crate::support::otlp::series_of;
+use crate::support::prometheus::Labels;
 use crate::support::server::Server;
 use crate::support::{device::Table, listen, listen_somewhere, until};
 
@@ -43,6 +45,7 @@ pub enum Sink {
     Pattoo(Server),
     InfluxDb(Simulated),
     Prometheus(Simulated),
+    Otlp(Simulated),
     Mqtt(Simulated),
     Sqlite { path: PathBuf, lock: Option<Connection> },
 }
@@ -54,6 +57,7 @@ impl Sink {
             "pattoo" => Self::Pattoo(Server::start()),
             "influxdb" => Self::InfluxDb(Simulated::start(take)),
             "prometheus" => Self::Prometheus(Simulated::start(take)),
+            "otlp" => Self::Otlp(Simulated::start(take)),
             "mqtt" => Self::Mqtt(Simulated::start(broker::take)),
             "sqlite" => Self::Sqlite { path: PathBuf::new(), lock: None },
             _ => return None,
@@ -77,6 +81,10 @@ impl Sink {
                 format!("outputs: [{{type: prometheus, url: 'http://{}/api/v1/write'}}]\n", server.address),
                 format!("A simulated Prometheus at {}.", server.address),
             ),
+            Self::Otlp(server) => (
+                format!("outputs: [{{type: otlp, url: 'http://{}'}}]\n", server.address),
+                format!("A simulated receiver of OTLP at {}.", server.address),
+            ),
             Self::Mqtt(server) => (
                 format!("outputs: [{{type: mqtt, url: 'mqtt://{}'}}]\n", server.address),
                 format!("A simulated broker at {}.", server.address),
@@ -92,7 +100,9 @@ impl Sink {
     pub fn stop(&mut self) {
         match self {
             Self::Pattoo(server) => server.stop(),
-            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => server.stop(),
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Otlp(server) | Self::Mqtt(server) => {
+                server.stop();
+            }
             Self::Sqlite { path, lock } => {
                 let other = Connection::open(path).expect("the database");
                 until("a lock on it", || other.execute_batch("BEGIN EXCLUSIVE").is_ok());
@@ -105,7 +115,9 @@ impl Sink {
     pub fn come_back(&mut self) {
         match self {
             Self::Pattoo(server) => server.come_back(),
-            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => server.come_back(),
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Otlp(server) | Self::Mqtt(server) => {
+                server.come_back();
+            }
             Self::Sqlite { lock, .. } => drop(lock.take()),
         }
     }
@@ -127,7 +139,7 @@ impl Sink {
                 };
                 server.database().rows().iter().map(row).collect()
             }
-            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Mqtt(server) => {
+            Self::InfluxDb(server) | Self::Prometheus(server) | Self::Otlp(server) | Self::Mqtt(server) => {
                 server.rows.lock().expect("no thread of it panics").clone()
             }
             Self::Sqlite { path, .. } => of_database(path),
@@ -159,8 +171,8 @@ fn of_database(path: &Path) -> Vec<Row> {
 /// Takes what comes next over a connection; `None` when the connection is over.
 type Take = fn(&TcpStream, &Mutex<Vec<Row>>) -> Option<()>;
 
-/// A server as far as the demonstration needs it: an InfluxDB or a Prometheus, which takes lines, plain or compressed, and remote
-/// write; or a broker.
+/// A server as far as the demonstration needs it: an InfluxDB, a Prometheus or a receiver of OTLP, which takes lines, remote
+/// write and metrics, plain or compressed; or a broker.
 pub struct Simulated {
     address: SocketAddr,
     take: Take,
@@ -208,7 +220,7 @@ impl Simulated {
 /// One request; `None` when the connection is over.
 fn take(stream: &TcpStream, rows: &Mutex<Vec<Row>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
-    let (mut length, mut gzip, mut snappy) = (0, false, false);
+    let (mut length, mut gzip, mut snappy, mut protobuf) = (0, false, false, false);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|&read| read > 0)?;
@@ -221,15 +233,19 @@ fn take(stream: &TcpStream, rows: &Mutex<Vec<Row>>) -> Option<()> {
         }
         gzip |= line == "content-encoding: gzip";
         snappy |= line == "content-encoding: snappy";
+        protobuf |= line == "content-type: application/x-protobuf";
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    if gzip {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).ok()?;
+        body = plain;
+    }
     let taken = if snappy {
         of_remote_write(&snap::raw::Decoder::new().decompress_vec(&body).ok()?)
-    } else if gzip {
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(&*body).read_to_string(&mut text).ok()?;
-        of_lines(&text)
+    } else if protobuf {
+        series_of(&body).into_iter().flat_map(|(labels, samples)| rows_of(&labels, samples)).collect()
     } else {
         of_lines(&String::from_utf8(body).ok()?)
     };
@@ -286,16 +302,19 @@ struct Sample {
 fn of_remote_write(body: &[u8]) -> Vec<Row> {
     let request = <WriteRequest as prost::Message>::decode(body).expect("a message of the protocol");
     let rows = request.timeseries.into_iter().flat_map(|TimeSeries { labels, samples }| {
-        let label = |name: &str| labels.iter().find(|label| label.name == name).expect(name).value.clone();
-        let (device, metric) = (label("device"), label("__name__"));
-        let key = metric.strip_prefix("modbus_").expect("the prefix of every metric").to_owned();
-        let row = |Sample { value, timestamp }| Row {
-            at: timestamp.unsigned_abs(),
-            device: device.clone(),
-            key: key.clone(),
-            value,
-        };
-        samples.into_iter().map(row).collect::<Vec<_>>()
+        let labels: Labels = labels.into_iter().map(|Label { name, value }| (name, value)).collect();
+        rows_of(
+            &labels,
+            samples.into_iter().map(|Sample { value, timestamp }| (timestamp.unsigned_abs(), value)).collect(),
+        )
     });
     rows.collect()
+}
+
+fn rows_of(labels: &Labels, samples: Vec<(u64, f64)>) -> Vec<Row> {
+    let label = |name: &str| labels.iter().find(|(label, _)| label == name).expect(name).1.clone();
+    let (device, metric) = (label("device"), label("__name__"));
+    let key = metric.strip_prefix("modbus_").expect("the prefix of every metric").to_owned();
+    let row = |(at, value)| Row { at, device: device.clone(), key: key.clone(), value };
+    samples.into_iter().map(row).collect()
 }

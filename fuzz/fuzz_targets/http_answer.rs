@@ -1,4 +1,4 @@
-//! Whatever an InfluxDB or a Prometheus sends: no panic, an end in time, and delivered only for a success.
+//! Whatever an InfluxDB, a Prometheus or a receiver of OTLP sends: no panic, an end in time, and delivered only for a success.
 #![no_main]
 
 use std::cell::RefCell;
@@ -32,7 +32,7 @@ impl Rig {
 struct Rigs {
     runtime: tokio::runtime::Runtime,
     local: tokio::task::LocalSet,
-    rigs: [Rig; 2],
+    rigs: [Rig; 3],
 }
 
 thread_local! {
@@ -43,7 +43,7 @@ fn rigs() -> Rigs {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     let rigs = local.block_on(&runtime, async {
-        [("type: influxdb, database: plant", "/"), ("type: prometheus", "/api/v1/write")].map(rig)
+        [("type: influxdb, database: plant", "/"), ("type: prometheus", "/api/v1/write"), ("type: otlp", "")].map(rig)
     });
     Rigs { runtime, local, rigs }
 }
@@ -93,7 +93,7 @@ fn request(stream: &mut TcpStream) -> Option<()> {
 fuzz_target!(|input: &[u8]| {
     let Some((which, answer)) = input.split_first() else { return };
     RIGS.with_borrow_mut(|Rigs { runtime, local, rigs }| {
-        let rig = &rigs[usize::from(which % 2)];
+        let rig = &rigs[usize::from(which % 3)];
         *rig.answer.lock().unwrap() = answer.to_vec();
         let result = local.block_on(runtime, async { rig.deliver().post(rig.post.clone()).await.result });
         if result.is_ok() {

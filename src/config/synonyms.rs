@@ -248,6 +248,8 @@ const KEYS: &[Row] = &[
             "influx",
             "mqtt",
             "prometheus",
+            "otlp",
+            "opentelemetry",
             "sqlite",
             "file",
             "database",

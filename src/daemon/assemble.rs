@@ -20,6 +20,7 @@ use crate::outputs::mqtt::deliver::MqttDeliver;
 use crate::outputs::mqtt::encode::MqttEncode;
 use crate::outputs::mqtt::sparkplug::encode::SparkplugEncode;
 use crate::outputs::mqtt::{self, Identity, MqttSettings};
+use crate::outputs::otlp::{Otlp, OtlpSettings};
 use crate::outputs::pattoo::encode::PattooEncode;
 use crate::outputs::pattoo::identity::{Agent, AgentId};
 use crate::outputs::pattoo::post::{Api, PostError, Poster};
@@ -120,6 +121,12 @@ pub fn way(output: &OutputConfig, config: &Config, agent: &Agent, plant: &Plant)
             let target = RemoteWrite::target(settings);
             let target = target.ok_or_else(|| PostError::Address { server: output.target(config) })?;
             samples(PrometheusSettings::clone(settings), target)
+        }
+        OutputKind::Otlp(settings) => {
+            let otlp = Otlp::new(OtlpSettings::clone(settings), agent.id().as_str(), agent.hostname());
+            let target = otlp.clone().target();
+            let target = target.ok_or_else(|| PostError::Address { server: output.target(config) })?;
+            samples(otlp, target)
         }
         OutputKind::Pattoo => {
             let api = api(config, agent.id())?;

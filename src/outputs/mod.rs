@@ -15,6 +15,7 @@
 //! | [`file`](mod@file) | lines of a file |
 //! | [`influxdb`] | lines of an InfluxDB, and of what takes them too |
 //! | [`mqtt`] | messages to a broker |
+//! | [`otlp`] | data points to a receiver of OTLP |
 //! | [`prometheus`] | samples of a Prometheus, and of what takes its remote write too |
 //! | [`samples`] | what outputs have in common whose servers keep series of samples |
 //! | [`sqlite`] | rows of a database on this machine |
@@ -30,6 +31,7 @@ pub mod http;
 pub mod influxdb;
 pub mod mqtt;
 pub mod network;
+pub mod otlp;
 pub mod pattoo;
 pub mod pipeline;
 pub mod plant;

@@ -20,6 +20,7 @@ pub mod influxdb;
 pub mod judge;
 pub mod mounted;
 pub mod mqtt;
+pub mod otlp;
 pub mod powercut;
 pub mod prometheus;
 pub mod proxy;
@@ -27,6 +28,7 @@ pub mod python;
 pub mod server;
 pub mod sparkplug;
 pub mod spool;
+pub mod victoria;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

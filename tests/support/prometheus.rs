@@ -21,6 +21,9 @@ pub struct Prometheus {
     pub receives: bool,
 }
 
+/// Names and values.
+pub type Labels = Vec<(String, String)>;
+
 /// A series: its labels, and its samples in the order in which the server gives them.
 #[derive(Debug)]
 pub struct Series {
@@ -99,37 +102,40 @@ impl Prometheus {
 
     /// Writes a sample as somebody else would; the answer's status and body.
     pub fn write(&self, labels: &[(&str, &str)], at: u64, value: f64) -> (u16, String) {
+        let labels = labels.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        self.write_all(&[(labels, vec![(at, value)])]).unwrap()
+    }
+
+    /// Writes series, each with its labels, sorted, and its samples; the answer's status and body.
+    pub fn write_all(&self, series: &[(Labels, Vec<(u64, f64)>)]) -> Option<(u16, String)> {
         // By hand from the specification: what the agent has for it must not judge itself.
-        let field = |number: u8, bytes: &[u8]| {
-            let length = u8::try_from(bytes.len()).unwrap();
-            assert!(length < 128);
-            [&[number << 3 | 2, length][..], bytes].concat()
+        let varint = |mut left: u64| {
+            let mut bytes = Vec::new();
+            while left >= 128 {
+                bytes.push(u8::try_from(left & 127).unwrap() | 128);
+                left >>= 7;
+            }
+            bytes.push(u8::try_from(left).unwrap());
+            bytes
         };
-        let mut series = Vec::new();
-        for (name, text) in labels {
-            series.extend(field(1, &[field(1, name.as_bytes()), field(2, text.as_bytes())].concat()));
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2], &*varint(bytes.len() as u64), bytes].concat();
+        let mut request = Vec::new();
+        for (labels, samples) in series {
+            let mut series = Vec::new();
+            for (name, text) in labels {
+                series.extend(field(1, &[field(1, name.as_bytes()), field(2, text.as_bytes())].concat()));
+            }
+            for (at, value) in samples {
+                series.extend(field(2, &[&[1 << 3 | 1][..], &value.to_le_bytes(), &[2 << 3], &varint(*at)].concat()));
+            }
+            request.extend(field(1, &series));
         }
-        let mut sample = [&[1 << 3 | 1][..], &value.to_le_bytes(), &[2 << 3]].concat();
-        let mut left = at;
-        while left >= 128 {
-            sample.push(u8::try_from(left & 127).unwrap() | 128);
-            left >>= 7;
-        }
-        sample.push(u8::try_from(left).unwrap());
-        series.extend(field(2, &sample));
-        let length = series.len();
-        assert!(length < 1 << 14);
-        let length = [u8::try_from(length & 127).unwrap() | 128, u8::try_from(length >> 7).unwrap()];
-        let body = snap::raw::Encoder::new().compress_vec(&[&[1 << 3 | 2], &length[..], &series].concat()).unwrap();
-        self.request("POST", "/api/v1/write", &body).unwrap()
+        self.request("POST", "/api/v1/write", &snap::raw::Encoder::new().compress_vec(&request).unwrap())
     }
 
     /// Every series that a selector finds, with every sample of the last day.
     pub fn series(&self, selector: &str) -> Vec<Series> {
-        let mut escaped = String::new();
-        for byte in format!("{selector}[1d]").bytes() {
-            write!(escaped, "%{byte:02X}").unwrap();
-        }
+        let escaped = escaped(&format!("{selector}[1d]"));
         let time = super::now_ms() / 1_000 + 10_000;
         let Some((status, body)) = self.request("GET", &format!("/api/v1/query?time={time}&query={escaped}"), &[])
         else {
@@ -153,17 +159,31 @@ impl Prometheus {
     }
 
     fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // Version 1.0, so that the answer is in one piece and the connection ends with it.
-        let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        request(self.address, method, path, body)
     }
+}
+
+/// A text as the value of a parameter.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        write!(escaped, "%{byte:02X}").unwrap();
+    }
+    escaped
+}
+
+/// One exchange; `None` where there is no whole answer.
+pub fn request(server: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Version 1.0, so that the answer is in one piece and the connection ends with it.
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 /// Makes blocks of text, as a person does with what a server finds too old; what promtool says if it cannot.

@@ -28,13 +28,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let api = api(item, &of, report);
     let measurement = template(of("measurement"), MEASUREMENT, report);
     let field = template(of("field"), FIELD, report);
-    let mut tags: Vec<_> =
-        TAGS.iter().filter_map(|(tag, text)| Some(((*tag).to_owned(), text.parse().ok()?))).collect();
-    for entry in of("tags").map_or_else(Vec::new, |value| value.entries_of("tags, such as {site: plant-7}", report)) {
-        let value = template(Some(&entry.value), "", report);
-        tags.retain(|(tag, _)| *tag != entry.key);
-        tags.extend(value.map(|value| (entry.key, value)));
-    }
+    let tags = templates(of("tags"), &TAGS, "tags, such as {site: plant-7}", |_| None, report);
     let (mut integers, mut gzip) = (false, true);
     for (key, of_key) in [("integers", &mut integers), ("gzip", &mut gzip)] {
         if let Some(value) = of(key) {
@@ -130,4 +124,26 @@ pub fn template(value: Option<&Cursor<'_>>, default: &str, report: &mut Report) 
     };
     let found = value.node.shown();
     text.parse().map_err(|error| report.faults.push(value.diagnostic(format!("found {found}: {error}")))).ok()
+}
+
+/// Texts with places, by name: those of `defaults`, and over them what the value says. `name` says of one that is none what is
+/// allowed.
+pub fn templates(
+    value: Option<&Cursor<'_>>,
+    defaults: &[(&str, &str)],
+    allowed: &str,
+    name: fn(&str) -> Option<&'static str>,
+    report: &mut Report,
+) -> Vec<(String, Template)> {
+    let default = |(name, text): &(&str, &str)| Some(((*name).to_owned(), text.parse().ok()?));
+    let mut templates: Vec<_> = defaults.iter().filter_map(default).collect();
+    for entry in value.map_or_else(Vec::new, |value| value.entries_of(allowed, report)) {
+        if let Some(allowed) = name(&entry.key) {
+            report.faults.push(entry.key_cursor.diagnostic(format!("found {:?}; allowed is {allowed}", entry.key)));
+        }
+        let value = template(Some(&entry.value), "", report);
+        templates.retain(|(name, _)| *name != entry.key);
+        templates.extend(value.map(|value| (entry.key, value)));
+    }
+    templates
 }

@@ -20,6 +20,8 @@ use crate::outputs::delivery::MAX_BACKOFF;
 use crate::outputs::file::FileSettings;
 use crate::outputs::influxdb::InfluxSettings;
 use crate::outputs::mqtt::MqttSettings;
+use crate::outputs::network::Network;
+use crate::outputs::otlp::OtlpSettings;
 use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::sqlite::SqliteSettings;
 use crate::outputs::template::{Unfit, unfit};
@@ -30,6 +32,7 @@ mod file;
 mod influxdb;
 mod mqtt;
 pub mod network;
+mod otlp;
 mod prometheus;
 mod sqlite;
 
@@ -50,7 +53,7 @@ struct Type {
 }
 
 /// The types that there are.
-const TYPES: [Type; 6] = [
+const TYPES: [Type; 7] = [
     Type { name: "pattoo", keys: &[], read: |_, _, _| Some(OutputKind::Pattoo) },
     Type {
         name: "file",
@@ -76,6 +79,11 @@ const TYPES: [Type; 6] = [
         name: "prometheus",
         keys: &[&network::KEYS, prometheus::KEYS],
         read: |item, entries, report| prometheus::read(item, entries, report).map(Box::new).map(OutputKind::Prometheus),
+    },
+    Type {
+        name: "otlp",
+        keys: &[&network::KEYS, otlp::KEYS],
+        read: |item, entries, report| otlp::read(item, entries, report).map(Box::new).map(OutputKind::Otlp),
     },
 ];
 
@@ -124,6 +132,8 @@ pub enum OutputKind {
     Mqtt(Box<MqttSettings>),
     /// A server that takes remote write.
     Prometheus(Box<PrometheusSettings>),
+    /// A server that takes metrics by OTLP.
+    Otlp(Box<OtlpSettings>),
 }
 
 impl OutputKind {
@@ -137,29 +147,41 @@ impl OutputKind {
             Self::Influx(_) => "influxdb",
             Self::Mqtt(_) => "mqtt",
             Self::Prometheus(_) => "prometheus",
+            Self::Otlp(_) => "otlp",
         }
     }
 
     /// The file on this machine that it alone may write, if its server is one.
     fn path(&self) -> Option<&Path> {
         match self {
-            Self::Pattoo | Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&settings.path),
             Self::Sqlite(settings) => Some(&settings.path),
+            _ => None,
+        }
+    }
+
+    /// Where its server is, if it has one of its own.
+    fn network(&self) -> Option<&Network> {
+        match self {
+            Self::Pattoo | Self::File(_) | Self::Sqlite(_) => None,
+            Self::Influx(settings) => Some(&settings.network),
+            Self::Mqtt(settings) => Some(&settings.network),
+            Self::Prometheus(settings) => Some(&settings.network),
+            Self::Otlp(settings) => Some(&settings.network),
         }
     }
 
     /// Whether its server is another machine, or might be: then a post that nobody waits for any more harms no other one.
     #[must_use]
     pub fn is_over_a_network(&self) -> bool {
-        matches!(self, Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_))
+        self.network().is_some()
     }
 
     fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Self::Pattoo | Self::Influx(_) | Self::Mqtt(_) | Self::Prometheus(_) => None,
             Self::File(settings) => Some(&mut settings.path),
             Self::Sqlite(settings) => Some(&mut settings.path),
+            _ => None,
         }
     }
 }
@@ -182,16 +204,10 @@ impl OutputConfig {
     /// Where its posts go, for people.
     #[must_use]
     pub fn target(&self, config: &Config) -> String {
-        match &self.kind {
-            OutputKind::Pattoo => match &config.server_network {
-                Some(network) => network.url.clone(),
-                None => format!("{} port {}", config.server_host, config.server_port),
-            },
-            OutputKind::File(settings) => settings.path.display().to_string(),
-            OutputKind::Sqlite(settings) => settings.path.display().to_string(),
-            OutputKind::Influx(settings) => settings.network.url.clone(),
-            OutputKind::Mqtt(settings) => settings.network.url.clone(),
-            OutputKind::Prometheus(settings) => settings.network.url.clone(),
+        match (self.kind.network(), self.kind.path(), config.server_network.as_deref()) {
+            (Some(network), ..) | (None, None, Some(network)) => network.url.clone(),
+            (None, Some(path), _) => path.display().to_string(),
+            (None, None, None) => format!("{} port {}", config.server_host, config.server_port),
         }
     }
 
@@ -218,6 +234,7 @@ impl OutputConfig {
             OutputKind::Influx(settings) => shown.extend(influxdb::shown(settings)),
             OutputKind::Mqtt(settings) => shown.extend(mqtt::shown(settings)),
             OutputKind::Prometheus(settings) => shown.extend(prometheus::shown(settings)),
+            OutputKind::Otlp(settings) => shown.extend(otlp::shown(settings)),
         }
         shown
     }
@@ -285,6 +302,10 @@ pub fn faults_of_points(config: &Config) -> Vec<String> {
             OutputKind::Prometheus(settings) => (
                 unfit(&table, |point| crate::outputs::prometheus::series::name_of(point, settings)),
                 "nothing of its name fits into that of a metric (letters without accents, digits and _)",
+            ),
+            OutputKind::Otlp(settings) => (
+                unfit(&table, |point| crate::outputs::otlp::series::name_of(point, settings)),
+                "its metric has no name that begins with a letter, of 255 bytes at most",
             ),
             OutputKind::Pattoo | OutputKind::File(_) | OutputKind::Sqlite(_) => return None,
         };

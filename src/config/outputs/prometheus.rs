@@ -1,6 +1,6 @@
 //! `outputs`, type `prometheus`: readings as samples of remote write.
 
-use super::influxdb::template;
+use super::influxdb::{template, templates};
 use super::network::{self, HTTP};
 use crate::config::yaml::cursor::{Cursor, Entry, Report};
 use crate::config::yaml::node::Node;
@@ -31,29 +31,19 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let parameters = of("parameters").map_or_else(Vec::new, |value| parameters(value, report));
     let metric = template(of("metric"), METRIC, report);
     let counter_suffix = of("counter_suffix").map_or(Some(COUNTER_SUFFIX.to_owned()), |value| suffix(value, report));
-    let mut labels: Vec<_> =
-        LABELS.iter().filter_map(|(label, text)| Some(((*label).to_owned(), text.parse().ok()?))).collect();
-    for entry in of("labels").map_or_else(Vec::new, |value| value.entries_of("labels, such as {site: plant-7}", report))
-    {
-        if !is_label(&entry.key) {
-            report.faults.push(entry.key_cursor.diagnostic(format!(
-                "found {:?}; allowed is the name of a label: letters, digits and _, no digit and no __ at its beginning",
-                entry.key
-            )));
-        }
-        let value = template(Some(&entry.value), "", report);
-        labels.retain(|(label, _)| *label != entry.key);
-        labels.extend(value.map(|value| (entry.key, value)));
-    }
+    let labels = templates(of("labels"), &LABELS, "labels, such as {site: plant-7}", no_label, report);
     if report.faults.len() > faults {
         return None;
     }
     Some(PrometheusSettings { network, parameters, metric: metric?, counter_suffix: counter_suffix?, labels })
 }
 
-fn is_label(name: &str) -> bool {
+/// What a label may be called, if that is none.
+fn no_label(name: &str) -> Option<&'static str> {
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.bytes().all(fit) && !name.starts_with("__") && !name.starts_with(|first: char| first.is_ascii_digit())
+    let is_label =
+        name.bytes().all(fit) && !name.starts_with("__") && !name.starts_with(|first: char| first.is_ascii_digit());
+    (!is_label).then_some("the name of a label: letters, digits and _, no digit and no __ at its beginning")
 }
 
 fn parameters(value: &Cursor<'_>, report: &mut Report) -> Vec<(String, String)> {

@@ -14,7 +14,7 @@ mod reply;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -29,6 +29,8 @@ use awc::http::header::{self, HeaderName, HeaderValue};
 use awc::http::{Method, Uri};
 use awc::{Client, ClientResponse};
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tokio::io::Interest;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -44,6 +46,9 @@ const IDLE: Duration = Duration::from_secs(300);
 
 /// No connection is older: what a name leads to may change.
 const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// Smaller bodies are not worth compressing.
+const LEAST_TO_COMPRESS: usize = 512;
 
 /// How long the parts of an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +240,17 @@ impl HttpClient {
     fn broken(&self, source: io::Error) -> HttpError {
         HttpError::Transport { server: self.server.clone(), source }
     }
+}
+
+/// A body that is compressed; `None` where that is not worth it.
+#[must_use]
+pub fn gzip(body: &[u8]) -> Option<Bytes> {
+    if body.len() < LEAST_TO_COMPRESS {
+        return None;
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok().map(Bytes::from)
 }
 
 /// A text as the value of a parameter (RFC 3986: all but the unreserved characters are escaped).

@@ -149,3 +149,15 @@ async fn over_tls_a_server_is_believed_for_its_certificate_and_its_name_alone() 
         }
     }
 }
+
+#[test]
+fn what_is_compressed_is_the_same_again() {
+    use std::io::Read as _;
+    let body = b"m u=1 1\n".repeat(1_000);
+    let packed = gzip(&body).unwrap();
+    assert!(packed.len() * 10 < body.len());
+    let mut read = Vec::new();
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut read).unwrap();
+    assert_eq!(read, body);
+    assert_eq!(gzip(b"m u=1 1\n"), None, "not worth it");
+}

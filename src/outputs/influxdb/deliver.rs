@@ -4,20 +4,13 @@
 //! the server took a part of it ([`Verdict::RefusedPart`]) the search for the rest begins at once. 401, 403 and 404 are about
 //! us: the login, the database. Source: InfluxData, "InfluxDB API", v1, v2 and v3.
 
-use std::io::Write as _;
-
 use awc::http::header::{self, HeaderName, HeaderValue};
 use awc::http::{Method, Uri};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use super::{Api, InfluxSettings};
-use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, parameter, printable};
+use crate::outputs::http::{Endpoint, HttpClient, Reply, Request, gzip, parameter, printable};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
-
-/// Smaller bodies are not worth compressing.
-const LEAST_TO_COMPRESS: usize = 512;
 
 /// In what the servers say of a body of which they did not take all. Version 1 and 2: the first two; version 3: the third; what
 /// a field or a date is refused for: the others.
@@ -79,7 +72,7 @@ impl InfluxDeliver {
         const PLAIN: (HeaderName, HeaderValue) =
             (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         const GZIP: (HeaderName, HeaderValue) = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        let compressed = (self.gzip && body.len() >= LEAST_TO_COMPRESS).then(|| compressed(&body)).flatten();
+        let compressed = self.gzip.then(|| gzip(&body)).flatten();
         let headers = [PLAIN, GZIP];
         let (headers, body) = match compressed {
             Some(body) => (&headers[..], body),
@@ -90,12 +83,6 @@ impl InfluxDeliver {
             Err(error) => Answer { result: Err(error.into()), server_time: None },
         }
     }
-}
-
-fn compressed(body: &[u8]) -> Option<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok().map(Bytes::from)
 }
 
 /// What follows from an answer of `server`.

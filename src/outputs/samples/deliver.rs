@@ -38,7 +38,7 @@ use prost::Message as _;
 
 use super::answer::{NotTaken, Refusal};
 use super::pace::Pace;
-use super::post::{Post, PostSample};
+use super::post::{Post, PostSample, PostSeries};
 use crate::outputs::http::{Endpoint, Headers, HttpClient, HttpError, Reply, Request};
 use crate::outputs::{Answer, Deliver, Failure, LocalFuture, Verdict};
 use crate::text::count;
@@ -308,6 +308,12 @@ impl<P: Protocol> SampleDeliver<P> {
 }
 
 impl Series {
+    pub(in crate::outputs) fn of(PostSeries { head, samples }: PostSeries) -> Self {
+        let mut hasher = DefaultHasher::new();
+        head.hash(&mut hasher);
+        Self { key: hasher.finish(), head, samples: samples.into() }
+    }
+
     fn first(&self) -> i64 {
         self.samples.front().map_or(i64::MIN, |sample| sample.sample.timestamp)
     }
@@ -322,14 +328,9 @@ impl Series {
 }
 
 /// The series of a post.
-fn series_of(body: Bytes) -> Vec<Series> {
+pub(in crate::outputs) fn series_of(body: Bytes) -> Vec<Series> {
     let Post { series } = Post::decode(body).unwrap_or_default();
-    let series = series.into_iter().map(|one| {
-        let mut hasher = DefaultHasher::new();
-        one.head.hash(&mut hasher);
-        Series { key: hasher.finish(), head: one.head, samples: one.samples.into() }
-    });
-    series.collect()
+    series.into_iter().map(Series::of).collect()
 }
 
 impl<P: Protocol> Deliver for SampleDeliver<P> {

@@ -1,6 +1,6 @@
 //! Names that every such server and every query takes, and which label comes first in rank. Pure.
 //!
-//! A metric: `[a-zA-Z_:][a-zA-Z0-9_:]*`; a label: `[a-zA-Z_][a-zA-Z0-9_]*`, and not `__` at its beginning, which is the servers'.
+//! Of a Prometheus: a metric is `[a-zA-Z_:][a-zA-Z0-9_:]*`, a label `[a-zA-Z_][a-zA-Z0-9_]*`, and not `__` at its beginning, which is the servers'.
 //! A run of other characters becomes one `_`. Newer servers take any UTF-8; the older ones drop a series with such a name and
 //! answer that all is well. Source: Prometheus, "Data model".
 
@@ -25,21 +25,21 @@ pub fn labels(told: &[(String, Template)], point: &Point<'_>, name: impl Fn(&str
 
 /// The name of a metric; empty when nothing is left to name.
 pub fn metric(text: &str) -> String {
-    fit(text, |character| character == ':')
+    fit(text, |character| character.is_ascii_alphanumeric() || "_:".contains(character))
 }
 
 /// The name of a label; empty when nothing is left to name.
 pub fn label(text: &str) -> String {
-    let name = fit(text, |_| false);
+    let name = fit(text, |character| character.is_ascii_alphanumeric() || character == '_');
     if name.starts_with("__") { format!("_{}", name.trim_start_matches('_')) } else { name }
 }
 
-/// A text of letters, digits, `_` and what `too` takes, no digit first; empty when nothing is left of it.
-pub fn fit(text: &str, too: impl Fn(char) -> bool) -> String {
+/// A text with `_` for each run of characters that do not fit, no digit first; empty when nothing is left of it.
+pub fn fit(text: &str, fits: impl Fn(char) -> bool) -> String {
     let mut name = String::with_capacity(text.len() + 1);
     let mut replaced = false;
     for character in text.chars() {
-        if character.is_ascii_alphanumeric() || character == '_' || too(character) {
+        if fits(character) {
             if name.is_empty() && character.is_ascii_digit() {
                 name.push('_');
             }

@@ -104,14 +104,3 @@ fn each_answer_says_what_follows_from_it() {
     let page = Reply { status: 200, headers: HeaderMap::new(), said: b"<p>".to_vec(), end: End::TooLong };
     assert_eq!(judge("x", &page).unwrap_err().verdict, Verdict::RefusedUs);
 }
-
-#[test]
-fn what_is_compressed_is_the_same_again() {
-    use std::io::Read as _;
-    let body = b"m u=1 1\n".repeat(1_000);
-    let packed = compressed(&body).unwrap();
-    assert!(packed.len() * 10 < body.len());
-    let mut read = Vec::new();
-    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut read).unwrap();
-    assert_eq!(read, body);
-}

@@ -19,7 +19,7 @@ use crate::outputs::prometheus::PrometheusSettings;
 use crate::outputs::prometheus::message::{Label, TimeSeries};
 use crate::outputs::prometheus::remote_write::RemoteWrite;
 use crate::outputs::samples::encode::SampleEncode;
-use crate::outputs::samples::post::{PostSeries, Sample};
+use crate::outputs::samples::post::Sample;
 use crate::outputs::{Encode as _, Encoded};
 use crate::reading::points::{Builder, Device, Kind, Register};
 use crate::reading::{PointId, Reading, Timestamp, Value};
