@@ -286,6 +286,19 @@ fn translations_are_what_pattoo_imports() {
     assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     let other = asked(&home, &["translations", "--device", "192.0.2.9", "--language", "de"]);
     assert!(other.stdout.contains("\nde,pattoo_agent_modbustcpd_holding_register_40001,flow, \n"), "{}", other.stdout);
+    let upper = asked(&home, &["translations", "--device", "192.0.2.9", "--language", "pt-BR"]);
+    assert!(
+        upper.stdout.contains("\npt-br,pattoo_agent_modbustcpd_holding_register_40001,flow, \n"),
+        "{}",
+        upper.stdout
+    );
+    for none in ["", "1", "d e", "en,de"] {
+        let refused = asked(&home, &["translations", "--language", none]);
+        assert!(
+            refused.code == Some(2) && refused.stderr.contains("the code of a language, such as en"),
+            "{refused:?}"
+        );
+    }
     assert_eq!(asked(&home, &["translations", "--group", "nobody"]).code, Some(2));
     assert_eq!(asked(&home, &["translations", "--to", "/nowhere/names.csv"]).code, Some(1));
     write(&home, &device, "    holding_registers: [40001]\n");

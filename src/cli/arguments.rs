@@ -360,7 +360,8 @@ pub enum ExportFormat {
 #[derive(Debug, Clone, Args)]
 #[allow(clippy::doc_markdown, reason = "the texts are for people who use a terminal")]
 #[command(
-    after_help = "Then, on the server: pattoo_cli.py import key_translation --idx_pair_xlate_group N --filename FILE"
+    after_help = "Then, on the server: pattoo_cli.py import key_translation --idx_pair_xlate_group N --filename FILE\n\
+                  A language other than en must be there before: pattoo_cli.py create language --code CODE --name NAME"
 )]
 pub struct Translations {
     /// Only this device, as it is spelled in ip_devices or by its name; may be given several times
@@ -370,7 +371,7 @@ pub struct Translations {
     #[arg(long, value_name = "NAME")]
     pub group: Vec<String>,
     /// The language of the names, one that the server knows
-    #[arg(long, value_name = "CODE", default_value = "en")]
+    #[arg(long, value_name = "CODE", default_value = "en", value_parser = language)]
     pub language: String,
     /// Into this file instead of stdout
     #[arg(long, value_name = "FILE", value_parser = path())]
@@ -420,6 +421,16 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
         let harmless = path.to_str().is_some_and(|path| path.chars().all(is_harmless));
         if harmless { Ok(path) } else { Err("it holds a control character, or is not UTF-8") }
     })
+}
+
+/// The code of a language, in the lower case in which pattoo looks it up.
+fn language(code: &str) -> Result<String, &'static str> {
+    let fit = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    if code.starts_with(|first: char| first.is_ascii_alphabetic()) && code.chars().all(fit) {
+        Ok(code.to_lowercase())
+    } else {
+        Err("allowed is the code of a language, such as en or pt-br: letters, digits, - and _, a letter first")
+    }
 }
 
 /// The name of a user or a group, as `useradd` allows them and with what directories add.

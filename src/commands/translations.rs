@@ -3,6 +3,19 @@
 //!
 //! pattoo has one name for a key in each of its translation groups, whatever the device. A key with several is left out and
 //! told: devices that differ need a translation group each, and a file each, written with `--device` or `--group`.
+//!
+//! What its importer does, by its source (`PalisadoesFoundation/pattoo`; the behaviour of pandas was tried with 3.1):
+//!
+//! | what | where | so |
+//! |---|---|---|
+//! | a comma-separated file in UTF-8, read by `pandas.read_csv` as it is without options | `cli_import.py` | quotes are doubled, no mark at the beginning |
+//! | headings are exactly `language`, `key`, `translation`, `units`; another one ends the import (20053) | `db/table/pair_xlate.py`, `update` | these four |
+//! | a missing value is shown as `nan`; as a language it ends the import | the same, `str(row[…])`, `row['language'].lower()` | a space before it |
+//! | a column of nothing but numbers, or of `true` and `false`, is read as such: `007` is shown as `7` or `7.0`, `true` as `True` | `pandas.read_csv` | white space before it that pandas does not skip |
+//! | white space around language, translation and units is taken off | `pair_xlate.py`, `language.py`, `strip()` | the rows are what was meant |
+//! | a language is looked up in lower case; where it is unknown its rows are passed over, and a line says so (20078) | `pair_xlate.py`, `language.py`, `exists` | lower case; `create language` comes first |
+//! | a key that is there is updated, a key that is not in the file stays | `pair_xlate.py`, `update` | a file may be imported again |
+//! | key, translation and units have 512 bytes each; a longer one ends the import (20035) | `db/models.py`, `MAX_KEYPAIR_LENGTH` | names and units have 255 here |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -44,7 +57,7 @@ pub fn translations(instance: &Instance, options: &Options) -> Exit {
     let mut table = TextTable::new(&["language", "key", "translation", "units"]);
     for (key, (name, unit)) in &known {
         let name = name.unwrap_or(key);
-        table.push([options.language.clone(), format!("{PROGRAM}_{key}"), cell(name), cell(unit.unwrap_or_default())]);
+        table.push([cell(&options.language), format!("{PROGRAM}_{key}"), cell(name), cell(unit.unwrap_or_default())]);
     }
     if let Some(path) = &options.to {
         if let Err(error) = atomic::write(path, table.csv().as_bytes(), Access::mode(0o644)) {
@@ -78,7 +91,13 @@ pub fn translations(instance: &Instance, options: &Options) -> Exit {
 
 /// A text that is read back as it is: white space around it is taken off again.
 fn cell(text: &str) -> String {
-    if MISSING.contains(&text.to_lowercase().as_str()) { format!(" {text}") } else { text.to_owned() }
+    let lower = text.to_lowercase();
+    // Of what might be a number pandas skips spaces, but no other white space.
+    if text.trim().parse::<f64>().is_ok() && !MISSING.contains(&lower.as_str()) {
+        return format!("\u{a0}{text}");
+    }
+    let other = MISSING.contains(&lower.as_str()) || ["true", "false"].contains(&lower.as_str());
+    if other { format!(" {text}") } else { text.to_owned() }
 }
 
 /// The name and the unit of measurement of a point.
@@ -159,10 +178,29 @@ mod tests {
 
     #[test]
     fn a_text_that_reads_as_no_value_gets_a_space() {
-        for (text, expected) in
-            [("", " "), ("NA", " NA"), ("None", " None"), ("n/a", " n/a"), ("Na+", "Na+"), ("°C", "°C")]
-        {
+        for (text, expected) in [
+            ("", " "),
+            ("NA", " NA"),
+            ("None", " None"),
+            ("n/a", " n/a"),
+            ("nan", " nan"),
+            ("Na+", "Na+"),
+            ("°C", "°C"),
+        ] {
             assert_eq!(cell(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_that_reads_as_a_number_or_a_flag_stays_a_text() {
+        for text in ["007", "1e3", "5.", "+5", "-1.5", "inf", " 7"] {
+            assert_eq!(cell(text), format!("\u{a0}{text}"));
+        }
+        for text in ["true", "False"] {
+            assert_eq!(cell(text), format!(" {text}"));
+        }
+        for text in ["1,5", "1_0", "0x10", "1 000", "pump 7", "-"] {
+            assert_eq!(cell(text), text);
         }
     }
 }
