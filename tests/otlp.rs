@@ -211,6 +211,32 @@ fn a_prometheus_behind_a_receiver_gets_everything_once_and_in_order() {
     }
 }
 
+/// It is told, by the running agent and by `check --connect`, and costs nothing but time.
+#[test]
+fn a_url_where_nobody_takes_otlp_is_told_until_a_reload() {
+    if !support::needs(&["victoria-metrics"]) {
+        return;
+    }
+    let (device, server) = (Device::counting(4), Victoria::start());
+    let wrong = server.url().replace("/opentelemetry", "/wrong");
+    let home = home_of(&wrong, "", &device);
+    let finished = home.output(&["check", "--connect", "--config_dir", home.config_dir().to_str().unwrap()]);
+    let said = "answered 400 (nobody takes metrics by OTLP there; check url, which /v1/metrics is put behind";
+    assert!(finished.code == Some(1) && (finished.stdout.clone() + &finished.stderr).contains(said), "{finished:?}");
+    let mut agent = home.run();
+    agent.until("a line in the log", || log(&home).contains(said));
+    // The whole URL of the endpoint will do as well.
+    configure(&home, &format!("{}/v1/metrics", server.url()), "", &device);
+    let pid = rustix::process::Pid::from_raw(agent.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    some_more(&mut agent, &server);
+    device.set(Mode::Silent);
+    agent.until("every reading in the server", || judged(&device, &server).lost.is_empty());
+    agent.stop();
+    judged(&device, &server).assert_complete();
+    assert_eq!(home.quarantined(), 0);
+}
+
 /// What it has taken, of a receiver that refuses one metric.
 #[derive(Default)]
 struct Shelf(Mutex<Written>);

@@ -45,6 +45,8 @@ impl Otlp {
 }
 
 impl Protocol for Otlp {
+    const TAKES_NOTHING: bool = true;
+
     fn request(&self, series: &[Series]) -> Result<(Headers, Bytes), Failure> {
         let mut metrics: BTreeMap<(bool, Bytes), Vec<Bytes>> = BTreeMap::new();
         for Series { head, samples, .. } in series {

@@ -33,6 +33,8 @@ impl RemoteWrite {
 }
 
 impl Protocol for RemoteWrite {
+    const TAKES_NOTHING: bool = false;
+
     fn request(&self, series: &[Series]) -> Result<(Headers, Bytes), Failure> {
         const HEADERS: [(HeaderName, HeaderValue); 3] = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),

@@ -46,6 +46,8 @@ pub fn judge(server: &str, reply: &Reply, said: &[u8], endpoint: &str) -> Result
             (Verdict::RefusedUs, "not_ok", "but with a page; is it a server, or something in between? check url")
         }
         200..=299 => (later(false), "transport", "the answer is cut"),
+        // A VictoriaMetrics has no 404.
+        400 if text.contains("unsupported path") => (Verdict::RefusedUs, "not_found", endpoint),
         400 | 409 | 422 if is_ahead(&text) => (later(false), "future", "its clock is behind ours"),
         400 | 409 | 422 => (Verdict::RefusedPart, "refused", "which part of the post it refuses is searched for"),
         401 | 403 => (Verdict::RefusedUs, "login", "check username and password_file, or token_file"),

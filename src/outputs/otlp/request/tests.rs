@@ -61,6 +61,12 @@ fn an_error_is_told_in_a_status_or_as_text() {
             "which part of the post it refuses is searched for): \"invalid",
         ),
         (400, b"proto: illegal wireType 7".to_vec(), Verdict::RefusedPart, "\"proto: illegal wireType 7\""),
+        (
+            400,
+            b"unsupported path requested: \"/v1/metrics\"".to_vec(),
+            Verdict::RefusedUs,
+            "nobody takes metrics by OTLP there",
+        ),
         (401, status("no token"), Verdict::RefusedUs, "check username and password_file, or token_file): \"no token\""),
         (403, Vec::new(), Verdict::RefusedUs, "check username"),
         (
