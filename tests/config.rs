@@ -1497,6 +1497,17 @@ fn the_collector_in_the_book_is_what_it_says() {
     assert_eq!(metrics.iter().map(line).collect::<String>(), lines);
 }
 
+#[test]
+fn the_port_of_grpc_is_warned_of() {
+    let said = |port: u16| warnings(&group(&format!("outputs: [{{type: otlp, url: 'http://192.0.2.10:{port}'}}]")));
+    assert!(
+        said(4317).len() == 1 && said(4317)[0].contains("gRPC as a rule; over HTTP it is 4318"),
+        "{:?}",
+        said(4317)
+    );
+    assert_eq!(said(4318), [""; 0]);
+}
+
 /// What was meant to protect something must not be passed over, though the file is shared with others.
 #[test]
 fn a_pattoo_server_is_reached_by_url_and_unknown_keys_of_security_are_errors() {

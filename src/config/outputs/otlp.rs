@@ -11,6 +11,9 @@ use crate::outputs::otlp::{Counters, OtlpSettings};
 /// What it takes besides what all outputs over a network take.
 pub const KEYS: &[&str] = &["metric", "attributes", "resource", "counters", "gzip"];
 
+/// Where receivers speak gRPC, which this output does not.
+const GRPC_PORT: u16 = 4317;
+
 /// The default of `metric`.
 const METRIC: &str = "modbus.{name}";
 
@@ -26,6 +29,10 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         network.base.truncate(network.base.len() - PATH.len());
     }
     let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    if let (GRPC_PORT, Some(url)) = (network.server.port, of("url")) {
+        let message = "found port 4317, where a receiver of OTLP speaks gRPC as a rule; over HTTP it is 4318";
+        report.warnings.push(url.diagnostic(message));
+    }
     let metric = template(of("metric"), METRIC, report);
     let attributes = templates(of("attributes"), &ATTRIBUTES, "attributes, such as {site: plant-7}", |_| None, report);
     let resource = of("resource").map_or_else(Vec::new, |value| resource(value, report));
