@@ -116,7 +116,8 @@ impl Connection {
                 }
                 let bytes = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
                 self.body = bytes.unwrap_or(0);
-                self.write = head.lines().next().is_some_and(|line| line.contains("/write"));
+                self.write =
+                    head.lines().next().is_some_and(|line| line.contains("/write") || line.contains("/v1/metrics"));
                 self.left = Some(self.body);
                 if !*refusing {
                     taken.bytes += bytes.unwrap_or(0);
