@@ -5,7 +5,7 @@
 //! | [`check`] | says what is wrong or doubtful in the configuration |
 //! | [`plan`] | says what will be asked of each device, and whether there is time for it |
 //! | [`once`] | asks it once and shows every value or why there is none; [`reach`] says whether anybody answers |
-//! | [`probe`] | looks at a device that is not configured yet ([`sunspec`]) |
+//! | [`probe`] | looks at a device that is not configured yet, a [`candidate`] ([`sunspec`]) |
 //! | [`spool`] | looks at the readings on disk, and writes them for others |
 //! | [`translations`] | writes names and units of measurement for the charts of a pattoo server |
 //! | [`configure`] | turns answers into the two files |
@@ -18,6 +18,7 @@
 //! `configure` and `install` change nothing before all of it is known to be possible.
 
 pub mod account;
+pub mod candidate;
 pub mod check;
 pub mod completions;
 pub mod configure;

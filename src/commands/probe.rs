@@ -10,19 +10,17 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::candidate::Candidate;
 use super::sunspec::{self, Model};
 use crate::cli::terminal::{complain, pour, say, width};
 use crate::daemon::exit::Exit;
 use crate::modbus::decode::value;
-use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint};
-use crate::modbus::format::{Byte, Format, Kind, Order, Scale, Typed};
-use crate::modbus::plan::{Limits, Span, plan};
-use crate::modbus::register::{Point, Reference, Table, UnitId};
-use crate::modbus::session::{EndpointDial, Outcome, Session, Subject};
-use crate::modbus::settings::{Settings, Transport};
-use crate::reading::{PointId, Value};
+use crate::modbus::format::{Byte, Format, Kind, Order, Typed};
+use crate::modbus::plan::Limits;
+use crate::modbus::register::{Reference, Table};
+use crate::modbus::settings::Transport;
+use crate::reading::Value;
 use crate::text::table::TextTable;
-use crate::time::clock;
 
 /// Between two requests of a search.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -66,9 +64,9 @@ pub struct Options {
 /// Looks, and prints what it has found.
 #[must_use]
 pub fn probe(options: &Options) -> Exit {
-    let endpoint = match options.target.parse::<Address>() {
-        Ok(Address::Tcp(host, port)) => Endpoint::Tcp { host, port: port.unwrap_or(DEFAULT_PORT) },
-        Ok(Address::Serial(path)) => Endpoint::Serial { path },
+    let transport = if options.rtu { Transport::Rtu } else { Transport::Tcp };
+    let candidate = match Candidate::new(&options.target, options.unit, transport, options.timeout) {
+        Ok(candidate) => candidate,
         Err(error) => {
             complain(&format!("{:?} is no device: {error}; allowed are name, address, host:port", options.target));
             return Exit::Usage;
@@ -90,13 +88,7 @@ pub fn probe(options: &Options) -> Exit {
         Search::Scan | Search::SunSpec => None,
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Exit::Failure };
-    let settings = Settings {
-        transport: if options.rtu { Transport::Rtu } else { Transport::Tcp },
-        connect_timeout: options.timeout,
-        response_timeout: options.timeout,
-        ..Settings::default()
-    };
-    let mut device = Device { session: session(&endpoint, &settings), endpoint, settings, unit: UnitId(options.unit) };
+    let mut device = Device { candidate };
     let exit = runtime.block_on(async {
         match (&options.search, reference) {
             (Search::Range { count, .. }, Some(first)) => device.range(first, *count, options).await,
@@ -117,57 +109,21 @@ fn reference(number: i64) -> Option<Reference> {
         .find_map(|table| Reference::new(table, number))
 }
 
-fn session(endpoint: &Endpoint, settings: &Settings) -> Session<EndpointDial> {
-    Session::new(EndpointDial::new(endpoint, settings.clone()), settings.clone()).keeping_words()
-}
-
-/// The device that is looked at.
+/// The device that is looked at, and what is shown of it.
 struct Device {
-    session: Session<EndpointDial>,
-    endpoint: Endpoint,
-    settings: Settings,
-    unit: UnitId,
+    candidate: Candidate,
 }
 
 impl Device {
-    /// The entries from `first` on, to the end of the table at most; `None` where one cannot be read.
-    async fn read(&mut self, first: Reference, count: u16) -> (Outcome, Vec<Option<u16>>) {
-        let points: Vec<Point> = (0..count)
-            .filter_map(|n| {
-                let reference = first.after(n.into())?;
-                let format = Format::Word(Scale::Raw);
-                Some(Point { id: PointId(n.into()), unit: self.unit, reference, format, together: None })
-            })
-            .collect();
-        let blocks = plan(&points, Limits::default());
-        let outcome = self.session.poll(blocks.iter(), clock::wall).await;
-        let mut words = vec![None; points.len()];
-        for (Span { address, .. }, read) in &outcome.words {
-            let start = usize::from(address.saturating_sub(first.address()));
-            for (to, word) in words.iter_mut().skip(start).zip(read) {
-                *to = Some(*word);
-            }
-        }
-        (outcome, words)
-    }
-
-    /// A device that knows nothing of what was refused before.
-    fn anew(&mut self) {
-        self.session.forget_refusals();
-    }
-
-    /// Why nothing was read.
-    fn fault(&self) -> String {
-        let faults = self.session.core().faults();
-        let worst = faults.get(&Subject::Connection).or_else(|| faults.values().next());
-        let refused = || self.session.core().refused().next().map(|(_, fault, _)| fault);
-        worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
-    }
-
     async fn range(&mut self, first: Reference, count: u16, options: &Options) -> Exit {
-        let (_, words) = self.read(first, count).await;
+        let (_, words) = self.candidate.read(first, count).await;
         if words.iter().all(Option::is_none) {
-            complain(&format!("{} unit {}: {}", self.endpoint, self.unit, self.fault()));
+            complain(&format!(
+                "{} unit {}: {}",
+                self.candidate.endpoint(),
+                self.candidate.unit(),
+                self.candidate.fault()
+            ));
             return Exit::Failure;
         }
         say(&single(first, &words));
@@ -182,8 +138,8 @@ impl Device {
                 }
             }
         }
-        for (what, fault, _) in self.session.core().refused() {
-            say(&format!("\n{what}: {}\n", fault.cause));
+        for (what, why) in self.candidate.refused() {
+            say(&format!("\n{what}: {why}\n"));
         }
         pour(&format!("\n{}", paste(first, &words, options)));
         Exit::Done
@@ -196,17 +152,15 @@ impl Device {
         let search = async {
             for (place, unit) in all.into_iter().enumerate() {
                 progress(place, total, "units");
-                // A unit that did not answer would be left alone with its connection.
-                self.session = session(&self.endpoint, &self.settings);
-                self.unit = UnitId(unit);
-                let (outcome, words) = self.read(reference, 1).await;
+                self.candidate.turn_to(unit);
+                let (outcome, words) = self.candidate.read(reference, 1).await;
                 match words.first() {
                     Some(Some(word)) => found.push([unit.to_string(), format!("{word} (0x{word:04x})")]),
                     _ if outcome.answered && !outcome.failures.contains(&"connect_timeout") => {
-                        found.push([unit.to_string(), self.fault()]);
+                        found.push([unit.to_string(), self.candidate.fault()]);
                     }
-                    _ if self.session.core().faults().contains_key(&Subject::Connection) => {
-                        return Err(self.fault());
+                    _ if self.candidate.is_away() => {
+                        return Err(self.candidate.fault());
                     }
                     _ => {}
                 }
@@ -242,13 +196,13 @@ impl Device {
                 for start in (0..65_536).step_by(step as usize) {
                     progress(place, total, "ranges");
                     place += 1;
-                    self.anew();
+                    self.candidate.forget();
                     let six = if table == Table::InputRegisters { 300_001 } else { 400_001 };
                     let Some(first) = Reference::new(table, six + i64::from(start)) else { continue };
                     let count = u16::try_from(step.min(65_536 - start)).unwrap_or(Limits::MAX_REGISTERS);
-                    let (outcome, words) = self.read(first, count).await;
+                    let (outcome, words) = self.candidate.read(first, count).await;
                     if !outcome.answered {
-                        return Err(self.fault());
+                        return Err(self.candidate.fault());
                     }
                     for (address, _) in (start..).zip(&words).filter(|(_, word)| word.is_some()) {
                         match runs.last_mut() {
@@ -288,66 +242,28 @@ impl Device {
     }
 
     async fn sunspec(&mut self, options: &Options) -> Exit {
-        let mut address = match self.marker().await {
-            Ok(address) => address,
+        let models = match self.candidate.models().await {
+            Ok(models) => models,
             Err(why) => {
                 complain(&format!("no SunSpec marker at the addresses {:?}: {why}", sunspec::BASES));
                 return Exit::Failure;
             }
         };
-        let mut models = Vec::new();
         let mut table = TextTable::new(&["model", "about", "numbers", "length"]);
-        while let Some([id, length]) = self.two(address).await
-            && id != sunspec::END
-            && models.len() < 200
-        {
-            let model = Model { id, address, length };
-            let last = u32::from(address) + u32::from(length) + 1;
-            let number = |address| Table::HoldingRegisters.number_of(address);
-            let numbers = format!("{}-{}", number(address), number(address) + last - u32::from(address));
+        for model in &models {
+            let Model { id, address, length } = *model;
+            let number = Table::HoldingRegisters.number_of(address);
+            let numbers = format!("{number}-{}", number + u32::from(length) + 1);
             table.push([id.to_string(), model.name().to_owned(), numbers, length.to_string()]);
-            models.push(model);
-            let Some(next) = model.next() else { break };
-            address = next;
         }
         say(&table.within(width()));
-        let groups = sunspec::groups(&models, &options.target, options.unit);
+        let groups = sunspec::groups(&models, &[&options.target], &options.unit.to_string());
         if groups.is_empty() {
             say("\nNone of these models is known here.\n");
         } else {
             pour(&format!("\npolling_groups:\n{groups}"));
         }
         Exit::Done
-    }
-
-    /// Where the first model is, or why there is none.
-    async fn marker(&mut self) -> Result<u16, String> {
-        let mut why = None;
-        for base in sunspec::BASES {
-            self.anew();
-            match self.two(base).await {
-                Some(sunspec::MARKER) => return base.checked_add(2).ok_or_else(String::new),
-                // A device that answers is no silent one, whatever it says at other addresses.
-                Some([first, second]) => {
-                    why = Some(format!(
-                        "the device answers, {first:04x} {second:04x} at {base}, and is no SunSpec device"
-                    ));
-                }
-                None => {
-                    why.get_or_insert_with(|| self.fault());
-                }
-            }
-        }
-        Err(why.unwrap_or_default())
-    }
-
-    async fn two(&mut self, address: u16) -> Option<[u16; 2]> {
-        let first = Reference::new(Table::HoldingRegisters, 400_001 + i64::from(address))?;
-        let (_, words) = self.read(first, 2).await;
-        match words[..] {
-            [Some(first), Some(second)] => Some([first, second]),
-            _ => None,
-        }
     }
 }
 

@@ -228,16 +228,17 @@ const MODULE: &[Run] = &[
     run(&["DCSt"], 17, "uint16", None),
 ];
 
-/// The polling groups that read `models` of the device configured as `target`.
+/// The polling groups that read `models` of each of the devices configured as `targets`, of this unit or of these.
 #[must_use]
-pub fn groups(models: &[Model], target: &str, unit: u8) -> String {
+pub fn groups(models: &[Model], targets: &[&str], unit: &str) -> String {
+    let targets = targets.iter().map(|target| format!("{target:?}")).collect::<Vec<_>>().join(", ");
     let mut text = String::new();
     let mut names = BTreeSet::new();
     for model in models.iter().filter(|model| !model.points().is_empty()) {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  - group_name: SunSpec {} ({})\n    ip_devices: [\"{target}\"]\n    unit: {unit}\n    unavailable: sunspec\n    \
+            "  - group_name: SunSpec {} ({})\n    ip_devices: [{targets}]\n    unit: {unit}\n    unavailable: sunspec\n    \
              holding_registers:",
             model.id,
             model.name()
@@ -279,7 +280,7 @@ mod tests {
     /// The configuration with the groups for these models.
     fn loaded(models: &[Model]) -> Loaded {
         let directory = tempfile::tempdir().unwrap();
-        let agent = format!("outputs: [sqlite]\npolling_groups:\n{}", groups(models, "inverter:502", 126));
+        let agent = format!("outputs: [sqlite]\npolling_groups:\n{}", groups(models, &["inverter:502"], "126"));
         std::fs::write(directory.path().join("pattoo_agent_modbustcpd.yaml"), agent).unwrap();
         crate::config::load_for(directory.path(), None).unwrap()
     }
@@ -358,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_group_is_written_in_the_syntax_of_the_configuration() {
-        let text = groups(&[model(1, 66), model(103, 50)], "inverter:502", 126);
+        let text = groups(&[model(1, 66), model(103, 50)], &["inverter:502"], "126");
         assert!(
             text.starts_with(
                 "  - group_name: SunSpec 103 (inverter, three phase)\n    ip_devices: [\"inverter:502\"]\n"
