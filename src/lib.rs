@@ -69,6 +69,7 @@
 //! | `serde_json` | anywhere |
 //! | `serde_yaml` | `config/edit.rs`, `config/yaml` |
 //! | `serial2_tokio` | `modbus/link/serial.rs` |
+//! | `similar` | `commands/configure/drafts.rs` |
 //! | `snap` | `outputs/prometheus` |
 //! | `socket2` | `net/dial.rs`, `status/page/connections.rs` |
 //! | `std::fs` | `commands`, `config`, `daemon`, `failpoint.rs`, `files`, `host`, `logging`, `outputs`, `spool`, `status/process.rs`, `status/socket.rs`, `time/clock.rs` |

@@ -65,7 +65,7 @@ pub(super) struct Line {
     unit: u8,
     point: String,
     /// The entries as read, in hexadecimal.
-    raw: Option<String>,
+    pub(super) raw: Option<String>,
     value: Option<f64>,
     time: Option<Time>,
     /// Why there is no value.
@@ -105,15 +105,23 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
         Form::Json => drop(pour(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n"))),
         Form::Csv => drop(pour(&rows(&lines).csv())),
         Form::Table => {
-            // Row by row in the order of the groups, a device would be torn apart.
-            let mut by_device: Vec<(&Point, &Line)> = config.points.iter().zip(&lines).collect();
-            by_device.sort_by_key(|(point, _)| (point.device, point.unit));
-            say(&table(&by_device).within(width()));
-            let hint = by_device.iter().find_map(|(point, line)| hint(point, line)).unwrap_or_default();
-            say(&format!("\n{hint}{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
+            say(&shown(&config, &lines, usize::MAX));
+            say(&format!("{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
         }
     }
     if options.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
+}
+
+/// The lines of the points of `config` for people, with a hint if there is one, and an empty line below; of many, so many rows.
+pub(super) fn shown(config: &Config, lines: &[Line], most_rows: usize) -> String {
+    // Row by row in the order of the groups, a device would be torn apart.
+    let mut by_device: Vec<(&Point, &Line)> = config.points.iter().zip(lines).collect();
+    by_device.sort_by_key(|(point, _)| (point.device, point.unit));
+    let hint = by_device.iter().find_map(|(point, line)| hint(point, line)).unwrap_or_default();
+    let more = by_device.len().saturating_sub(most_rows);
+    by_device.truncate(most_rows);
+    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
+    format!("{}{more}\n{hint}", table(&by_device).within(width()))
 }
 
 /// Every point of `config`, in its order, after one poll of every device.

@@ -373,8 +373,8 @@ fn paste(first: Reference, words: &[Option<u16>], options: &Options) -> String {
     text
 }
 
-/// The one order in which all pairs are floats as they come from instruments.
-fn floats(first: Reference, words: &[Option<u16>]) -> Option<(&'static str, u32, usize)> {
+/// The one order in which all pairs are floats as they come from instruments, the number of the first, and how many they are.
+pub(super) fn floats(first: Reference, words: &[Option<u16>]) -> Option<(&'static str, u32, usize)> {
     let words: Vec<u16> = words.iter().copied().collect::<Option<_>>()?;
     if first.table().is_bits() || words.len() < 2 || words.len() % 2 == 1 {
         return None;

@@ -224,6 +224,9 @@ pub fn open_to_all(path: &Path) -> Option<u32> {
 
 /// What stands in a file that is named in the configuration.
 pub fn contents((path, cursor): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+    if let Some((_, text)) = report.proposed.iter().find(|(of, _)| of == path) {
+        return Some(text.clone().into_bytes());
+    }
     match source::read(path) {
         Ok(Some(contents)) => {
             let directory = path.parent().unwrap_or(path);

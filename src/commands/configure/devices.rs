@@ -1,0 +1,282 @@
+//! Which devices are polled, and what of them: each device is asked at once who it is and what it has, and what is read of it is
+//! shown before anything is written.
+
+use super::ConfigureError;
+use super::drafts::Drafts;
+use super::group::{Group, words};
+use super::interview::{Choice, Interview, Objection};
+use super::network::{Floats, Network, Values};
+use crate::commands::candidate::Contact;
+use crate::commands::sunspec::Model;
+use crate::config::{Config, ConfigError, Diagnostic, Point};
+use crate::modbus::register::Table;
+use crate::text::count;
+use crate::text::harmless::escaped;
+
+/// What the first question allows.
+const ADDRESS: &str =
+    "Address of a device: host, host:port, [IPv6]:port, serial:/dev/...; several that are alike with commas";
+
+/// What to do about a device that does not answer.
+const AWAY: [Choice; 3] = [
+    ("other", "give another address"),
+    ("keep", "keep it all the same: it may be off today"),
+    ("end", "end, and write nothing"),
+];
+
+/// What is known of the devices of one address list.
+struct Met {
+    /// The unit to offer.
+    unit: u8,
+    /// Those that answer.
+    answering: Vec<String>,
+}
+
+/// Asks for groups until there are enough, and puts them into `drafts`.
+pub fn ask(
+    interview: &mut Interview<'_>,
+    network: &mut dyn Network,
+    drafts: &mut Drafts,
+) -> Result<(), ConfigureError> {
+    let is_new = drafts.agent.is_none();
+    loop {
+        let name = format!("group {}", drafts.next_place() + 1);
+        let mut dialogue = Dialogue { interview, network, drafts, group: Group { name, ..Group::default() } };
+        dialogue.group()?;
+        let group = dialogue.group;
+        drafts.groups.push(group.items());
+        if is_new && drafts.groups.len() == 1 {
+            let offered = drafts.interval.clone();
+            let judged = interview.ask("How often it is all read (300, 10s, 5m)", &offered, |answer| {
+                let mut trial = drafts.clone();
+                answer.clone_into(&mut trial.interval);
+                about(&trial, |it, is_fault| it.path == "polling_interval" && is_fault)
+            });
+            drafts.interval = judged?;
+        }
+        if !interview.agrees("Another group, of other devices or other registers?", false)? {
+            return Ok(());
+        }
+    }
+}
+
+/// What is said against an answer; what cannot be judged is judged at the end with everything else.
+fn about(trial: &Drafts, is_about: impl Fn(&Diagnostic, bool) -> bool) -> Vec<Objection> {
+    let objection = |it: &Diagnostic| {
+        // A bracket, a quote or a colon, which the whole file is wrong for.
+        if it.path.is_empty() {
+            format!("it would make a file that cannot be read: {}", it.message).into()
+        } else {
+            it.into()
+        }
+    };
+    trial.objections(is_about).unwrap_or_default().iter().map(objection).collect()
+}
+
+/// The conversation about one group.
+struct Dialogue<'d, 'p> {
+    interview: &'d mut Interview<'p>,
+    network: &'d mut dyn Network,
+    drafts: &'d Drafts,
+    group: Group,
+}
+
+impl Dialogue<'_, '_> {
+    fn group(&mut self) -> Result<(), ConfigureError> {
+        self.group.devices = String::new();
+        let met = self.meet()?;
+        self.group.unit = met.unit.to_string();
+        self.key("Unit id of it (slave id), or several such as 1, 5-8", "unit", |group| &mut group.unit)?;
+        if !self.takes_models(&met.answering)? {
+            self.registers(&met.answering)?;
+        }
+        self.more_devices()?;
+        if self.group.models.is_empty() {
+            self.key("Name of this group", "group_name", |group| &mut group.name)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for addresses until their devices answer, or are kept though they do not.
+    fn meet(&mut self) -> Result<Met, ConfigureError> {
+        loop {
+            self.key(ADDRESS, "ip_devices", |group| &mut group.devices)?;
+            let mut met = Met { unit: 1, answering: Vec::new() };
+            let mut is_away = false;
+            let targets: Vec<String> = self.group.targets().map(str::to_owned).collect();
+            for target in targets {
+                self.interview.tell(&format!("   Asking {} ...\n", escaped(&target)));
+                match self.network.contact(&target) {
+                    Contact::Answers(unit) => {
+                        let not_1 = if unit == 1 { "" } else { ", and not as unit 1" };
+                        self.interview.tell(&format!("   {} answers as unit {unit}{not_1}.\n", escaped(&target)));
+                        if met.answering.is_empty() {
+                            met.unit = unit;
+                        }
+                        met.answering.push(target);
+                    }
+                    Contact::Silent(why) => {
+                        let why = format!(
+                            "   {} takes a connection, but none of the units 1, 0 and 255 answers: {why}\n",
+                            escaped(&target)
+                        );
+                        self.interview.tell(&why);
+                        is_away = true;
+                    }
+                    Contact::Away(why) => {
+                        self.interview.tell(&format!("   {}: {why}\n", escaped(&target)));
+                        is_away = true;
+                    }
+                }
+            }
+            if !is_away {
+                return Ok(met);
+            }
+            match self.interview.choose("What now?", &AWAY, 0)? {
+                0 => {}
+                1 => return Ok(met),
+                _ => return Err(ConfigureError::Ended),
+            }
+        }
+    }
+
+    /// Offers what the models of SunSpec devices have; whether that is what is read.
+    fn takes_models(&mut self, answering: &[String]) -> Result<bool, ConfigureError> {
+        let Ok(unit) = self.group.unit.parse() else { return Ok(false) };
+        let Some((first, others)) = answering.split_first() else { return Ok(false) };
+        let Some(models) = self.network.models(first, unit) else { return Ok(false) };
+        let known: Vec<Model> = models.into_iter().filter(|model| !model.name().is_empty()).collect();
+        let listed: Vec<_> = known.iter().map(|model| format!("{} {}", model.id, model.name())).collect();
+        self.interview.tell(&format!("   {} is a SunSpec device: {}.\n", escaped(first), listed.join("; ")));
+        for other in others {
+            if self.network.models(other, unit).is_none_or(|models| !known.iter().all(|model| models.contains(model))) {
+                let what = format!("   {} has not the same models; give it a group of its own.\n", escaped(other));
+                self.interview.tell(&what);
+                return Ok(false);
+            }
+        }
+        self.group.models = known;
+        if self.group.items().is_empty() {
+            self.interview.tell("   What its models hold is not known here; it is read by register numbers.\n");
+        } else {
+            self.show(answering)?;
+            if self.interview.agrees("Read these, with the names and units of measurement of the models?", true)? {
+                return Ok(true);
+            }
+        }
+        self.group.models.clear();
+        Ok(false)
+    }
+
+    /// Asks for registers until what is read of them looks right.
+    fn registers(&mut self, answering: &[String]) -> Result<(), ConfigureError> {
+        loop {
+            let what = "Input registers (function 4), such as 30001, 30005-30008; - for none";
+            self.key(what, "input_registers", |group| &mut group.input)?;
+            let what = "Holding registers (function 3), such as 40001, 40005-40008; - for none";
+            self.key(what, "holding_registers", |group| &mut group.holding)?;
+            if answering.is_empty() {
+                return Ok(());
+            }
+            if let Some(Floats { table, entry }) = self.show(answering)?.floats {
+                let what = "All pairs look like numbers of two registers (float32). Read them so?";
+                if self.interview.agrees(what, true)? {
+                    let is_input = table == Table::InputRegisters;
+                    *(if is_input { &mut self.group.input } else { &mut self.group.holding }) = entry;
+                    self.show(answering)?;
+                }
+            }
+            if self.interview.agrees("Does that look right?", true)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for more devices that are read alike, and shows what is read of each.
+    fn more_devices(&mut self) -> Result<(), ConfigureError> {
+        loop {
+            let before = self.group.clone();
+            let place = self.drafts.next_place();
+            let asked = self.interview.ask("Another device that is read alike; - for none", "-", |answer| {
+                if answer == "-" {
+                    return Vec::new();
+                }
+                let devices = answer.to_owned();
+                let trial = self.drafts.with_group(&Group { devices, ..before.clone() }.items());
+                about(&trial, |it, is_fault| is_fault && is_of(it, place, "ip_devices"))
+            })?;
+            if asked == "-" {
+                return Ok(());
+            }
+            let more: Vec<String> = words(&asked).map(str::to_owned).collect();
+            self.group.devices = asked;
+            self.show(&more)?;
+            let is_kept = self.interview.agrees("Keep it in this group?", true)?;
+            let devices = format!("{}, {}", before.devices, more.join(", "));
+            self.group = if is_kept { Group { devices, ..before } } else { before };
+        }
+    }
+
+    /// Asks for one part of the group.
+    fn key(&mut self, what: &str, key: &str, of: fn(&mut Group) -> &mut String) -> Result<(), ConfigureError> {
+        let offered = of(&mut self.group).clone();
+        let (group, drafts, place) = (&mut self.group, self.drafts, self.drafts.next_place());
+        let answer = self.interview.ask(what, &offered, |answer| {
+            let mut trial = group.clone();
+            answer.clone_into(of(&mut trial));
+            // What comes next is judged when it is answered.
+            let reads = trial.reads();
+            if !reads {
+                trial.input = Group::default().input;
+            }
+            if trial.devices.is_empty() {
+                trial.devices = Group::default().devices;
+            }
+            let is_register = key.ends_with("registers");
+            if key == "holding_registers" && !reads {
+                return vec!["found no input registers either; one of the two is needed".to_owned().into()];
+            }
+            about(&drafts.with_group(&trial.items()), |it, is_fault| is_of(it, place, key) && (is_fault || is_register))
+        })?;
+        *of(group) = answer;
+        Ok(())
+    }
+
+    /// Shows what these devices of the group give.
+    fn show(&mut self, devices: &[String]) -> Result<Values, ConfigureError> {
+        let group = Group { devices: devices.join(", "), ..self.group.clone() };
+        let config = self.alone(&group)?;
+        let values = self.network.poll(&config);
+        let read = format!("{} of {} read.\n", values.read, count(values.of, "point"));
+        self.interview.tell(&format!("\n{}{read}", values.text));
+        Ok(values)
+    }
+
+    /// The configuration with no points but those of this group.
+    fn alone(&self, group: &Group) -> Result<Config, ConfigureError> {
+        let wrong = |error: ConfigError| ConfigureError::Wrong(error.shown());
+        let mut trial = self.drafts.clone();
+        trial.groups = vec![group.items()];
+        if trial.agent.is_none() {
+            return Ok(trial.load_apart()?.map_err(wrong)?.config);
+        }
+        // With the settings of devices that stand there, and without what is polled already.
+        let targets: Vec<&str> = group.targets().collect();
+        let names = names_of(&group.items());
+        let is_new =
+            |point: &Point| targets.contains(&&*point.target) && names.iter().any(|name| **name == *point.group);
+        Ok(trial.load()?.map_err(wrong)?.config.with_points(is_new))
+    }
+}
+
+/// Whether it is about this key of the group at this place, or about no key, because what is written is no YAML.
+fn is_of(diagnostic: &Diagnostic, place: usize, key: &str) -> bool {
+    diagnostic.path.starts_with(&format!("polling_groups[{place}].{key}"))
+        || (diagnostic.path.is_empty() && diagnostic.position.is_some())
+}
+
+/// The names of groups that are written as items.
+fn names_of(items: &str) -> Vec<String> {
+    let names = items.lines().filter_map(|line| line.strip_prefix("- group_name: "));
+    names.map(|name| serde_json::from_str(name).unwrap_or_else(|_| name.to_owned())).collect()
+}

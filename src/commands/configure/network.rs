@@ -1,0 +1,111 @@
+//! What is asked of devices and of servers before anything is written: nothing is sent to either but questions.
+
+use std::time::Duration;
+
+use crate::commands::candidate::{Candidate, Contact};
+use crate::commands::once::{self, Line};
+use crate::commands::sunspec::Model;
+use crate::commands::{probe, reach};
+use crate::config::{Config, Point};
+use crate::modbus::format::{Format, Scale};
+use crate::modbus::register::Table;
+use crate::modbus::settings::Transport;
+
+/// How long a connection, and each reply, may take: those behind gateways on slow lines take a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// No more rows are shown: what does not fit is the same as what does, most often.
+const MOST_ROWS: usize = 60;
+
+/// What a poll has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    /// Each value, or why there is none, for people.
+    pub text: String,
+    /// How many values there are.
+    pub read: usize,
+    /// How many points were asked for.
+    pub of: usize,
+    /// That all pairs of registers look like floats, and in which order of words, if they do.
+    pub floats: Option<Floats>,
+}
+
+/// Pairs of registers that look like floats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floats {
+    /// Where they are.
+    pub table: Table,
+    /// As they are configured.
+    pub entry: String,
+}
+
+/// Whom one can ask.
+pub trait Network {
+    /// Whether the device answers, and as which unit.
+    fn contact(&mut self, target: &str) -> Contact;
+
+    /// The models of a SunSpec device; `None` for another one.
+    fn models(&mut self, target: &str, unit: u8) -> Option<Vec<Model>>;
+
+    /// Every point of `config`, read once.
+    fn poll(&mut self, config: &Config) -> Values;
+
+    /// Whether each output would take readings, as [`reach::outputs`] says it.
+    fn outputs(&mut self, config: &Config) -> Vec<Result<String, String>>;
+}
+
+/// Those that are there.
+#[derive(Debug)]
+pub struct Sockets;
+
+impl Network for Sockets {
+    fn contact(&mut self, target: &str) -> Contact {
+        let asked = asked(target, 1, async |candidate| candidate.unit_that_answers().await);
+        asked.unwrap_or_else(Contact::Away)
+    }
+
+    fn models(&mut self, target: &str, unit: u8) -> Option<Vec<Model>> {
+        asked(target, unit, async |candidate| candidate.models().await).ok()?.ok()
+    }
+
+    fn poll(&mut self, config: &Config) -> Values {
+        let lines = once::poll(config);
+        let read = lines.iter().filter(|line| line.why.is_none()).count();
+        Values { text: once::shown(config, &lines, MOST_ROWS), read, of: lines.len(), floats: floats(config, &lines) }
+    }
+
+    fn outputs(&mut self, config: &Config) -> Vec<Result<String, String>> {
+        reach::outputs(config)
+    }
+}
+
+/// What the registers of one device may be together, where they stand one behind the other and are read one by one.
+fn floats(config: &Config, lines: &[Line]) -> Option<Floats> {
+    let first = config.points.first()?;
+    let in_turn = |(place, point): (u32, &Point)| {
+        let is_word = matches!(point.format, Format::Word(Scale::Raw));
+        is_word
+            && (point.device, point.unit) == (first.device, first.unit)
+            && first.reference.after(place) == Some(point.reference)
+    };
+    if !(0..).zip(&config.points).all(in_turn) {
+        return None;
+    }
+    let word = |line: &Line| u16::from_str_radix(line.raw.as_deref()?, 16).ok();
+    let words: Vec<_> = lines.iter().map(word).collect();
+    let (order, number, count) = probe::floats(first.reference, &words)?;
+    let entry = format!("{{address: {number}, type: float32, order: {order}, count: {count}}}");
+    Some(Floats { table: first.reference.table(), entry })
+}
+
+/// What this question to a device gives; `Err` where it cannot be asked.
+fn asked<T>(target: &str, unit: u8, question: impl AsyncFnOnce(&mut Candidate) -> T) -> Result<T, String> {
+    let mut candidate = Candidate::new(target, unit, Transport::Tcp, PATIENCE)
+        .map_err(|error| format!("{target:?} is no device: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the system gives no means to wait for devices: {error}"))?;
+    let answer = runtime.block_on(question(&mut candidate));
+    // A name look-up that hangs must not hold the process.
+    runtime.shutdown_background();
+    Ok(answer)
+}

@@ -1,0 +1,70 @@
+//! The person at this process: questions on stdout, answers from stdin, a terminal or a pipe.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::interview::Person;
+use crate::cli::terminal::{complain, say};
+
+/// No longer answer is read.
+const LONGEST: u64 = 64 << 10;
+
+/// Ctrl-C, where it is a character like any other.
+const INTERRUPT: u8 = 3;
+
+/// Stdin, stdout and stderr.
+#[derive(Debug)]
+pub struct Terminal;
+
+impl Person for Terminal {
+    fn answer(&mut self, question: &str, hidden: bool) -> io::Result<String> {
+        let is_terminal = io::stdin().is_terminal();
+        say(question);
+        let before = if hidden && is_terminal { Some(without_echo()?) } else { None };
+        let mut line = Vec::new();
+        let read = io::stdin().lock().take(LONGEST).read_until(b'\n', &mut line);
+        if let Some(before) = &before {
+            tcsetattr(io::stdin(), OptionalActions::Now, before)?;
+        }
+        let ended = read.is_err() || line.is_empty() || line.contains(&INTERRUPT);
+        // What was typed, or is not to be seen, has left the cursor behind the question.
+        if !is_terminal || before.is_some() || ended {
+            say(if hidden || ended { "\n" } else { "" });
+        }
+        read?;
+        if ended {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line.len() as u64 == LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer is longer than 64 KiB"));
+        }
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if !is_terminal && !hidden {
+            // Whoever reads the output of a script sees what was answered where.
+            say(&format!("{}\n", line.trim_end()));
+        }
+        Ok(line)
+    }
+
+    fn tell(&mut self, text: &str) {
+        say(text);
+    }
+
+    fn object(&mut self, text: &str) {
+        complain(text);
+    }
+
+    fn can_answer_again(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+}
+
+/// Lets stdin show nothing of what is typed; what it was before. Ctrl-C ends no process that would leave it so.
+fn without_echo() -> io::Result<Termios> {
+    let before = tcgetattr(io::stdin())?;
+    let mut modes = before.clone();
+    modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    tcsetattr(io::stdin(), OptionalActions::Flush, &modes)?;
+    Ok(before)
+}
