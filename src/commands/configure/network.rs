@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// No more rows are shown: what does not fit is the same as what does, most often.
 const MOST_ROWS: usize = 60;
 
+/// So many pairs that look like floats are some.
+const LEAST_FLOATS: usize = 2;
+
 /// What a poll has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Values {
@@ -93,7 +96,8 @@ fn floats(config: &Config, lines: &[Line]) -> Option<Floats> {
     }
     let word = |line: &Line| u16::from_str_radix(line.raw.as_deref()?, 16).ok();
     let words: Vec<_> = lines.iter().map(word).collect();
-    let (order, number, count) = probe::floats(first.reference, &words)?;
+    // One pair looks like a float by chance too often.
+    let (order, number, count) = probe::floats(first.reference, &words).filter(|(.., count)| *count >= LEAST_FLOATS)?;
     let entry = format!("{{address: {number}, type: float32, order: {order}, count: {count}}}");
     Some(Floats { table: first.reference.table(), entry })
 }

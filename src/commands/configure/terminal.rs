@@ -20,8 +20,9 @@ pub struct Terminal;
 impl Person for Terminal {
     fn answer(&mut self, question: &str, hidden: bool) -> io::Result<String> {
         let is_terminal = io::stdin().is_terminal();
-        say(question);
+        // Before the question: whoever sees it may type at once.
         let before = if hidden && is_terminal { Some(without_echo()?) } else { None };
+        say(question);
         let mut line = Vec::new();
         let read = io::stdin().lock().take(LONGEST).read_until(b'\n', &mut line);
         if let Some(before) = &before {
@@ -65,6 +66,6 @@ fn without_echo() -> io::Result<Termios> {
     let before = tcgetattr(io::stdin())?;
     let mut modes = before.clone();
     modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
-    tcsetattr(io::stdin(), OptionalActions::Flush, &modes)?;
+    tcsetattr(io::stdin(), OptionalActions::Now, &modes)?;
     Ok(before)
 }
