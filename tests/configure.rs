@@ -233,14 +233,14 @@ fn what_a_device_gives_is_shown_at_once() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(said.contains(&format!("{} answers as unit 1.\n", device.target())), "{said}");
-    let row = said.lines().find(|line| line.contains("input_register_30003")).unwrap();
+    let row = said.lines().find(|line| line.starts_with("30003 ")).unwrap();
     assert!(row.contains("exception 2 (illegal data address)"), "{row}");
     assert!(said.contains("1 of 2 points read.\n") && said.contains("1 of 1 point read.\n"), "{said}");
     let served = device.served();
     let last = served.iter().rev().find(|served| served.table == Table::Input).unwrap();
     let value = device.values().at(1, Table::Input, 0, last.n);
-    let row = said.lines().rev().find(|line| line.contains("input_register_30001")).unwrap();
-    assert_eq!(row.split_whitespace().nth(4), Some(&*value.to_string()), "{row}");
+    let row = said.lines().rev().find(|line| line.starts_with("30001 ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some(&*value.to_string()), "{row}");
     assert_eq!(device.violations(), [""; 0]);
 }
 
@@ -284,7 +284,7 @@ fn a_sunspec_device_is_known_and_its_values_have_names_and_units() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("is a SunSpec device: 1 common; 103 inverter, three phase.\n"), "{said}");
-    let row = said.lines().find(|line| line.contains("W (holding_register_440085)")).unwrap();
+    let row = said.lines().find(|line| line.starts_with("440085  W ")).unwrap();
     assert!(row.contains("1234 W"), "{row}");
     let once = home.output(&["once", "--format", "json", "--config_dir", directory.to_str().unwrap()]);
     assert!(
@@ -440,13 +440,13 @@ fn on_a_terminal_a_slip_costs_one_more_answer_and_a_secret_is_not_seen() {
     let answers = [
         ("1. Address", "a/b"),
         ("cannot be part of a host", &target),
-        ("2. Unit", "one"),
+        ("2. Its unit", "one"),
         ("a whole number", ""),
         ("3. Input", "30001"),
         ("4. Holding", "-"),
         ("5. Does that look right?", "maybe"),
         ("answer yes or no", "YES"),
-        ("6. Another device", "-"),
+        ("6. Address of another", "-"),
         ("7. Name", "meters"),
         ("8. How often", "10s"),
         ("9. Another group", "No"),

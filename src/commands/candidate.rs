@@ -74,7 +74,7 @@ impl Candidate {
 
     /// What it refuses, and why.
     pub fn refused(&self) -> impl Iterator<Item = (String, String)> {
-        self.session.core().refused().map(|(what, fault, _)| (what.to_string(), fault.cause.clone()))
+        self.session.core().refused().map(|(what, fault, _)| (what, fault.cause))
     }
 
     /// Whether no connection to it stands.

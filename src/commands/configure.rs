@@ -10,6 +10,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use thiserror::Error;
 
 use self::drafts::{Change, Drafts};
@@ -104,6 +105,9 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     trust::check_way(config_dir).map_err(|source| ConfigureError::Untrusted { path: config_dir.to_owned(), source })?;
     let mut drafts = Drafts::of(config_dir)?;
     say(&format!("Configuring {}.\n", config_dir.display()));
+    if !yes {
+        may_write(config_dir)?;
+    }
     let mut person = Terminal;
     let mut interview = Interview::new(&mut person);
     if yes {
@@ -130,6 +134,17 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
     Ok(())
 }
 
+/// Refuses to ask where nothing can be written in the end.
+fn may_write(directory: &Path) -> Result<(), ConfigureError> {
+    let there = directory.ancestors().find(|it| it.exists()).unwrap_or(directory);
+    let failed = |error: rustix::io::Errno| ConfigureError::Io {
+        action: "write to",
+        path: there.to_owned(),
+        source: error.into(),
+    };
+    access(there, Access::WRITE_OK).map_err(failed)
+}
+
 /// Takes what is offered.
 fn assume(drafts: &mut Drafts) -> Result<(), ConfigureError> {
     if needs_pattoo(drafts)? {
@@ -144,7 +159,7 @@ fn assume(drafts: &mut Drafts) -> Result<(), ConfigureError> {
 /// Asks for everything that is not known.
 fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Drafts) -> Result<(), ConfigureError> {
     if !drafts.has_agent() {
-        interview.tell("An empty answer takes what stands in brackets. Nothing is written before the end.\n\n");
+        interview.tell("An empty answer takes what is in brackets; nothing is written before the end.\n\n");
         devices::ask(interview, network, drafts)?;
         return output::ask(interview, network, drafts);
     }

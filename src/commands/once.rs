@@ -4,8 +4,8 @@
 //! long is followed on stderr, if that is a terminal.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::selection::Selection;
 use crate::cli::terminal::{complain, pour, say, width};
-use crate::config::{Config, Instance, Point};
+use crate::config::{Config, Device, Instance, Point};
 use crate::daemon::assemble;
 use crate::daemon::exit::Exit;
 use crate::modbus::plan::{Block, Reads, Span};
@@ -25,7 +25,7 @@ use crate::reading::points;
 use crate::reading::{PointId, Timestamp, Value};
 use crate::status::snapshot::Time;
 use crate::text::count;
-use crate::text::harmless;
+use crate::text::harmless::{self, escaped};
 use crate::text::table::TextTable;
 use crate::time::clock;
 
@@ -76,6 +76,18 @@ pub(super) struct Line {
     shown: String,
 }
 
+impl Line {
+    /// The value with its unit of measurement, and what it means; empty where there is none.
+    fn value_for_people(&self) -> String {
+        let Labels { unit_of_measurement, text, .. } = &self.labels;
+        let value = match (unit_of_measurement, self.value) {
+            (Some(unit), Some(_)) => format!("{} {unit}", self.shown),
+            _ => self.shown.clone(),
+        };
+        points::called(text.as_deref(), &value)
+    }
+}
+
 /// What the configuration calls a point and its value.
 #[derive(Debug, Default, Serialize)]
 struct Labels {
@@ -105,23 +117,42 @@ pub fn once(instance: &Instance, options: &Options) -> Exit {
         Form::Json => drop(pour(&(harmless::json(&serde_json::to_string_pretty(&lines).unwrap_or_default()) + "\n"))),
         Form::Csv => drop(pour(&rows(&lines).csv())),
         Form::Table => {
-            say(&shown(&config, &lines, usize::MAX));
+            // Row by row in the order of the groups, a device would be torn apart.
+            let mut by_device: Vec<(&Point, &Line)> = config.points.iter().zip(&lines).collect();
+            by_device.sort_by_key(|(point, _)| (point.device, point.unit));
+            say(&table(&by_device).within(width()));
+            say(&format!("\n{}", hint_of(&config, &lines)));
             say(&format!("{} read, {failed} without a value.\n", count(lines.len() - failed, "point")));
         }
     }
     if options.strict && failed > 0 { Exit::NotRunning } else { Exit::Done }
 }
 
-/// The lines of the points of `config` for people, with a hint if there is one, and an empty line below; of many, so many rows.
-pub(super) fn shown(config: &Config, lines: &[Line], most_rows: usize) -> String {
-    // Row by row in the order of the groups, a device would be torn apart.
-    let mut by_device: Vec<(&Point, &Line)> = config.points.iter().zip(lines).collect();
-    by_device.sort_by_key(|(point, _)| (point.device, point.unit));
-    let hint = by_device.iter().find_map(|(point, line)| hint(point, line)).unwrap_or_default();
-    let more = by_device.len().saturating_sub(most_rows);
-    by_device.truncate(most_rows);
-    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
-    format!("{}{more}\n{hint}", table(&by_device).within(width()))
+/// The lines for somebody who does not know the registers yet: device by device, what each number is; of many, so many rows.
+pub(super) fn brief(config: &Config, lines: &[Line], most_rows: usize) -> String {
+    let mut text = String::new();
+    let mut by_device: BTreeMap<(usize, u8), TextTable> = BTreeMap::new();
+    for (point, line) in config.points.iter().zip(lines).take(most_rows) {
+        let table = by_device.entry((point.device, point.unit.0));
+        let table = table.or_insert_with(|| TextTable::new(&["number", "name", "value, or why there is none"]));
+        let number = format!("{}{}", point.reference.number(), point.format.part());
+        let value = line.why.clone().unwrap_or_else(|| line.value_for_people());
+        table.push([number, line.labels.name.clone().unwrap_or_default(), value]);
+    }
+    for ((device, unit), table) in by_device {
+        let name = config.devices.get(device).map_or("", Device::name);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}, unit {unit}:\n{}\n", escaped(name), table.within(width()));
+    }
+    if let more @ 1.. = lines.len().saturating_sub(most_rows) {
+        let _ = write!(text, "and {more} more\n\n");
+    }
+    text + &hint_of(config, lines)
+}
+
+/// What to try for the first register that a device says it has not; empty where there is none.
+pub(super) fn hint_of(config: &Config, lines: &[Line]) -> String {
+    config.points.iter().zip(lines).find_map(|(point, line)| hint(point, line)).unwrap_or_default()
 }
 
 /// Every point of `config`, in its order, after one poll of every device.
@@ -269,16 +300,11 @@ fn hint(point: &Point, line: &Line) -> Option<String> {
 fn table(lines: &[(&Point, &Line)]) -> TextTable {
     let mut table = TextTable::new(&["device", "unit", "point", "raw", "value", "why"]);
     for (_, line) in lines {
-        let Labels { name, device_name, unit_of_measurement, text, .. } = &line.labels;
-        let [mut device, unit, mut point, raw, mut value, _, why] = cells(line);
-        let (device, point, value) = (&mut device, &mut point, &mut value);
-        *device = points::called(device_name.as_deref(), device);
-        *point = points::called(name.as_deref(), point);
-        if let (Some(unit), Some(_)) = (unit_of_measurement, line.value) {
-            *value = format!("{value} {unit}");
-        }
-        *value = points::called(text.as_deref(), value);
-        table.push([mem::take(device), unit, mem::take(point), raw, mem::take(value), why]);
+        let Labels { name, device_name, .. } = &line.labels;
+        let [device, unit, point, raw, _, _, why] = cells(line);
+        let (device, point) =
+            (points::called(device_name.as_deref(), &device), points::called(name.as_deref(), &point));
+        table.push([device, unit, point, raw, line.value_for_people(), why]);
     }
     table
 }

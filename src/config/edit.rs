@@ -197,7 +197,7 @@ pub fn in_quotes(text: &str) -> String {
 
 /// Lines, each with this many spaces before it.
 fn indented(lines: &str, spaces: usize) -> String {
-    lines.lines().map(|line| format!("{:spaces$}{line}\n", "")).collect()
+    lines.lines().map(|line| format!("{:spaces$}{line}\n", "")).collect::<Vec<_>>().concat()
 }
 
 fn parse(text: &str) -> Result<Mapping, String> {

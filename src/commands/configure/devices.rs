@@ -14,8 +14,7 @@ use crate::text::count;
 use crate::text::harmless::escaped;
 
 /// What the first question allows.
-const ADDRESS: &str =
-    "Address of a device: host, host:port, [IPv6]:port, serial:/dev/...; several that are alike with commas";
+const ADDRESS: &str = "Address of a device, or of several that are alike, with commas:\n   host, host:port, [IPv6]:port or serial:/dev/ttyUSB0";
 
 /// What to do about a device that does not answer.
 const AWAY: [Choice; 3] = [
@@ -54,7 +53,7 @@ pub fn ask(
             });
             drafts.interval = judged?;
         }
-        if !interview.agrees("Another group, of other devices or other registers?", false)? {
+        if !interview.agrees("Another group, of other devices or registers?", false)? {
             return Ok(());
         }
     }
@@ -86,7 +85,7 @@ impl Dialogue<'_, '_> {
         self.group.devices = String::new();
         let met = self.meet()?;
         self.group.unit = met.unit.to_string();
-        self.key("Unit id of it (slave id), or several such as 1, 5-8", "unit", |group| &mut group.unit)?;
+        self.key("Its unit id (slave id), or several such as 1, 5-8", "unit", |group| &mut group.unit)?;
         if !self.takes_models(&met.answering)? {
             self.registers(&met.answering)?;
         }
@@ -171,9 +170,9 @@ impl Dialogue<'_, '_> {
     /// Asks for registers until what is read of them looks right.
     fn registers(&mut self, answering: &[String]) -> Result<(), ConfigureError> {
         loop {
-            let what = "Input registers (function 4), such as 30001, 30005-30008; - for none";
+            let what = "Input registers, such as 30001, 30005-30008; - for none";
             self.key(what, "input_registers", |group| &mut group.input)?;
-            let what = "Holding registers (function 3), such as 40001, 40005-40008; - for none";
+            let what = "Holding registers, such as 40001, 40005-40008; - for none";
             self.key(what, "holding_registers", |group| &mut group.holding)?;
             if answering.is_empty() {
                 return Ok(());
@@ -197,21 +196,24 @@ impl Dialogue<'_, '_> {
         loop {
             let before = self.group.clone();
             let place = self.drafts.next_place();
-            let asked = self.interview.ask("Another device that is read alike; - for none", "-", |answer| {
-                if answer == "-" {
-                    return Vec::new();
-                }
-                let devices = answer.to_owned();
-                let trial = self.drafts.with_group(&Group { devices, ..before.clone() }.items());
-                about(&trial, |it, is_fault| is_fault && is_of(it, place, "ip_devices"))
-            })?;
-            if asked == "-" {
+            let asked =
+                self.interview.ask("Address of another device that is read alike; - for none", "-", |answer| {
+                    match &*answer.to_lowercase() {
+                        "-" | "no" | "n" => return Vec::new(),
+                        "yes" | "y" => return vec!["answer its address, or - for none".to_owned().into()],
+                        _ => {}
+                    }
+                    let devices = answer.to_owned();
+                    let trial = self.drafts.with_group(&Group { devices, ..before.clone() }.items());
+                    about(&trial, |it, is_fault| is_fault && is_of(it, place, "ip_devices"))
+                })?;
+            if ["-", "no", "n"].contains(&&*asked.to_lowercase()) {
                 return Ok(());
             }
             let more: Vec<String> = words(&asked).map(str::to_owned).collect();
             self.group.devices = asked;
-            self.show(&more)?;
-            let is_kept = self.interview.agrees("Keep it in this group?", true)?;
+            let gives_something = self.show(&more)?.read > 0;
+            let is_kept = self.interview.agrees("Keep it in this group?", gives_something)?;
             let devices = format!("{}, {}", before.devices, more.join(", "));
             self.group = if is_kept { Group { devices, ..before } } else { before };
         }
@@ -258,7 +260,7 @@ impl Dialogue<'_, '_> {
         let mut trial = self.drafts.clone();
         trial.groups = vec![group.items()];
         if trial.agent.is_none() {
-            return Ok(trial.load_apart()?.map_err(wrong)?.config);
+            return Ok(trial.load_apart().map_err(wrong)?.config);
         }
         // With the settings of devices that stand there, and without what is polled already.
         let targets: Vec<&str> = group.targets().collect();

@@ -119,31 +119,41 @@ impl Drafts {
         Ok(Some(format!("polling_interval: {}\n{output}polling_groups:\n{groups}", self.interval)))
     }
 
-    /// Every file that is there or is to be, with its text.
-    fn files(&self) -> Result<Vec<(PathBuf, Option<String>, String, bool)>, ConfigureError> {
+    /// Every file that is there or is to be.
+    fn files(&self) -> Result<Vec<Change>, ConfigureError> {
         let path = |name| self.directory.join(name);
         let agent = self.agent_text().map_err(|refused| ConfigureError::InPlace { path: path(AGENT_FILE), refused })?;
         let of = |edit: &Edit| Some(edit.text().to_owned()).filter(|text| !text.is_empty());
         let texts = [(SHARED_FILE, of(&self.shared)), (SHARED_AGENT_FILE, of(&self.newer)), (AGENT_FILE, agent)];
-        let files = texts.into_iter().zip(&self.before);
-        let files = files.filter_map(|((name, text), before)| Some((path(name), before.clone(), text?, false)));
-        let secrets = self.secrets.iter().map(|(path, secret)| (path.clone(), None, format!("{secret}\n"), true));
+        let files = texts.into_iter().zip(&self.before).filter_map(|((name, after), before)| {
+            Some(Change { path: path(name), before: before.clone(), after: after?, is_secret: false })
+        });
+        let secrets = self.secrets.iter().map(|(path, secret)| Change {
+            path: path.clone(),
+            before: None,
+            after: format!("{secret}\n"),
+            is_secret: true,
+        });
         Ok(files.chain(secrets).collect())
+    }
+
+    /// The same for whoever reads a configuration.
+    fn texts(&self) -> Result<Vec<(PathBuf, String)>, ConfigureError> {
+        Ok(self.files()?.into_iter().map(|file| (file.path, file.after)).collect())
     }
 
     /// What the agent will say of all files.
     pub fn load(&self) -> Result<Result<Loaded, ConfigError>, ConfigureError> {
-        let proposed = self.files()?.into_iter().map(|(path, _, text, _)| (path, text)).collect();
-        Ok(config::load_as_proposed(&self.directory, env::var_os("HOME"), proposed))
+        Ok(config::load_as_proposed(&self.directory, env::var_os("HOME"), self.texts()?))
     }
 
     /// What the agent would say if the new groups stood alone, with an output that needs nothing: what is wrong elsewhere is no matter
     /// of a device.
-    pub fn load_apart(&self) -> Result<Result<Loaded, ConfigError>, ConfigureError> {
+    pub fn load_apart(&self) -> Result<Loaded, ConfigError> {
         let alone = Self { agent: None, output: Some("sqlite".to_owned()), ..self.clone() };
         let text = alone.agent_text().ok().flatten().unwrap_or_default();
         let nowhere = Path::new("/nonexistent");
-        Ok(config::load_as_proposed(nowhere, env::var_os("HOME"), vec![(nowhere.join(AGENT_FILE), text)]))
+        config::load_as_proposed(nowhere, env::var_os("HOME"), vec![(nowhere.join(AGENT_FILE), text)])
     }
 
     /// The place that the next new group will have in `polling_groups`.
@@ -156,7 +166,7 @@ impl Drafts {
     /// Of a new file nothing is let through as it was for the Python agent.
     pub fn objections(&self, is_about: impl Fn(&Diagnostic, bool) -> bool) -> Result<Vec<Diagnostic>, ConfigureError> {
         let is_new = self.agent.is_none() && !self.groups.is_empty();
-        let mut proposed: Vec<_> = self.files()?.into_iter().map(|(path, _, text, _)| (path, text)).collect();
+        let mut proposed = self.texts()?;
         for (path, text) in proposed.iter_mut().filter(|_| is_new) {
             if path.ends_with(AGENT_FILE) {
                 text.push_str(OURS);
@@ -172,8 +182,9 @@ impl Drafts {
 
     /// What is not as it was.
     pub fn changes(&self) -> Result<Vec<Change>, ConfigureError> {
-        let files = self.files()?.into_iter().filter(|(_, before, after, _)| before.as_ref() != Some(after));
-        Ok(files.map(|(path, before, after, is_secret)| Change { path, before, after, is_secret }).collect())
+        let mut files = self.files()?;
+        files.retain(|file| file.before.as_ref() != Some(&file.after));
+        Ok(files)
     }
 }
 

@@ -43,7 +43,8 @@ impl Group {
         if !models.is_empty() {
             let targets: Vec<&str> = self.targets().collect();
             let groups = sunspec::groups(models, &targets, &unit);
-            return groups.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect();
+            let lines = groups.split_inclusive('\n').map(|line| line.strip_prefix("  ").unwrap_or(line));
+            return lines.collect();
         }
         let targets: Vec<String> = self.targets().map(edit::in_quotes).collect();
         let mut registers = String::new();

@@ -7,7 +7,7 @@ use crate::commands::once::{self, Line};
 use crate::commands::sunspec::Model;
 use crate::commands::{probe, reach};
 use crate::config::{Config, Point};
-use crate::modbus::format::{Format, Scale};
+use crate::modbus::format::Format;
 use crate::modbus::register::Table;
 use crate::modbus::settings::Transport;
 
@@ -74,7 +74,11 @@ impl Network for Sockets {
     fn poll(&mut self, config: &Config) -> Values {
         let lines = once::poll(config);
         let read = lines.iter().filter(|line| line.why.is_none()).count();
-        Values { text: once::shown(config, &lines, MOST_ROWS), read, of: lines.len(), floats: floats(config, &lines) }
+        let text = match all_the_same(&lines) {
+            Some(why) => why + &once::hint_of(config, &lines),
+            None => once::brief(config, &lines, MOST_ROWS),
+        };
+        Values { text, read, of: lines.len(), floats: floats(config, &lines) }
     }
 
     fn outputs(&mut self, config: &Config) -> Vec<Result<String, String>> {
@@ -82,11 +86,18 @@ impl Network for Sockets {
     }
 }
 
+/// Why there is no value at all, if it is one reason for all of them: what a device that is away says of each register.
+fn all_the_same(lines: &[Line]) -> Option<String> {
+    let (first, rest) = lines.split_first()?;
+    let why = first.why.as_ref()?;
+    (!rest.is_empty() && rest.iter().all(|line| line.why.as_ref() == Some(why))).then(|| format!("{why}\n"))
+}
+
 /// What the registers of one device may be together, where they stand one behind the other and are read one by one.
 fn floats(config: &Config, lines: &[Line]) -> Option<Floats> {
     let first = config.points.first()?;
     let in_turn = |(place, point): (u32, &Point)| {
-        let is_word = matches!(point.format, Format::Word(Scale::Raw));
+        let is_word = matches!(point.format, Format::Word(_));
         is_word
             && (point.device, point.unit) == (first.device, first.unit)
             && first.reference.after(place) == Some(point.reference)

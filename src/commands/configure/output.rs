@@ -10,7 +10,7 @@ use crate::config::edit;
 /// The kinds, the one that is offered first.
 const KINDS: [Choice; 6] = [
     ("pattoo", "a pattoo server"),
-    ("influxdb", "an InfluxDB, or what takes its lines: VictoriaMetrics, QuestDB, Telegraf"),
+    ("influxdb", "an InfluxDB, or what takes its lines, as VictoriaMetrics does"),
     ("mqtt", "an MQTT broker, for Home Assistant and others"),
     ("prometheus", "a Prometheus, a Mimir, or what takes remote write"),
     ("sqlite", "a database on this machine; needs no server"),
@@ -45,8 +45,11 @@ struct Output {
 impl Output {
     /// The entry of `outputs`.
     fn entry(&self) -> String {
-        let keys: String = self.keys.iter().map(|(key, value)| format!(", {key}: {}", edit::quoted(value))).collect();
-        if keys.is_empty() { self.kind.to_owned() } else { format!("{{type: {}{keys}}}", self.kind) }
+        if self.keys.is_empty() {
+            return self.kind.to_owned();
+        }
+        let keys: Vec<_> = self.keys.iter().map(|(key, value)| format!("{key}: {}", edit::quoted(value))).collect();
+        format!("{{type: {}, {}}}", self.kind, keys.join(", "))
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -133,8 +136,9 @@ impl Dialogue<'_, '_> {
                     self.key("Bucket", "bucket", "")?;
                     self.key("Organization", "org", "")?;
                 } else {
-                    let database = |output: &Output| if api == "v3" { output.with("api", api) } else { output.clone() };
-                    self.output = database(&self.output);
+                    if api == "v3" {
+                        self.output = self.output.with("api", api);
+                    }
                     self.key("Database", "database", "")?;
                 }
                 self.login(&LOGINS, if api == "v1" { 0 } else { 2 })?;

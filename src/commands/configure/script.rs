@@ -79,7 +79,8 @@ impl Network for Pretended {
 
     fn poll(&mut self, config: &Config) -> Values {
         self.polls += 1;
-        let text = config.points.iter().map(|point| format!("{} {}\n", point.target, point.key())).collect();
+        let text = config.points.iter().map(|point| format!("{} {}\n", point.target, point.key()));
+        let text = text.collect::<Vec<_>>().concat();
         Values { text, read: config.points.len(), of: config.points.len(), floats: None }
     }
 

@@ -28,7 +28,7 @@ impl Person for Terminal {
         if let Some(before) = &before {
             tcsetattr(io::stdin(), OptionalActions::Now, before)?;
         }
-        let ended = read.is_err() || line.is_empty() || line.contains(&INTERRUPT);
+        let ended = read.is_err() || line.is_empty() || (before.is_some() && line.contains(&INTERRUPT));
         // What was typed, or is not to be seen, has left the cursor behind the question.
         if !is_terminal || before.is_some() || ended {
             say(if hidden || ended { "\n" } else { "" });

@@ -161,13 +161,10 @@ fn a_file_of_what_to_poll_gets_one_group_more_and_stays_otherwise() {
 fn a_file_that_cannot_be_changed_in_place_is_refused_before_anything_is_asked() {
     let agent = "outputs: [sqlite]\npolling_groups: [{ip_devices: [plc1], input_registers: [30001]}]\n";
     let directory = directory(&[("pattoo_agent_modbustcpd.yaml", agent)]);
-    let (said, ended, _) = {
-        let mut person = Script::at_a_terminal("yes\n");
-        let mut drafts = Drafts::of(directory.path()).unwrap();
-        let ended = ask(&mut Interview::new(&mut person), &mut plain(&[]), &mut drafts);
-        (person.said().to_owned(), ended, ())
-    };
+    let mut person = Script::at_a_terminal("yes\n");
+    let mut drafts = Drafts::of(directory.path()).unwrap();
+    let ended = ask(&mut Interview::new(&mut person), &mut plain(&[]), &mut drafts);
     let why = ended.unwrap_err().to_string();
     assert!(why.contains("polling_groups is written in a way") && why.contains("by hand"), "{why}");
-    assert!(!said.contains("2."), "{said}");
+    assert!(!person.said().contains("2."), "{}", person.said());
 }
