@@ -83,7 +83,10 @@ impl Edit {
         }
         let refused = || Refused { what: format!("{section}: {key}"), wanted: format!("{section}:\n  {key}: {value}") };
         of.as_mapping_mut().ok_or_else(refused)?.insert(Value::from(key), wanted);
-        let candidates = written.iter().filter_map(|value| self.with(section, key, value));
+        // A comma ends a value between braces, and is part of one that stands alone in its line.
+        let ends = [&["#", ",", "}"][..], &["#"]];
+        let ways = ends.into_iter().flat_map(|ends| written.iter().map(move |value| (value, ends)));
+        let candidates = ways.filter_map(|(value, ends)| self.with(section, key, value, ends));
         self.take(candidates.collect(), expected).ok_or_else(refused)
     }
 
@@ -112,8 +115,8 @@ impl Edit {
         Some(())
     }
 
-    /// The text with `value` for a key, as it is written.
-    fn with(&self, section: &str, key: &str, value: &str) -> Option<String> {
+    /// The text with `value` for a key, as it is written; what stands there ends before one of `ends`.
+    fn with(&self, section: &str, key: &str, value: &str, ends: &[&str]) -> Option<String> {
         let lines = Lines::of(&self.text);
         let Some((place, entries)) = self.entry(section) else {
             return Some(lines.with_at_end(&format!("{section}:\n  {key}: {value}\n")));
@@ -126,7 +129,7 @@ impl Edit {
         if let Some(at) = entries.iter().position(|(of, _)| *of == key) {
             let start = lines.offset(locate(&self.text, &[Step::Value(place), Step::Value(at)])?)?;
             let (before, after) = self.text.split_at(start);
-            return Some(format!("{before}{value}{}", &after[scalar_length(after)?..]));
+            return Some(format!("{before}{value}{}", &after[scalar_length(after, ends)?..]));
         }
         let (line, column) = locate(&self.text, &[Step::Value(place)])?;
         let start = lines.offset((line, column))?;
@@ -224,7 +227,7 @@ fn is_a_flag(text: &str) -> bool {
 }
 
 /// How many bytes the scalar has with which `text` begins, if it is one of one line.
-fn scalar_length(text: &str) -> Option<usize> {
+fn scalar_length(text: &str, ends: &[&str]) -> Option<usize> {
     let line = text.lines().next().unwrap_or_default();
     match line.chars().next()? {
         quote @ ('"' | '\'') => {
@@ -244,7 +247,10 @@ fn scalar_length(text: &str) -> Option<usize> {
         // Several lines, an anchor, an alias, a tag, or no scalar at all.
         '|' | '>' | '&' | '*' | '!' | '{' | '[' => None,
         _ => {
-            let end = [" #", "\t#", ",", "}"].iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+            let is_comment = |at: usize| line[..at].ends_with([' ', '\t']);
+            let first =
+                |end: &&str| line.match_indices(*end).map(|(at, _)| at).find(|at| *end != "#" || is_comment(*at));
+            let end = ends.iter().filter_map(first).min().unwrap_or(line.len());
             Some(line[..end].trim_end().len())
         }
     }
@@ -338,6 +344,7 @@ mod tests {
             ("a: {b: 'it''s', c: 2}", "a", "b", "x, y", "a: {b: \"x, y\", c: 2}".to_owned()),
             ("a: {b: one, c: 2}", "a", "c", "3", "a: {b: one, c: 3}".to_owned()),
             ("a: {b: one}", "a", "c", "3", "a: {c: 3, b: one}".to_owned()),
+            ("a:\n  b: x,y#z # w\n", "a", "b", "v", "a:\n  b: v # w\n".to_owned()),
             ("a: {}", "a", "c", "yes", "a: {c: \"yes\"}".to_owned()),
             ("a:\r\nb: 1\r\n", "a", "c", "3", "a:\r\n  c: 3\r\nb: 1\r\n".to_owned()),
             ("a:\n  b: \"x \\\" # y\" # z\n", "a", "b", "n", "a:\n  b: \"n\" # z\n".to_owned()),

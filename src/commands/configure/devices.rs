@@ -249,7 +249,10 @@ impl Dialogue<'_, '_> {
         let group = Group { devices: devices.join(", "), ..self.group.clone() };
         let config = self.alone(&group)?;
         let values = self.network.poll(&config);
-        let read = format!("{} of {} read.\n", values.read, count(values.of, "point"));
+        let read = match values.of {
+            0 => "   Another group has all of it polled already.\n".to_owned(),
+            of => format!("{} of {} read.\n", values.read, count(of, "point")),
+        };
         self.interview.tell(&format!("\n{}{read}", values.text));
         Ok(values)
     }

@@ -75,7 +75,9 @@ pub fn ask(
     let mut last = Output::default();
     loop {
         // What was answered before the correction counts no more, but it is offered.
-        *drafts = before.clone();
+        if kind != "pattoo" {
+            *drafts = before.clone();
+        }
         let mut dialogue = Dialogue { interview, drafts, last: &last, output: Output { kind, keys: Vec::new() } };
         dialogue.keys()?;
         last = dialogue.output;

@@ -71,7 +71,7 @@ fn questions(edit: &Edit, newer: Option<&Edit>, root: bool, is_there: impl Fn(&s
 ///
 /// Where `pattoo_agent.yaml` has the server, it wins: an answer in the other file would be without effect.
 pub fn fill(drafts: &mut Drafts, mut interview: Option<&mut Interview<'_>>) -> Result<(), ConfigureError> {
-    if !drafts.has_shared() {
+    if drafts.shared == Edit::default() {
         match &mut interview {
             Some(interview) => interview.tell(DIFFERS),
             None => say(DIFFERS),
