@@ -1,7 +1,7 @@
 //! `configure`: a device first, what it says, then where its readings go, then the configuration files.
 //!
 //! Each answer is judged at once: by the configuration that it would make, by the device, which is asked who it is and what it has
-//! ([`network`]), and by the output, which is asked whether it would take readings. Files that exist are changed in
+//! (`network`), and by the output, which is asked whether it would take readings. Files that exist are changed in
 //! place and keep their comments ([`edit`](crate::config::edit)); one that says what to poll gets groups behind its
 //! own, or stays. `pattoo.yaml` is asked for where an output is pattoo. What changes is shown before it is written, and what
 //! is replaced is kept beside it as `.bak`. A directory that somebody else could replace is refused, and nothing is

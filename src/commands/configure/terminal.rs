@@ -1,8 +1,8 @@
 //! The person at this process: questions on stdout, answers from stdin, a terminal or a pipe.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use super::interview::Person;
 use crate::cli::terminal::{complain, say};
@@ -24,7 +24,13 @@ impl Person for Terminal {
         let before = if hidden && is_terminal { Some(without_echo()?) } else { None };
         say(question);
         let mut line = Vec::new();
-        let read = io::stdin().lock().take(LONGEST).read_until(b'\n', &mut line);
+        let read = io::stdin().lock().take(LONGEST).bytes().try_for_each(|byte| {
+            line.push(byte.map_err(Some)?);
+            let is_end = |byte: &u8| *byte == b'\n' || (before.is_some() && *byte == INTERRUPT);
+            // The end of a line is no error, but there is nothing to go on for.
+            if line.last().is_some_and(is_end) { Err(None) } else { Ok(()) }
+        });
+        let read = read.or_else(|why: Option<io::Error>| why.map_or(Ok(()), Err));
         if let Some(before) = &before {
             tcsetattr(io::stdin(), OptionalActions::Now, before)?;
         }
@@ -66,6 +72,7 @@ fn without_echo() -> io::Result<Termios> {
     let before = tcgetattr(io::stdin())?;
     let mut modes = before.clone();
     modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    modes.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     tcsetattr(io::stdin(), OptionalActions::Now, &modes)?;
     Ok(before)
 }
