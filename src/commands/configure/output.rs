@@ -8,13 +8,14 @@ use super::shared;
 use crate::config::edit;
 
 /// The kinds, the one that is offered first.
-const KINDS: [Choice; 6] = [
+const KINDS: [Choice; 7] = [
     ("pattoo", "a pattoo server"),
     ("influxdb", "an InfluxDB, or what takes its lines, as VictoriaMetrics does"),
     ("mqtt", "an MQTT broker, for Home Assistant and others"),
     ("prometheus", "a Prometheus, a Mimir, or what takes remote write"),
     ("sqlite", "a database on this machine; needs no server"),
     ("file", "a file on this machine, a line for each reading"),
+    ("otlp", "an OpenTelemetry collector, or what takes OTLP over HTTP"),
 ];
 
 /// The versions of an InfluxDB.
@@ -147,6 +148,10 @@ impl Dialogue<'_, '_> {
             }
             "prometheus" => {
                 self.key("URL, such as http://prometheus.example.net:9090/api/v1/write", "url", "")?;
+                self.login(&LOGINS, 0)?;
+            }
+            "otlp" => {
+                self.key("URL, such as http://collector.example.net:4318", "url", "")?;
                 self.login(&LOGINS, 0)?;
             }
             "mqtt" => {

@@ -194,7 +194,9 @@ impl Database {
             Some(rows) if rows.is_empty() => self.invalid.push("no datapoint at all".to_owned()),
             Some(rows) => {
                 let alone = rows.len() == 1;
-                rows.into_iter().for_each(|row| self.keep(row, alone));
+                for row in rows {
+                    self.keep(row, alone);
+                }
             }
         }
     }
