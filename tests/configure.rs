@@ -451,7 +451,7 @@ fn on_a_terminal_a_slip_costs_one_more_answer_and_a_secret_is_not_seen() {
         ("8. How often", "10s"),
         ("9. Another group", "No"),
         ("10. Where", "telegraf"),
-        ("a number from 1 to 6", "2"),
+        ("a number from 1 to 7", "2"),
         ("11. URL", &url),
         ("12. Which", "2"),
         ("13. Bucket", "b"),

@@ -499,7 +499,7 @@ fn what_is_to_be_set_aside_is_given_out_until_it_is_on_disk() {
         }
     };
     let Next::SetAside { file_name, readings: 1, why, .. } = &aside else { panic!("{aside:?}") };
-    assert!(file_name.starts_with(&format!("{NOW}_")) && why.contains("refuses"), "{file_name}");
+    assert!(file_name.starts_with(&format!("{NOW}_")) && why.contains("refused by the server"), "{file_name}");
     assert_eq!(delivery.next(now), aside);
     assert_eq!(delivery.progress().passed, 1, "what is not on disk is not passed");
     delivery.set_aside();
