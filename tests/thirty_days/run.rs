@@ -202,6 +202,8 @@ struct Life {
     /// So far it was told that readings survive a kill, or a power cut.
     written: u64,
     durable: u64,
+    /// Where the log begins.
+    start: u64,
     /// Where the log ended at the start.
     found: u64,
     /// When which reading was handed over.

@@ -265,6 +265,7 @@ impl Run<'_> {
         let failed = match &done {
             Done::Written(written) => {
                 life.written = life.written.max(written.end.0);
+                life.start = written.usage.start.0;
                 life.durable = life.durable.max(written.durable.0);
                 if written.end.0 < last_batch && !written.evicted.is_empty() {
                     return Err(format!("a write that failed has evicted: {:?}", written.evicted));
