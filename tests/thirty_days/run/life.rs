@@ -310,6 +310,11 @@ impl Run<'_> {
         }
         let amnesia = self.life.from_memory || self.meddled;
         self.ever_forgotten |= self.life.from_memory;
+        let disk = self.last_trouble(|what| matches!(what, What::Disk(_)));
+        if end == End::Stored && disk == Some(self.now) {
+            // What is behind a reading that could not be set aside may have been delivered.
+            self.outputs.iter_mut().flat_map(|output| &mut output.sinks).for_each(Sink::excuse);
+        }
         if end != End::Stored {
             for output in &mut self.outputs {
                 for sink in &mut output.sinks {
