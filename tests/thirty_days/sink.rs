@@ -169,6 +169,8 @@ impl Sink {
             let is_control = single && self.refused.is_some_and(|refused| now - refused <= HOUR);
             let Some(came) = self.came[series].get_mut(&n).filter(|came| came.at == at) else {
                 if self.amnesia {
+                    // Another reading has its stamp.
+                    self.forgiven += 1;
                     continue;
                 }
                 return Err(format!("series {series}: {n} comes again, as of {at}: {:?}", self.came[series].get(&n)));
