@@ -3,8 +3,8 @@
 use super::world::{is_far_ahead, ms};
 use super::{
     AGENT_ID, AgentId, Anchor, BUILT, Batcher, Clocks, Device, Duration, End, Grid, Holdover, Kind, Life, Limits,
-    Moment, NEVER, Opened, OutputPlan, OutputState, Pipeline, Run, SECOND, Schedule, Sink, Start, Timeline, Timestamp,
-    UnderWay, VecDeque, Violation, What, encoder, old,
+    MINUTE, Moment, NEVER, Opened, OutputPlan, OutputState, Pipeline, Run, SECOND, Schedule, Sink, Start, Timeline,
+    Timestamp, UnderWay, VecDeque, Violation, Weather, What, encoder, old,
 };
 
 impl Life {
@@ -310,10 +310,13 @@ impl Run<'_> {
         }
         let amnesia = self.life.from_memory || self.meddled;
         self.ever_forgotten |= self.life.from_memory;
-        let disk = self.last_trouble(|what| matches!(what, What::Disk(_)));
-        if end == End::Stored && disk == Some(self.now) {
-            // What is behind a reading that could not be set aside may have been delivered.
-            self.outputs.iter_mut().flat_map(|output| &mut output.sinks).for_each(Sink::excuse);
+        for output in (0..self.outputs.len()).filter(|_| end == End::Stored) {
+            // What is behind a reading that is searched for, or could not be set aside, may have been delivered.
+            let refused = |what| matches!(what, What::Server(it, Weather::Poisoned) if it == output);
+            let trouble = self.last_trouble(|what| matches!(what, What::Disk(_)) || refused(what));
+            if trouble.is_some_and(|last| self.now - last < MINUTE) {
+                self.outputs[output].sinks.iter_mut().for_each(Sink::excuse);
+            }
         }
         if end != End::Stored {
             for output in &mut self.outputs {
