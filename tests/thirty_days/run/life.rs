@@ -267,7 +267,8 @@ impl Run<'_> {
         for &(series, n) in unsafe_ones.chain(&self.life.gathered) {
             let ago = self.now - self.ledger.entries[series][n].read;
             // What every output has needs no disk.
-            let has = |output: &OutputState| output.sinks.iter().any(|sink| sink.has(series, n));
+            let delivered = |output: &OutputState| output.sinks.iter().any(|sink| sink.has(series, n));
+            let has = |output: &OutputState| delivered(output) || output.aside.contains(&(series, n));
             if ago > moment && !self.life.lanes.iter().all(|&output| has(&self.outputs[output])) {
                 return Err(format!("{end:?} costs series {series}: {n}, which was read {ago:?} ago"));
             }
