@@ -153,10 +153,14 @@ pub enum Event {
     DiskHangs(Duration),
     /// The disk does what it is asked again.
     DiskWell,
-    /// What is on disk cannot be read, or moved; what, in words.
+    /// What is on disk cannot be read; what, in words.
     CannotRead(String),
     /// It can again.
     ReadsAgain,
+    /// Something cannot be put into quarantine, or an old batch not be removed; what, in words.
+    CannotKeep(String),
+    /// It can again.
+    KeepsAgain,
     /// A cursor of an output that is not configured any more was dropped.
     Forgotten {
         /// Its name.
@@ -276,11 +280,32 @@ struct Disk {
     backoff: Backoff,
     /// Nothing is tried before.
     pause: Duration,
-    /// Reads, and files moved, are refused: nothing of that is tried before.
-    read_pause: Duration,
-    read_backoff: Backoff,
-    cannot_read: bool,
+    /// What is read.
+    reads: Tries,
+    /// What is put into quarantine, or removed: another matter, because a disk that takes nothing can be read.
+    keeps: Tries,
     fault: Option<String>,
+}
+
+/// How attempts of one kind go.
+#[derive(Debug, Default)]
+struct Tries {
+    failing: bool,
+    backoff: Backoff,
+    /// Nothing is tried before.
+    pause: Duration,
+}
+
+impl Tries {
+    fn failed(&mut self, now: Duration, random: f64) {
+        self.failing = true;
+        self.pause = now + self.backoff.fail_up_to(DISK_PAUSE, random);
+    }
+
+    /// Whether it had failed before.
+    fn worked(&mut self) -> bool {
+        std::mem::take(self).failing
+    }
 }
 
 /// The way of readings behind the aggregator.
@@ -299,7 +324,11 @@ pub struct Pipeline {
     disk: Disk,
     usage: Usage,
     forget: Vec<String>,
+    /// Old batches that are done with, and those of them that the disk would not remove.
     forget_old: VecDeque<OldName>,
+    kept_old: VecDeque<OldName>,
+    /// The one that is being removed.
+    forgetting: Option<OldName>,
     limits: Option<Limits>,
     /// When servers were last asked for the time because readings wait for it.
     asked: Option<Duration>,
@@ -383,6 +412,8 @@ impl Pipeline {
             usage,
             forget: cursors.into_keys().collect(),
             forget_old: VecDeque::new(),
+            kept_old: VecDeque::new(),
+            forgetting: None,
             limits: None,
             asked: None,
             believed: true,
@@ -644,7 +675,8 @@ impl Pipeline {
                 at = at.min(since + HANGS_AFTER);
             }
         } else {
-            let pauses = [self.disk.pause, self.disk.read_pause].into_iter().filter(|&pause| pause > now);
+            let pauses = [self.disk.pause, self.disk.reads.pause, self.disk.keeps.pause];
+            let pauses = pauses.into_iter().filter(|&pause| pause > now);
             at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.pause))).fold(at, Duration::min);
         }
         at = self.lanes.iter().map(|lane| lane.pause).filter(|&pause| pause > now).fold(at, Duration::min);
@@ -707,17 +739,22 @@ impl Pipeline {
                 return Some(Job::Limit(limits));
             }
         }
-        if boot < self.disk.read_pause {
-            return None;
-        }
-        for place in 0..self.lanes.len() {
-            if let Some(aside) = self.lanes[place].aside.as_mut().filter(|aside| !aside.sent) {
-                aside.sent = true;
-                return Some(Job::SetAside(aside.job.clone()));
+        if boot >= self.disk.keeps.pause {
+            for place in 0..self.lanes.len() {
+                if let Some(aside) = self.lanes[place].aside.as_mut().filter(|aside| !aside.sent) {
+                    aside.sent = true;
+                    return Some(Job::SetAside(aside.job.clone()));
+                }
             }
         }
-        if let Some(name) = self.forget_old.front() {
-            return Some(Job::ForgetOld(name.clone()));
+        // At once, because it would be given out again otherwise; where that failed, later.
+        let kept = || if boot < self.disk.keeps.pause { None } else { self.kept_old.pop_front() };
+        if let Some(name) = self.forget_old.pop_front().or_else(kept) {
+            self.forgetting = Some(name.clone());
+            return Some(Job::ForgetOld(name));
+        }
+        if boot < self.disk.reads.pause {
+            return None;
         }
         // Whoever was served last is behind the others.
         let deliverable = self.deliverable();
@@ -1111,10 +1148,13 @@ impl Pipeline {
             Done::Old { output, result } => self.old_read(output, result, now, random),
             Done::Forgotten(result) => match result {
                 Ok(()) => {
-                    self.forget_old.pop_front();
-                    self.reads_again();
+                    self.forgetting = None;
+                    self.keeps_again();
                 }
-                Err(error) => self.cannot_read(&error, now, random),
+                Err(error) => {
+                    self.kept_old.extend(self.forgetting.take());
+                    self.cannot_keep(&error, now, random);
+                }
             },
             Done::Limited => {}
         }
@@ -1266,10 +1306,10 @@ impl Pipeline {
                 if let Some(aside) = &mut self.lanes[place].aside {
                     aside.sent = false;
                 }
-                return self.cannot_read(&error, now, random);
+                return self.cannot_keep(&error, now, random);
             }
         };
-        self.reads_again();
+        self.keeps_again();
         let lane = &mut self.lanes[place];
         let Some(Aside { readings, why, whole, .. }) = lane.aside.take() else { return };
         match whole {
@@ -1311,16 +1351,24 @@ impl Pipeline {
     }
 
     fn cannot_read(&mut self, error: &SpoolError, now: Duration, random: f64) {
-        self.disk.cannot_read = true;
-        self.disk.read_pause = now + self.disk.read_backoff.fail_up_to(DISK_PAUSE, random);
+        self.disk.reads.failed(now, random);
         self.events.push(Event::CannotRead(Chain(error).to_string()));
     }
 
     fn reads_again(&mut self) {
-        self.disk.read_backoff.reset();
-        self.disk.read_pause = Duration::ZERO;
-        if std::mem::take(&mut self.disk.cannot_read) {
+        if self.disk.reads.worked() {
             self.events.push(Event::ReadsAgain);
+        }
+    }
+
+    fn cannot_keep(&mut self, error: &SpoolError, now: Duration, random: f64) {
+        self.disk.keeps.failed(now, random);
+        self.events.push(Event::CannotKeep(Chain(error).to_string()));
+    }
+
+    fn keeps_again(&mut self) {
+        if self.disk.keeps.worked() {
+            self.events.push(Event::KeepsAgain);
         }
     }
 

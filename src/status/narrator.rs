@@ -65,6 +65,7 @@ struct Loss {
 enum Subject {
     Disk,
     Reading,
+    Keeping,
     Posting(usize),
     Ahead(usize),
 }
@@ -120,6 +121,18 @@ impl Narrator {
             }
             Event::ReadsAgain => {
                 self.outages.worked(&Subject::Reading, now);
+            }
+            Event::CannotKeep(why) => {
+                if self.outages.failed(Subject::Keeping, "disk", now).is_some() {
+                    tracing::error!(
+                        "cannot set aside or remove files in the cache directory {}: {why}; tried again, and everything that does \
+                         not wait for it is delivered",
+                        self.path.display()
+                    );
+                }
+            }
+            Event::KeepsAgain => {
+                self.outages.worked(&Subject::Keeping, now);
             }
             Event::Forgotten { name, readings } => {
                 tracing::warn!(

@@ -34,15 +34,16 @@ use std::time::{Duration, Instant};
 
 use pattoo_agent_modbustcpd::spool::{Disk, MinFree, Space, SpoolError, Stat};
 use run::{Run, Stats};
-use scenario::{DAY, DiskFault, Fault, Kind, Moment, Scenario, Weather, What};
+use scenario::{DAY, DiskFault, Fault, Kind, Moment, OutputSpec, Scenario, Weather, What};
 
 /// How long a failure is made smaller.
 const SHRINKING: Duration = Duration::from_secs(40);
 
 /// Fresh seeds that have found something: a segment that is removed before it is durable; what a disk that hung has written
 /// after it was given up; an output that is back before the log was made to forget it; a post of hours whose answer is in
-/// doubt.
-const FOUND: [u64; 4] = [98_008_677_098_372, 59_866_036_602_679, 40_015_517_745_993, 72_472_218_075_078];
+/// doubt; an old batch that is delivered and that the disk does not let go.
+const FOUND: [u64; 5] =
+    [98_008_677_098_372, 59_866_036_602_679, 40_015_517_745_993, 72_472_218_075_078, 178_264_086_436_855];
 
 #[test]
 fn fixed_seeds() {
@@ -119,6 +120,23 @@ fn what_gets_its_date_while_the_disk_takes_nothing_is_delivered_at_once() {
     let scenario = only(&[(What::Unset, 600, 1_800), (What::Disk(DiskFault::BadWrites), 1_200, 15_000)]);
     let stats = holds(&scenario);
     assert_eq!((stats.readings, stats.dropped.len()), (stats.arrived, 0), "{stats:?}");
+}
+
+#[test]
+fn what_cannot_be_set_aside_holds_up_no_other_output() {
+    let down = |output| (What::Server(output, Weather::Down { slow: false }), 600, 5_000);
+    let mut scenario = only(&[
+        down(0),
+        down(1),
+        (What::Server(0, Weather::Poisoned), 5_000, 15_000),
+        (What::Disk(DiskFault::ReadOnly), 4_900, 15_000),
+    ]);
+    scenario.outputs.push(OutputSpec { kind: Kind::Lines, ..scenario.outputs[0].clone() });
+    // Too much for one post, so that it is read from disk.
+    (scenario.points, scenario.interval) = (20, Duration::from_secs(2));
+    // That the second gets its own meanwhile is looked at at every step.
+    let stats = holds(&scenario);
+    assert!(stats.quarantined > 0, "{stats:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use pattoo_agent_modbustcpd::reading::{Reading, Timestamp, Value};
 use pattoo_agent_modbustcpd::spool::Limits;
 use pattoo_agent_modbustcpd::spool::batch::Batch;
 use pattoo_agent_modbustcpd::spool::batcher::Batcher;
-use pattoo_agent_modbustcpd::spool::job::{Done, Holdover, Job, Limit};
+use pattoo_agent_modbustcpd::spool::job::{Done, Holdover, Job, Limit, OldName};
 use pattoo_agent_modbustcpd::spool::log::{Log, Opened};
 use pattoo_agent_modbustcpd::time::clock::Moment as Clocks;
 use pattoo_agent_modbustcpd::time::schedule::{Anchor, Grid, Schedule};
@@ -214,6 +214,9 @@ struct Life {
     from_memory: bool,
     write_failed: Option<Duration>,
     read_failed: Option<Duration>,
+    keep_failed: Option<Duration>,
+    /// Old batches that were to be removed.
+    forgotten: Vec<OldName>,
     jobs_in_a_row: u32,
     /// So often in a row it was woken and had nothing to do.
     in_vain: u32,

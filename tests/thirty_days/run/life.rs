@@ -39,6 +39,8 @@ impl Life {
             from_memory: false,
             write_failed: None,
             read_failed: None,
+            keep_failed: None,
+            forgotten: Vec::new(),
             jobs_in_a_row: 0,
             in_vain: 0,
             bytes: 0,

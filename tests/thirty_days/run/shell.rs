@@ -188,7 +188,18 @@ impl Run<'_> {
             return Err(format!("{} jobs and nothing else happens: {job:?}", life.jobs_in_a_row));
         }
         let is_write = matches!(job, Job::Write(_));
-        let failed = if is_write { life.write_failed } else { life.read_failed };
+        let is_kept = matches!(job, Job::SetAside(_) | Job::ForgetOld(_));
+        // An old batch that is done with is removed at once; only where that failed it is tried later.
+        let is_new = matches!(&job, Job::ForgetOld(name) if !life.forgotten.contains(name));
+        if let Job::ForgetOld(name) = &job {
+            life.forgotten.push(name.clone());
+        }
+        let failed = match job {
+            Job::Write(_) => life.write_failed,
+            _ if is_new => None,
+            _ if is_kept => life.keep_failed,
+            _ => life.read_failed,
+        };
         if let Some(failed) = failed
             && boot - failed < Duration::from_millis(450)
             && life.stopping.is_none()
@@ -296,7 +307,11 @@ impl Run<'_> {
             Done::Forgotten(result) => result.is_err(),
             Done::Limited => false,
         };
-        let last = if is_write { &mut life.write_failed } else { &mut life.read_failed };
+        let last = match done {
+            Done::Written(_) => &mut life.write_failed,
+            Done::SetAside { .. } | Done::Forgotten(_) => &mut life.keep_failed,
+            _ => &mut life.read_failed,
+        };
         *last = failed.then_some(self.now);
         life.from_memory |= failed && is_write;
         let random = self.rng.f64();
