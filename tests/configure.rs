@@ -401,6 +401,43 @@ fn files_keep_their_comments_and_everything_that_is_not_asked_for_byte_for_byte(
 }
 
 /// Nobody is there to be asked: no device is either.
+/// A file that says where readings go is not asked for a server of pattoo, though without groups it is wrong.
+#[test]
+fn the_first_group_of_a_file_is_put_into_it_and_its_outputs_stay() {
+    let groups =
+        "  - group_name: one\n    ip_devices: [\"127.0.0.1:1\"]\n    unit: 1\n    input_registers: [30001, 30002]\n";
+    for (before, after) in [
+        ("outputs: [sqlite]\npolling_groups: []  # none yet\n", "outputs: [sqlite]\npolling_groups:  # none yet\n{}"),
+        (
+            "outputs: [sqlite]\npolling_groups:\npolling_interval: 10s",
+            "outputs: [sqlite]\npolling_groups:\n{}polling_interval: 10s",
+        ),
+        ("outputs: [sqlite]\n", "outputs: [sqlite]\npolling_groups:\n{}"),
+    ] {
+        let home = home();
+        let directory = home.config_dir();
+        let file = directory.join("pattoo_agent_modbustcpd.yaml");
+        fs::remove_file(directory.join("pattoo.yaml")).unwrap();
+        fs::write(&file, before).unwrap();
+        let answers = "yes\n127.0.0.1:1\nkeep\n1\n30001 30002\n-\n-\none\nno\nyes\n";
+        let output = configure(&home, directory.to_str().unwrap(), answers, &[]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), after.replace("{}", groups));
+    }
+}
+
+#[test]
+fn lines_that_are_to_be_written_by_hand_are_shown_as_lines() {
+    let home = home();
+    let directory = home.config_dir();
+    let flow = "polling_groups: [{ip_devices: [plc1], input_registers: [30001]}]\n";
+    fs::write(directory.join("pattoo_agent_modbustcpd.yaml"), flow).unwrap();
+    let output = configure(&home, directory.to_str().unwrap(), "yes\n", &[]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(told.contains("by hand:\npolling_groups:\n  - group_name:"), "{told}");
+}
+
 #[test]
 fn without_questions_no_device_is_asked() {
     let device = Device::counting(1);

@@ -95,14 +95,22 @@ pub fn configure(config_dir: &Path, yes: bool) -> Exit {
     };
     match &error {
         ConfigureError::Ended => say(&format!("{error}\n")),
-        ConfigureError::Wrong(_) => complain(&error.to_string()),
+        // Both have lines of their own.
+        ConfigureError::Wrong(_) | ConfigureError::InPlace { .. } => complain(&error.to_string()),
         other => complain(&Chain(other).to_string()),
     }
     error.exit()
 }
 
 fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
-    trust::check_way(config_dir).map_err(|source| ConfigureError::Untrusted { path: config_dir.to_owned(), source })?;
+    trust::check_way(config_dir).map_err(|source| {
+        let path = config_dir.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ConfigureError::Untrusted { path, source }
+        } else {
+            ConfigureError::Io { action: "write to", path, source }
+        }
+    })?;
     let mut drafts = Drafts::of(config_dir)?;
     say(&format!("Configuring {}.\n", config_dir.display()));
     if !yes {
@@ -163,7 +171,6 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
         devices::ask(interview, network, drafts)?;
         return output::ask(interview, network, drafts);
     }
-    let needs_pattoo = needs_pattoo(drafts)?;
     let polled = drafts.load()?.ok().map(|loaded| count(loaded.config.devices.len(), "device"));
     drafts.open_agent()?;
     let groups = count(drafts.next_place(), "group");
@@ -176,7 +183,8 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
         drafts.with_group(&Group::default().items()).changes()?;
         devices::ask(interview, network, drafts)?;
     }
-    if needs_pattoo { output::ask_pattoo(interview, network, drafts) } else { Ok(()) }
+    // Not before: without any group a file says nothing of its outputs, because it is wrong.
+    if needs_pattoo(drafts)? { output::ask_pattoo(interview, network, drafts) } else { Ok(()) }
 }
 
 /// Whether readings go to a pattoo server, as they do where it is not said.
