@@ -254,7 +254,7 @@ fn a_device_that_is_away_silent_or_says_no_is_told_apart() {
     second.set_unit(1, Mode::Exception(11));
     for (device, told, choice) in [
         (&away, "cannot connect to", "end\n"),
-        (&silent, "takes a connection, but none of the units 1, 0 and 255 answers: no whole reply within 2s", "end\n"),
+        (&silent, "takes a connection, but none of the units 1, 0 and 255 answers: no whole reply within 3s", "end\n"),
         (&refusing, "answers as unit 1.", "\n30001\n-\n"),
         (&second, "answers as unit 0, and not as unit 1.", "\n30001\n-\n"),
     ] {

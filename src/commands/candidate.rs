@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::sunspec::{self, Model};
 use crate::modbus::endpoint::{Address, DEFAULT_PORT, Endpoint, EndpointError};
+use crate::modbus::error::ReadError;
 use crate::modbus::format::{Format, Scale};
 use crate::modbus::plan::{Limits, Span, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
@@ -16,16 +19,24 @@ use crate::time::clock;
 /// No device has more models; a chain that is longer turns in a circle.
 const MOST_MODELS: usize = 200;
 
+/// What passes on top of the response timeout before a unit is given up: a poll would ask once more over a new connection.
+const SLACK: Duration = Duration::from_millis(500);
+
 /// The units that are asked for where nobody knows which one it is: most devices are 1, those that are no gateway often say that
 /// they are 0 or 255, as the guide to Modbus TCP has it.
-const USUAL_UNITS: [u8; 3] = [1, 0, 255];
+pub const USUAL_UNITS: [u8; 3] = [1, 0, 255];
 
-/// What [`Candidate::unit_that_answers`] has found.
+/// What [`contact`] has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contact {
-    /// This unit answers, if only with an exception.
-    Answers(u8),
-    /// There is a connection, and none of the usual units answers on it; why not.
+    /// A unit answers, if only with an exception.
+    Answers {
+        /// Which one.
+        unit: u8,
+        /// Whether it speaks RTU over TCP.
+        is_rtu: bool,
+    },
+    /// There is a connection, and none of the units answers on it; why not.
     Silent(String),
     /// There is no connection; why not.
     Away(String),
@@ -118,15 +129,20 @@ impl Candidate {
         (outcome, words)
     }
 
-    /// The first of the usual units that answers.
-    pub async fn unit_that_answers(&mut self) -> Contact {
+    /// The first of these units that answers; each is asked once.
+    async fn unit_that_answers(&mut self, units: &[u8]) -> Contact {
+        let patience = self.settings.response_timeout;
         let mut why = None;
-        for unit in USUAL_UNITS {
+        for unit in units.iter().copied() {
             self.turn_to(unit);
-            let Some((outcome, _)) = self.words_at(0, 1).await else { continue };
+            let Ok(answer) = timeout(patience + SLACK, self.words_at(0, 1)).await else {
+                why.get_or_insert_with(|| ReadError::ResponseTimeout(patience).to_string());
+                continue;
+            };
+            let Some((outcome, _)) = answer else { continue };
             // A gateway answers for a unit that it does not reach.
             if outcome.answered && !self.is_unreached() {
-                return Contact::Answers(unit);
+                return Contact::Answers { unit, is_rtu: self.settings.transport == Transport::Rtu };
             }
             if !outcome.connected {
                 return Contact::Away(self.fault());
@@ -192,6 +208,24 @@ impl Candidate {
         let first = Reference::new(Table::HoldingRegisters, 400_001 + i64::from(address))?;
         Some(self.read(first, count).await)
     }
+}
+
+/// Which of these units of `target` answers first. A converter that passes on the bytes of a serial line takes connections as a
+/// gateway does, and answers nothing that is not RTU: the first unit is asked so, too, when all are silent.
+pub async fn contact(target: &str, units: &[u8], timeout: Duration) -> Contact {
+    let candidate = |transport| Candidate::new(target, 1, transport, timeout);
+    let (mut tcp, mut rtu) = match (candidate(Transport::Tcp), candidate(Transport::Rtu)) {
+        (Ok(tcp), Ok(rtu)) => (tcp, rtu),
+        (Err(error), _) | (_, Err(error)) => return Contact::Away(format!("{target:?} is no device: {error}")),
+    };
+    let found = tcp.unit_that_answers(units).await;
+    if matches!(found, Contact::Silent(_)) && matches!(tcp.endpoint, Endpoint::Tcp { .. }) {
+        let first = units.get(..1).unwrap_or_default();
+        if let answers @ Contact::Answers { .. } = rtu.unit_that_answers(first).await {
+            return answers;
+        }
+    }
+    found
 }
 
 fn session(endpoint: &Endpoint, settings: &Settings) -> Session<EndpointDial> {

@@ -159,7 +159,7 @@ fn assume(drafts: &mut Drafts) -> Result<(), ConfigureError> {
         shared::fill(drafts, None)?;
     }
     if !drafts.has_agent() {
-        drafts.groups.push(Group::default().items());
+        drafts.add(&Group::default());
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
     });
     if interview.agrees("Add a group?", false)? {
         // Whether the file can be changed at all is said before anybody has answered much.
-        drafts.with_group(&Group::default().items()).changes()?;
+        drafts.with_group(&Group::default()).changes()?;
         devices::ask(interview, network, drafts)?;
     }
     // Not before: without any group a file says nothing of its outputs, because it is wrong.

@@ -76,18 +76,37 @@ impl Edit {
             return Ok(());
         }
         let (wanted, written) = scalar(value);
+        self.change(section, key, wanted, &written)
+    }
+
+    /// Sets a key to what is wanted, in the first of the ways to write it that means that.
+    fn change(&mut self, section: &str, key: &str, wanted: Value, written: &[String]) -> Result<(), Refused> {
         let mut expected = self.value.clone();
         let of = expected.entry(Value::from(section)).or_insert_with(|| Value::from(Mapping::new()));
         if of.is_null() {
             *of = Value::from(Mapping::new());
         }
-        let refused = || Refused { what: format!("{section}: {key}"), wanted: format!("{section}:\n  {key}: {value}") };
+        let value = written.first().map_or("", String::as_str);
+        let refused =
+            || Refused { what: format!("{section}: {key}"), wanted: format!("{section}:\n  {}: {value}", quoted(key)) };
         of.as_mapping_mut().ok_or_else(refused)?.insert(Value::from(key), wanted);
         // A comma ends a value between braces, and is part of one that stands alone in its line.
         let ends = [&["#", ",", "}"][..], &["#"]];
         let ways = ends.into_iter().flat_map(|ends| written.iter().map(move |value| (value, ends)));
         let candidates = ways.filter_map(|(value, ends)| self.with(section, key, value, ends));
         self.take(candidates.collect(), expected).ok_or_else(refused)
+    }
+
+    /// Puts a mapping of one key into a section, below a key of its own; one that is there already stays as it is.
+    ///
+    /// # Errors
+    /// When the text cannot be changed so that it says this and nothing else than before.
+    pub fn put(&mut self, section: &str, of: &str, key: &str, value: &str) -> Result<(), Refused> {
+        if self.value.get(section).is_some_and(|section| section.get(of).is_some()) {
+            return Ok(());
+        }
+        let mapping = Mapping::from_iter([(Value::from(key), Value::from(value))]);
+        self.change(section, of, mapping.into(), &[format!("{{{key}: {}}}", quoted(value))])
     }
 
     /// Puts items behind the last one of the list `key`, which begins with the file if it is not there. `items` are lines, an item
@@ -118,13 +137,14 @@ impl Edit {
     /// The text with `value` for a key, as it is written; what stands there ends before one of `ends`.
     fn with(&self, section: &str, key: &str, value: &str, ends: &[&str]) -> Option<String> {
         let lines = Lines::of(&self.text);
+        let written = quoted(key);
         let Some((place, entries)) = self.entry(section) else {
-            return Some(lines.with_at_end(&format!("{section}:\n  {key}: {value}\n")));
+            return Some(lines.with_at_end(&format!("{section}:\n  {written}: {value}\n")));
         };
         let Value::Mapping(entries) = entries else {
             // A section of nothing: `pattoo_agent_api:`.
             let (line, column) = locate(&self.text, &[Step::Key(place)])?;
-            return (column == 1).then(|| lines.with_below(line, &format!("  {key}: {value}\n")));
+            return (column == 1).then(|| lines.with_below(line, &format!("  {written}: {value}\n")));
         };
         if let Some(at) = entries.iter().position(|(of, _)| *of == key) {
             let start = lines.offset(locate(&self.text, &[Step::Value(place), Step::Value(at)])?)?;
@@ -135,10 +155,10 @@ impl Edit {
         let start = lines.offset((line, column))?;
         if let Some(inside) = self.text[start..].strip_prefix('{') {
             let comma = if entries.is_empty() { "" } else { ", " };
-            return Some(format!("{}{{{key}: {value}{comma}{inside}", &self.text[..start]));
+            return Some(format!("{}{{{written}: {value}{comma}{inside}", &self.text[..start]));
         }
         let last = lines.end_of(line, |indent, _| indent + 1 >= column);
-        Some(lines.with_below(last, &format!("{}{key}: {value}\n", " ".repeat(column - 1))))
+        Some(lines.with_below(last, &format!("{}{written}: {value}\n", " ".repeat(column - 1))))
     }
 
     /// The text with more items in a list.

@@ -1,12 +1,14 @@
 //! Which devices are polled, and what of them: each device is asked at once who it is and what it has, and what is read of it is
 //! shown before anything is written.
 
+use std::mem;
+
 use super::ConfigureError;
 use super::drafts::Drafts;
 use super::group::{Group, words};
 use super::interview::{Choice, Interview, Objection};
 use super::network::{Floats, Network, Values};
-use crate::commands::candidate::Contact;
+use crate::commands::candidate::{Contact, USUAL_UNITS};
 use crate::commands::sunspec::Model;
 use crate::config::{Config, ConfigError, Diagnostic, Point};
 use crate::modbus::register::Table;
@@ -19,7 +21,7 @@ const ADDRESS: &str = "Address of a device, or of several that are alike, with c
 /// What to do about a device that does not answer.
 const AWAY: [Choice; 3] = [
     ("other", "give another address"),
-    ("keep", "keep it all the same: it may be off today"),
+    ("keep", "keep it all the same: it may be off today, or be another unit"),
     ("end", "end, and write nothing"),
 ];
 
@@ -29,6 +31,8 @@ struct Met {
     unit: u8,
     /// Those that answer.
     answering: Vec<String>,
+    /// Those that take a connection and do not answer.
+    silent: Vec<String>,
 }
 
 /// Asks for groups until there are enough, and puts them into `drafts`.
@@ -43,7 +47,7 @@ pub fn ask(
         let mut dialogue = Dialogue { interview, network, drafts, group: Group { name, ..Group::default() } };
         dialogue.group()?;
         let group = dialogue.group;
-        drafts.groups.push(group.items());
+        drafts.add(&group);
         if is_new && drafts.groups.len() == 1 {
             let offered = drafts.interval.clone();
             let judged = interview.ask("How often it is all read (300, 10s, 5m)", &offered, |answer| {
@@ -83,9 +87,10 @@ struct Dialogue<'d, 'p> {
 impl Dialogue<'_, '_> {
     fn group(&mut self) -> Result<(), ConfigureError> {
         self.group.devices = String::new();
-        let met = self.meet()?;
+        let mut met = self.meet()?;
         self.group.unit = met.unit.to_string();
         self.key("Its unit id (slave id), or several such as 1, 5-8", "unit", |group| &mut group.unit)?;
+        self.ask_told_units(&mut met);
         if !self.takes_models(&met.answering)? {
             self.registers(&met.answering)?;
         }
@@ -100,19 +105,19 @@ impl Dialogue<'_, '_> {
     fn meet(&mut self) -> Result<Met, ConfigureError> {
         loop {
             self.key(ADDRESS, "ip_devices", |group| &mut group.devices)?;
-            let mut met = Met { unit: 1, answering: Vec::new() };
+            let mut met = Met { unit: 1, answering: Vec::new(), silent: Vec::new() };
             let mut is_away = false;
             let targets: Vec<String> = self.group.targets().map(str::to_owned).collect();
-            for target in targets {
-                self.interview.tell(&format!("   Asking {} ...\n", escaped(&target)));
-                match self.network.contact(&target) {
-                    Contact::Answers(unit) => {
+            self.interview.tell(&format!("   Asking {} ...\n", escaped(&targets.join(", "))));
+            let contacts = self.network.contact(&targets, &USUAL_UNITS);
+            for (target, contact) in targets.into_iter().zip(contacts) {
+                match contact {
+                    Contact::Answers { unit, is_rtu } => {
                         let not_1 = if unit == 1 { "" } else { ", and not as unit 1" };
-                        self.interview.tell(&format!("   {} answers as unit {unit}{not_1}.\n", escaped(&target)));
                         if met.answering.is_empty() {
                             met.unit = unit;
                         }
-                        met.answering.push(target);
+                        self.answers(&mut met, target, &format!("unit {unit}{not_1}"), is_rtu);
                     }
                     Contact::Silent(why) => {
                         let why = format!(
@@ -120,6 +125,7 @@ impl Dialogue<'_, '_> {
                             escaped(&target)
                         );
                         self.interview.tell(&why);
+                        met.silent.push(target);
                         is_away = true;
                     }
                     Contact::Away(why) => {
@@ -139,16 +145,47 @@ impl Dialogue<'_, '_> {
         }
     }
 
+    /// Asks those that are silent as the units that were answered: behind a gateway they may be any.
+    fn ask_told_units(&mut self, met: &mut Met) {
+        let units: Vec<u8> = self.group.first_units().filter(|unit| !USUAL_UNITS.contains(unit)).collect();
+        let silent = mem::take(&mut met.silent);
+        if silent.is_empty() || units.is_empty() {
+            return;
+        }
+        self.interview.tell(&format!("   Asking {} ...\n", escaped(&silent.join(", "))));
+        for (target, contact) in silent.iter().zip(self.network.contact(&silent, &units)) {
+            match contact {
+                Contact::Answers { unit, is_rtu } => {
+                    self.answers(met, target.clone(), &format!("unit {unit}"), is_rtu);
+                }
+                Contact::Silent(why) | Contact::Away(why) => {
+                    self.interview.tell(&format!("   {} does not answer: {why}\n", escaped(target)));
+                }
+            }
+        }
+    }
+
+    /// This device answers.
+    fn answers(&mut self, met: &mut Met, target: String, as_what: &str, is_rtu: bool) {
+        let how = if is_rtu { ", by RTU over TCP" } else { "" };
+        self.interview.tell(&format!("   {} answers as {as_what}{how}.\n", escaped(&target)));
+        if is_rtu {
+            self.group.rtu.push(target.clone());
+        }
+        met.answering.push(target);
+    }
+
     /// Offers what the models of SunSpec devices have; whether that is what is read.
     fn takes_models(&mut self, answering: &[String]) -> Result<bool, ConfigureError> {
         let Ok(unit) = self.group.unit.parse() else { return Ok(false) };
         let Some((first, others)) = answering.split_first() else { return Ok(false) };
-        let Some(models) = self.network.models(first, unit) else { return Ok(false) };
+        let Some(models) = self.network.models(first, unit, self.group.transport_of(first)) else { return Ok(false) };
         let known: Vec<Model> = models.into_iter().filter(|model| !model.name().is_empty()).collect();
         let listed: Vec<_> = known.iter().map(|model| format!("{} {}", model.id, model.name())).collect();
         self.interview.tell(&format!("   {} is a SunSpec device: {}.\n", escaped(first), listed.join("; ")));
         for other in others {
-            if self.network.models(other, unit).is_none_or(|models| !known.iter().all(|model| models.contains(model))) {
+            let models = self.network.models(other, unit, self.group.transport_of(other));
+            if models.is_none_or(|models| !known.iter().all(|model| models.contains(model))) {
                 let what = format!("   {} has not the same models; give it a group of its own.\n", escaped(other));
                 self.interview.tell(&what);
                 return Ok(false);
@@ -204,7 +241,7 @@ impl Dialogue<'_, '_> {
                         _ => {}
                     }
                     let devices = answer.to_owned();
-                    let trial = self.drafts.with_group(&Group { devices, ..before.clone() }.items());
+                    let trial = self.drafts.with_group(&Group { devices, ..before.clone() });
                     about(&trial, |it, is_fault| is_fault && is_of(it, place, "ip_devices"))
                 })?;
             if ["-", "no", "n"].contains(&&*asked.to_lowercase()) {
@@ -212,10 +249,14 @@ impl Dialogue<'_, '_> {
             }
             let more: Vec<String> = words(&asked).map(str::to_owned).collect();
             self.group.devices = asked;
+            if !before.rtu.is_empty() {
+                self.group.rtu.extend(more.iter().cloned());
+            }
             let gives_something = self.show(&more)?.read > 0;
             let is_kept = self.interview.agrees("Keep it in this group?", gives_something)?;
             let devices = format!("{}, {}", before.devices, more.join(", "));
-            self.group = if is_kept { Group { devices, ..before } } else { before };
+            let rtu = mem::take(&mut self.group.rtu);
+            self.group = if is_kept { Group { devices, rtu, ..before } } else { before };
         }
     }
 
@@ -238,7 +279,7 @@ impl Dialogue<'_, '_> {
             if key == "holding_registers" && !reads {
                 return vec!["found no input registers either; one of the two is needed".to_owned().into()];
             }
-            about(&drafts.with_group(&trial.items()), |it, is_fault| is_of(it, place, key) && (is_fault || is_register))
+            about(&drafts.with_group(&trial), |it, is_fault| is_of(it, place, key) && (is_fault || is_register))
         })?;
         *of(group) = answer;
         Ok(())
@@ -261,7 +302,9 @@ impl Dialogue<'_, '_> {
     fn alone(&self, group: &Group) -> Result<Config, ConfigureError> {
         let wrong = |error: ConfigError| ConfigureError::Wrong(error.shown());
         let mut trial = self.drafts.clone();
-        trial.groups = vec![group.items()];
+        trial.groups.clear();
+        trial.rtu.clear();
+        trial.add(group);
         if trial.agent.is_none() {
             return Ok(trial.load_apart().map_err(wrong)?.config);
         }

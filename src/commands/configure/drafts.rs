@@ -10,6 +10,7 @@ use rustix::fs::{Gid, Uid};
 use similar::TextDiff;
 
 use super::ConfigureError;
+use super::group::Group;
 use crate::config::edit::{self, Edit, Refused};
 use crate::config::{self, AGENT_FILE, ConfigError, Diagnostic, Loaded, SHARED_AGENT_FILE, SHARED_FILE};
 use crate::files::atomic::{self, Access};
@@ -35,6 +36,8 @@ pub struct Drafts {
     pub output: Option<String>,
     /// Items of `polling_groups` that are new.
     pub groups: Vec<String>,
+    /// Devices of these that speak RTU over TCP.
+    pub rtu: Vec<String>,
     /// Files that hold a secret, and are new.
     pub secrets: Vec<(PathBuf, String)>,
     before: [Option<String>; 3],
@@ -70,6 +73,7 @@ impl Drafts {
             interval: "300".to_owned(),
             output: None,
             groups: Vec::new(),
+            rtu: Vec::new(),
             secrets: Vec::new(),
             before,
         })
@@ -94,10 +98,20 @@ impl Drafts {
         self.before[2].is_some()
     }
 
+    /// Puts one more group into them.
+    pub fn add(&mut self, group: &Group) {
+        self.groups.push(group.items());
+        for target in group.rtu_targets() {
+            if !self.rtu.iter().any(|known| known == target) {
+                self.rtu.push(target.to_owned());
+            }
+        }
+    }
+
     /// These with one more group.
-    pub fn with_group(&self, items: &str) -> Self {
+    pub fn with_group(&self, group: &Group) -> Self {
         let mut drafts = self.clone();
-        drafts.groups.push(items.to_owned());
+        drafts.add(group);
         drafts
     }
 
@@ -108,15 +122,22 @@ impl Drafts {
             for items in &self.groups {
                 edit.append("polling_groups", items)?;
             }
+            for target in &self.rtu {
+                edit.put("devices", target, "transport", "rtu")?;
+            }
             return Ok(Some(edit.text().to_owned()));
         }
         if self.groups.is_empty() {
             return Ok(self.before[2].clone());
         }
         let output = self.output.as_ref().map_or_else(String::new, |entry| format!("outputs:\n  - {entry}\n"));
+        let heading = if self.rtu.is_empty() { "" } else { "devices:\n" };
+        let rtu = self.rtu.iter().map(|target| format!("  {}: {{transport: rtu}}\n", edit::quoted(target)));
+        let rtu: Vec<String> = rtu.collect();
+        let devices = heading.to_owned() + &rtu.concat();
         let groups = self.groups.iter().flat_map(|items| items.lines()).map(|line| format!("  {line}\n"));
         let groups: String = groups.collect();
-        Ok(Some(format!("polling_interval: {}\n{output}polling_groups:\n{groups}", self.interval)))
+        Ok(Some(format!("polling_interval: {}\n{output}{devices}polling_groups:\n{groups}", self.interval)))
     }
 
     /// Every file that is there or is to be.

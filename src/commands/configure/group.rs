@@ -2,6 +2,7 @@
 
 use crate::commands::sunspec::{self, Model};
 use crate::config::edit;
+use crate::modbus::settings::Transport;
 
 /// What is polled of devices that are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +19,15 @@ pub struct Group {
     pub holding: String,
     /// The models that are read instead of registers, if the devices have any.
     pub models: Vec<Model>,
+    /// Those of its devices that speak RTU over TCP, and perhaps others.
+    pub rtu: Vec<String>,
 }
 
 impl Default for Group {
     /// What is offered, as the Python agent's installation offers it.
     fn default() -> Self {
         let [name, devices, unit, input, holding] = ["group 1", "127.0.0.1:502", "0", "30001", "-"].map(str::to_owned);
-        Self { name, devices, unit, input, holding, models: Vec::new() }
+        Self { name, devices, unit, input, holding, models: Vec::new(), rtu: Vec::new() }
     }
 }
 
@@ -32,6 +35,22 @@ impl Group {
     /// Its devices, each by itself.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         words(&self.devices)
+    }
+
+    /// Those of its devices that speak RTU over TCP.
+    pub fn rtu_targets(&self) -> impl Iterator<Item = &str> {
+        self.targets().filter(|target| self.rtu.iter().any(|rtu| rtu == target))
+    }
+
+    /// How requests to this device travel.
+    #[must_use]
+    pub fn transport_of(&self, target: &str) -> Transport {
+        if self.rtu.iter().any(|rtu| rtu == target) { Transport::Rtu } else { Transport::Tcp }
+    }
+
+    /// The first unit of each of its ranges of units.
+    pub fn first_units(&self) -> impl Iterator<Item = u8> {
+        words(&self.unit).filter_map(|range| range.split('-').next()?.parse().ok())
     }
 
     /// Items of `polling_groups`: what a person types between commas is what the file says.

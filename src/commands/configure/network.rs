@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::commands::candidate::{Candidate, Contact};
+use tokio::task::LocalSet;
+
+use crate::commands::candidate::{Candidate, Contact, contact};
 use crate::commands::once::{self, Line};
 use crate::commands::sunspec::Model;
 use crate::commands::{probe, reach};
@@ -11,8 +13,8 @@ use crate::modbus::format::Format;
 use crate::modbus::register::Table;
 use crate::modbus::settings::Transport;
 
-/// How long a connection, and each reply, may take: those behind gateways on slow lines take a second.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a connection, and each reply, may take: as long as the agent waits unless it is told otherwise.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// No more rows are shown: what does not fit is the same as what does, most often.
 const MOST_ROWS: usize = 60;
@@ -44,11 +46,11 @@ pub struct Floats {
 
 /// Whom one can ask.
 pub trait Network {
-    /// Whether the device answers, and as which unit.
-    fn contact(&mut self, target: &str) -> Contact;
+    /// Which of these units of each device answers first. Devices are asked side by side.
+    fn contact(&mut self, targets: &[String], units: &[u8]) -> Vec<Contact>;
 
     /// The models of a SunSpec device; `None` for another one.
-    fn models(&mut self, target: &str, unit: u8) -> Option<Vec<Model>>;
+    fn models(&mut self, target: &str, unit: u8, transport: Transport) -> Option<Vec<Model>>;
 
     /// Every point of `config`, read once.
     fn poll(&mut self, config: &Config) -> Values;
@@ -62,13 +64,31 @@ pub trait Network {
 pub struct Sockets;
 
 impl Network for Sockets {
-    fn contact(&mut self, target: &str) -> Contact {
-        let asked = asked(target, 1, async |candidate| candidate.unit_that_answers().await);
-        asked.unwrap_or_else(Contact::Away)
+    fn contact(&mut self, targets: &[String], units: &[u8]) -> Vec<Contact> {
+        let asked = wait_for(async {
+            let local = LocalSet::new();
+            let asked: Vec<_> = targets
+                .iter()
+                .map(|target| {
+                    let (target, units) = (target.clone(), units.to_owned());
+                    local.spawn_local(async move { contact(&target, &units, PATIENCE).await })
+                })
+                .collect();
+            let answers = async {
+                let mut contacts = Vec::new();
+                for one in asked {
+                    contacts.push(one.await.unwrap_or_else(|error| Contact::Away(error.to_string())));
+                }
+                contacts
+            };
+            local.run_until(answers).await
+        });
+        asked.unwrap_or_else(|why| vec![Contact::Away(why); targets.len()])
     }
 
-    fn models(&mut self, target: &str, unit: u8) -> Option<Vec<Model>> {
-        asked(target, unit, async |candidate| candidate.models().await).ok()?.ok()
+    fn models(&mut self, target: &str, unit: u8, transport: Transport) -> Option<Vec<Model>> {
+        let mut candidate = Candidate::new(target, unit, transport, PATIENCE).ok()?;
+        wait_for(candidate.models()).ok()?.ok()
     }
 
     fn poll(&mut self, config: &Config) -> Values {
@@ -113,13 +133,11 @@ fn floats(config: &Config, lines: &[Line]) -> Option<Floats> {
     Some(Floats { table: first.reference.table(), entry })
 }
 
-/// What this question to a device gives; `Err` where it cannot be asked.
-fn asked<T>(target: &str, unit: u8, question: impl AsyncFnOnce(&mut Candidate) -> T) -> Result<T, String> {
-    let mut candidate = Candidate::new(target, unit, Transport::Tcp, PATIENCE)
-        .map_err(|error| format!("{target:?} is no device: {error}"))?;
+/// What comes of questions to devices; `Err` where none can be asked.
+fn wait_for<T>(questions: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the system gives no means to wait for devices: {error}"))?;
-    let answer = runtime.block_on(question(&mut candidate));
+    let answer = runtime.block_on(questions);
     // A name look-up that hangs must not hold the process.
     runtime.shutdown_background();
     Ok(answer)

@@ -8,6 +8,7 @@ use super::network::{Network, Values};
 use crate::commands::candidate::Contact;
 use crate::commands::sunspec::Model;
 use crate::config::Config;
+use crate::modbus::settings::Transport;
 
 /// Answers, and everything that was shown in between.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ impl Person for Script {
 pub struct Pretended {
     /// The unit that answers, and its models; a device that is not here is away.
     pub devices: BTreeMap<String, (u8, Vec<Model>)>,
+    /// Those that speak RTU over TCP.
+    pub rtu: Vec<&'static str>,
     /// What outputs say, the last first; they answer when nothing is left.
     pub outputs: Vec<Result<String, String>>,
     /// How many polls there were.
@@ -67,13 +70,18 @@ pub struct Pretended {
 }
 
 impl Network for Pretended {
-    fn contact(&mut self, target: &str) -> Contact {
-        self.devices
-            .get(target)
-            .map_or_else(|| Contact::Away("it is off".to_owned()), |(unit, _)| Contact::Answers(*unit))
+    fn contact(&mut self, targets: &[String], units: &[u8]) -> Vec<Contact> {
+        let of = |target: &String| match self.devices.get(target) {
+            None => Contact::Away("it is off".to_owned()),
+            Some((unit, _)) if units.contains(unit) => {
+                Contact::Answers { unit: *unit, is_rtu: self.rtu.contains(&target.as_str()) }
+            }
+            Some(_) => Contact::Silent("no whole reply".to_owned()),
+        };
+        targets.iter().map(of).collect()
     }
 
-    fn models(&mut self, target: &str, _unit: u8) -> Option<Vec<Model>> {
+    fn models(&mut self, target: &str, _unit: u8, _: Transport) -> Option<Vec<Model>> {
         self.devices.get(target).map(|(_, models)| models.clone()).filter(|models| !models.is_empty())
     }
 

@@ -77,17 +77,41 @@ fn a_device_that_does_not_answer_is_replaced_kept_or_ends_it() {
     assert!(matches!(ended, Err(ConfigureError::Ended)));
 }
 
+/// Behind a gateway a device may be any unit, and a converter may speak RTU over TCP.
+#[test]
+fn a_silent_device_is_asked_again_as_the_unit_that_is_told_and_what_speaks_rtu_is_written_so() {
+    let mut network = Pretended { rtu: vec!["gateway"], ..plain(&["plc8"]) };
+    network.devices.insert("gateway".to_owned(), (7, Vec::new()));
+    let answers = "gateway, plc8\nkeep\n7, 8\n30001\n-\n\n-\n";
+    let empty = directory(&[]);
+    let (said, ended, written) = conversation(&empty, &format!("{answers}\n\n\nsqlite\n"), &mut network);
+    ended.unwrap();
+    assert!(said.contains("none of the units 1, 0 and 255 answers: no whole reply"), "{said}");
+    assert!(said.contains("gateway answers as unit 7, by RTU over TCP."), "{said}");
+    assert!(said.contains("gateway input_register_30001"), "what answers now is read: {said}");
+    let expected = "  - sqlite\ndevices:\n  gateway: {transport: rtu}\npolling_groups:\n";
+    assert!(written.concat().contains(expected), "{written:?}");
+    let agent = "outputs: [sqlite]\npolling_groups:\n  - ip_devices: [plc1]\n    input_registers: [30001]\ndevices:\n  plc1: {retries: 5} # slow\n";
+    let there = directory(&[("pattoo_agent_modbustcpd.yaml", agent)]);
+    let (said, ended, written) = conversation(&there, &format!("yes\n{answers}\n\n"), &mut network);
+    ended.unwrap();
+    assert!(
+        written.concat().ends_with("  plc1: {retries: 5} # slow\n+  gateway: {transport: rtu}\n"),
+        "{said} {written:?}"
+    );
+}
+
 #[test]
 fn the_models_of_sunspec_devices_are_offered_and_may_be_refused() {
     let directory = directory(&[]);
     let models = vec![Model { id: 1, address: 40_002, length: 66 }, Model { id: 103, address: 40_070, length: 50 }];
     let mut network = plain(&["meter"]);
-    network.devices.insert("inverter".to_owned(), (126, models));
+    network.devices.insert("inverter".to_owned(), (255, models));
     let (said, ended, written) = conversation(&directory, "inverter\n\nyes\n-\n10s\n\nsqlite\n", &mut network);
     ended.unwrap();
-    assert!(said.contains("inverter answers as unit 126, and not as unit 1."), "{said}");
+    assert!(said.contains("inverter answers as unit 255, and not as unit 1."), "{said}");
     assert!(said.contains("is a SunSpec device: 1 common; 103 inverter, three phase."), "{said}");
-    assert!(written.concat().contains("unit: 126\n    unavailable: sunspec\n"), "{written:?}");
+    assert!(written.concat().contains("unit: 255\n    unavailable: sunspec\n"), "{written:?}");
     let answers = "inverter\n\nno\n30001\n-\n\n\n\n\n\nsqlite\n";
     let (said, ended, written) = conversation(&directory, answers, &mut network);
     ended.unwrap();

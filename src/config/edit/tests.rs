@@ -47,6 +47,21 @@ fn a_value_is_replaced_and_a_key_is_added_where_it_belongs() {
 }
 
 #[test]
+fn a_mapping_is_put_below_a_key_of_its_own_once() {
+    let cases = [
+        ("x: 1\n", "x: 1\nd:\n  \"plc:1502\": {transport: rtu}\n"),
+        ("d:\n  a: {b: 1} # c\nx: 1\n", "d:\n  a: {b: 1} # c\n  \"plc:1502\": {transport: rtu}\nx: 1\n"),
+        ("d: {a: {b: 1}}\n", "d: {\"plc:1502\": {transport: rtu}, a: {b: 1}}\n"),
+        ("d:\n  plc:1502: {name: boiler}\n", "d:\n  plc:1502: {name: boiler}\n"),
+    ];
+    for (text, expected) in cases {
+        let mut edit = Edit::parse(text).unwrap();
+        edit.put("d", "plc:1502", "transport", "rtu").unwrap();
+        assert_eq!(edit.text(), expected, "{text:?}");
+    }
+}
+
+#[test]
 fn an_item_goes_behind_the_last_one_of_its_list() {
     let item = "- name: two\n  of: [1, 2]\n";
     let cases = [
