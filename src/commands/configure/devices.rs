@@ -179,6 +179,8 @@ impl Dialogue<'_, '_> {
     fn takes_models(&mut self, answering: &[String]) -> Result<bool, ConfigureError> {
         let Ok(unit) = self.group.unit.parse() else { return Ok(false) };
         let Some((first, others)) = answering.split_first() else { return Ok(false) };
+        // A device that answers slowly takes seconds here.
+        self.interview.tell("   Looking for models of SunSpec ...\n");
         let Some(models) = self.network.models(first, unit, self.group.transport_of(first)) else { return Ok(false) };
         let known: Vec<Model> = models.into_iter().filter(|model| !model.name().is_empty()).collect();
         let listed: Vec<_> = known.iter().map(|model| format!("{} {}", model.id, model.name())).collect();

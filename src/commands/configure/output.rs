@@ -114,7 +114,14 @@ fn test(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &Draft
         is_refused |= answer.is_err();
         interview.tell(&format!("   {}\n", answer.unwrap_or_else(|why| why)));
     }
-    if is_refused { interview.choose("What now?", &REFUSED, 0) } else { Ok(1) }
+    if !is_refused {
+        return Ok(1);
+    }
+    // A doubt about an answer may be the reason; else it is told at the end.
+    for doubt in loaded.warnings.iter().filter(|doubt| doubt.path.starts_with("outputs")) {
+        interview.tell(&format!("   {}\n", doubt.message));
+    }
+    interview.choose("What now?", &REFUSED, 0)
 }
 
 struct Dialogue<'d, 'p> {

@@ -165,6 +165,16 @@ fn an_output_that_would_not_take_readings_is_corrected_or_kept() {
 }
 
 #[test]
+fn a_doubt_about_an_output_that_refuses_is_told_with_the_refusal() {
+    let empty = directory(&[]);
+    let answers = "plc7\n\n\n-\n\n\n\n\n\notlp\nhttp://192.0.2.9:4317\n\nkeep\n";
+    let mut network = Pretended { outputs: vec![Err("no connection".to_owned())], ..plain(&["plc7"]) };
+    let (said, ended, _) = conversation(&empty, answers, &mut network);
+    ended.unwrap();
+    assert!(said.contains("no connection\n   found port 4317, where a receiver of OTLP speaks gRPC"), "{said}");
+}
+
+#[test]
 fn a_file_of_what_to_poll_gets_one_group_more_and_stays_otherwise() {
     let agent = "# ours\npolling_interval: 10s\noutputs: [sqlite] # nobody else\npolling_groups:\n- ip_devices: [plc1, plc2]\n  \
                  input_registers: [30001]   # level\n\n# the end\n";

@@ -128,6 +128,10 @@ fn partial_success(said: &[u8]) -> Option<PartialSuccess> {
         return Some(ExportResponse::decode(said).ok()?.partial_success.unwrap_or_default());
     }
     let answer: Value = serde_json::from_slice(said).ok()?;
+    // What stands before a receiver, or is none, may say with a 200 that it has failed.
+    if answer.get("error").is_some_and(|error| !error.is_null()) {
+        return None;
+    }
     let partial = &answer["partialSuccess"];
     // 64 bits are a text in the JSON of protobuf, as a rule.
     let rejected = &partial["rejectedDataPoints"];

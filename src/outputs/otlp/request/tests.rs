@@ -43,7 +43,13 @@ fn a_success_is_whole_or_in_part() {
         "the sample has been rejected because its timestamp is too old (err-mimir-sample-timestamp-too-old)",
     );
     assert!(matches!(judged(200, &words), Err(NotTaken::Samples(Refusal::TooOld, _))));
-    for said in [&b"ok"[..], b"<html>", b"{", b"{\"partialSuccess\":{\"rejectedDataPoints\":\"x\"}}"] {
+    for said in [
+        &b"ok"[..],
+        b"<html>",
+        b"{",
+        b"{\"error\":\"no tenant\"}",
+        b"{\"partialSuccess\":{\"rejectedDataPoints\":\"x\"}}",
+    ] {
         let Err(NotTaken::Otherwise(failure)) = judged(200, said) else { panic!("{said:?}") };
         assert_eq!((failure.verdict, failure.kind), (Verdict::RefusedUs, "not_ok"), "{said:?}");
     }
