@@ -383,7 +383,7 @@ fn files_keep_their_comments_and_everything_that_is_not_asked_for_byte_for_byte(
     let groups = "# what is polled\npolling_interval: 10s   # by the contract\npolling_groups:\n# the first\n- group_name: \
                   boilers\n  ip_devices: ['127.0.0.1:1']\n  unit: 1\n  input_registers: [30001]  # level\n\n# the end\n";
     home.write_config(groups);
-    let answers = format!("yes\n{}\n\n30002\n-\nyes\n-\n\nno\n\n\ninfo\n\n\n\n\nkeep\nyes\n", device.target());
+    let answers = format!("yes\n{}\n\n30002\n-\nyes\n-\n\nno\nyes\n\n\ninfo\n\n\n\n\nkeep\nyes\n", device.target());
     let output = configure(&home, directory.to_str().unwrap(), &answers, &[]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");

@@ -184,7 +184,14 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
         devices::ask(interview, network, drafts)?;
     }
     // Not before: without any group a file says nothing of its outputs, because it is wrong.
-    if needs_pattoo(drafts)? { output::ask_pattoo(interview, network, drafts) } else { Ok(()) }
+    if !needs_pattoo(drafts)? {
+        return Ok(());
+    }
+    let is_right = drafts.load()?.is_ok();
+    if is_right && !interview.agrees("Change the pattoo server, directories or log level?", false)? {
+        return Ok(());
+    }
+    output::ask_pattoo(interview, network, drafts)
 }
 
 /// Whether readings go to a pattoo server, as they do where it is not said.

@@ -94,7 +94,7 @@ impl Edit {
         let ends = [&["#", ",", "}"][..], &["#"]];
         let ways = ends.into_iter().flat_map(|ends| written.iter().map(move |value| (value, ends)));
         let candidates = ways.filter_map(|(value, ends)| self.with(section, key, value, ends));
-        self.take(candidates.collect(), expected).ok_or_else(refused)
+        self.take(candidates.collect(), &expected).ok_or_else(refused)
     }
 
     /// Puts a mapping of one key into a section, below a key of its own; one that is there already stays as it is.
@@ -124,13 +124,14 @@ impl Edit {
         }
         of.as_sequence_mut().ok_or_else(refused)?.extend(more);
         let candidate = self.with_items(key, items);
-        self.take(candidate.into_iter().collect(), expected).ok_or_else(refused)
+        self.take(candidate.into_iter().collect(), &expected).ok_or_else(refused)
     }
 
     /// Makes the first of these texts the text that means what is expected; `None` where none does.
-    fn take(&mut self, candidates: Vec<String>, expected: Mapping) -> Option<()> {
-        let text = candidates.into_iter().find(|text| parse(text).is_ok_and(|value| value == expected))?;
-        *self = Self { text, value: expected };
+    fn take(&mut self, candidates: Vec<String>, expected: &Mapping) -> Option<()> {
+        // As it was parsed: by the order of its keys the next change finds its place.
+        let read = |text: String| Some(Self { value: parse(&text).ok()?, text });
+        *self = candidates.into_iter().filter_map(read).find(|it| it.value == *expected)?;
         Some(())
     }
 

@@ -278,8 +278,10 @@ impl Dialogue<'_, '_> {
                 trial.devices = Group::default().devices;
             }
             let is_register = key.ends_with("registers");
-            if key == "holding_registers" && !reads {
-                return vec!["found no input registers either; one of the two is needed".to_owned().into()];
+            if is_register && !reads {
+                // What stands in for them is not what was answered.
+                let neither = "found no input registers either; one of the two is needed";
+                return if key == "holding_registers" { vec![neither.to_owned().into()] } else { Vec::new() };
             }
             about(&drafts.with_group(&trial), |it, is_fault| is_of(it, place, key) && (is_fault || is_register))
         })?;

@@ -20,10 +20,10 @@ const DIFFERS: &str = "\
 The defaults are those of the Python agent, but for
   cache_directory          /var/lib/pattoo/cache, was /opt/pattoo-cache
   daemon_directory         /var/lib/pattoo/daemon, was /opt/pattoo-daemon
-                           (/var/lib is where services keep their data; those below /opt
-                           are offered where they exist: agent id and readings are there)
-  system_daemon_directory  /run/pattoo, was /var/run/pattoo (the same directory)
-and, for users other than root, directories below ~/pattoo.
+  system_daemon_directory  /run/pattoo, was /var/run/pattoo (the same)
+Services keep their data in /var/lib. Directories below /opt are offered where
+they exist: agent id and readings are there. Users other than root are offered
+directories below ~/pattoo.
 ";
 
 /// The section that names the server.

@@ -191,6 +191,28 @@ fn a_file_of_what_to_poll_gets_one_group_more_and_stays_otherwise() {
     assert!(said.contains("plc7 holding_register_40001\n1 of 1 point read"), "only what is new is read: {said}");
 }
 
+/// Whoever adds a group to what is right already is not asked for all of `pattoo.yaml` again.
+#[test]
+fn what_stands_in_pattoo_yaml_stays_unless_somebody_wants_to_change_it() {
+    let shared = "pattoo: {log_directory: /log, cache_directory: /cache, daemon_directory: /daemon, \
+                  system_daemon_directory: /run}\npattoo_agent_api: {ip_address: 192.0.2.1}\n";
+    let agent = "polling_groups:\n  - ip_devices: [plc7]\n    input_registers: [30001]\n";
+    let there = directory(&[("pattoo.yaml", shared), ("pattoo_agent_modbustcpd.yaml", agent)]);
+    let group = "yes\nplc7\n0\n";
+    let rest = "-\n40001\n\n-\n\n\n";
+    // Nothing of the old group is in the way of none.
+    let (said, ended, written) = conversation(&there, &format!("{group}{rest}\n"), &mut plain(&["plc7"]));
+    ended.unwrap();
+    assert!(said.ends_with("Change the pattoo server, directories or log level? [no]: "), "{said}");
+    assert_eq!(written.len(), 1, "{written:?}");
+    let (said, ended, written) = conversation(&there, "no\nyes\n192.0.2.2\n\n\n\n\n\n\n", &mut plain(&["plc7"]));
+    ended.unwrap();
+    assert!(
+        written.concat().contains("+pattoo_agent_api: {ip_bind_port: 20201, ip_address: 192.0.2.2}"),
+        "{said} {written:?}"
+    );
+}
+
 #[test]
 fn a_file_that_cannot_be_changed_in_place_is_refused_before_anything_is_asked() {
     let agent = "outputs: [sqlite]\npolling_groups: [{ip_devices: [plc1], input_registers: [30001]}]\n";

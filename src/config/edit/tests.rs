@@ -47,6 +47,16 @@ fn a_value_is_replaced_and_a_key_is_added_where_it_belongs() {
 }
 
 #[test]
+fn what_was_set_before_is_no_hindrance() {
+    let mut edit = Edit::parse("a: {b: one}\nd:\n  e: 1\n").unwrap();
+    for (section, key, value) in [("a", "c", "3"), ("a", "b", "two"), ("a", "c", "4"), ("d", "f", "2"), ("d", "e", "3")]
+    {
+        edit.set(section, key, value).unwrap();
+    }
+    assert_eq!(edit.text(), "a: {c: 4, b: two}\nd:\n  e: 3\n  f: 2\n");
+}
+
+#[test]
 fn a_mapping_is_put_below_a_key_of_its_own_once() {
     let cases = [
         ("x: 1\n", "x: 1\nd:\n  \"plc:1502\": {transport: rtu}\n"),
