@@ -435,7 +435,7 @@ fn lines_that_are_to_be_written_by_hand_are_shown_as_lines() {
     let output = configure(&home, directory.to_str().unwrap(), "yes\n", &[]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78));
-    assert!(told.contains("by hand:\npolling_groups:\n  - group_name:"), "{told}");
+    assert!(told.contains("by hand:\npolling_groups:\n  - group_name: group 1\n    ip_devices: [\"meter1"), "{told}");
 }
 
 #[test]

@@ -179,8 +179,9 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
         None => format!("{AGENT_FILE} has {groups}.\n"),
     });
     if interview.agrees("Add a group?", false)? {
-        // Whether the file can be changed at all is said before anybody has answered much.
-        drafts.with_group(&Group::default()).changes()?;
+        // Whether the file can be changed at all is said before anybody has answered much, with a group that shows how it is written.
+        let example = Group { devices: "meter1.example.net".to_owned(), unit: "1".to_owned(), ..Group::default() };
+        drafts.with_group(&example).changes()?;
         devices::ask(interview, network, drafts)?;
     }
     // Not before: without any group a file says nothing of its outputs, because it is wrong.
