@@ -131,7 +131,7 @@ fn what_cannot_be_set_aside_holds_up_no_other_output() {
         (What::Server(0, Weather::Poisoned), 5_000, 15_000),
         (What::Disk(DiskFault::ReadOnly), 4_900, 15_000),
     ]);
-    scenario.outputs.push(OutputSpec { kind: Kind::Lines, ..scenario.outputs[0].clone() });
+    scenario.outputs.push(OutputSpec { kind: Kind::Lines, ..scenario.outputs[0] });
     // Too much for one post, so that it is read from disk.
     (scenario.points, scenario.interval) = (20, Duration::from_secs(2));
     // That the second gets its own meanwhile is looked at at every step.
