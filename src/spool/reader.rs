@@ -120,11 +120,11 @@ impl Reader {
                 newest: None,
                 damaged: false,
             };
-            let mut count = |header: &Header, offset: Option<Duration>| {
+            let mut count = |header: &Header, newest: Option<Timestamp>| {
                 let readings = u64::from(header.count);
                 summary.readings += readings;
-                match offset {
-                    Some(offset) => summary.newest = summary.newest.max(Some(header.newest.after(offset))),
+                match newest {
+                    Some(_) => summary.newest = summary.newest.max(newest),
                     None => summary.undated += readings,
                 }
                 for (waiting, from) in survey.waiting.iter_mut().zip(positions) {
@@ -143,13 +143,14 @@ impl Reader {
         Ok(survey)
     }
 
-    /// Calls `visit` with the header of each frame of a segment, and with what dates its stamps. Whether something is damaged.
+    /// Calls `visit` with the header of each frame of a segment, and with the date of the newest reading in it, if it has one.
+    /// Whether something is damaged.
     fn headers(
         &mut self,
         first: Position,
         length: u64,
         next: Option<Position>,
-        visit: &mut dyn FnMut(&Header, Option<Duration>),
+        visit: &mut dyn FnMut(&Header, Option<Timestamp>),
     ) -> Result<bool, SpoolError> {
         let mut patience = Patience::none();
         let mut source = Source::new(&mut *self.log.disk, &mut patience, segment::path(first), length);
@@ -160,8 +161,11 @@ impl Reader {
                 // What a failed write has left.
                 At::Frame(header) if next.is_some_and(|next| header.first >= next) => break,
                 At::Frame(header) if header.first >= end => {
-                    let hold = header.undated.map(|hold| self.log.holds.get(hold));
-                    visit(&header, hold.map_or(Some(Duration::ZERO), |hold| hold?.offset));
+                    let newest = match header.undated {
+                        None => Some(header.newest),
+                        Some(hold) => self.log.holds.get(hold).and_then(|hold| hold.date(header.newest)),
+                    };
+                    visit(&header, newest);
                     (at, end) = (at.saturating_add(header.frame()), header.end());
                 }
                 At::Frame(_) | At::Damaged => {
@@ -200,14 +204,17 @@ impl Reader {
     /// The readings of `batch` from `from` on, each with its date; `None` when they have none yet, or are damaged.
     #[must_use]
     pub fn dated(&self, batch: &Batch, from: Position) -> Option<Vec<Reading>> {
-        let offset = match batch.undated {
-            None => Duration::ZERO,
-            Some(hold) => self.log.holds.get(hold)?.offset?,
+        let hold = match batch.undated {
+            None => None,
+            Some(hold) => Some(self.log.holds.get(hold)?),
         };
         let readings = batch.readings().ok()?;
         let passed = usize::try_from(from.since(batch.first)).unwrap_or(usize::MAX);
-        let dated = |reading: Reading| Reading { at: reading.at.after(offset), ..reading };
-        Some(readings.into_iter().skip(passed).map(dated).collect())
+        let dated = |reading: Reading| {
+            let at = hold.map_or(Some(reading.at), |hold| hold.date(reading.at))?;
+            Some(Reading { at, ..reading })
+        };
+        readings.into_iter().skip(passed).map(dated).collect()
     }
 
     /// What is in quarantine, and where.
@@ -382,6 +389,7 @@ mod tests {
     use crate::spool::RealDisk;
     use crate::spool::batch::{Encoder, HoldoverId};
     use crate::spool::job::{Cursor, GapReason, Holdover, Write};
+    use crate::time::timeline::Stamp;
 
     const ID: &str = "4cdcccc044dedbd932ee13e96766dd477f9f5b460a7a742e154647028461de04";
 
@@ -398,6 +406,11 @@ mod tests {
         encoder.finish(Position(first), PointTable::empty(), undated).unwrap().into()
     }
 
+    /// The stamp of a reading that was taken so many seconds after boot, while there was no clock.
+    fn after_boot(seconds: u64) -> u64 {
+        Stamp::Undated(Duration::from_secs(seconds)).written().as_millis()
+    }
+
     /// A log of five readings with dates, three whose date is known by now, two without one, and a gap before the last.
     #[test]
     fn what_is_surveyed_is_what_was_written_and_nobody_is_kept_out() {
@@ -410,8 +423,8 @@ mod tests {
         let undated = Holdover::new("boot", Duration::from_secs(2));
         let batches = vec![
             batch(0, &[700_000, 700_100], None),
-            batch(2, &[5_000, 6_000, 7_000], Some(dated.id)),
-            batch(5, &[8_000, 9_000], Some(undated.id)),
+            batch(2, &[5, 6, 7].map(after_boot), Some(dated.id)),
+            batch(5, &[8, 9].map(after_boot), Some(undated.id)),
             batch(20, &[2_000_000, 2_000_001, 2_000_002], None),
         ];
         let cursor = Cursor { position: Position(3), stamp: Timestamp::from_millis(9) };
