@@ -232,8 +232,8 @@ enum LaneState {
     Well,
     /// The last one failed.
     Failing,
-    /// What is next is ahead of the server's clock.
-    Ahead,
+    /// What is next is ahead of the server's clock: the newest stamp in it.
+    Ahead(Timestamp),
 }
 
 /// The old caches, for the output that takes them.
@@ -683,7 +683,7 @@ impl Pipeline {
         at.max(now + Duration::from_millis(1))
     }
 
-    /// Gives what is undated its date as soon as there is one.
+    /// Gives what is undated its date as soon as there is one, and what is not ahead any more its turn.
     fn look_at_clock(&mut self, now: &Now<'_>) {
         if self.believed && !now.believed {
             // What made it implausible may have been one odd answer.
@@ -691,6 +691,14 @@ impl Pipeline {
         }
         self.believed = now.believed;
         self.wall = now.believed.then_some(now.moment.wall);
+        for lane in &mut self.lanes {
+            // Whichever server has told the time.
+            if let LaneState::Ahead(newest) = lane.state
+                && (now.too_far_ahead)(newest).is_none()
+            {
+                lane.pause = Duration::ZERO;
+            }
+        }
         let Some(offset) = now.offset.filter(|_| now.believed) else { return };
         for (hold, saved) in self.holds.values_mut() {
             if hold.boot_id == self.boot_id && hold.offset.is_none() {
@@ -853,8 +861,8 @@ impl Pipeline {
                         return Some(Action::AskTime { output: place });
                     }
                     let ahead = (now.too_far_ahead)(newest);
-                    if ahead.is_some() || lane.state == LaneState::Ahead {
-                        lane.state = if ahead.is_some() { LaneState::Ahead } else { LaneState::Well };
+                    if ahead.is_some() || matches!(lane.state, LaneState::Ahead(_)) {
+                        lane.state = if ahead.is_some() { LaneState::Ahead(newest) } else { LaneState::Well };
                         self.events.push(Event::Ahead { output: place, by: ahead });
                     }
                     if ahead.is_some() {
@@ -1423,3 +1431,6 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
