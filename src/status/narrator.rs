@@ -237,15 +237,16 @@ impl Narrator {
     }
 
     fn ahead(&mut self, output: usize, by: Option<Duration>, now: Duration) {
+        let which = self.which(output);
         let Some(by) = by else {
             if let Some(Transition::Recovered { .. }) = self.outages.worked(&Subject::Ahead(output), now) {
-                tracing::info!("readings on disk are no longer ahead of the server's clock; delivery goes on");
+                tracing::info!("{which}readings on disk are no longer ahead of the server's clock; delivery goes on");
             }
             return;
         };
         if self.outages.failed(Subject::Ahead(output), "future", now).is_some() {
             tracing::error!(
-                "readings on disk are stamped up to {} ahead of the server's clock and are held until it is less than an \
+                "{which}readings on disk are stamped up to {} ahead of the server's clock and are held until it is less than an \
                  hour; set this machine's clock, or the server's, or trust_local_clock in the configuration",
                 seconds(by)
             );
