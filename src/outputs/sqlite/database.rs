@@ -9,12 +9,13 @@
 //! - What is not ours is not touched: `application_id` says whose the file is, `user_version` the version of its tables.
 //!
 //! After any failure it is opened anew, so that it goes on by itself when the cause is gone. A file that was moved away or
-//! removed is noticed: what is acknowledged is in it, and a new one is made.
+//! removed is noticed: what is acknowledged is in it, and a new one is made. One that somebody has emptied begins anew.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -137,7 +138,9 @@ impl Database {
         let moved = self.open.take_if(|open| !open.is_at(&self.path));
         // Once more if it is moved meanwhile.
         for left in [moved, None] {
-            left.into_iter().for_each(Open::leave);
+            if let Some(open) = left {
+                open.leave(&self.path);
+            }
             // Taken, so that it is opened anew after a failure.
             let mut open = self.open.take().map_or_else(|| Open::at(&self.path), Ok)?;
             // Before the post: what fails here is told as its failure.
@@ -147,7 +150,7 @@ impl Database {
                 self.open = Some(open);
                 return Ok(());
             }
-            open.leave();
+            open.leave(&self.path);
         }
         Err(DatabaseError::Moved)
     }
@@ -183,13 +186,23 @@ impl Open {
         Ok(Self { connection, file: (file.dev(), file.ino()), upkeep })
     }
 
+    /// Whether what is written is found at `path`.
     fn is_at(&self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.file)
+        self.length_at(path).is_some_and(|length| length > 0)
+    }
+
+    /// How long the file is, if it is at `path`; one that was opened has a page at least.
+    fn length_at(&self, path: &Path) -> Option<u64> {
+        let found = std::fs::metadata(path).ok()?;
+        ((found.dev(), found.ino()) == self.file).then_some(found.len())
     }
 
     /// Closes a file that has another name now, or none: all of it is in the file itself first. Its journal has kept the name.
-    fn leave(self) {
-        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+    fn leave(self, path: &Path) {
+        if self.length_at(path) == Some(0) {
+            // The journal has only some of its pages, of which no database can be made.
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).ok();
+        } else if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
             tracing::debug!("the database that was moved has a journal left: {error}");
         }
     }

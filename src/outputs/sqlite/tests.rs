@@ -386,6 +386,26 @@ async fn a_file_that_is_moved_has_all_and_a_new_one_is_made() {
 }
 
 #[actix_rt::test]
+async fn a_file_that_is_emptied_begins_anew_and_nothing_goes_where_nobody_finds_it() {
+    let mut world = World::new();
+    let table = table(&[register(30_001)]);
+    let mut at = AT;
+    // A journal that is not in the file yet, and one that is.
+    for merge in ["", "PRAGMA wal_checkpoint"] {
+        for _ in 0..3 {
+            at += 1;
+            world.post(&table, &[reading(0, at, Value::Integer(1))]).await.unwrap();
+        }
+        sql(&world.path(), merge);
+        fs::File::create(world.path()).unwrap();
+        at += 1;
+        world.post(&table, &[reading(0, at, Value::Integer(1))]).await.unwrap();
+        assert_eq!(world.number("SELECT count(*) FROM history"), 1);
+        assert_eq!(rows(&world.path(), "PRAGMA integrity_check"), [[text("ok")]]);
+    }
+}
+
+#[actix_rt::test]
 async fn a_damaged_database_is_told_and_nothing_is_dropped() {
     let mut world = World::new();
     let table = table(&[register(30_001)]);
