@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::core::{BUSY_PAUSE, LONGEST_BUSY_PAUSE};
 use super::*;
 use crate::modbus::error::ConnectError;
-use crate::modbus::format::{Format, Scale};
+use crate::modbus::format::{Format, Kind, Scale, Typed};
 use crate::modbus::link::Link;
 use crate::modbus::plan::{Block, Limits, plan};
 use crate::modbus::register::{Point, Reference, Table, UnitId};
@@ -214,6 +214,32 @@ async fn a_silent_unit_costs_one_timeout_and_then_a_probe_per_backoff_period_beh
             probes += requests.len() - 2;
         }
         assert!((30..75).contains(&probes), "{probes} probes in over ten minutes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_silent_unit_is_asked_for_alone_is_nothing_that_needs_another_register() {
+    on_paused_clock(async {
+        let device = Scripted::new(|_, _, asked| if asked <= 8 { Answer::Silence } else { Answer::Word(0) });
+        let mut session = session_of(&device);
+        let format = Format::Typed(Typed { scale_address: Some(4), ..Typed::plain(Kind::Int16) }.into());
+        let point = |id, number| Point {
+            id: PointId(id),
+            unit: UnitId(1),
+            reference: Reference::new(Table::InputRegisters, number).unwrap(),
+            format: format.clone(),
+            together: None,
+        };
+        let blocks = plan(&[point(0, 30_001), point(1, 30_002)], Limits::default());
+        let mut read = 0;
+        for _ in 0..300 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let outcome = session.poll(&blocks, clock::wall).await;
+            assert_eq!(outcome.omitted, []);
+            read += outcome.readings.len();
+        }
+        assert!(read > 0 && device.requests().contains(&(1, 4)), "the scale register by itself");
     })
     .await;
 }

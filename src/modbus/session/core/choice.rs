@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::poll::{Asked, Asking, Parts, Poll, Purpose};
 use super::{Core, MOST_EXTRA, MOST_RECHECKS, TIMEOUTS_BEFORE_SMALL};
-use crate::modbus::plan::Block;
+use crate::modbus::plan::{Block, Reads, Span};
 use crate::modbus::refusals::search::{Found, Search};
 use crate::modbus::refusals::{Limit, PROBES};
 use crate::modbus::session::event::Discovery;
@@ -144,7 +144,14 @@ impl Core {
         if first.whole || spans.len() < 2 {
             return None;
         }
-        let narrowest = spans.into_iter().min_by_key(|span| span.width)?;
+        // One that is of use alone.
+        let needs_another = |span: &Span| {
+            first.points.iter().any(|point| match &point.reads {
+                Reads::Value(_, format) => format.scale_address().is_some() && first.span(point) == *span,
+                Reads::PowerOfTen => false,
+            })
+        };
+        let narrowest = spans.into_iter().min_by_key(|span| (needs_another(span), span.width))?;
         first.pieces(u16::MAX, |span| span == narrowest).into_iter().next()
     }
 
