@@ -150,6 +150,25 @@ fn nothing_silently_means_something_else() {
     home.write_config("polling_groups:\n  - ip_devices: [localhost, '127.0.0.1']\n    coils: [1]\n");
     let stderr = asked(&home, &["check"]).stderr;
     assert!(stderr.contains("found \"127.0.0.1\", which is this machine, as is \"localhost\""), "{stderr}");
+    for (host, meant) in [
+        ("192.0.2.010", "this system takes for 192.0.2.8; write 192.0.2.8, or 192.0.2.10 if that is meant"),
+        ("192.0.2.010:1502", "this system takes for 192.0.2.8;"),
+        (
+            "192.000.002.009",
+            "which is no address and is looked up as a name; write four numbers from 0 to 255, or 192.0.2.9 if",
+        ),
+        ("192.0.2", "this system takes for 192.0.0.2; write 192.0.0.2; another text begins its charts anew"),
+        ("3221226000", "this system takes for 192.0.2.16;"),
+        ("300.0.2.1", "which is no address and is looked up as a name; write four numbers from 0 to 255; another"),
+        ("1.2.3.4.5", "which is no address"),
+    ] {
+        home.write_config(&format!(
+            "polling_groups:\n  - ip_devices: ['{host}', '192.0.02.7', meter1]\n    coils: [1]\n"
+        ));
+        let stderr = asked(&home, &["check"]).stderr;
+        assert!(stderr.contains(&format!("found \"{host}\", which")) && stderr.contains(meant), "{host}: {stderr}");
+        assert_eq!(stderr.matches("warning: ").count(), 1, "{stderr}");
+    }
 }
 
 /// E3: each of a list of units is polled, in a file of the Python agent too.

@@ -1,10 +1,10 @@
 //! What is allowed and probably not meant: one device under two names, unit 0 beside other units, values that share
-//! registers, values too far from the register that scales them, scalars that mean something else than they seem to. Nothing of it
-//! hinders a start, but for variables in a file that is ours alone.
+//! registers, values too far from the register that scales them, scalars and addresses that mean something else than they seem
+//! to. Nothing of it hinders a start, but for variables in a file that is ours alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::{Display, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
@@ -158,6 +158,52 @@ pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
         }
     }
     of_this_machine(groups, devices, report);
+    of_odd_addresses(groups, devices, report);
+}
+
+/// Digits and dots that are no address as people write it are one to the system's resolver, which takes a number with a leading
+/// zero for octal and fewer than four numbers for a short form; or they are a name that nobody has.
+fn of_odd_addresses(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    let is_odd = |device: &Device| match &device.endpoint {
+        Endpoint::Tcp { host, .. } if host.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()) => {
+            host.parse::<Ipv4Addr>().is_err().then(|| host.clone())
+        }
+        _ => None,
+    };
+    let odd: HashMap<&str, String> =
+        devices.iter().filter_map(|device| Some((device.name(), is_odd(device)?))).collect();
+    let mut told = HashSet::new();
+    for (name, _, cursor) in groups.iter().flat_map(|group| &group.devices) {
+        let Some(host) = odd.get(&**name).filter(|host| told.insert(*host)) else { continue };
+        let decimal = host.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u8>>>();
+        let decimal = decimal.and_then(|parts| <[u8; 4]>::try_from(parts).ok()).map(Ipv4Addr::from);
+        let meant = as_the_system_reads(host);
+        if meant.is_some() && meant == decimal {
+            continue;
+        }
+        let or = decimal.map_or_else(String::new, |decimal| format!(", or {decimal} if that is meant"));
+        let what = match meant {
+            Some(meant) => format!("which this system takes for {meant}; write {meant}{or}"),
+            None => format!("which is no address and is looked up as a name; write four numbers from 0 to 255{or}"),
+        };
+        report.warnings.push(cursor.diagnostic(format!("found {name:?}, {what}; another text begins its charts anew")));
+    }
+}
+
+/// What `inet_aton` makes of digits and dots.
+fn as_the_system_reads(host: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| {
+        let octal = part.len() > 1 && part.starts_with('0');
+        u32::from_str_radix(part, if octal { 8 } else { 10 }).ok()
+    };
+    let numbers = host.split('.').map(number).collect::<Option<Vec<u32>>>()?;
+    let (last, first) = numbers.split_last().filter(|(_, first)| first.len() < 4)?;
+    let room = 32 - 8 * u32::try_from(first.len()).ok()?;
+    let mut address = Some(*last).filter(|last| u64::from(*last) < 1 << room)?;
+    for (place, part) in (0..).zip(first) {
+        address |= u32::from(u8::try_from(*part).ok()?) << (24 - 8 * place);
+    }
+    Some(address.into())
 }
 
 /// `localhost` and `127.0.0.1` are two texts and, as a rule, one device, which is then asked twice. Only these can be told without asking
