@@ -5,7 +5,8 @@
 //! under way at a kill or a power cut may be there twice. A line that such an end has left unfinished is cut off first.
 //!
 //! When the file would grow beyond its limit it is renamed to `<path>.1`, that one to `.2` and so on, and the last one goes.
-//! A file that somebody else has renamed is noticed, because it is opened anew each time.
+//! A file that somebody else has renamed is noticed, because it is opened anew each time, and lines that somebody else has appended
+//! stay.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -27,8 +28,10 @@ pub struct Appended {
     header: String,
     max_bytes: u64,
     keep: u32,
-    /// Its inode, and how long it is without what failed half way.
+    /// Its inode, and how long it was when we were done with it.
     end: Option<(u64, u64)>,
+    /// Whether what is behind that may be a part of an attempt that failed.
+    torn: bool,
     /// What was appended last.
     last: Bytes,
 }
@@ -38,7 +41,7 @@ impl Appended {
     /// `keep` older ones are kept.
     #[must_use]
     pub fn new(path: PathBuf, header: String, max_bytes: u64, keep: u32) -> Self {
-        Self { path, header, max_bytes, keep, end: None, last: Bytes::new() }
+        Self { path, header, max_bytes, keep, end: None, torn: false, last: Bytes::new() }
     }
 
     /// Appends `lines`, which end with a line break.
@@ -58,7 +61,7 @@ impl Appended {
         }
         let header = if length == 0 { self.header.as_bytes() } else { b"" };
         let inode = file.metadata()?.ino();
-        self.end = Some((inode, length));
+        (self.end, self.torn) = (Some((inode, length)), true);
         file.write_all(header).and_then(|()| file.write_all(&lines)).and_then(|()| file.sync_data()).inspect_err(
             |_| {
                 // If that fails too, the next attempt does it.
@@ -70,7 +73,7 @@ impl Appended {
             let directory = self.path.parent().filter(|parent| *parent != Path::new(""));
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
         }
-        self.end = Some((inode, length + (header.len() + lines.len()) as u64));
+        (self.end, self.torn) = (Some((inode, length + (header.len() + lines.len()) as u64)), false);
         self.last = lines;
         Ok(())
     }
@@ -79,7 +82,8 @@ impl Appended {
     fn mend(&self, file: &mut File) -> io::Result<u64> {
         let found = file.metadata()?;
         let whole = match self.end {
-            Some((inode, end)) if inode == found.ino() => end.min(found.len()),
+            Some((inode, end)) if inode == found.ino() && (self.torn || end == found.len()) => end.min(found.len()),
+            // What is whole behind our end is of somebody else, who may need it.
             _ => whole_lines(file, found.len())?,
         };
         if whole < found.len() {
@@ -138,6 +142,11 @@ mod tests {
         fs::read_to_string(path).unwrap()
     }
 
+    /// What another program appends.
+    fn add(path: &Path, text: &str) {
+        OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     #[test]
     fn lines_are_appended_once_under_one_header_with_mode_0640() {
         let directory = tempfile::tempdir().unwrap();
@@ -184,9 +193,23 @@ mod tests {
         // An attempt of our own, half of which is on disk.
         let mut file = appended(&path, 0);
         file.append("4\n".into()).unwrap();
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"5\n6").unwrap();
+        add(&path, "5\n6");
+        file.torn = true;
         file.append("5\n6\n".into()).unwrap();
         assert_eq!(text(&path), "head\n3\n4\n5\n6\n");
+    }
+
+    #[test]
+    fn what_somebody_else_appends_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.csv");
+        let mut files = [(); 2].map(|()| Appended::new(path.clone(), "head\n".to_owned(), 1_000, 0));
+        for (n, lines) in ["1\n", "2\n", "3\n", "4\n"].into_iter().enumerate() {
+            files[n % 2].append(lines.into()).unwrap();
+        }
+        add(&path, "theirs\nunfin");
+        files[0].append("5\n".into()).unwrap();
+        assert_eq!(text(&path), "head\n1\n2\n3\n4\ntheirs\n5\n");
     }
 
     #[test]
