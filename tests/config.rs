@@ -939,6 +939,10 @@ fn outputs_that_cannot_be_are_refused_with_their_place() {
             "outputs: [{type: file, path: DIR/a}, {type: file, name: b, path: DIR/./a}]",
             "the path of the output at 4:30 too; allowed is a file for each output",
         ),
+        (
+            "outputs: [{type: file, path: /tmp/a}, {type: file, name: b, path: /tmp/../tmp/a}]",
+            "the path of the output at 4:30 too; allowed is a file for each output",
+        ),
     ];
     refused(&cases);
     // All of them at once, in a file that is otherwise the Python agent's: outputs is a key of ours.

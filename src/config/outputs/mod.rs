@@ -377,11 +377,17 @@ struct Found<'a> {
     path: Option<Cursor<'a>>,
 }
 
+/// The same for every spelling of a path, as far as its directory is there.
+fn however_spelled(path: &Path) -> PathBuf {
+    let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
+    directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name))
+}
+
 /// What no two outputs may have in common.
 fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let mut names: HashMap<&str, &Cursor<'_>> = HashMap::new();
-    let mut paths: HashMap<&Path, &Cursor<'_>> = HashMap::new();
+    let mut paths: HashMap<PathBuf, &Cursor<'_>> = HashMap::new();
     let mut clients: HashMap<(&str, u16, &str), &Cursor<'_>> = HashMap::new();
     let mut pattoo: Option<&Cursor<'_>> = None;
     for Found { output, named, typed, path } in found {
@@ -400,7 +406,7 @@ fn clashes(found: &[Found<'_>]) -> Vec<Diagnostic> {
         // The path of one that says none has its place where its type is.
         let place = path.as_ref().unwrap_or(typed);
         if let Some(of) = output.kind.path()
-            && let Some(first) = paths.insert(of, place)
+            && let Some(first) = paths.insert(however_spelled(of), place)
         {
             faults.push(place.diagnostic(format!(
                 "found {}, the path of the output at {} too; allowed is a file for each output",
