@@ -70,6 +70,8 @@ impl Run<'_> {
         };
         let end = opened.end.0;
         let must = match ended {
+            // What every output has needs no disk.
+            Some(End::Stored) if self.life.pipeline.published().outputs.iter().all(|it| it.waiting() == 0) => 0,
             Some(End::Stored) => self.positions.len() as u64,
             Some(End::Killed) => self.life.written,
             Some(End::Cut) => self.life.durable,
