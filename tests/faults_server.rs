@@ -135,12 +135,12 @@ fn a_monstrous_answer_costs_no_memory() {
                 let home = home_with(&server, &device);
                 let mut agent = at_work(&home, &server);
                 agent.until("some posts", || server.post_count() > 10);
-                let (before, reached) = (peak_memory(&home), server.post_count());
+                let (before, reached) = (support::peak_memory(agent.id()), server.post_count());
                 server.set(flood.clone());
                 agent.until("its end", || server.post_count() > reached && server.at_once() == 0);
                 server.set(Mode::Ok);
                 everything_arrives(&mut agent, &device, &server);
-                let grown = peak_memory(&home) - before;
+                let grown = support::peak_memory(agent.id()) - before;
                 assert!(grown <= 2048, "{grown} KiB more for {:?}", String::from_utf8_lossy(head_of(flood)));
             });
         }
@@ -149,14 +149,6 @@ fn a_monstrous_answer_costs_no_memory() {
 
 fn head_of(mode: &Mode) -> &'static [u8] {
     if let Mode::Flood(head, _) = mode { head } else { b"" }
-}
-
-/// The most memory that the agent had at once, in KiB.
-fn peak_memory(home: &Home) -> u64 {
-    let pid = home.pid().unwrap().as_raw_nonzero();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
     let context = AgentContext { learned, ..context };
-    if config.status_listen.is_some() {
+    if status_listen.is_some() {
         context.registry.budget().expect(table.len());
     }
     let timekeeper = Timekeeper::new(timeline, &boot_id);
@@ -302,9 +302,10 @@ fn stored_id(daemon_directory: &Path) -> Result<StoredAgentId, Refusal> {
     let _one_at_a_time = directory::hold(file.parent().unwrap_or(daemon_directory), &format!("{PROGRAM}.lock"));
     let missing =
         if env::var_os(REQUIRE_STATE).is_some_and(|value| value == "1") { Missing::Refuse } else { Missing::Make };
-    let stored = match env::var(AGENT_ID) {
-        Ok(given) => agent_id::given(daemon_directory, &given),
-        Err(_) => agent_id::load_or_make(daemon_directory, missing),
+    let stored = match env::var_os(AGENT_ID) {
+        // What is no text is no id either: it is refused as that.
+        Some(given) => agent_id::given(daemon_directory, &given.to_string_lossy()),
+        None => agent_id::load_or_make(daemon_directory, missing),
     }
     .map_err(|error| Refusal::new(Exit::Failure, &error))?;
     if stored.restored {

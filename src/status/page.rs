@@ -102,7 +102,7 @@ enum Answer {
 struct Desk {
     reporter: Arc<Mutex<Reporter>>,
     /// Who may read the database just now.
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     made: Mutex<HashMap<Answer, (Instant, StatusCode, Bytes)>>,
 }
 
@@ -116,7 +116,7 @@ type Shared = web::Data<Desk>;
 pub fn serve(address: SocketAddr, hosts: Hosts, reporter: Arc<Mutex<Reporter>>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     let address = listener.local_addr()?;
-    let desk = Shared::new(Desk { reporter, reads: Semaphore::new(1), made: Mutex::default() });
+    let desk = Shared::new(Desk { reporter, reads: Arc::new(Semaphore::new(1)), made: Mutex::default() });
     thread::Builder::new().name("page".to_owned()).spawn(move || {
         if let Err(error) = actix_rt::System::new().block_on(answer_all(listener, hosts, desk)) {
             tracing::error!(cause = %error, "the status page has ended; polling goes on");
@@ -259,12 +259,14 @@ async fn history(desk: Shared, wanted: Option<web::Query<PastOf>>) -> HttpRespon
     let Some((history, agent)) = desk.reporter().history() else {
         return missing("no output is a database of which the last days could be read\n");
     };
-    // One at a time: whoever asks for more waits, and the disk is not kept busy.
-    let Ok(_turn) = desk.reads.try_acquire() else {
+    // One at a time, so that the disk is not kept busy; whoever asks meanwhile is told at once.
+    let Ok(turn) = Arc::clone(&desk.reads).try_acquire_owned() else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from_static(b"another plot is being made\n"));
     };
     let (now, back) = (clock::wall(), DAY * days.clamp(1, MOST_DAYS));
     let read = web::block(move || {
+        // Until the read has ended, also when whoever asked has gone.
+        let _turn = turn;
         let point = PointKey { agent: &agent, device: &name, unit, key: &key };
         history.means(point, now, back, HISTORY_SAMPLES)
     });

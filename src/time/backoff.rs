@@ -26,7 +26,8 @@ impl Backoff {
 
     /// As [`fail`](Self::fail), with a step of `cap` at most.
     pub fn fail_up_to(&mut self, cap: Duration, random: f64) -> Duration {
-        let step = FIRST.saturating_mul(1 << self.failures.min(6)).min(cap);
+        // Far enough for any cap that can be configured, which is an hour at most.
+        let step = FIRST.saturating_mul(1 << self.failures.min(12)).min(cap);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
@@ -54,6 +55,14 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         backoff.reset();
         assert_eq!(backoff.fail(1.0), FIRST);
+    }
+
+    #[test]
+    fn a_longer_cap_is_reached() {
+        let mut backoff = Backoff::default();
+        let hour = Duration::from_secs(3_600);
+        let waits: Vec<_> = (0..14).map(|_| backoff.fail_up_to(hour, 1.0)).collect();
+        assert_eq!((waits[6].as_secs(), waits[12], waits[13]), (64, hour, hour));
     }
 
     #[test]

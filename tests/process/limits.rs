@@ -13,7 +13,7 @@ use super::support::agent::{Agent, Home};
 use super::support::device::{Device, Mode as DeviceMode};
 use super::support::judge::judge;
 use super::support::server::Server;
-use super::support::{fill, needs, now_ms, python, skipped};
+use super::support::{fill, needs, now_ms, peak_memory, python, skipped};
 use super::{home_with, logged, run_by_shell};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -116,13 +116,6 @@ fn home_on(disk: &Path, server: &Server, device: &Device) -> Home {
     home
 }
 
-/// The most memory that the agent has had, in KiB.
-fn peak(home: &Home) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", home.pid().unwrap().as_raw_nonzero())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
-    peak.split(' ').next().unwrap().parse().unwrap()
-}
-
 const MILLION: u64 = 1_000_000;
 
 const FIRST_MS: u64 = 1_700_000_000_000;
@@ -144,7 +137,8 @@ fn a_million_batches_in_the_log_delay_no_start_and_need_no_memory() {
     agent.until("the backlog to be on its way", || server.post_count() > 20);
     let polled = device.served_count();
     agent.until("polls beside it", || device.served_count() > polled + 10);
-    assert!(peak(&home) < 32 << 10, "{} kB", peak(&home));
+    let peak = peak_memory(agent.id());
+    assert!(peak < 32 << 10, "{peak} KiB");
     agent.stop();
     let database = server.database();
     database.assert_sound();
@@ -179,7 +173,8 @@ fn a_million_files_of_an_old_cache_delay_no_start_and_need_no_memory() {
     let posts = server.posts();
     assert!(posts.is_sorted_by_key(|post| post.at));
     assert_eq!(server.database().rows()[0].timestamp, FIRST_MS, "the oldest first");
-    assert!(peak(&home) < 64 << 10, "{} kB", peak(&home));
+    let peak = peak_memory(agent.id());
+    assert!(peak < 64 << 10, "{peak} KiB");
     agent.stop();
     let left = fs::read_dir(&directory)
         .unwrap()

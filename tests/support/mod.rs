@@ -131,6 +131,17 @@ pub fn library(name: &str) -> Option<PathBuf> {
     directories.chain(["/usr/lib".into(), "/usr/lib64".into()]).map(|path| path.join(name)).find(|path| path.is_file())
 }
 
+/// The most memory that a process has ever had, in KiB, less what its program takes: that of a build for tests is many
+/// times as large as the one that people run.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    field("VmHWM:").saturating_sub(field("RssFile:"))
+}
+
 /// Wall-clock time in the server's unit.
 #[expect(clippy::disallowed_methods, reason = "the stand-ins share no clock with the agent")]
 pub fn now_ms() -> u64 {

@@ -19,6 +19,7 @@ pub use report::Report;
 use crate::support::agent::Home;
 use crate::support::device::{Device, Mode};
 use crate::support::judge::judge;
+use crate::support::peak_memory;
 use crate::support::server::Server;
 
 /// How many registers a batch holds.
@@ -72,7 +73,7 @@ pub fn run(settings: &Settings) -> Report {
                 arrivals.look(&server);
                 arrivals.cached > cached
             });
-            report.rss_kib = report.rss_kib.max(peak(agent.id()));
+            report.rss_kib = report.rss_kib.max(peak_memory(agent.id()));
         }
         report.drained(arrivals.cached - before, begun.elapsed());
         report.polled(&device.requests()[requests..]);
@@ -83,7 +84,7 @@ pub fn run(settings: &Settings) -> Report {
                 judge(&[&device], &arrivals.live).lost.is_empty() && home.spooled().is_empty()
             });
         }
-        report.rss_kib = report.rss_kib.max(peak(agent.id()));
+        report.rss_kib = report.rss_kib.max(peak_memory(agent.id()));
         report.processor += processor(agent.id());
         report.stop(&mut agent, when);
     }
@@ -97,13 +98,6 @@ fn group(device: &Device) -> String {
     let registers: Vec<String> = (0..POINTS).map(|point| (30_001 + point).to_string()).collect();
     let registers = registers.join(", ");
     format!("  - group_name: all\n    ip_devices: ['{}']\n    input_registers: [{registers}]\n", device.target())
-}
-
-/// The most memory that a process has ever had, in KiB.
-fn peak(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 /// Whether SIGTERM asks a process to stop, and does not end it.
