@@ -37,6 +37,7 @@ impl Core {
     /// The words of the request that was asked, and when they were there.
     pub fn read(&mut self, words: &[u16], at: Timestamp, now: Moment) {
         let Some(asking) = self.poll.asking.take() else { return };
+        // Shared, so that the block can be borrowed while the state changes.
         let plan = Arc::clone(&self.plan);
         let block = asking.block(&plan);
         let Block { unit, table, address, quantity, .. } = *block;
@@ -63,6 +64,7 @@ impl Core {
                 request.is_answered();
             }
             request.left = request.left.saturating_sub(block.values().count());
+            // A request as long as the one that was suspected is read: it was a hiccup after all.
             if request.suspected.as_ref().is_some_and(|(_, suspected)| *suspected <= quantity) {
                 request.suspected = None;
             }
@@ -78,7 +80,10 @@ impl Core {
     /// anything yet, so that a late reply can be told apart.
     pub fn failed(&mut self, error: ReadError, may_ask_again: bool, now: Moment) {
         let Some(mut asking) = self.poll.asking.take() else { return };
+        // After a timeout with ids a late reply can be told apart, so that the connection need not be closed yet.
         self.connection.linked &= !error.link_is_dead() || may_ask_again;
+        // Once for each request: whoever closes each connection, whatever is asked, must not keep a poll going for
+        // ever.
         if error.is_stale_connection() && !asking.resent {
             if self.connection.lasting {
                 // It has worked for longer than a poll, so that the device does not close whatever rests: it has
@@ -90,6 +95,7 @@ impl Core {
             return;
         }
         if error.is_busy() && asking.busy < self.plan.settings.retries {
+            // 100 ms doubled 8 times is beyond the longest pause already.
             asking.rest = Some((BUSY_PAUSE * 2_u32.pow(asking.busy.min(8).into())).min(LONGEST_BUSY_PAUSE));
             asking.busy += 1;
             self.poll.asking = Some(asking);
@@ -100,11 +106,14 @@ impl Core {
         // A request that may be too long says nothing of a pause, and neither does what is silent while others answer.
         let excused =
             self.is_silent_alone(unit, asking.request) || self.refusals.is_longer_than_works(unit, table, quantity);
+        // Only the first request of a connection speaks of a pause. What is excused leaves that to the next one over
+        // it.
         if timeout && !excused && std::mem::take(&mut self.connection.fresh) {
             let found = self.pause.found();
             self.pause.silent();
             self.poll.outcome.learned |= self.pause.found() != found;
         }
+        // Each costs another timeout: once in a poll, and never for a unit that was silent before.
         if may_ask_again && !self.poll.asked_again && !self.silent.contains_key(&unit) && !self.all_silent {
             self.poll.asked_again = true;
             self.poll.asking = Some(asking);
@@ -140,6 +149,7 @@ impl Core {
         self.heard = true;
         self.heard_of = Some((unit, request));
         let pause = self.pause.now();
+        // This unit answers after no longer a pause than those had, so that it is not a pause that they lack.
         for (_, silent) in self.silent.iter_mut().filter(|(of, silent)| **of != unit && pause <= silent.pause) {
             silent.alone = true;
         }
@@ -149,6 +159,7 @@ impl Core {
             self.poll.outcome.discoveries.push(Discovery::NeedsPause(needed));
         }
         self.connection.lasting |= self.connection.made_in < self.polls;
+        // Whoever was away may have been restarted, or replaced: what it refused before says little now.
         if self.device.has_failed() {
             self.device = Gate::default();
             self.refusals.try_all_again(None, now.boot);
@@ -159,6 +170,7 @@ impl Core {
         if std::mem::take(&mut self.all_silent) {
             let (silent, held_back) = (&self.silent, std::mem::take(&mut self.poll.held_back));
             let unit = |place: &usize| self.block_of(&self.requests[*place]).unit;
+            // Others may be silent for themselves: their timeouts are to delay nobody.
             let (well, others): (Vec<_>, Vec<_>) =
                 held_back.into_iter().partition(|place| !silent.contains_key(&unit(place)));
             self.poll.queue.extend(well);
@@ -175,10 +187,13 @@ impl Core {
     fn refused_now(&mut self, asking: &Asking, cause: ReadError, now: Moment) {
         let plan = Arc::clone(&self.plan);
         let block = asking.block(&plan);
+        // An exception is an answer: unit and connection are well, whatever becomes of the request.
         self.answered(block.unit, asking.request, now);
         self.poll.outcome.failures.push(cause.kind());
         match (asking.purpose, asking.request) {
             (Purpose::Read | Purpose::Confirm(_), Some(request)) => {
+                // What is to be read together or not at all is not taken apart. The others are searched when the rest
+                // of the poll is read: a search may take many requests, and what is answered must not wait for it.
                 if cause.is_about_the_request() && !block.whole {
                     self.poll.refused.push_back((request, block.clone(), cause));
                 } else {
@@ -191,6 +206,7 @@ impl Core {
                 }
             }
             (Purpose::Probe, _) => {
+                // Of a run, which is tried when one of its values came back, a refusal says nothing of each value.
                 if let [span] = block.spans()[..] {
                     self.refused_with.insert((span.unit, span.table), Chain(&cause).to_string());
                     self.refusals.refused_again(span, now.boot);
@@ -210,6 +226,7 @@ impl Core {
     fn silent_now(&mut self, asking: &Asking, cause: ReadError, now: Moment) {
         let Block { unit, table, quantity, .. } = *asking.block(&self.plan);
         let timeout = matches!(cause, ReadError::ResponseTimeout(_));
+        // A gateway that says that a unit is gone has answered: the device as a whole is not silent.
         self.poll.outcome.answered |= !cause.link_is_dead();
         self.poll.outcome.failures.push(cause.kind());
         let narrowing = timeout && self.refusals.is_longer_than_works(unit, table, quantity);
@@ -225,17 +242,23 @@ impl Core {
         let known = self.silent.contains_key(&unit);
         let silent = self.silent.entry(unit).or_default();
         if narrowing {
+            // It was asked for more than it is known to answer, so that its silence says nothing of the unit: soon
+            // again.
             silent.gate.start_anew();
         }
+        // Only silence may mean that a request is too long. A gateway that says no, or a broken connection, does not.
         silent.timeouts = if timeout { silent.timeouts + 1 } else { 0 };
         silent.alone |= timeout && self.heard;
         silent.pause = lead;
         let wait = silent.gate.shut(begun, now.boot, cap, lead, self.random.f64());
         if known && self.units_planned > 1 {
+            // The time that this attempt took is then a fifth of that from its beginning to the next attempt at a
+            // silent unit.
             self.silent_from = now.boot + now.boot.saturating_sub(begun) * (SHARE_OF_SILENT - 1);
         }
         self.poll.silent.insert(unit);
         let subject = asking.request.and_then(|place| self.not_answered(place, timeout)).unwrap_or(Subject::Unit(unit));
+        // Told at the end of the poll: only then is it known whether some are silent or all of them are.
         self.poll.silences.push((subject, cause, wait));
         let silent = self.poll.silent.count();
         if !self.poll.outcome.answered && self.units_planned > 1 && (self.all_silent || silent >= SILENT_UNITS) {
@@ -272,6 +295,7 @@ impl Core {
 
     /// A unit answers a request of `works` entries and none of `fails`.
     fn too_long_in_silence(&mut self, unit: UnitId, table: Table, works: u16, fails: u16, now: Moment) {
+        // Connections were silent because of the length; what they seemed to say of a pause is void.
         self.pause.forgive();
         if self.refusals.limit(unit, table, works, fails, true, now.boot) {
             let limit = Limit { unit, bits: table.is_bits(), works, fails, silent: true };
@@ -286,6 +310,7 @@ impl Core {
         self.poll.outcome.failures.push(cause.kind());
         let (cap, lead) = (self.plan.settings.max_backoff, self.pause.now());
         let wait = self.device.shut(begun, now.boot, cap, lead, self.random.f64());
+        // Another fault now. Once there is a connection again, all units are asked as usual.
         self.all_silent = false;
         self.fault(Subject::Connection, cause, Some(wait), now);
         self.poll.over = Some(Unread::Unreachable);
@@ -298,6 +323,7 @@ impl Core {
             self.refusals.accepted(span);
         }
         self.poll.outcome.discoveries.push(Discovery::Accepted(spans));
+        // The runs are probes as well and come here when they are read: they must not bring themselves again.
         if !self.poll.regained.insert((unit, table)) {
             return;
         }
@@ -310,6 +336,7 @@ impl Core {
                 runs.extend(pieces.into_iter().map(|piece| (place, piece)));
             }
         }
+        // Under the bound of searches: many values may come back at once.
         runs.truncate(MOST_EXTRA.saturating_sub(self.poll.extra));
         self.poll.extra += runs.len();
         let probes = self.poll.probes.get_or_insert_default();
@@ -343,6 +370,7 @@ impl Core {
         // The device answers: a moment to see whether it needs the pause that it was given.
         self.connection.linked &= !self.pause.wants_trial() || !outcome.answered;
         outcome.learned |= outcome.discoveries.iter().any(|it| !matches!(it, Discovery::Remark(_)));
+        // Both lists go on into the next poll for the room that they have: a thousand devices poll each second.
         let queue = std::mem::take(&mut self.poll.queue);
         self.poll = Poll { due, queue, ..Poll::default() };
         self.poll.queue.clear();
@@ -360,6 +388,7 @@ impl Core {
             block.values_at(|span| self.refusals.refuses(span)).count().min(left)
         };
         let (subject, unit) = (Subject::of(block), block.unit);
+        // Well is what is read but for refused values, by whichever requests: the state follows values, not requests.
         let is_read = left == refused && !exception;
         if is_read {
             self.worked(subject, now);
@@ -380,6 +409,7 @@ impl Core {
         }
         let given_up = left - refused;
         let unread = &mut self.poll.outcome.unread;
+        // An exception is the answer to this tick; whoever gave one is asked again at the next tick only.
         if why != Unread::Exception && left == values && given_up > 0 {
             // Nothing of it was read, so that it may be asked again before its next tick.
             request.owed = Some(why);

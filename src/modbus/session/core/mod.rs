@@ -36,6 +36,7 @@ use crate::text::{Chain, some_of};
 use crate::time::clock::Moment;
 
 /// This many units in a row without an answer, and the device is taken to be silent as a whole.
+// One may be dead by itself; to wait for a third would cost a silent gateway one more timeout.
 pub const SILENT_UNITS: usize = 2;
 
 /// In one poll at most so many requests are made to find out what is refused: as many as it takes for one request
@@ -43,6 +44,7 @@ pub const SILENT_UNITS: usize = 2;
 pub const MOST_EXTRA: usize = 250;
 
 /// How long a device that says it is busy is left alone before it is asked again for the first time; then twice as long.
+// Pauses of one length are not enough: a device that is busy for 300 ms was never read by retries 100 ms apart.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A busy device is never left alone for longer than this within a poll.
@@ -52,6 +54,7 @@ pub const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(2);
 pub const TIMEOUTS_BEFORE_SMALL: u32 = 3;
 
 /// A scale register is read again so often in one poll at most; values that would need more have none in that poll.
+// A search asks for it after each of its requests, and of those there may be [`MOST_EXTRA`].
 const MOST_RECHECKS: u8 = 16;
 
 /// Silent units may take one part in so many of the time of a device of which other units answer.
@@ -188,6 +191,8 @@ impl Core {
             poll: Poll::default(),
             plan: Arc::clone(&plan),
         };
+        // Before the plan is assigned, which forgets whatever an earlier process has learned of what is not asked for
+        // now.
         core.refusals.remember(learned, now);
         core.pause.remember(learned.pause_after_connect, now.boot);
         core.assign(plan);
@@ -201,6 +206,8 @@ impl Core {
         let cycles = |plan: &DeviceSettings| -> Vec<(Duration, usize)> {
             plan.cycles.iter().map(|cycle| (cycle.interval, cycle.blocks.len())).collect()
         };
+        // What is known of a request is kept by its place, and after any other edit a place means another request. The
+        // points are not compared: an edit elsewhere in the configuration numbers them anew and changes no request.
         let same = cycles(&self.plan) == cycles(&plan) && shape(&self.plan) == shape(&plan);
         let before = std::mem::take(&mut self.requests);
         let places = plan
@@ -219,10 +226,12 @@ impl Core {
         self.silent.retain(|unit, _| units.contains(unit));
         let blocks: BTreeSet<Subject> = plan.blocks().map(Subject::of).collect();
         let concerned = |subject: &Subject| match subject {
+            // These fail whatever is asked for, so that an edit of the points does not end them.
             Subject::Connection | Subject::AllUnits => true,
             Subject::Unit(unit) => units.contains(unit),
             Subject::Block { .. } => blocks.contains(subject),
         };
+        // A fault ends when its subject is read. Of what nobody asks for any more it would stay for ever.
         self.faults.retain(|subject, _| concerned(subject));
         self.outages.retain(concerned);
         self.refused_with.retain(|(unit, _), _| units.contains(unit));
@@ -269,6 +278,7 @@ impl Core {
     pub fn forget_refusals(&mut self) {
         self.refusals = Refusals::default();
         for request in &mut self.requests {
+            // The generation of new refusals counts from 0 again: old substitutes could pass for current ones.
             (request.substitutes, request.suspected) = (None, None);
         }
     }
@@ -338,6 +348,7 @@ impl Core {
                 }
             }
         }
+        // In the order of the plan again, in which a scale register comes before what it scales.
         due.sort_unstable();
     }
 
@@ -346,6 +357,7 @@ impl Core {
         let device = self.device.opens();
         match self.silent.get(&unit) {
             None => device,
+            // The units take turns, one for each opening of the device's gate; their own gates would hold the turn up.
             Some(_) if self.all_silent => device,
             Some(silent) => device.max(silent.gate.opens()).max(self.silent_from),
         }
@@ -379,6 +391,7 @@ impl Core {
 
     /// The order of a poll: silent units come last; otherwise the order stays.
     fn fill_queue(&mut self, now: Duration) {
+        // A poll of nothing, but a poll: at its end what was due is noted as owed, to be asked for when the gate opens.
         if self.device.opens() > now {
             let why = if self.all_silent { Unread::Silent } else { Unread::Unreachable };
             self.poll.over = Some(why);
@@ -396,8 +409,11 @@ impl Core {
             let behind = units().filter(|unit| asked_last.is_none_or(|last| last < *unit)).min();
             *asked_last = behind.or_else(|| units().min());
             let of_unit = poll.due.iter().filter(|place| Some(unit(place)) == *asked_last);
+            // Not simply the first: one that is never answered, for its register or its length, would hide that the
+            // unit is back.
             let first = of_unit.min_by_key(|place| requests[**place].unanswered).copied();
             poll.queue.extend(first);
+            // If that one is answered, the others follow in this poll.
             poll.held_back.extend(poll.due.iter().filter(|place| Some(**place) != first));
             return;
         }
@@ -405,6 +421,7 @@ impl Core {
         let mut last: Vec<usize> = poll.due.iter().copied().filter(|place| silent.contains_key(&unit(place))).collect();
         // Of one unit, what is never answered comes last, so that it costs nothing that is.
         last.sort_by_key(|place| {
+            // The unit that has waited longest goes first: `silent_from` may let only one of them be asked.
             (silent.get(&unit(place)).map(|silent| silent.gate.opens()), unit(place), requests[*place].unanswered)
         });
         poll.queue.extend(last);
@@ -426,6 +443,7 @@ impl Core {
         if let Some(rest) = asking.rest.take() {
             return Step::Rest(Pause::of(rest));
         }
+        // Kept when it is sent again: the backoff counts from here, with the connection and whatever was tried before.
         asking.begun.get_or_insert(now.boot);
         if connection.linked { Step::Ask(asking.block(plan)) } else { Step::Connect(pause.now()) }
     }
@@ -435,6 +453,7 @@ impl Core {
     }
 
     fn worked(&mut self, subject: Subject, now: Moment) {
+        // Nearly always so, and then `faults` is empty as well: whatever is in there, `outages` has, too.
         if self.outages.is_well() {
             return;
         }
@@ -476,6 +495,7 @@ impl Request {
     /// The request of another plan that asks for the same; what is asked instead is not carried over, for that names
     /// the points of the plan that it was worked out by.
     fn carry_over(&mut self, before: &Self) {
+        // The same registers may hold fewer points than before.
         (self.missing, self.refused, self.owed, self.known) =
             (before.missing.min(self.values), before.refused.min(self.values), before.owed, before.known);
         (self.unanswered, self.timeouts, self.alone) = (before.unanswered, before.timeouts, before.alone);
