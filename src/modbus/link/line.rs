@@ -31,6 +31,7 @@ pub struct Line(Arc<Mutex<Option<Instant>>>);
 impl Line {
     /// The line at `place`.
     pub(super) fn at(place: &str) -> Self {
+        // A panic elsewhere leaves the lines whole: nothing here is changed in two steps.
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(place) {
             return line.clone();
@@ -49,6 +50,7 @@ impl Line {
 
     /// A request was answered.
     pub(super) fn settle(&self) {
+        // It left after the time of every older reply was over, so that nothing else is owed.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -160,6 +160,7 @@ impl ReplyReader {
         let owed_until = self.line.as_ref().and_then(Line::owes_until);
         let quiet_until = quiet_until.max(owed_until).filter(|until| *until > Instant::now());
         match self.framing {
+            // Boxed for the reason given in `exchange`.
             Framing::Rtu => Box::pin(self.hush(request, quiet_until, response_timeout)).await,
             Framing::Mbap => {
                 if let Some(until) = quiet_until {
@@ -192,7 +193,10 @@ impl ReplyReader {
             let [t0, t1, ..] = &mut request;
             [*t0, *t1] = self.next_transaction().to_be_bytes();
         }
+        // Before the first byte leaves: a write that fails half way has asked, too.
         (self.asked, self.early) = (true, self.bytes.len());
+        // Set before the write and unset by the reply: whatever ends this future in between, `drop` tells the line of
+        // it.
         self.unanswered_until = Some(Instant::now() + 2 * response_timeout);
         let sent = self.stream.write_all(&request[..self.framing.request_len()]).await;
         sent.map_err(|error| self.failed(error, 0))?;
@@ -234,6 +238,7 @@ impl ReplyReader {
 
     /// An id that no reply can bear that is still owed.
     fn next_transaction(&mut self) -> u16 {
+        // Ends soon, for no more than MOST_OWED are owed.
         while self.owed.iter().any(|expected| expected.transaction == self.transaction) {
             self.transaction = self.transaction.wrapping_add(1);
         }
@@ -250,6 +255,7 @@ impl ReplyReader {
 
     /// With transaction ids: the reply that is `reply_check`.
     async fn receive_numbered(&mut self, check: ReplyCheck) -> Result<Vec<u8>, ReadError> {
+        // Left there by whatever ends this future: `give_up` makes of it a reply that is owed.
         self.in_flight = Some(check);
         loop {
             let whole = match self.judge(&check)? {
@@ -258,6 +264,7 @@ impl ReplyReader {
                     let behind = self.bytes.split_off(whole);
                     let mut reply = std::mem::replace(&mut self.bytes, behind);
                     if check.is_of_any_unit() {
+                        // The codec compares the unit as well, and would refuse the reply.
                         check.correct_unit(&mut reply);
                     }
                     return Ok(reply);
@@ -276,6 +283,8 @@ impl ReplyReader {
     /// What stands at the beginning of what has come, without what is thrown away.
     fn judge(&mut self, check: &ReplyCheck) -> Result<Judged, Violation> {
         loop {
+            // What came before the request left cannot be its reply, however well it fits; it may be a late one, or a
+            // greeting.
             let checked = if self.early > 0 { Err(Violation::Unasked) } else { check.check(&self.bytes) };
             let violation = match checked {
                 Ok(Some(whole)) if whole <= self.bytes.len() => return Ok(Judged::Whole(whole)),
@@ -295,6 +304,7 @@ impl ReplyReader {
     fn skip_unwanted(&mut self) -> Result<Unwanted, Violation> {
         let looks_like_frame = looks_like_frame(&self.bytes);
         if !self.framed && looks_like_frame == Some(false) {
+            // Byte for byte: a greeting has no length, and the first frame may begin right behind it.
             self.skip(1);
             self.greeted(1)?;
             return Ok(Unwanted::Skipped);
@@ -309,10 +319,12 @@ impl ReplyReader {
         let Some(place) = self.owed.iter().position(|owed| owed.transaction == transaction) else {
             return Ok(Unwanted::No);
         };
+        // The id of an older request on something that is not its reply: nothing behind that can be believed.
         match self.owed[place].check(&self.bytes)? {
             Some(whole) if whole <= self.bytes.len() => {
                 self.skip(whole);
                 self.owed.swap_remove(place);
+                // The device answers over this connection, so that from now on a timeout is a failure like any other.
                 self.framed = true;
                 Ok(Unwanted::Skipped)
             }
@@ -345,6 +357,7 @@ impl ReplyReader {
             };
             let Some(search) = &mut self.search else { return Err(ReadError::LinkClosed) };
             let received = search.received();
+            // Each byte that comes starts the wait for silence anew.
             settles_at = None;
             match more {
                 None => {
@@ -371,6 +384,7 @@ impl ReplyReader {
             }
             match search.noise() {
                 0 => {}
+                // Allowed in the first exchange only, where it is a greeting that crossed the request.
                 bytes if bytes > MOST_NOISE => self.remarks.make(Remark::Greeting { bytes }),
                 bytes => self.remarks.make(Remark::Noise { bytes }),
             }
@@ -397,6 +411,7 @@ impl ReplyReader {
 
     /// Adds what is there already, `most` bytes at most; `false` when there is nothing.
     async fn receive_at_hand(&mut self, most: usize) -> Result<bool, ReadError> {
+        // Asked once, never waited for: what is not there yet is the business of whoever reads next.
         match poll_fn(|context| Poll::Ready(self.poll_receive(context, most))).await {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(true)) => Ok(true),
@@ -425,6 +440,7 @@ impl ReplyReader {
                     Unwanted::No => return Err(ReadError::Protocol(Violation::Unasked)),
                 }
             }
+            // One byte is enough to know that the connection holds what nobody asked for.
             let most = if self.owed.is_empty() { 1 } else { PIECE };
             if !self.receive_at_hand(most).await? {
                 return Ok(());
@@ -459,6 +475,7 @@ impl ReplyReader {
                 }
                 Ok(Ok(false)) => return Err(self.closed(None, 0)),
                 Ok(Err(error)) => return Err(self.failed(error, 0)),
+                // Once only: a client that asks again and again must not keep the request for ever.
                 Err(_silent) if !heard_rival && deframe::ends_with_rival(&self.bytes, request, self.ignored) => {
                     // Another client waits for an answer that could be taken for ours.
                     heard_rival = true;
@@ -517,7 +534,9 @@ enum Unwanted {
 /// Whether these bytes begin as any frame of Modbus TCP does; `None` as long as they are too few to tell.
 fn looks_like_frame(bytes: &[u8]) -> Option<bool> {
     match *bytes {
+        // The length counts the unit and a PDU, which has 1 to 253 bytes.
         [_, _, p0, p1, l0, l1, ..] => Some((p0, p1) == (0, 0) && (2..=254).contains(&u16::from_be_bytes([l0, l1]))),
+        // Text and other greetings are told by this byte: no need to wait for more, which may never come.
         [_, _, p0, ..] if p0 != 0 => Some(false),
         _ => None,
     }

@@ -21,6 +21,8 @@ const SHORTEST_SILENCE: Duration = Duration::from_micros(1_750);
 pub(super) async fn open(path: &str, settings: &Settings) -> Result<SerialPort, ConnectError> {
     let failed = |source| ConnectError::SerialPort { path: path.to_owned(), source };
     let (file, line) = (PathBuf::from(path), settings.clone());
+    // After the timeout the thread goes on, for nothing can stop it. A port that it opens by then is dropped with its
+    // result, and so is closed.
     let opening = spawn_blocking(move || {
         let port = SerialPort::open(file, |as_it_is| adjusted(as_it_is, &line))?;
         port.discard_buffers()?;

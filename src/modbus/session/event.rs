@@ -77,6 +77,7 @@ impl Subject {
     #[must_use]
     pub fn covers(self, span: Span) -> bool {
         let Self::Block { unit, table, address, quantity } = self else { return false };
+        // Behind the last entry of a table is 65536.
         let end = |address: u16, quantity: u16| u32::from(address) + u32::from(quantity);
         (unit, table) == (span.unit, span.table)
             && address <= span.address

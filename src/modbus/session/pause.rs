@@ -97,12 +97,14 @@ impl ConnectPause {
     pub fn answered(&mut self, now: Duration) -> Option<Duration> {
         self.failures = 0;
         self.state = match self.state {
+            // It answers without one: whatever was tried before, none is needed.
             State::Searching(pause) | State::Halving(pause) if pause.is_zero() => State::Searching(pause),
             State::Searching(pause) | State::Halving(pause) => State::Halving(halved(pause)),
             State::Verifying(pause) => {
                 self.state = State::Found(pause, now + BELIEVED);
                 return Some(pause);
             }
+            // It may have another firmware by now, or be another device.
             State::Found(pause, until) if until <= now => State::Halving(halved(pause)),
             found @ State::Found(..) => found,
         };
@@ -113,6 +115,7 @@ impl ConnectPause {
     pub fn silent(&mut self) {
         self.failures += 1;
         match self.state {
+            // Half of the shortest is none, and twice none is none: hence the lower bound.
             State::Halving(pause) => self.state = State::Verifying((pause * 2).max(SHORTEST)),
             // It is away, and that says nothing of pauses.
             State::Verifying(_) => *self = Self::default(),

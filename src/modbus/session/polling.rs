@@ -117,6 +117,8 @@ impl Polling {
         let outcome = self.core.end(now);
         let cycles = self.schedules.iter_mut().zip(&self.at_tick);
         let skipped = cycles.map(|(schedule, at_tick)| {
+            // A cycle that was not due may have been kept waiting by the requests of another: those ticks are missed,
+            // too.
             if *at_tick { schedule.finish(now.boot, anchor) } else { schedule.kept_waiting(now.boot, anchor) }
         });
         (outcome, skipped.sum())
@@ -149,6 +151,8 @@ impl Polling {
         if self.core.owes() {
             self.core.add_owed(now.boot, &mut self.due);
         }
+        // A cycle without requests has its poll as well: if its tick were left standing, the loop would turn each
+        // millisecond.
         if self.due.is_empty() && !self.at_tick.contains(&true) {
             return false;
         }

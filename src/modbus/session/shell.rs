@@ -57,6 +57,7 @@ impl Dial for EndpointDial {
             Way::Serial(path) => Link::open(path, &self.settings).await,
         };
         link.map(|mut link| {
+            // The link has the configured pause already, and this takes its place: it may only become longer.
             if pause > configured {
                 link.rest(pause);
             }
@@ -103,6 +104,8 @@ impl<D: Dial> Wire<D> {
                     if let Some(remark) = remark {
                         core.remarked(remark);
                     }
+                    // At once, not when there is another: many a device takes one connection only, and the next step
+                    // may be to connect.
                     if !core.is_linked() {
                         self.link = None;
                     }
@@ -170,6 +173,7 @@ impl<D: Dial> Session<D> {
 /// A plan of these requests, once.
 fn plan(blocks: Vec<Block>, settings: &Settings) -> Arc<DeviceSettings> {
     let endpoint = Endpoint::Serial { path: String::new() };
+    // Nobody goes by this interval: whoever has a session says when.
     let cycles = vec![Cycle { interval: Duration::MAX, blocks }];
     Arc::new(DeviceSettings { name: String::new(), endpoint, settings: settings.clone(), cycles })
 }

@@ -29,6 +29,7 @@ impl Core {
                 self.poll.asking = Some(asking);
                 return true;
             }
+            // Its unit fell silent: no other part of the search would be asked either.
             if asking.purpose == Purpose::Search {
                 self.end_search(now);
             }
@@ -38,6 +39,8 @@ impl Core {
 
     /// What is to be asked next if its unit may be asked.
     fn candidate(&mut self, now: Moment) -> Option<Asking> {
+        // Right after the single value that was answered: what becomes of the whole now shows what the silence was
+        // about.
         if let Some((request, works)) = self.poll.confirm.take() {
             let asked = self.first_of(request);
             let mut asking = Asking::new(Purpose::Confirm(works), Some(request), asked);
@@ -49,6 +52,8 @@ impl Core {
         }
         while let Some(&request) = self.poll.queue.front() {
             let unit = self.block_of(&self.requests[request]).unit;
+            // Not at the end of the poll: of a gateway's other units one may be silent, and its timeout would part the
+            // scale register from its values.
             if self.poll.unit.is_some_and(|before| before != unit)
                 && let Some(asking) = self.next_recheck()
             {
@@ -60,6 +65,7 @@ impl Core {
                 return Some(Asking::new(Purpose::Small, Some(request), Asked::Own(Box::new(small))));
             }
             match self.substitutes(request) {
+                // All of it is refused: only probes ask for it.
                 Some(blocks) if blocks.is_empty() => {}
                 _ => {
                     let asked = self.first_of(request);
@@ -67,9 +73,11 @@ impl Core {
                 }
             }
         }
+        // After all that is planned: a search may take many requests, which would make other values late.
         if let Some(asking) = self.next_of_search(now) {
             return Some(asking);
         }
+        // After everything else: what is tried here is likely to be refused again.
         if self.poll.probes.is_none() {
             self.poll.probes = Some(self.probes(now.boot));
         }
@@ -116,6 +124,8 @@ impl Core {
 
     /// What is asked instead of a request; `None`: it itself. Worked out once, until something else is refused.
     fn substitutes(&mut self, request: usize) -> Option<Arc<[Block]>> {
+        // Kept with this request of this plan, not by unit and address: another plan has other points at the same
+        // place.
         let generation = self.refusals.generation();
         if let Some((of, known)) = &self.requests[request].substitutes
             && *of == generation
@@ -132,7 +142,11 @@ impl Core {
     /// too much.
     fn small(&mut self, request: usize) -> Option<Block> {
         let of = &self.requests[request];
+        // Both are counted. A short request that is answered ends the count of the unit, and of the longer ones beside
+        // it the length would never be found.
         let of_unit = self.silent.get(&self.block_of(of).unit).map_or(0, |silent| silent.timeouts);
+        // Every other time, so that the whole request is asked for, too: the device may be silent about this very
+        // value.
         let doubtful = |timeouts: u32| timeouts >= TIMEOUTS_BEFORE_SMALL && timeouts % 2 == 1;
         if !doubtful(of_unit) && !doubtful(of.timeouts) {
             return None;
@@ -163,6 +177,8 @@ impl Core {
             if self.poll.search.is_none() {
                 let (request, block, cause) = self.poll.refused.pop_front()?;
                 let answering = self.poll.answering.contains(block.unit);
+                // Such a unit refuses everything, perhaps: it is searched once for each backoff period, not in each
+                // poll.
                 if !answering && !self.refusals.may_search(block.unit, now.boot) {
                     self.exception(request, cause, now);
                     continue;
@@ -188,6 +204,8 @@ impl Core {
         let (unit, table) = (block.unit, block.table);
         let (found, has_read) = (search.found(), search.has_read());
         let inferred = matches!(found, Found::Gaps | Found::TooLong { .. });
+        // Refused values were refused when asked alone; gaps and lengths are only inferred. Where a limit is known
+        // already, there is nothing new to believe.
         if inferred && !self.refusals.has_limit(unit, table) {
             let of = &mut self.requests[request].suspected;
             let again = of
@@ -212,6 +230,7 @@ impl Core {
         }
         let known = self.requests[request].known;
         if !self.refusals.learn(unit, table, &found, known, now) {
+            // No news for people. But a limit may have moved, and the next process is to know it.
             self.poll.outcome.learned = true;
             return;
         }
@@ -237,6 +256,7 @@ impl Core {
         }
         let due = self.refusals.due(now).into_iter();
         due.filter_map(|span| {
+            // Only with its own request that is due: a value is read once for each tick, also one that is tried.
             let at_hand = |place: &&usize| {
                 let block = self.block_of(&self.requests[**place]);
                 !block.whole && (block.unit, block.table) == (span.unit, span.table) && block.spans().contains(&span)

@@ -78,6 +78,7 @@ pub(super) struct Asking {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// In the plan: cycle and place.
+    // A place and no copy: nearly every request is of this kind, and a block has a list of its own.
     Planned(usize, usize),
     /// Among the substitutes of one of the plan.
     Part(Arc<[Block]>, usize),
@@ -132,6 +133,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of(error: &ReadError) -> Self {
+        // First, for such an error has killed the link as well.
         if error.is_of_the_connection() {
             Self::Unreachable
         } else if error.link_is_dead() || error.unit_is_gone() {
