@@ -67,6 +67,7 @@ struct Record {
     /// In a row; 0 once it works again.
     failures: u64,
     /// When the last line about it was written, if any was.
+    // No zero for never: in the first minute after boot that would be a moment ago, and the line would be kept back.
     logged_at: Option<Duration>,
     /// What the last line about the present outage said; `None` while nothing was said of it.
     told: Option<Told>,
@@ -116,6 +117,7 @@ impl<S: Ord> Outages<S> {
     pub fn worked(&mut self, subject: &S, now: Duration) -> Option<Transition> {
         let record = self.failing.get_mut(subject)?;
         if record.failures == 0 {
+            // Kept for a minute after its last line although it works, so that whoever flaps is known.
             if !record.is_quiet(now) {
                 self.failing.remove(subject);
             }
@@ -123,6 +125,7 @@ impl<S: Ord> Outages<S> {
         }
         let transition = Transition::Recovered { lasted: record.lasted(now), failures: record.failures };
         record.failures = 0;
+        // Its failure was not told, so that its end would be news of nothing.
         if record.told.take().is_none() {
             record.suppressed += 1;
             return None;

@@ -86,6 +86,7 @@ pub struct PollDecoder {
 #[derive(Debug, Default)]
 struct Scales {
     /// The number of the reply, when it was there, and the word in it, in this order.
+    // The number decides what was before what: stamps go back when the clock is set back far enough.
     read: Vec<(u32, Timestamp, u16)>,
     /// The longest request that was answered with it.
     longest: u16,
@@ -124,6 +125,7 @@ impl PollDecoder {
                     if let Some(&[word, ..]) = of_point {
                         let scales = self.scales.entry(block.span(point)).or_default();
                         scales.read.push((reply, at, word));
+                        // A request for scale registers that is no longer than this one is not too long for the device.
                         scales.longest = scales.longest.max(block.quantity);
                     }
                     continue;
@@ -138,6 +140,7 @@ impl PollDecoder {
                 (Format::Typed(typed), Some(address), of_point) => {
                     let in_reply = address.checked_sub(block.address).and_then(|offset| words.get(usize::from(offset)));
                     match (number(typed, of_point), in_reply) {
+                        // No power of ten makes a value of it, so that it need not wait for one.
                         (Err(none), _) => found(id, at, Err(none)),
                         (Ok(number), Some(&word)) => found(id, at, scaled_by(typed, number, word)),
                         (Ok(number), None) => {
@@ -195,6 +198,7 @@ impl Scales {
 /// `number` times the power of ten in `word`.
 fn scaled_by(typed: &Typed, number: Value, word: u16) -> Result<Value, NotAValue> {
     let power = word.cast_signed();
+    // Not 0x8000 either, by which a device says that it has no power of ten.
     if POWERS.contains(&power) { scaled(typed, number, power.into()) } else { Err(NotAValue::Unscaled) }
 }
 
@@ -233,6 +237,7 @@ fn decode(scale: Scale, word: u16) -> Result<Value, NotAValue> {
 /// The number in `words`, not yet scaled.
 fn number(typed: &Typed, words: &[u16]) -> Result<Value, NotAValue> {
     let bits = pattern(typed.kind, typed.order, words);
+    // As bits, before they are a number: 0x8000 and its like are patterns, whatever the type.
     if typed.unavailable.contains(&bits) {
         return Err(NotAValue::Unavailable(bits));
     }
@@ -284,6 +289,7 @@ fn float16(bits: u16) -> f64 {
     let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
     let (exponent, fraction) = (bits >> 10 & 0x1F, f64::from(bits & 0x3FF));
     sign * match exponent {
+        // Subnormal: the fraction has no hidden one, and counts steps of 2^-14 / 1024.
         0 => fraction * f64::exp2(-24.0),
         0x1F if fraction == 0.0 => f64::INFINITY,
         0x1F => f64::NAN,
@@ -332,6 +338,8 @@ fn scaled(typed: &Typed, number: Value, power: i32) -> Result<Value, NotAValue> 
         Value::Integer(integer) => integer as f64,
         Value::Float(float) => float,
     };
+    // An integer stays one only where nothing at all is done to it: scaled, it would be a float in one poll and an
+    // integer in the next.
     let exact = matches!(typed.scale, Scale::Raw) && power >= 0 && typed.scale_address.is_none() && typed.offset == 0.0;
     let factor = match typed.scale {
         Scale::Raw => 1.0,

@@ -124,11 +124,13 @@ impl FromStr for Address {
         }
         let port = match port {
             None => None,
+            // `parse` alone would take +502 as well.
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Some(digits.parse().ok().filter(|port| *port != 0).ok_or(EndpointError::Port)?)
             }
             Some(_) => return Err(EndpointError::Port),
         };
+        // Names have no case, and two spellings of one must share a connection.
         Ok(Self::Tcp(host.to_lowercase(), port))
     }
 }

@@ -62,6 +62,7 @@ impl ReadError {
     #[must_use]
     pub fn link_is_dead(&self) -> bool {
         match self {
+            // No wildcard below: whoever adds an error decides here whether the connection outlives it.
             Self::Exception(_) => false,
             Self::Connect(_)
             | Self::ResponseTimeout(_)
@@ -99,6 +100,7 @@ impl ReadError {
     /// Whether the device refuses what was asked for and might not refuse less: illegal address (2) or value (3).
     #[must_use]
     pub fn is_about_the_request(&self) -> bool {
+        // Not 4, which devices say of whatever they are asked while something ails them.
         matches!(self, Self::Exception(Exception { code: 2 | 3 }))
     }
 

@@ -202,6 +202,7 @@ pub(super) fn scale_requests(spans: impl IntoIterator<Item = (Span, u16)>) -> Ve
     let mut longest = 0;
     for (span, most) in spans {
         let known = blocks.len();
+        // The longest that is known to be answered for any register of the run; each run has its own.
         longest = most.max(longest);
         place(&mut blocks, true, Wanted::scale_register(span), Limits { registers: longest, bits: longest, gap: 0 });
         if blocks.len() > known {
@@ -243,6 +244,7 @@ impl Wanted {
     /// The same together with the scale register at `scale`; `None` when that takes more than `most` entries.
     fn with_scale_register(&self, scale: u16, most: u16) -> Option<Self> {
         let address = self.address.min(scale);
+        // Behind the last entry of a table is 65536.
         let end = (u32::from(self.address) + u32::from(self.width)).max(u32::from(scale) + 1);
         let width = u16::try_from(end - u32::from(address)).ok().filter(|width| *width <= most)?;
         let Self { unit, table, together, ref value, .. } = *self;
@@ -313,6 +315,7 @@ fn scale_registers_first(blocks: Vec<Block>, most: impl Fn(Table) -> u16) -> Vec
                 _ if read.contains(&span) => {}
                 // Nothing here reads it.
                 None => {}
+                // Begun and not read: it is on this very path, so that each waits for the other.
                 Some(&reader) if begun[reader] => {
                     alone.insert(span, most(span.table));
                     read.insert(span);
@@ -327,6 +330,7 @@ fn scale_registers_first(blocks: Vec<Block>, most: impl Fn(Table) -> u16) -> Vec
     let mut slots: Vec<Option<Block>> = blocks.into_iter().map(Some).collect();
     let mut sorted = scale_requests(alone);
     sorted.extend(order.into_iter().filter_map(|place| slots.get_mut(place)?.take()));
+    // Stable: within a table of a unit the order that was just found stays.
     sorted.sort_by_key(|block| (block.unit, block.table));
     sorted
 }
@@ -374,6 +378,7 @@ impl Block {
             self.points.iter().map(|point| (self.span(point), &point.reads)).filter(|(span, _)| keep(*span)).collect();
         let mut end = 0;
         let touch = |(span, _): &(Span, &Reads), (next, _): &(Span, &Reads)| {
+            // The furthest end so far: a wide value may reach beyond the one that follows it.
             end = end.max(u32::from(span.address) + u32::from(span.width));
             u32::from(next.address) <= end
         };

@@ -157,6 +157,7 @@ impl fmt::Display for UnitId {
 
 /// Some of the units that may be behind one address.
 #[derive(Debug, Clone, Copy, Default)]
+// A bit for each, where a list of units would be an allocation in each poll.
 pub struct Units([u64; 4]);
 
 impl Units {

@@ -46,6 +46,8 @@ pub struct Device {
     /// Milliseconds between two polls.
     pub interval_ms: u64,
     /// What people call the device.
+    // Here and below: what is not given does not stand in the text, so that a table keeps the id that it had before
+    // there were such keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tags of device and group, those of the device first in rank; each key once, sorted by key.
@@ -229,6 +231,7 @@ impl Builder {
     /// Adds the next point.
     pub fn push(&mut self, device: &Device, register: &Register) {
         let last = self.text.points.last().map(|&(device, _)| device);
+        // Points come device by device, so that most of them need no look-up.
         let same = last.filter(|&last| self.text.devices.get(last as usize) == Some(device));
         let device = same.unwrap_or_else(|| place(&mut self.text.devices, &mut self.known_devices, device));
         let register = place(&mut self.text.registers, &mut self.known_registers, register);
@@ -238,6 +241,7 @@ impl Builder {
     /// The table.
     #[must_use]
     pub fn build(self) -> PointTable {
+        // Plain data: to write it as JSON cannot fail.
         let id = id_of(&serde_json::to_vec(&self.text).unwrap_or_default());
         PointTable { id, text: self.text }
     }
@@ -335,6 +339,7 @@ impl PointTable {
     /// # Errors
     /// When it is none, or not the one of the name `id`.
     pub fn from_text(text: &[u8], id: TableId) -> Result<Self, NoTable> {
+        // Of the bytes, before anything in them is believed.
         if id_of(text) != id {
             return Err(NoTable::OtherContent);
         }

@@ -40,6 +40,8 @@ impl Moment {
         let real = later.boot.saturating_sub(self.boot);
         let shown = later.wall.since(self.wall);
         let back = self.wall.since(later.wall);
+        // Differences are never negative, so that each direction is looked at by itself. A clock that was set back lost
+        // what it went back by, and what it should have gained.
         back + real.saturating_sub(shown) >= step || shown.saturating_sub(real) >= step
     }
 }

@@ -52,6 +52,7 @@ impl Grid {
     /// The first instant of the grid that is later than `now`.
     #[must_use]
     pub fn next_after(self, now: Timestamp) -> Timestamp {
+        // The interval is added first, for `now` may be less than the phase.
         let into = (now.as_millis() + self.interval - self.phase) % self.interval;
         Timestamp::from_millis(now.as_millis() + self.interval - into)
     }
@@ -84,6 +85,7 @@ impl Anchor {
     pub fn follow(&mut self, now: Moment) {
         let (shown, since) = self.shown;
         if ahead(now).abs_diff(shown) >= STEP.unsigned_abs() {
+            // It has moved again, so that its minute begins anew.
             self.shown = (ahead(now), now.boot);
         } else if now.boot.saturating_sub(since) >= STEADY {
             self.ahead = shown;
@@ -129,6 +131,7 @@ impl Schedule {
     /// A poll begins at `now`.
     pub fn begin(&mut self, now: Duration) {
         let interval = Duration::from_millis(self.grid.interval);
+        // Half of a very short interval at most: a poll that is repeated must not pass for that of the next tick.
         let early = EARLY.min(interval / 2);
         (self.base, self.on_grid) = match self.due {
             // That tick must not come again.

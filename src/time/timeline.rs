@@ -105,6 +105,7 @@ impl Timeline {
     #[must_use]
     pub fn holding_since(self, since: Duration) -> Self {
         let since = whole(since);
+        // Behind all that the earlier process has dated: what it held came after that.
         let line = Line { at: from_epoch(next(self.newest)), boot: since };
         Self { line: Some(line), holdover: Some(Holdover { since, newest: since }), ..self }
     }
@@ -133,6 +134,8 @@ impl Timeline {
             at = at.max(next(track.last));
         }
         if let Some(held) = track.held.and_then(|boot| self.date(boot)).filter(|_| self.dates_bind()) {
+            // The track's undated readings get these dates, also those that still wait on disk: what follows must come
+            // after them.
             at = at.max(next(held));
         }
         (track.last, track.epoch) = (at, self.epoch);
@@ -193,6 +196,7 @@ impl Timeline {
         let straight = last.at(boot);
 
         if let Some(reason) = self.implausible(now) {
+            // Once: while it lasts, what was held keeps the line of its beginning, however the clock is set meanwhile.
             if self.holdover.is_none() {
                 let since = whole(boot);
                 self.line = Some(Line { at: straight.max(from_epoch(next(self.newest))), boot: since });
@@ -203,19 +207,24 @@ impl Timeline {
         }
 
         let at = if straight > self.highest(now) {
+            // The line would be too far ahead, of the clock or of the server, which drops a series until a stamp of the
+            // future has passed. With a holdover, the next dates are those of its readings.
             self.leave(date(wall.saturating_sub(self.held_for(now))));
             wall
         } else if self.holdover.is_some() {
             // What was held is dated by boot time: over it, the line must not have been slower.
             straight.max(wall)
         } else {
+            // Slower, not still: the distances between readings stay right but for a tenth.
             wall.max(last.at + straight.saturating_sub(last.at) * 9 / 10)
         };
         let line = Line { at, boot };
         self.line = Some(line);
         if let Some(holdover) = self.holdover.take() {
             self.release =
+                // `newest` may be ahead of `boot`: readings of one instant are a millisecond apart in their track.
                 Some(Release { since: holdover.since, until: holdover.newest.max(boot), line, epoch: self.epoch });
+            // Tracks that begin later must come after the dates that are given out by this.
             self.newest = self.newest.max(date(line.at(holdover.newest)));
         }
         self.state = self.judge(line, now);
@@ -229,6 +238,7 @@ impl Timeline {
         if wall.saturating_sub(self.held_for(now)) < from_epoch(self.built) {
             return Some(Implausible::NotSet { wall: now.wall });
         }
+        // The first case holds nevertheless: before the build date no clock is right.
         if self.trust_local_clock {
             return None;
         }
@@ -236,6 +246,7 @@ impl Timeline {
             Some(server) if wall > server + AHEAD_OF_SERVER => {
                 Some(Implausible::AheadOfServer { by: wall.saturating_sub(server) })
             }
+            // A server that is not an hour behind it has confirmed the clock, however late it is.
             None if wall > from_epoch(self.built) + HORIZON => Some(Implausible::FarFuture { wall: now.wall }),
             _ => None,
         }
@@ -249,6 +260,7 @@ impl Timeline {
     /// How high the line may be, the clock being plausible.
     fn highest(&self, now: Moment) -> Duration {
         let highest = from_epoch(now.wall) + HOUR + TIME_TO_SET;
+        // The server's clock counts as well, even where ours would allow more: it is the server that drops.
         self.server().map_or(highest, |server| highest.min(server.at(now.boot) + AHEAD_OF_SERVER))
     }
 
@@ -257,6 +269,7 @@ impl Timeline {
     fn leave(&mut self, next: Timestamp) {
         if self.newest >= next {
             self.repeats = self.repeats.max(self.newest);
+            // A track that begins now would otherwise go on from a stamp that is ahead of the clock.
             self.newest = Timestamp::default();
             self.epoch += 1;
         }
@@ -280,10 +293,12 @@ impl Timeline {
     /// The boot time to hold something under that happened at `boot`.
     fn undated(&mut self, boot: Duration, track: &mut Track) -> Duration {
         let mut boot = whole(boot);
+        // Stamps of a track go up strictly, and are whole milliseconds.
         if let Some(last) = track.held {
             boot = boot.max(last + Duration::from_millis(1));
         }
         if let Some(holdover) = &mut self.holdover {
+            // Another thread may have looked at the clock before the holdover began.
             boot = boot.max(holdover.since);
             holdover.newest = holdover.newest.max(boot);
         }
@@ -311,6 +326,7 @@ struct Line {
 
 impl Line {
     fn at(self, boot: Duration) -> Duration {
+        // One of the two differences is zero: `boot` may be before the moment of the line.
         self.at.saturating_add(boot.saturating_sub(self.boot)).saturating_sub(self.boot.saturating_sub(boot))
     }
 }

@@ -97,6 +97,7 @@ impl Codec {
         if self.requests.len() >= MOST_REQUESTS {
             self.requests.clear();
         }
+        // What the client has not written is no request, and must not be sent in place of one for ever.
         if written {
             self.requests.insert(asked, request);
         }
@@ -195,6 +196,7 @@ impl AsyncRead for LoopbackStream {
             return Poll::Pending;
         }
         // As much as the client has room for.
+        // It reads into what is left of its buffer, and asks again for the rest.
         let length = stream.reply.len().min(buf.remaining());
         buf.put_slice(&stream.reply[..length]);
         stream.reply.drain(..length);

@@ -152,6 +152,7 @@ impl Search {
                     self.bytes.drain(..whole);
                 }
                 Found::OursSoFar => return Ok(Progress::More),
+                // Its checksum decides. If the line falls silent before that is there, it was no frame.
                 Found::ForeignSoFar => return Ok(Progress::Settling),
                 Found::Nothing => self.skip_noise(1)?,
             }
@@ -172,10 +173,12 @@ impl Search {
                     self.noise += at;
                     return Some(reply);
                 }
+                // The rest of it may still come: gateways cut frames.
                 Found::OursSoFar => return None,
                 Found::Foreign(whole) if is_rival(&self.check, &rest[..whole]) => return None,
                 Found::Echo => REQUEST,
                 Found::Reply(whole) | Found::Damaged(whole) | Found::Foreign(whole) => whole,
+                // The line is silent, so that it did not become a frame.
                 Found::ForeignSoFar | Found::Nothing => 1,
             };
         }
@@ -230,10 +233,12 @@ impl Search {
             };
             self.fault = self.fault.or(fault);
         }
+        // Where any unit may answer, no later frame can be told from one for whoever this one was for.
         self.others = true;
     }
 
     fn look(&self, rest: &[u8]) -> Found {
+        // First: an echo is also what a rival would ask, which would make every later reply ambiguous.
         if rest.starts_with(&self.request) {
             return Found::Echo;
         }
@@ -244,6 +249,7 @@ impl Search {
             Ok(None) => return Found::OursSoFar,
             Ok(Some(whole)) if rest.len() < whole => return Found::OursSoFar,
             Ok(Some(whole)) if checksum(&rest[..whole]) == 0 => return Found::Reply(whole),
+            // Ours by its head, with a wrong checksum: damaged, or the beginning of somebody else's frame.
             Ok(Some(whole)) => Some(whole),
             Err(_) => None,
         };
@@ -288,13 +294,16 @@ fn foreign(rest: &[u8]) -> Found {
     };
     // `None`: as long as a byte says that is not there yet.
     let counted = |at: usize, around: usize| rest.get(at).map(|count| around + usize::from(*count));
+    // As a request and as a reply: nothing but the checksum tells which of the two it is.
     let lengths = match function {
         1..=4 => [Some(REQUEST), counted(2, 5)],
         5 | 6 => [Some(8); 2],
         15 | 16 => [counted(6, 9), Some(8)],
         22 => [Some(10); 2],
         23 => [counted(10, 13), counted(2, 5)],
+        // 0x80 itself: the exceptions of gateways that leave the function out.
         0x80..=0x86 | 0x8F | 0x90 | 0x96 | 0x97 => [Some(EXCEPTION); 2],
+        // Not any function: nearly each byte of noise could begin a frame, and the reply behind it would wait.
         _ => return Found::Nothing,
     };
     let whole = |length: &usize| rest.get(..*length).is_some_and(|frame| checksum(frame) == 0);

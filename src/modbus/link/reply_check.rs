@@ -110,6 +110,7 @@ impl ReplyCheck {
                 if let Some(unit) = frame.first_mut() {
                     *unit = self.unit;
                 }
+                // The codec looks at the checksum once more.
                 [*c0, *c1] = checksum(frame).to_le_bytes();
             }
             (Framing::Mbap | Framing::Rtu, _) => {}
@@ -157,6 +158,7 @@ impl ReplyCheck {
             return Ok(None);
         };
         let length = u16::from_be_bytes([*l0, *l1]);
+        // Before anything behind it is waited for: whoever says 65535 must not be listened to for so long.
         if length != EXCEPTION_LENGTH && length != self.length() {
             return Err(self.wrong_length(length));
         }

@@ -30,6 +30,8 @@ pub const SOONEST: Duration = Duration::from_secs(60);
 pub const RAREST: Duration = Duration::from_secs(3_600);
 
 /// How soon a refused value that has been read before is tried again for the first time.
+// A device that refuses what it has answered before is starting, or busy for a moment: to leave the value out for a
+// minute would lose a minute.
 pub const SOONEST_OF_KNOWN: Duration = Duration::from_secs(1);
 
 /// How rarely a refused value that has been read before is tried at last.
@@ -42,6 +44,7 @@ pub const SOONEST_TIMEOUT: Duration = Duration::from_secs(300);
 pub const RAREST_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// So many refused values are tried in one poll.
+// Each costs a request that is likely to be refused, and makes the poll longer.
 pub const PROBES: usize = 2;
 
 /// What is known of one device.
@@ -192,6 +195,7 @@ impl Refusals {
     pub fn remember(&mut self, learned: &Learned, now: Moment) {
         self.generation += 1;
         for &span in &learned.refused {
+            // Whether it was ever read is not kept on disk.
             self.spans.insert(span, Refused::new(now.wall, false, now.boot));
         }
         let gaps = Gaps { believed: true, until: now.boot + RAREST };
@@ -226,6 +230,7 @@ impl Refusals {
             return false;
         }
         let units: BTreeSet<UnitId> = blocks.clone().map(|block| block.unit).collect();
+        // What is read together or not at all is never searched, so that nothing of it is known as refused.
         let planned: BTreeSet<Span> = blocks.filter(|block| !block.whole).flat_map(Block::spans).collect();
         self.spans.retain(|span, _| planned.contains(span));
         self.gaps.retain(|unit, _| units.contains(unit));
@@ -272,6 +277,7 @@ impl Refusals {
             return None;
         }
         let limit = self.limit_of(block.unit, block.table);
+        // Gaps are left out whichever of the three holds: `pieces` bridges none.
         let holes = block.spans().iter().any(|&span| self.refuses(span));
         let gaps =
             self.gaps.get(&block.unit).is_some_and(|gaps| gaps.believed) && block.pieces(u16::MAX, |_| true).len() > 1;
@@ -288,13 +294,16 @@ impl Refusals {
                 widened |= over;
                 let again = over && gaps.believed;
                 if again {
+                    // Not forgotten while they are tried: if they are refused again, that is no news.
                     *gaps = Gaps { believed: false, until: now + RAREST };
                 }
                 again || !over
             });
         }
         for longest in self.longest.values_mut().filter(|longest| longest.longer.at <= now) {
+            // The first one: when several longer ones were tried, what failed before all of them still holds.
             longest.failed_before = longest.failed_before.or(Some(longest.fails));
+            // `limit` is the middle of the two: at least half as long again as what works.
             longest.fails = longest.fails.max(longest.works.saturating_mul(2).saturating_add(1));
             longest.longer = longest.longer.later(now, Longest::rarest(longest.silent));
             widened = true;
@@ -343,6 +352,7 @@ impl Refusals {
         // A longer one was tried in vain: as before, without another search.
         let failed_before = before.failed_before.filter(|failed| *failed > before.works);
         let fails = failed_before.unwrap_or(before.fails).min(fails);
+        // What once worked may fail now. It stays below what fails, as the file wants it.
         let works = before.works.max(works).min(fails.saturating_sub(1)).max(1);
         self.longest.insert(key, Longest { works, fails, failed_before: None, ..before });
         self.generation += 1;
@@ -368,10 +378,12 @@ impl Refusals {
         longest.works = quantity;
         // Perhaps it takes still longer ones.
         if longest.failed_before.is_some_and(|failed| failed <= quantity) {
+            // Half, because `later` doubles it.
             longest.longer.wait = Longest::soonest(longest.silent) / 2;
         }
         longest.fails = longest.fails.max(quantity.saturating_add(1));
         let most = if table.is_bits() { Limits::MAX_BITS } else { Limits::MAX_REGISTERS };
+        // The protocol allows no more, so that there is no limit left to know.
         if quantity >= most {
             self.longest.remove(&key);
         }
@@ -411,6 +423,7 @@ impl Refusals {
     pub fn try_all_again(&mut self, unit: Option<UnitId>, now: Duration) {
         let concerned = |of: UnitId| unit.is_none_or(|unit| unit == of);
         for (_, refused) in self.spans.iter_mut().filter(|(span, _)| concerned(span.unit)) {
+            // Its wait begins anew, too: a device that has just started may refuse once more and answer soon after.
             refused.again = Refused::new(refused.since, refused.known, now).again;
             refused.again.at = now;
         }

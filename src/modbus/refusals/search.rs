@@ -77,6 +77,7 @@ impl Search {
         let spans = block.spans();
         if answering {
             this.narrow(block);
+        // Of a unit that answers nothing else, one value alone shows nothing: the unit may refuse whatever it is asked.
         } else if spans.len() > 1 {
             this.sampling = true;
             let step = spans.len().div_ceil(SAMPLES);
@@ -91,6 +92,7 @@ impl Search {
     /// What to ask now; `None` when the search is over.
     pub fn ask(&mut self) -> Option<&Block> {
         if self.queue.is_empty() && !self.again.is_empty() {
+            // At the end, when what passes has had time to pass.
             self.queue = std::mem::take(&mut self.again);
             self.repeating = true;
         }
@@ -116,6 +118,7 @@ impl Search {
         if self.sampling {
             // It answers: the rest is worth the search.
             self.sampling = false;
+            // They are among all that is not read yet.
             self.again.clear();
             let known = |span: &Span| self.read.contains(span) || self.refused.contains(span);
             self.queue = self.block.pieces(u16::MAX, |span| !known(&span));
@@ -143,6 +146,7 @@ impl Search {
         {
             return Found::Nothing;
         }
+        // Each was refused when asked alone: that is certain, also of a search that was cut short.
         if !self.refused.is_empty() {
             let mut refused = self.refused.clone();
             refused.sort_unstable();
@@ -165,6 +169,7 @@ impl Search {
     /// Queues smaller requests for what is in `block`: without its gaps, or else its halves.
     fn narrow(&mut self, block: &Block) {
         let pieces = block.pieces(u16::MAX, |_| true);
+        // Before halves: with a gap in it, a half would be refused for what nobody wants.
         if pieces.len() > 1 {
             self.queue.extend(pieces.into_iter().rev());
             return;
@@ -172,6 +177,7 @@ impl Search {
         let spans = block.spans();
         match spans[..] {
             [] => {}
+            // The request that was refused had nothing else in it.
             [one] => self.refused.push(one),
             _ => {
                 let (first, second) = spans.split_at(spans.len() / 2);

@@ -63,6 +63,7 @@ impl RefusalStore {
         let mut known = Known::default();
         let (head, lines) = text.split_once('\n').unwrap_or_default();
         for line in lines.lines().take(MOST) {
+            // No endpoint has white space in it, not even the path of a serial port.
             let words: Vec<&str> = line.split(' ').collect();
             match (head, &words[..]) {
                 (HEAD, [endpoint, kind, rest @ ..]) => known.take(endpoint, kind, rest),
@@ -78,6 +79,7 @@ impl RefusalStore {
     pub fn of(&self, endpoint: &Endpoint, settings: &str) -> Learned {
         let known = self.known();
         let device = known.devices.get(&endpoint.to_string());
+        // A file of the version before does not name them, and is believed.
         let valid = device.filter(|device| device.settings.as_deref().is_none_or(|before| before == settings));
         valid.map(|device| device.learned.clone()).unwrap_or_default()
     }
@@ -170,6 +172,7 @@ impl Known {
                 let bits = [false, true].into_iter().find(|bits| kind_of(*bits) == *entries)?;
                 let silent = ["refused", "silent"].iter().position(|known| known == how)? == 1;
                 let (works, fails): (u16, u16) = (works.parse().ok()?, fails.parse().ok()?);
+                // Not written by the agent: what works is less than what fails.
                 if !(1..fails).contains(&works) {
                     return None;
                 }

@@ -51,6 +51,7 @@ impl ClockLog {
         if kind == told || quiet {
             return None;
         }
+        // Of the first state that was not right: whatever came after it, the clock has been wrong since then.
         let since = self.told.map_or(now, |(_, since)| since);
         self.told = (kind != Kind::Good).then_some((kind, since));
         self.last.insert(kind, now);

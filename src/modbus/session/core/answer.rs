@@ -82,8 +82,7 @@ impl Core {
         let Some(mut asking) = self.poll.asking.take() else { return };
         // After a timeout with ids a late reply can be told apart, so that the connection need not be closed yet.
         self.connection.linked &= !error.link_is_dead() || may_ask_again;
-        // Once for each request: whoever closes each connection, whatever is asked, must not keep a poll going for
-        // ever.
+        // Once for each request: whoever closes each connection must not keep a poll going for ever.
         if error.is_stale_connection() && !asking.resent {
             if self.connection.lasting {
                 // It has worked for longer than a poll, so that the device does not close whatever rests: it has
@@ -106,8 +105,7 @@ impl Core {
         // A request that may be too long says nothing of a pause, and neither does what is silent while others answer.
         let excused =
             self.is_silent_alone(unit, asking.request) || self.refusals.is_longer_than_works(unit, table, quantity);
-        // Only the first request of a connection speaks of a pause. What is excused leaves that to the next one over
-        // it.
+        // Only the first request of a connection speaks of a pause; what is excused leaves that to the next one.
         if timeout && !excused && std::mem::take(&mut self.connection.fresh) {
             let found = self.pause.found();
             self.pause.silent();
@@ -242,8 +240,7 @@ impl Core {
         let known = self.silent.contains_key(&unit);
         let silent = self.silent.entry(unit).or_default();
         if narrowing {
-            // It was asked for more than it is known to answer, so that its silence says nothing of the unit: soon
-            // again.
+            // It was asked for more than it is known to answer: that silence says nothing of the unit.
             silent.gate.start_anew();
         }
         // Only silence may mean that a request is too long. A gateway that says no, or a broken connection, does not.

@@ -191,8 +191,7 @@ impl Core {
             poll: Poll::default(),
             plan: Arc::clone(&plan),
         };
-        // Before the plan is assigned, which forgets whatever an earlier process has learned of what is not asked for
-        // now.
+        // Before the plan is assigned, which forgets what an earlier process has learned of anything else.
         core.refusals.remember(learned, now);
         core.pause.remember(learned.pause_after_connect, now.boot);
         core.assign(plan);
@@ -409,8 +408,7 @@ impl Core {
             let behind = units().filter(|unit| asked_last.is_none_or(|last| last < *unit)).min();
             *asked_last = behind.or_else(|| units().min());
             let of_unit = poll.due.iter().filter(|place| Some(unit(place)) == *asked_last);
-            // Not simply the first: one that is never answered, for its register or its length, would hide that the
-            // unit is back.
+            // Not simply the first: one that is never answered, whatever is well, would hide that the unit is back.
             let first = of_unit.min_by_key(|place| requests[**place].unanswered).copied();
             poll.queue.extend(first);
             // If that one is answered, the others follow in this poll.
