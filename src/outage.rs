@@ -97,6 +97,7 @@ impl<S: Ord> Outages<S> {
             suppressed: 0,
         });
         if record.failures == 0 {
+            // The entry may be that of an outage which is over.
             record.since = now;
         }
         record.failures += 1;
@@ -158,6 +159,7 @@ impl Record {
     fn transition(&self, cause: &'static str, now: Duration) -> Option<Transition> {
         let quiet = self.is_quiet(now);
         match self.told {
+            // Told by a later failure, should it last so long; else it is counted as suppressed.
             None if quiet => None,
             None => Some(Transition::Failed { suppressed: self.suppressed }),
             Some(told) if !told.down && self.failures >= DOWN_AFTER => {

@@ -350,6 +350,7 @@ fn scaled(typed: &Typed, number: Value, power: i32) -> Result<Value, NotAValue> 
     let value = times(power, factor) + typed.offset;
     // False for NaN too.
     if value.abs() < TOO_LARGE {
+        // Limits are those of the scaled value, which is the one that people know.
         if typed.minimum.is_some_and(|minimum| value < minimum) || typed.maximum.is_some_and(|maximum| value > maximum)
         {
             return Err(NotAValue::Outside(value));

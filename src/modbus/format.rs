@@ -13,6 +13,7 @@ pub enum Format {
     /// An unsigned word (or a bit of a table of bits), whatever it holds.
     Word(Scale),
     /// Everything else.
+    // Shared: a plan, and whatever is asked instead of its requests, has a format for each point.
     Typed(Arc<Typed>),
 }
 
@@ -177,6 +178,7 @@ impl Kind {
     #[must_use]
     pub fn sunspec_unavailable(self, counter: bool) -> Vec<u64> {
         let unimplemented = match self {
+            // Bits, too: the whole word is compared, before they are taken out of it.
             Self::Uint16 | Self::Bits { .. } => 0xFFFF,
             Self::Int16 => 0x8000,
             Self::Uint32 => 0xFFFF_FFFF,

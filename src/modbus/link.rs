@@ -69,8 +69,7 @@ impl Link {
     ///
     /// When no address accepts within the connect timeout, or not as it must.
     pub async fn connect(host: &mut Resolver, settings: &Settings) -> Result<Self, ConnectError> {
-        // One for the name, the connection and the handshake: who accepts and then says nothing costs no second
-        // timeout.
+        // For name, connection and handshake together: who accepts and then says nothing costs no second timeout.
         let deadline = Instant::now() + settings.connect_timeout;
         let stream = dial(host, settings.connect_timeout).await?;
         // Closing sends RST: devices with a handful of sessions have been seen to free one on nothing else. Nothing of
@@ -191,16 +190,14 @@ impl Link {
     /// When the device says no, and when the link breaks; after the latter it is closed, unless it
     /// [may be asked again](Self::may_ask_again).
     pub async fn read(&mut self, block: &Block) -> Result<Vec<u16>, ReadError> {
-        // Before the reader is taken: a read that is abandoned in this pause has asked nothing, and the link stays
-        // open.
+        // Before the reader is taken: a read that is abandoned in this pause has asked nothing, so the link lives.
         if let Some(end) = self.silent_until.take() {
             sleep_until(end).await;
         }
         // Put back only by an exchange that ended well: dropping this future closes the link too.
         let mut reader = self.reader.take().ok_or(ReadError::LinkClosed)?;
         let request = codec::request(reader.framing(), block);
-        // Outside of the deadline: a device is not to be blamed for the pauses that it needs, nor for a line that
-        // others use.
+        // Outside of the deadline: no device is to blame for the pauses that it needs, or for others on its line.
         let result = match reader.prepare(&request, self.quiet_until.take(), self.response_timeout).await {
             Ok(()) => {
                 let exchanged =
@@ -218,8 +215,7 @@ impl Link {
             self.reader = Some(reader);
             self.rest(self.pause);
         } else {
-            // What the reader has noticed outlives it, for the connection that failed is the one that a person asks
-            // about.
+            // What the reader has noticed outlives it: of all connections this is the one that needs explaining.
             self.remarks = std::mem::take(reader.remarks());
         }
         result

@@ -79,6 +79,7 @@ impl Settings {
     /// What `max_bits` may be, by the protocol.
     pub const BITS: RangeInclusive<u16> = 1..=Limits::MAX_BITS;
     /// What `max_gap` may be: less than the longest request.
+    // Two that are wanted and 123 between them make the longest request, 125.
     pub const GAPS: RangeInclusive<u16> = 0..=123;
     /// What `retries` may be.
     pub const RETRIES: RangeInclusive<u16> = 0..=10;

@@ -131,6 +131,7 @@ impl<'a> Point<'a> {
 
     /// Every tag, sorted by key. Where device and register have the same key, that of the register counts.
     pub fn tags(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        // Both are sorted, so that going through them side by side needs no list of its own.
         let (mut of_device, mut of_register) =
             (self.device.tags.iter().peekable(), self.register.tags.iter().peekable());
         std::iter::from_fn(move || {

@@ -45,6 +45,7 @@ impl Grid {
     pub fn new(interval: Duration, name: &str) -> Self {
         let interval = millis(interval).max(1);
         let slots = interval.min(millis(MAX_PHASE)) / millis(SLOT);
+        // An interval shorter than a slot has no room for a phase.
         let phase = if slots == 0 { 0 } else { fnv1a(name) % slots * millis(SLOT) };
         Self { interval, phase }
     }

@@ -134,8 +134,7 @@ impl Timeline {
             at = at.max(next(track.last));
         }
         if let Some(held) = track.held.and_then(|boot| self.date(boot)).filter(|_| self.dates_bind()) {
-            // The track's undated readings get these dates, also those that still wait on disk: what follows must come
-            // after them.
+            // The track's undated readings get these dates, also those on disk: what follows must come after them.
             at = at.max(next(held));
         }
         (track.last, track.epoch) = (at, self.epoch);

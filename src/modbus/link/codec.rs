@@ -115,6 +115,7 @@ impl Codec {
         self.client.set_slave(Slave(block.unit.0));
         let answer = {
             let call = pin!(self.client.call(of_block(block)));
+            // Once: all that it could wait for is there, or is not there at all.
             call.poll(&mut Context::from_waker(Waker::noop()))
         };
         if replied && !matches!(answer, Poll::Ready(Ok(_))) {

@@ -195,8 +195,7 @@ impl ReplyReader {
         }
         // Before the first byte leaves: a write that fails half way has asked, too.
         (self.asked, self.early) = (true, self.bytes.len());
-        // Set before the write and unset by the reply: whatever ends this future in between, `drop` tells the line of
-        // it.
+        // Set before the write, unset by the reply: whatever ends this future in between, `drop` tells the line.
         self.unanswered_until = Some(Instant::now() + 2 * response_timeout);
         let sent = self.stream.write_all(&request[..self.framing.request_len()]).await;
         sent.map_err(|error| self.failed(error, 0))?;
@@ -283,8 +282,7 @@ impl ReplyReader {
     /// What stands at the beginning of what has come, without what is thrown away.
     fn judge(&mut self, check: &ReplyCheck) -> Result<Judged, Violation> {
         loop {
-            // What came before the request left cannot be its reply, however well it fits; it may be a late one, or a
-            // greeting.
+            // What came before the request left is no reply to it, however well it fits: a late one, or a greeting.
             let checked = if self.early > 0 { Err(Violation::Unasked) } else { check.check(&self.bytes) };
             let violation = match checked {
                 Ok(Some(whole)) if whole <= self.bytes.len() => return Ok(Judged::Whole(whole)),

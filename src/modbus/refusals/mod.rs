@@ -348,6 +348,7 @@ impl Refusals {
     pub fn limit(&mut self, unit: UnitId, table: Table, works: u16, fails: u16, silent: bool, now: Duration) -> bool {
         let key = (unit, table.is_bits());
         let known = self.longest.get(&key).copied();
+        // Of a unit without a limit nothing is known but that one entry is the least that can be asked for.
         let before = known.unwrap_or(Longest::new(1, u16::MAX, silent, now));
         // A longer one was tried in vain: as before, without another search.
         let failed_before = before.failed_before.filter(|failed| *failed > before.works);
@@ -362,6 +363,7 @@ impl Refusals {
     /// Whether the longest request that a unit answers is known, and a request of `quantity` is longer.
     #[must_use]
     pub fn is_longer_than_works(&self, unit: UnitId, table: Table, quantity: u16) -> bool {
+        // Only where silence was the sign: a refusal explains itself.
         self.longest.get(&(unit, table.is_bits())).is_some_and(|longest| longest.silent && longest.works < quantity)
     }
 

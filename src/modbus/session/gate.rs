@@ -46,8 +46,7 @@ impl Gate {
         let wait = self.backoff.fail_up_to(cap, random);
         // Never at once, however long the attempt took.
         let least = now + (FIRST / 2).min(cap).mul_f64(0.5 + 0.5 * random);
-        // A timeout or a slow connection is part of the period. Added to it, it would make attempts rarer than the cap
-        // says.
+        // A timeout or a slow connection is part of the period: added to it, attempts were rarer than the cap says.
         let opens = (begun + wait.saturating_sub(lead)).max(least);
         self.opens = Some(opens);
         opens.saturating_sub(now)

@@ -79,6 +79,7 @@ impl ConnectPause {
 
     /// What was not answered had another reason: what was not told yet is forgotten.
     pub fn forgive(&mut self) {
+        // What was found was shown by an answer.
         if !matches!(self.state, State::Found(..)) {
             *self = Self::default();
         }
@@ -128,6 +129,7 @@ impl ConnectPause {
             State::Searching(pause) if pause >= LONGEST => *self = Self::default(),
             State::Searching(pause) => self.state = State::Searching((pause * 2).min(LONGEST)),
             State::Found(..) => {
+                // Fewer take nothing back: it may be away, and be back with the same need.
                 if self.failures >= DOUBTFUL {
                     *self = Self::default();
                 }

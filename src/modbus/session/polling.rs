@@ -62,6 +62,7 @@ impl Polling {
     /// keep their ticks. Whether something learned was forgotten.
     pub fn assign(&mut self, plan: Arc<DeviceSettings>) -> bool {
         let before: Vec<Duration> = self.core.plan().cycles.iter().map(|cycle| cycle.interval).collect();
+        // A new schedule is due at once: an edit of one cycle is not to poll the others.
         let kept = |interval: Duration| {
             let place = before.iter().position(|known| *known == interval)?;
             self.schedules.get(place).cloned()
@@ -117,8 +118,7 @@ impl Polling {
         let outcome = self.core.end(now);
         let cycles = self.schedules.iter_mut().zip(&self.at_tick);
         let skipped = cycles.map(|(schedule, at_tick)| {
-            // A cycle that was not due may have been kept waiting by the requests of another: those ticks are missed,
-            // too.
+            // A cycle that was not due may have waited for the requests of another: those ticks are missed, too.
             if *at_tick { schedule.finish(now.boot, anchor) } else { schedule.kept_waiting(now.boot, anchor) }
         });
         (outcome, skipped.sum())
@@ -151,8 +151,7 @@ impl Polling {
         if self.core.owes() {
             self.core.add_owed(now.boot, &mut self.due);
         }
-        // A cycle without requests has its poll as well: if its tick were left standing, the loop would turn each
-        // millisecond.
+        // A cycle without requests has its poll as well: a tick that is left standing turns the loop each millisecond.
         if self.due.is_empty() && !self.at_tick.contains(&true) {
             return false;
         }

@@ -96,6 +96,7 @@ impl<D: Dial> Wire<D> {
                     };
                     match result {
                         Ok(words) => {
+                            // Before its words are decoded: the date is that of the reply.
                             let at = stamp();
                             core.read(&words, at, (self.clock)());
                         }

@@ -39,8 +39,7 @@ impl Core {
 
     /// What is to be asked next if its unit may be asked.
     fn candidate(&mut self, now: Moment) -> Option<Asking> {
-        // Right after the single value that was answered: what becomes of the whole now shows what the silence was
-        // about.
+        // Right after the single value that was answered: now the whole shows what the silence was about.
         if let Some((request, works)) = self.poll.confirm.take() {
             let asked = self.first_of(request);
             let mut asking = Asking::new(Purpose::Confirm(works), Some(request), asked);
@@ -124,8 +123,7 @@ impl Core {
 
     /// What is asked instead of a request; `None`: it itself. Worked out once, until something else is refused.
     fn substitutes(&mut self, request: usize) -> Option<Arc<[Block]>> {
-        // Kept with this request of this plan, not by unit and address: another plan has other points at the same
-        // place.
+        // Kept with this request of this plan, not by address: another plan has other points at the same place.
         let generation = self.refusals.generation();
         if let Some((of, known)) = &self.requests[request].substitutes
             && *of == generation
@@ -145,8 +143,7 @@ impl Core {
         // Both are counted. A short request that is answered ends the count of the unit, and of the longer ones beside
         // it the length would never be found.
         let of_unit = self.silent.get(&self.block_of(of).unit).map_or(0, |silent| silent.timeouts);
-        // Every other time, so that the whole request is asked for, too: the device may be silent about this very
-        // value.
+        // Every other time only, then the whole again: the device may be silent about this very value.
         let doubtful = |timeouts: u32| timeouts >= TIMEOUTS_BEFORE_SMALL && timeouts % 2 == 1;
         if !doubtful(of_unit) && !doubtful(of.timeouts) {
             return None;
@@ -177,8 +174,7 @@ impl Core {
             if self.poll.search.is_none() {
                 let (request, block, cause) = self.poll.refused.pop_front()?;
                 let answering = self.poll.answering.contains(block.unit);
-                // Such a unit refuses everything, perhaps: it is searched once for each backoff period, not in each
-                // poll.
+                // Perhaps it refuses everything: it is searched once for each backoff period, not in each poll.
                 if !answering && !self.refusals.may_search(block.unit, now.boot) {
                     self.exception(request, cause, now);
                     continue;
