@@ -197,7 +197,6 @@ impl AsyncRead for LoopbackStream {
             return Poll::Pending;
         }
         // As much as the client has room for.
-        // It reads into what is left of its buffer, and asks again for the rest.
         let length = stream.reply.len().min(buf.remaining());
         buf.put_slice(&stream.reply[..length]);
         stream.reply.drain(..length);

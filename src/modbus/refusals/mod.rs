@@ -353,7 +353,7 @@ impl Refusals {
         // A longer one was tried in vain: as before, without another search.
         let failed_before = before.failed_before.filter(|failed| *failed > before.works);
         let fails = failed_before.unwrap_or(before.fails).min(fails);
-        // What once worked may fail now. It stays below what fails, as the file wants it.
+        // What once worked may fail now: `works` stays below `fails`, as the file wants it.
         let works = before.works.max(works).min(fails.saturating_sub(1)).max(1);
         self.longest.insert(key, Longest { works, fails, failed_before: None, ..before });
         self.generation += 1;

@@ -77,8 +77,8 @@ impl Search {
         let spans = block.spans();
         if answering {
             this.narrow(block);
-        // Of a unit that answers nothing else, one value alone shows nothing: the unit may refuse whatever it is asked.
         } else if spans.len() > 1 {
+            // Not of one value alone: of a unit that answers nothing else, its refusal shows nothing of the value.
             this.sampling = true;
             let step = spans.len().div_ceil(SAMPLES);
             // The last one too: the middle of a device is as often a hole as its ends.

@@ -249,7 +249,7 @@ impl Core {
         silent.pause = lead;
         let wait = silent.gate.shut(begun, now.boot, cap, lead, self.random.f64());
         if known && self.units_planned > 1 {
-            // From its beginning to the next attempt at a silent unit this attempt has then taken a fifth.
+            // This attempt has then taken a fifth of the time until the next attempt at a silent unit.
             self.silent_from = now.boot + now.boot.saturating_sub(begun) * (SHARE_OF_SILENT - 1);
         }
         self.poll.silent.insert(unit);

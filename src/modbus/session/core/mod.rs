@@ -44,7 +44,7 @@ pub const SILENT_UNITS: usize = 2;
 pub const MOST_EXTRA: usize = 250;
 
 /// How long a device that says it is busy is left alone before it is asked again for the first time; then twice as long.
-// Pauses of one length are not enough: a device that is busy for 300 ms was never read by retries 100 ms apart.
+// Doubled, since one length is not enough: whoever is busy when asked within 300 ms is never read 100 ms apart.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A busy device is never left alone for longer than this within a poll.
