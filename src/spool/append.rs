@@ -23,10 +23,12 @@ impl Log {
         while !rest.is_empty() {
             match self.append_some(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                // Once only: a directory that goes again and again must not hold this thread.
                 Err(error) if error.is_gone() && !begun_anew => {
                     // Somebody has deleted the files: what was in them is lost, what comes need not be.
                     begun_anew = true;
                     self.open = None;
+                    // What frames name was in the same directory: it is written again before the first new frame.
                     self.tables.forget_disk();
                     self.holds.forget_disk();
                 }
@@ -44,11 +46,13 @@ impl Log {
             self.close();
         }
         let place = self.open.unwrap_or(first);
+        // A copy is changed: if the disk refuses, the log knows what it knew before.
         let mut grown = match self.open.and_then(|open| self.segments.get(&open)) {
             Some(segment) => segment.clone(),
             None => Segment::new(first),
         };
         let (begins, offset) = (self.open.is_none(), grown.length);
+        // The header says the greatest date before it, so that a start learns it without a scan of every segment.
         let mut bytes = if begins { frame::segment_header(first, self.newest) } else { Vec::new() };
         let (mut taken, mut end, mut newest, mut refused) = (0, self.end, self.newest, None);
         for batch in batches {
@@ -70,6 +74,7 @@ impl Log {
                     taken += 1;
                 }
                 Err(error) => {
+                    // Those before it are written first: what this one names holds up nothing that was there earlier.
                     refused = Some(error);
                     break;
                 }
@@ -98,6 +103,7 @@ impl Log {
 
     /// The header of `batch`, whose table and hold are on disk then.
     fn frame(&mut self, batch: &Batch, end: Position) -> Result<Header, SpoolError> {
+        // A gap is no fault (readings were lost in memory), a step back is: a position names one reading for ever.
         if batch.first < end || batch.count == 0 {
             return Err(SpoolError::OutOfOrder { first: batch.first, end });
         }
@@ -105,6 +111,7 @@ impl Log {
             let bytes = batch.payload.len() as u64;
             return Err(SpoolError::TooLarge { path: shown(&*self.disk, DIRECTORY), bytes });
         };
+        // Before the frame: a power cut must never leave one whose hold or table is not there.
         if let Some(hold) = batch.undated {
             self.holds.name(&mut *self.disk, hold)?;
         }
@@ -120,12 +127,14 @@ impl Log {
         }
         let Err(error) = self.disk.write_at(&path, offset, bytes) else { return Ok(()) };
         if begins {
+            // The next attempt makes a file of the same name, and `create` takes no name that is in use.
             if self.disk.remove(&path).is_err() {
                 self.leftovers.insert(place);
             }
         } else if self.disk.truncate(&path, offset).is_err() {
             // What is behind its last frame does not count, because the next segment begins before it.
             self.open = None;
+            // The limits count what is on disk, whether it is of use or not.
             if let (Ok(Stat::File(size)), Some(segment)) = (self.disk.stat(&path), self.segments.get_mut(&place)) {
                 segment.size = size;
             }
@@ -137,6 +146,7 @@ impl Log {
         let Err(error) = self.disk.create(path) else { return Ok(()) };
         // One of ours without a frame, which could not be cut or removed before.
         let empty = self.segments.get(&place).is_some_and(|segment| segment.end == place);
+        // Anything else under this name holds readings or is somebody else's, and is not removed.
         if !empty && !self.leftovers.contains(&place) {
             return Err(error);
         }
@@ -162,6 +172,7 @@ impl Log {
             result = self.disk.sync_directory(DIRECTORY);
             self.directory_unsynced = result.is_err();
         }
+        // All of them, though one fails: a segment that the disk refuses must not keep the others from being durable.
         for first in self.unsynced.clone() {
             let synced = self.sync_segment(first);
             result = result.and(synced);
@@ -176,6 +187,8 @@ impl Log {
         };
         let path = segment::path(first);
         let (from, to) = (segment.synced, segment.length);
+        // After a failed fsync Linux counts the pages as clean: the next one says Ok for what never reached the disk.
+        // To write the same bytes makes the pages dirty again.
         let rewritten = if segment.rewrite { rewrite(&mut *self.disk, &path, from, to) } else { Ok(()) };
         match rewritten.and_then(|()| self.disk.sync(&path)) {
             Err(error) if !error.is_gone() => {
@@ -184,6 +197,8 @@ impl Log {
             }
             result => {
                 segment.rewrite = false;
+                // Else the bytes are on disk in a file whose name a power cut may take: they do not count before the
+                // directory is synced.
                 if !self.directory_unsynced {
                     (segment.synced, segment.durable) = (segment.length, segment.end);
                     self.unsynced.remove(&first);
@@ -197,6 +212,7 @@ impl Log {
     /// Up to here everything is durable.
     pub(super) fn durable(&self) -> Position {
         let pending = self.unsynced.iter().filter_map(|first| self.segments.get(first));
+        // The least: behind it something may be lost though a later segment was synced.
         pending.map(|segment| segment.durable).min().unwrap_or(self.end)
     }
 }

@@ -117,6 +117,7 @@ impl Encoder {
         if self.count > 0 && at == self.at {
             marks |= SAME_STAMP;
         } else {
+            // Stamps of several devices are in no order: wrapping, every difference comes back.
             push_zigzag(&mut self.payload, at.wrapping_sub(self.at).cast_signed());
         }
         match reading.value {
@@ -216,6 +217,7 @@ fn whole(value: f64) -> Option<i64> {
     #[allow(clippy::cast_possible_truncation, reason = "it counts only if nothing was cut off")]
     let integer = value as i64;
     #[allow(clippy::cast_precision_loss, reason = "below 2^53 there is none")]
+    // By bits: -0.0 equals 0, and its sign would be lost.
     let same = (integer as f64).to_bits() == value.to_bits();
     same.then_some(integer)
 }
@@ -242,6 +244,7 @@ fn take_zigzag(rest: &mut &[u8]) -> Result<i64, Damaged> {
     for shift in (0..70).step_by(7) {
         let byte = take_byte(rest)?;
         let bits = u64::from(byte & 0x7f);
+        // Of the tenth byte one bit is left of the 64; more would be cut off in silence.
         if shift == 63 && bits > 1 {
             return Err(Damaged);
         }

@@ -92,7 +92,10 @@ impl Cursors {
         }
         let free =
             self.slots.iter_mut().enumerate().filter(|(place, _)| ![self.last, self.synced].contains(&Some(*place)));
+        // There is always one: of three slots at most two are spared.
         let Some((place, slot)) = free.min_by_key(|(_, sequence)| **sequence) else { return Ok(()) };
+        // 0 until the write is through: a torn slot is then the next to be written, and its old number is not counted
+        // on.
         *slot = 0;
         disk.write_at(CURSORS, (place * SLOT) as u64, &bytes).inspect_err(|error| {
             // Somebody has deleted it.
@@ -127,6 +130,7 @@ impl Cursors {
         if let Some(first) = self.slots.first_mut() {
             *first = sequence;
         }
+        // `replace` is durable when it says Ok.
         (self.last, self.synced) = (Some(0), Some(0));
         (self.made, self.written) = (true, true);
         Ok(())

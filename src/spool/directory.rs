@@ -85,6 +85,8 @@ impl Directory {
             return Ok(None);
         }
         let new = Self::open(self.path.clone())?;
+        // Another device is what lies below a mount point whose disk was pulled: readings written there would be out of
+        // sight.
         let disk = fs::fstat(&new.fd).map_err(failed("inspect", &self.path))?.st_dev;
         if disk == old.st_dev { Ok(Some(new)) } else { Err(SpoolError::Moved { path: self.path.clone() }) }
     }
@@ -140,6 +142,7 @@ impl Directory {
         };
         let stat = fs::fstat(&file).map_err(failed("inspect", &path))?;
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        // A second name may be that of a file of somebody else: a hard link that was planted here.
         if !regular || (access.contains(OFlags::RDWR) && stat.st_nlink > 1) {
             return Err(SpoolError::NotAFile { path });
         }
@@ -211,6 +214,7 @@ impl Directory {
             path: path.clone(),
             source,
         })?;
+        // Before the rename: else a power cut may leave the new name with nothing in it, and the old content is gone.
         fs::fsync(&file).map_err(failed("fsync", &path))?;
         drop(file);
         self.keep_spare();
@@ -218,6 +222,7 @@ impl Directory {
     }
 
     fn discard(&self, name: &str) {
+        // If it stays, the next attempt to write this file removes it.
         fs::unlinkat(&self.fd, name, AtFlags::empty()).ok();
     }
 

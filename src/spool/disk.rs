@@ -137,6 +137,7 @@ pub(super) fn read_whole(disk: &mut dyn Disk, path: &str) -> Result<Option<Vec<u
     let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
     match disk.read_at(path, 0, &mut content) {
         Ok(read) => content.truncate(read),
+        // Removed since `stat`.
         Err(error) if error.is_gone() => return Ok(None),
         Err(error) => return Err(error),
     }

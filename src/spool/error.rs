@@ -95,6 +95,8 @@ impl SpoolError {
     /// Whether the medium cannot read or write this place: the fault of no process, and none that waiting mends for sure.
     #[must_use]
     pub fn is_of_the_medium(&self) -> bool {
+        // Linux: EUCLEAN and EBADMSG are a file system's words for damaged metadata and a wrong checksum, ENODATA the
+        // block layer's for a medium error, EILSEQ for failed protection data.
         let medium = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::ILSEQ];
         self.errno().is_some_and(|errno| medium.contains(&errno))
     }

@@ -47,6 +47,7 @@ impl Log {
     /// Lets go what the limits do not let stay; everything before `released` is no loss.
     pub(super) fn evict(&mut self, now: Option<Timestamp>, released: Position) -> Vec<Evicted> {
         let mut evicted = Vec::new();
+        // By age first, because what leaves for it leaves anyway and may spare the other limits.
         if let (Some(age), Some(now)) = (self.limits.max_age, now) {
             while self.old.evict_before(&mut *self.disk, now, age) {}
             while self.oldest_is_older(now, age) && self.evict_oldest(Limit::MaxAge, released, &mut evicted) {}
@@ -70,6 +71,8 @@ impl Log {
         self.learn_oldest();
         let Some((_, oldest)) = self.segments.first_key_value() else { return false };
         let newest = oldest.facts.as_ref().and_then(|facts| facts.newest(|id| self.holds.get(id)));
+        // By the newest reading in it, since it leaves whole. While one of its readings has no date it has no age and
+        // stays.
         newest.is_some_and(|newest| newest.after(age) < now)
     }
 
@@ -93,6 +96,7 @@ impl Log {
         if self.free.next.is_some_and(|next| now < next) {
             return;
         }
+        // Set first: a file system that does not say how full it is is not asked at each write either.
         self.free.next = Some(now.saturating_add(ASK_EVERY));
         // A file system that does not say how full it is is not full until it refuses.
         let Some(mut space) = self.disk.space() else { return };
@@ -100,6 +104,7 @@ impl Log {
         // The newest segment stays.
         let newest = self.segments.last_key_value().map_or(0, |(_, newest)| newest.size);
         let held = self.bytes().saturating_sub(newest);
+        // All of it would not be enough: somebody else has filled the disk, and our readings would be lost for nothing.
         if held < wanted.saturating_sub(space.free) {
             return;
         }
@@ -138,6 +143,7 @@ impl Log {
         self.unreadable.remove(&first);
         self.unsynced.remove(&first);
         self.marks.values_mut().for_each(|marks| marks.forget(first));
+        // It may be the newest (`cache_max_bytes`, `cache_max_age`): then the next batch begins a segment.
         self.open = self.open.filter(|&open| open != first);
         self.untidy = true;
     }
@@ -149,6 +155,7 @@ impl Log {
             return;
         }
         let scan = segment::scan(&mut *self.disk, &mut Patience::none(), first, oldest.length);
+        // After an error it stays unknown, and the next write tries again.
         if let (Ok(scan), Some(oldest)) = (scan, self.segments.get_mut(&first)) {
             if scan.unreadable {
                 self.unreadable.insert(first);
@@ -159,6 +166,7 @@ impl Log {
 
     /// Removes the tables and holds that no segment names. While it is not known what one holds, it may name all of them.
     pub(super) fn tidy(&mut self) {
+        // A leftover may hold frames of a write that failed half way. A later life will find them, with what they name.
         if !self.leftovers.is_empty() || !std::mem::take(&mut self.untidy) {
             return;
         }

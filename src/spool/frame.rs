@@ -95,6 +95,7 @@ pub(super) fn beginning(bytes: &[u8], first: Position) -> Beginning {
 /// Whether `bytes` may be what is left of the beginning of a segment of ours.
 pub(super) fn may_be_ours(bytes: &[u8]) -> bool {
     let magic = bytes.get(..SEGMENT_MAGIC.len()).unwrap_or(bytes);
+    // After a power cut a file may have its length and only zeros for content.
     SEGMENT_MAGIC.starts_with(magic) || bytes.iter().all(|&byte| byte == 0)
 }
 

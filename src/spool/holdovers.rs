@@ -85,6 +85,7 @@ impl Holdovers {
 
     /// Takes those from the disk that no segment names; it does not matter when the disk refuses.
     pub(super) fn retain(&mut self, disk: &mut dyn Disk, named: &BTreeSet<HoldoverId>) {
+        // Of one that no batch has named yet the first batch may wait in memory for a disk that takes it.
         let stays = |id: &HoldoverId| named.contains(id) || self.unnamed.contains(id);
         let kept: BTreeMap<HoldoverId, Holdover> =
             self.on_disk.iter().filter(|(id, _)| stays(id)).map(|(id, hold)| (*id, hold.clone())).collect();

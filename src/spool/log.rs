@@ -67,6 +67,8 @@ const TEMPORARY: &str = ".tmp";
 const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// at most this part of what the log may take,
+// Limits remove whole segments: so a log at its limit loses a sixteenth of what it may hold at once, and not nearly
+// all.
 const SEGMENT_SHARE: u64 = 16;
 
 /// and at least this.
@@ -184,6 +186,8 @@ impl Log {
             leftovers: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             directory_unsynced: false,
+            // A cursor may stand behind the last frame: what was delivered from memory while the disk refused is never
+            // written. A position that was given twice would count as acknowledged.
             end: cursors.all.values().map(|cursor| cursor.position).max().unwrap_or_default(),
             newest: Timestamp::default(),
             cursors,
@@ -196,6 +200,7 @@ impl Log {
             free: Free::default(),
             unreadable: BTreeSet::new(),
             guess: None,
+            // An earlier life may have removed segments and been killed before it removed what only they named.
             untidy: true,
             findings: Findings::default(),
         };
@@ -236,6 +241,7 @@ impl Log {
             }
             Job::ForgetOld(name) => Done::Forgotten(self.old.forget(&mut *self.disk, &name)),
             Job::Limit(limits) => {
+                // Also ends a pause in which nothing leaves for free space: with other limits something may be gained.
                 (self.limits, self.free) = (limits, Free::default());
                 Done::Limited
             }
@@ -258,6 +264,8 @@ impl Log {
     fn write(&mut self, write: &Write) -> Written {
         let holds = self.holds.put(&mut *self.disk, &write.holds);
         let appended = self.append(&write.batches);
+        // Whatever became of the batches: the slots of the cursors have their bytes already, so a full disk takes them
+        // too.
         self.cursors.set(&write.cursors, &write.forget);
         let mut results = vec![self.cursors.write(&mut *self.disk)];
         if write.sync {
@@ -269,6 +277,7 @@ impl Log {
             results.push(self.release(write.release));
         }
         // A write that fails lets nothing go: it may be that nothing can be gained by it.
+        // After `release`, so that room made by what everybody has spares what somebody has not.
         let (mut evicted, old) = (Vec::new(), self.old.batches());
         if holds.is_ok() && appended.is_ok() {
             evicted = self.evict(write.now, write.release);
@@ -311,6 +320,7 @@ impl Log {
     /// Moves a small file that cannot be understood out of the way.
     fn keep_damaged(&mut self, path: &str) {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        // Moved, because the next write makes a file of this name anew, and people may want to look at this one.
         let to = format!("{}/{name}-{:016x}", quarantine::DIRECTORY, self.end.0);
         let moved = self.disk.rename(path, &to).is_ok_and(|moved| moved);
         let path = shown(&*self.disk, if moved { &to } else { path });
@@ -334,6 +344,7 @@ impl Log {
                 foreign.push(format!("{DIRECTORY}/{name}"));
             }
         })?;
+        // It may stay where the disk refuses: the next attempt to write that file replaces it.
         for path in unfinished {
             self.disk.remove(&path).ok();
         }
@@ -359,6 +370,7 @@ impl Log {
         };
         match segment::look(&mut *self.disk, first) {
             Ok((Beginning::Ours(newest), _)) => self.newest = self.newest.max(newest),
+            // Not in `segments`, so nothing here reads, appends to or evicts it: a newer release may have written it.
             Ok((Beginning::Foreign, _)) => {
                 self.tell(shown(&*self.disk, &path), "it is of another version, or not what its name says", false);
                 return Ok(());
@@ -377,11 +389,13 @@ impl Log {
         while let Some((&first, segment)) = self.segments.last_key_value() {
             let (path, size) = (segment::path(first), segment.size);
             let (beginning, header) = segment::look(&mut *self.disk, first)?;
+            // A start does not wait for a better day of the disk: blocks that cannot be read are zeros at once.
             let scan = segment::scan(&mut *self.disk, &mut Patience::none(), first, size)?;
             if scan.frames == 0 && !matches!(beginning, Beginning::Ours(_)) && !scan.unreadable {
                 // It was made, and nothing was written into it; or it was never ours.
                 self.segments.remove(&first);
                 cut = self.drop_empty(&path, &header, size).or(cut);
+                // The one before is the newest then, and may have a torn end of its own.
                 continue;
             }
             self.newest = self.newest.max(scan.facts.dated.unwrap_or_default());
@@ -389,6 +403,8 @@ impl Log {
                 self.unreadable.insert(first);
             }
             let (mut end, torn) = (scan.end, size.saturating_sub(scan.length));
+            // Stays false if the disk refuses the cut: then the next batch begins a segment, before whose first
+            // position nothing of the torn end can count.
             let mut takes_more = torn == 0 && size >= SEGMENT_HEADER;
             if torn > 0 && scan.unreadable {
                 // Nobody knows how many readings are in what cannot be read; each takes two bytes at least.
@@ -409,6 +425,8 @@ impl Log {
             self.end = self.end.max(end);
             break;
         }
+        // Only the newest was scanned, so that a start does not read all of a backlog. Of the others it is known where
+        // they end at the latest.
         let mut next = self.end;
         for (&first, segment) in self.segments.iter_mut().rev() {
             segment.end = if segment.facts.is_some() { segment.end } else { next };
@@ -430,6 +448,7 @@ impl Log {
             self.disk.rename(path, &format!("{}/{name}", quarantine::DIRECTORY)).is_ok()
         };
         if !dropped && let Some(first) = path.rsplit_once('/').and_then(|(_, name)| segment::first_of(name)) {
+            // The next segment may need this name: `make` removes the file first if it is known to hold nothing.
             self.leftovers.insert(first);
         }
         Some(Cut { path: shown, bytes: size })
@@ -438,6 +457,8 @@ impl Log {
     /// What a life that was killed has written last may be nowhere but in memory yet.
     fn sync_found(&mut self) {
         let newest: Vec<_> = self.segments.keys().rev().take(UNSYNCED).copied().collect();
+        // The directory as well: a power cut would take a segment whose name is not durable, whatever was synced of its
+        // bytes.
         self.directory_unsynced = !newest.is_empty();
         self.unsynced.extend(newest);
         if self.sync().is_err_and(|error| error.is_read_only()) {

@@ -98,7 +98,9 @@ impl Old {
         patience: &mut Patience,
         findings: &mut Findings,
     ) -> Result<Option<OldBatch>, SpoolError> {
+        // Before the first is given out: the dated bodies take their place among the others, which may be the first.
         self.date(disk, findings)?;
+        // It stays in the window until it is forgotten, so that whoever failed with it is given it again.
         self.lent = None;
         loop {
             if self.window.is_used_up() {
@@ -180,6 +182,7 @@ impl Old {
         let mut refill = self.window.refill();
         let mut newest = Timestamp::default();
         disk.list("", &mut |file| {
+            // A file that the disk does not remove is still listed: it would be delivered again and again.
             if let Some(name) = Name::parse(file.as_bytes(), &self.agent_id).filter(|name| !self.passed.contains(name))
             {
                 refill.offer(name);
@@ -200,6 +203,7 @@ impl Old {
 /// Dates.
 impl Old {
     fn date(&mut self, disk: &mut dyn Disk, findings: &mut Findings) -> Result<(), SpoolError> {
+        // Popped after it is done: an error leaves the boot for the next attempt.
         while let Some(boot) = self.to_date.last().cloned() {
             self.date_boot(disk, findings, &boot)?;
             self.to_date.pop();
@@ -217,9 +221,11 @@ impl Old {
         };
         let mut names = Vec::new();
         disk.list(boot, &mut |file| names.extend(Name::parse(file.as_bytes(), &self.agent_id)))?;
+        // The list is closed before: dating removes files from this directory.
         for name in names {
             self.date_body(disk, findings, boot, name, Duration::from_nanos(offset))?;
         }
+        // Last: who finds the offset after a crash dates the rest of the bodies by it.
         disk.remove(&path)
     }
 
@@ -247,6 +253,8 @@ impl Old {
         };
         match dated {
             Ok(body) => {
+                // The new file is durable before the old one goes. A crash in between leaves both, and the second
+                // attempt makes the same.
                 disk.replace(&Name::of(at, &body).file_name(&self.agent_id), &body)?;
                 disk.remove(&path)
             }

@@ -31,6 +31,7 @@ impl Marks {
     fn put(&mut self, position: Position, segment: Position, at: u64) {
         self.0.insert(position, (segment, at));
         if self.0.len() > MARKS {
+            // Outputs go forward: the lowest place is the one that is least likely to be asked for again.
             self.0.pop_first();
         }
     }
@@ -80,9 +81,12 @@ impl Log {
                 Err(error) => return Err(error),
             }
             let end = next.unwrap_or(self.end);
+            // Before `vanished`: readings that nobody has ever seen must not be told as gone.
             if let Some((_, guess)) = self.guess.filter(|&(segment, _)| segment == first) {
                 reading.missing(guess.min(end), GapReason::Guessed);
             }
+            // Readings that were delivered from memory were never written: there is nothing between the last frame and
+            // `end`.
             reading.vanished(end);
             (segment, at) = (next, SEGMENT_HEADER);
         }
@@ -126,6 +130,8 @@ impl Log {
             };
             match found {
                 At::End => break Ok(true),
+                // A failed write that could not be cut off has left it; its readings were written again into the next
+                // segment.
                 At::Frame(header) if next.is_some_and(|next| header.first >= next) => break Ok(true),
                 At::Frame(header) if header.end() <= reading.wanted => {
                     reading.pass();
@@ -139,6 +145,7 @@ impl Log {
                     };
                     match batch {
                         Some(batch) => {
+                            // Only with this frame is it known how many readings the damage before it has cost.
                             if let Err(error) = reading.damaged(&mut source, header.first, first) {
                                 break Err(error);
                             }
@@ -149,6 +156,7 @@ impl Log {
                     }
                     at = to;
                 }
+                // Byte by byte: the length in a damaged header may lead past frames that are whole.
                 At::Damaged => match source.next_whole(at.saturating_add(1), reading.earliest()) {
                     Ok(whole) => {
                         let to = whole.unwrap_or_else(|| source.limit());
@@ -167,6 +175,7 @@ impl Log {
         self.table_patience = tables_patience;
         if unreadable {
             self.unreadable.insert(first);
+        // Only who has read all of it can say that nothing of it is unreadable.
         } else if from_the_beginning && matches!(done, Ok(true)) {
             // The disk has thought better of it.
             self.unreadable.remove(&first);
@@ -255,6 +264,7 @@ fn keep(source: &mut Source<'_>, damage: Damage, first: Position) -> Result<Path
     let length = usize::try_from(damage.to.saturating_sub(damage.from)).unwrap_or_default();
     let bytes = source.get(damage.from, length)?.unwrap_or_default().to_vec();
     let [a, b, c, d, ..] = sha256(&[&bytes]);
+    // By content: the same damage, met by another output or after a restart, is kept once.
     let name = format!("{:016x}_{a:02x}{b:02x}{c:02x}{d:02x}.damaged", first.0);
     let disk: &mut dyn Disk = source.disk;
     match quarantine::keep(disk, &name, &bytes) {

@@ -342,6 +342,7 @@ impl Disk for ReadOnly {
         Ok(read)
     }
 
+    // Not known, so nothing is ever removed for its sake.
     fn space(&mut self) -> Option<Space> {
         None
     }

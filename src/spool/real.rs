@@ -99,6 +99,7 @@ impl RealDisk {
                 existing
             } else {
                 let new = parent.subdirectory(name)?;
+                // What is synced in a directory whose own name is not durable is lost with it.
                 parent.sync()?;
                 new
             };
@@ -110,6 +111,7 @@ impl RealDisk {
     /// Begins anew where somebody has deleted everything.
     fn renew(&mut self) -> Result<(), SpoolError> {
         if let Some(new) = self.root.anew()? {
+            // The lock was on a file in the directory that was deleted: it keeps nobody out of the new one.
             self.lock = new.lock()?;
             self.root = new;
             self.directories.clear();
@@ -204,6 +206,7 @@ impl Disk for RealDisk {
         }
         while !bytes.is_empty() {
             match rustix::io::pwrite(file, bytes, offset) {
+                // No progress and no error: without this the loop would never end.
                 Ok(0) => return Err(failed("write", &shown)(Errno::IO)),
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();
@@ -260,10 +263,12 @@ impl Disk for RealDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<bool, SpoolError> {
         self.close(from);
+        // Open files are known by their path, which is another file's from now on.
         self.close(to);
         let shown = self.shown(from);
         let (target, to) = self.place(to)?;
         let target =
+            // Cloned because `at` below may close this directory to open the other.
             target.fd().try_clone().map_err(|source| SpoolError::Io { action: "move", path: shown.clone(), source })?;
         let (directory, name) = split(from);
         let Some(directory) = self.at(directory, false)? else { return Ok(false) };
@@ -277,6 +282,7 @@ impl Disk for RealDisk {
     fn space(&mut self) -> Option<Space> {
         let system = fs::fstatvfs(self.root.fd()).ok()?;
         Some(Space {
+            // Not `f_bfree`, which counts the blocks that are reserved for root.
             free: system.f_bavail.saturating_mul(system.f_frsize),
             total: system.f_blocks.saturating_mul(system.f_frsize),
         })

@@ -78,6 +78,7 @@ impl Segment {
 
     /// A segment that an earlier life left.
     pub(super) fn found(first: Position, size: u64) -> Self {
+        // Nothing of it counts as durable: the life that wrote it may have been killed before it synced.
         Self { length: size, size, end: first, facts: None, synced: 0, durable: first, rewrite: false }
     }
 }

@@ -38,6 +38,7 @@ impl Patience {
     /// One more failure; whether it is time to do without.
     pub(super) fn failed(&mut self, path: &str, at: u64) -> bool {
         if self.failures.len() >= PLACES {
+            // Counts that begin anew cost attempts, not readings.
             self.failures.clear();
         }
         let failures = self.failures.entry((path.to_owned(), at)).or_default();
@@ -122,10 +123,12 @@ impl<'a> Source<'a> {
                 return Ok(None);
             }
             let Some(found) = ahead.windows(FRAME_MAGIC.len()).position(|bytes| bytes == FRAME_MAGIC) else {
+                // The last three bytes may be the beginning of a magic.
                 at = at.saturating_add((ahead.len() - FRAME_MAGIC.len()) as u64 + 1);
                 continue;
             };
             at = at.saturating_add(found as u64);
+            // The four bytes may stand in a payload by chance: both checksums must be right.
             if let At::Frame(header) = self.frame(at)?
                 && header.first >= from
                 && self.payload(at, &header)?.is_some()
@@ -155,6 +158,7 @@ impl<'a> Source<'a> {
             Err(error) if error.is_of_the_medium() => self.read_in_blocks(at, length),
             read => read,
         };
+        // The zeros that it was filled with must not be taken for what is on disk.
         let read = read.inspect_err(|_| self.buffer.clear())?;
         if read < self.buffer.len() {
             self.buffer.truncate(read);

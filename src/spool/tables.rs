@@ -67,6 +67,7 @@ impl Tables {
         patience: &mut Patience,
         id: TableId,
     ) -> Result<Option<Arc<PointTable>>, SpoolError> {
+        // While anybody holds it (the configuration, batches in memory) all share that one, and the disk is not asked.
         if let Some(table) = self.weak.get(&id).and_then(Weak::upgrade) {
             if self.held.last().is_none_or(|last| last.id() != id) {
                 self.hold(Arc::clone(&table));
@@ -83,6 +84,7 @@ impl Tables {
         let table = text.and_then(|text| PointTable::from_text(&text, id).ok()).map(Arc::new);
         match &table {
             Some(table) => self.hold(Arc::clone(table)),
+            // The next batch that names it writes it anew.
             None => drop(self.sound.remove(&id)),
         }
         Ok(table)
