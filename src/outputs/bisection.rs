@@ -51,6 +51,7 @@ impl Trust {
         if now >= self.until {
             self.doublings = 0;
         }
+        // Bounded for the shift in `needed`; fewer are enough to reach the most.
         self.doublings = (self.doublings + 1).min(8);
         self.until = now + MEMORY;
     }
@@ -147,10 +148,13 @@ impl Bisection {
             return;
         }
         let Some(suspect) = self.suspects.pop_front() else { return };
+        // One that was condemned before may have been mended since: that contradicts nothing.
         if !suspect.known {
             trust.contradicted(now);
         }
+        // The server takes what it has refused: what it has said of the other suspects counts no more.
         self.forget_refusals();
+        // Only a part of it fitted into the post and was accepted: the rest of the item is searched like the others.
         if complete == 0 {
             self.queue.push_back(suspect.item);
             self.width = 1;
@@ -177,6 +181,7 @@ impl Bisection {
             self.suspects.push_back(Suspect { item, known: false, refusals: 0 });
             self.culprits.push(self.position);
             self.pass(1, now, trust);
+            // All the rest at once: where this was the only culprit, one post is enough for it.
             self.width = self.queue.len();
         }
         self.disturbed();
@@ -216,12 +221,14 @@ impl Bisection {
     /// Whether a refusal of the suspect counts.
     fn is_witnessed(&self, suspect: Suspect, now: Duration) -> bool {
         let (witnesses, last) = self.witnesses;
+        // Of a server that contradicts itself more refusals are needed than there are numbers: they begin anew.
         let needed = CONTROLS.iter().cycle().nth(suspect.refusals as usize).copied().unwrap_or(1);
         witnesses >= needed && now.saturating_sub(last) <= WITNESS
     }
 
     fn refused_on_trial(&mut self, now: Duration, trust: Trust) {
         let witnessed = self.suspects.front().is_some_and(|&suspect| self.is_witnessed(suspect, now));
+        // Without controls right before it, the server may have been unwell: such a refusal counts neither way.
         let Some(suspect) = self.suspects.front_mut().filter(|_| witnessed) else { return };
         suspect.refusals += 1;
         if suspect.refusals >= trust.needed(suspect.known, now) {

@@ -254,6 +254,7 @@ impl Delivery {
         for mut run in runs.into_iter().filter(|run| !run.readings.is_empty()) {
             match self.sources.back_mut() {
                 // What is of one table fits into one post.
+                // Not into a source that has begun: there is one mark for each of its rows.
                 Some(Source::Run(last)) if last.table.id() == run.table.id() && !self.front.is_begun() => {
                     last.readings.append(&mut run.readings);
                 }
@@ -367,7 +368,9 @@ impl Delivery {
         self.not_before = Duration::ZERO;
         let Some(encode) = encode else { return };
         self.encode = encode;
+        // Size, control and condemned series are what the old server has taught.
         self.way = Way::default();
+        // Made by the old encoder: its readings are still marked as waiting, and are encoded anew.
         self.post = None;
         self.front.search = None;
         self.front.refused = None;
@@ -415,6 +418,7 @@ impl Delivery {
         let what = items.map_or(What::InOrder, |items| self.front.covered(items, rows.len()));
         let Some(body) = encoded.body else {
             if let (Some(search), What::Items { complete, .. }) = (&mut self.front.search, what) {
+                // Nothing of them was posted: that says neither that the server takes them nor that it refuses them.
                 search.bisection.passed(complete, now, &mut self.way.trust);
             }
             self.finish(&rows, rows.len(), Mark::NotSendable);
@@ -488,6 +492,7 @@ impl Delivery {
             (Some(search), What::Items { complete, .. }) => {
                 search.bisection.accepted(complete, now, &mut self.way.trust);
             }
+            // The same bytes were refused before: of this server a refusal proves less.
             _ if post.refused => self.way.trust.contradicted(now),
             _ => {}
         }
@@ -526,10 +531,12 @@ impl Delivery {
     fn failed(&mut self, post: Post, failure: &Failure, now: Duration, random: f64) -> Told {
         let smaller = post.rows.len() > 1;
         match failure.verdict {
+            // The post is not kept: its rows are still waiting, and the next one is made of as many as fit.
             Verdict::TooLarge if smaller => {
                 self.way.size.too_large(post.body.len());
                 Told { pause: SMALLER_PAUSE.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0)), failed: false }
             }
+            // Too large with one reading: it can be made no smaller, so it is refused like any other.
             Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, false, now, random),
             Verdict::RefusedForGood if post.what != What::Control && !failure.refused.is_empty() => {
                 self.refused_for_good(&post, failure, now);
@@ -538,6 +545,8 @@ impl Delivery {
             Verdict::RefusedPart | Verdict::RefusedForGood => self.refused(post, true, now, random),
             verdict @ (Verdict::RefusedUs | Verdict::Later { .. }) => {
                 if let Some(search) = &mut self.front.search {
+                    // What fails for another reason says that the server is not well: no refusal counts before a
+                    // control is accepted again.
                     search.bisection.disturbed();
                 }
                 let (after, late) = match verdict {
@@ -547,6 +556,8 @@ impl Delivery {
                 if late {
                     self.way.size.late(post.body.len());
                 }
+                // The same again, byte for byte, for the server may have it. Only after a time-out a smaller post is
+                // worth more than that: there are ways on which no large one gets through.
                 if !(late && smaller) {
                     self.post = Some(post);
                 }
@@ -566,6 +577,7 @@ impl Delivery {
         if let (Some(search), What::Items { complete, .. }) = (&mut self.front.search, post.what) {
             search.bisection.passed(complete, now, &mut self.way.trust);
         }
+        // If it takes something of this post, it is well, and that is a control for a search.
         if taken.len() > post.not_sendable {
             self.way.accepted = Some(now);
             self.keep_control(&taken, post.not_sendable);
@@ -596,6 +608,8 @@ impl Delivery {
             let since = *self.front.refused.get_or_insert(now);
             post.refused = true;
             let waited = now.saturating_sub(since) >= self.split_refused_after;
+            // One refusal proves little: a full disk, or a bad server behind a balancer, refuses in the same words. So
+            // it is waited for first, unless the server says itself that it takes the rest, or the culprit is known.
             if in_part || waited || self.is_known_to_be_refused(now) {
                 self.take_apart(now);
             } else {
@@ -685,6 +699,7 @@ impl Front {
             Some(Ask::Done) => {
                 let condemned = self.search.as_ref().map_or(Vec::new(), |search| search.bisection.condemned().to_vec());
                 let mut rows = self.rows_of(&condemned);
+                // They stand series by series; what is kept is in the order in which it was read.
                 rows.sort_unstable();
                 if !rows.is_empty() {
                     return Asked::Condemned(rows);
@@ -764,6 +779,7 @@ impl Source {
     fn set_aside(&self, encode: &mut dyn Encode, rows: &[usize]) -> Encoded {
         match self {
             Self::Run(run) => encode.set_aside(&run.table, &run.readings_of(rows)),
+            // It is for people, not for the server: no size is too large, and its stamp follows no other.
             Self::Old(load) => load.encode(rows, usize::MAX, Timestamp::default()),
         }
     }

@@ -434,11 +434,13 @@ impl Pipeline {
     pub fn accept(&mut self, batch: Batch, hold: Option<Holdover>, now: Duration) {
         if let Some(hold) = hold {
             *self.undated.entry(hold.id).or_insert(0) += u64::from(batch.count);
+            // One that is known stays as it is: it may have its offset by now.
             self.holds.entry(hold.id).or_insert((hold, false));
         }
         self.appended += u64::from(batch.count);
         self.tail.push(batch);
         self.sync_due.get_or_insert(now + self.flush_interval);
+        // First what can be read from disk, which is no loss.
         self.tail.spill(self.written);
         while let Some(lost) = self.tail.overflow(self.written) {
             self.give_up(&lost);
@@ -512,9 +514,11 @@ impl Pipeline {
         let stored = self.durable == self.tail.end() && !self.is_cursor_unsaved() && self.sync_due.is_none();
         let done = |lane: &Lane| {
             let has_all = lane.cursor == self.tail.end() && lane.old == Old::None;
+            // More time would not help these: the server, the clock or the disk is in the way.
             let waits = lane.state != LaneState::Well || lane.held.is_some() || lane.aside.is_some();
             has_all || waits || (self.posts_are_over && !lane.busy)
         };
+        // A disk that refuses is not waited for, if each output has by now what is in memory only.
         self.is_stored_or_delivered() && (stored || self.disk.refuses) && self.lanes.iter().all(done)
     }
 
@@ -556,6 +560,7 @@ impl Pipeline {
         // What is loaded is known best; of what is on disk only how old the oldest segment is.
         let oldest = match (lane.spans.front(), next) {
             (Some(span), _) => Some(span.newest),
+            // A boot time says nothing about age.
             (None, Some(batch)) => batch.undated.is_none().then_some(batch.newest),
             (None, None) => self.usage.oldest.filter(|_| waiting > 0),
         };
@@ -571,6 +576,7 @@ impl Pipeline {
     /// How many readings wait for `lane`: those from its cursor on that are still there.
     fn waiting(&self, lane: &Lane) -> u64 {
         let all = self.tail.end().since(lane.cursor);
+        // Hole and evicted readings lie behind the cursor, but were counted as lost when they went.
         let hole = lane.hole.map_or(0, |(from, to)| to.since(from.max(lane.cursor)));
         let evicted = lane.evicted.since(lane.loaded_end());
         all.saturating_sub(hole).saturating_sub(evicted)
@@ -677,9 +683,11 @@ impl Pipeline {
         } else {
             let pauses = [self.disk.pause, self.disk.reads.pause, self.disk.keeps.pause];
             let pauses = pauses.into_iter().filter(|&pause| pause > now);
+            // What is due while the disk is left alone can be done at the end of its pause only.
             at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.pause))).fold(at, Duration::min);
         }
         at = self.lanes.iter().map(|lane| lane.pause).filter(|&pause| pause > now).fold(at, Duration::min);
+        // Never nothing: a time that is over and cannot be acted upon would make the caller spin.
         at.max(now + Duration::from_millis(1))
     }
 
@@ -701,8 +709,12 @@ impl Pipeline {
         }
         let Some(offset) = now.offset.filter(|_| now.believed) else { return };
         for (hold, saved) in self.holds.values_mut() {
+            // The offset belongs to the counter of this boot. One that has an offset keeps it: some of its readings may
+            // be delivered.
             if hold.boot_id == self.boot_id && hold.offset.is_none() {
                 hold.offset = Some(offset);
+                // On disk before the first reading is dated by it, while the disk takes anything: a later life must
+                // give the rest the same dates.
                 *saved = false;
             }
         }
@@ -722,6 +734,8 @@ impl Pipeline {
 
     /// Up to where outputs may read.
     fn deliverable(&self) -> Position {
+        // While the disk is well no server gets what a power cut could take from the log. One that is not well must not
+        // hold readings up: then what is delivered need not be written.
         if self.disk.refuses || self.disk.hangs { self.tail.end() } else { self.durable }
     }
 
@@ -736,6 +750,7 @@ impl Pipeline {
             let unwritten = self.tail.from(self.written).next().is_some();
             let due = self.sync_due.is_some_and(|due| due <= boot);
             let dates = self.holds.values().any(|(_, saved)| !saved);
+            // Before all other jobs: what is in memory only is lost with the process.
             if unwritten || due || dates || self.is_cursor_unsaved() || !self.forget.is_empty() {
                 let write = self.write(now, due);
                 let Write { cursors, holds, forget, sync, .. } = &write;
@@ -764,6 +779,7 @@ impl Pipeline {
         if boot < self.disk.reads.pause {
             return None;
         }
+        // It is occupied until all that it was given is passed.
         // Whoever was served last is behind the others.
         let deliverable = self.deliverable();
         let start = self.tail.start();
@@ -777,6 +793,7 @@ impl Pipeline {
                 return Some(Job::ReadOld { output: place });
             }
             let from = lane.next();
+            // From `start` on it is in memory, and nothing from `written` on is on disk.
             if lane.old == Old::None && from < start.min(deliverable) && from < self.written {
                 lane.reading = true;
                 return Some(Job::Read { output: place, from, most: lane.delivery.want() });
@@ -788,6 +805,7 @@ impl Pipeline {
     fn write(&mut self, now: &Now<'_>, sync: bool) -> Write {
         let mut bytes = 0;
         let fits = |batch: &&Arc<Batch>| {
+            // One batch at least: one that is larger than a write may be would never be written.
             let first = bytes == 0;
             bytes += batch.payload.len();
             first || bytes <= MOST_WRITE
@@ -838,6 +856,7 @@ impl Pipeline {
                     let lane = &mut self.lanes[place];
                     if let Old::Loaded(name) = &lane.old {
                         self.forget_old.push_back(name.clone());
+                        // The next one is asked for behind the job that removes this one, so it is not given out twice.
                         lane.old = Old::Ask;
                         return None;
                     }
@@ -855,6 +874,8 @@ impl Pipeline {
                     return None;
                 }
                 Next::Post { body, newest, readings } => {
+                    // One reading of the future makes a pattoo server drop all later ones of its series until then: its
+                    // clock is compared before the first post, and again after ours was set.
                     if lane.tells_time && lane.told.is_none_or(|told| told.has_stepped(now.moment, STEP)) {
                         lane.busy = true;
                         self.asked = Some(boot);
@@ -867,9 +888,12 @@ impl Pipeline {
                     }
                     if ahead.is_some() {
                         lane.pause = boot + ASK_AGAIN;
+                        // It is asked again before the next attempt: it may be the server's clock that was wrong.
                         lane.told = None;
                         return None;
                     }
+                    // A pattoo server names its files after the stamp: a later life that gave it to another post could
+                    // write over this one. `start_job` at the end of `next` saves it.
                     if lane.is_stamp_unsaved() && !self.disk.refuses && !self.disk.hangs {
                         return None;
                     }
@@ -885,6 +909,7 @@ impl Pipeline {
     fn must_ask(&self, place: usize, now: &Now<'_>) -> bool {
         let first = self.lanes.iter().position(|lane| lane.tells_time) == Some(place);
         let waits = !now.believed || self.lanes.iter().any(|lane| lane.held.is_some());
+        // One server is asked for all outputs: there is one clock to be judged.
         first && waits && self.asked.is_none_or(|asked| now.boot().saturating_sub(asked) >= ASK_AGAIN)
     }
 
@@ -923,12 +948,15 @@ impl Pipeline {
             let offset = match self.date_of(batch) {
                 Dating::Dated(offset) => offset,
                 Dating::NotYet => {
+                    // Behind what is loaded it is met again: an output that is held would not load what is before.
                     if loaded == 0 {
                         self.lanes[place].held = batch.undated;
                     }
                     break;
                 }
                 Dating::Never => {
+                    // To skip moves the cursor, which must not pass what is loaded before: this batch is met again when
+                    // that is done.
                     if loaded > 0 {
                         break;
                     }
@@ -967,6 +995,7 @@ impl Pipeline {
             loaded += count;
             match runs
                 .last_mut()
+                // A table that was read from disk may be in memory twice.
                 .filter(|run| Arc::ptr_eq(&run.table, &batch.table) || run.table.id() == batch.table.id())
             {
                 Some(run) => run.readings.extend(readings),
@@ -1033,6 +1062,7 @@ impl Pipeline {
             return Dating::Dated(Some(offset));
         }
         match self.holds.get(&id) {
+            // The offset is on its way to the disk, or the clock of this boot may become right.
             Some((hold, _)) if hold.offset.is_some() || hold.boot_id == self.boot_id => Dating::NotYet,
             _ => Dating::Never,
         }
@@ -1042,6 +1072,7 @@ impl Pipeline {
     fn skip(&mut self, place: usize, to: Position, reason: DropReason) {
         let lane = &mut self.lanes[place];
         let from = lane.cursor;
+        // What memory gave up was counted then.
         let counted = lane.hole.map_or(0, |(start, end)| end.min(to).since(start.max(from)));
         let count = to.since(from).saturating_sub(counted);
         lane.cursor = lane.cursor.max(to);
@@ -1060,6 +1091,7 @@ impl Pipeline {
         for place in 0..self.lanes.len() {
             let lane = &mut self.lanes[place];
             let loaded = lane.loaded_end();
+            // What is loaded is held by the delivery and may yet arrive.
             let from = batch.first.max(loaded).max(lane.cursor);
             let count = batch.end().since(from);
             if count == 0 {
@@ -1179,6 +1211,7 @@ impl Pipeline {
             self.old_batches_lost += evicted_old as u64;
             self.events.push(Event::OldEvicted(evicted_old));
         }
+        // After an error it is not marked as saved, so the next write takes it along.
         let sent = std::mem::take(&mut self.sent);
         self.usage = usage;
         self.written = self.written.max(end.min(self.tail.end()));
@@ -1217,6 +1250,7 @@ impl Pipeline {
         }
         for written in holds {
             let Some((hold, saved)) = self.holds.get_mut(&written.id) else { continue };
+            // It may have got its offset while the write was under way: then it is written once more.
             *saved = *hold == written;
             if *saved && hold.offset.is_some() {
                 self.undated.remove(&written.id);
@@ -1226,6 +1260,7 @@ impl Pipeline {
         if sync {
             self.sync_due = None;
         }
+        // Also for cursors alone: without new readings nothing else would make them durable.
         if self.durable < self.tail.end() || (moved && !sync) {
             let wait = if self.last_post.is_some() { Duration::ZERO } else { self.flush_interval };
             self.sync_due.get_or_insert(now + wait);
@@ -1252,6 +1287,7 @@ impl Pipeline {
             }
             let lane = &mut self.lanes[place];
             if lane.spans.is_empty() {
+                // Otherwise `pass` moves it, when what is loaded is done.
                 lane.cursor = lane.cursor.max(up_to);
             } else {
                 lane.evicted = lane.evicted.max(up_to);
@@ -1268,6 +1304,8 @@ impl Pipeline {
         self.reads_again();
         gaps.sort_by_key(|gap| gap.from);
         let cursor = self.lanes[place].cursor;
+        // Only the gap at the cursor is passed. Others lie behind readings that are to be delivered first, and are met
+        // again.
         if let Some(gap) = gaps.iter().find(|gap| gap.from <= cursor && cursor < gap.to) {
             match &gap.why {
                 GapReason::Vanished => self.skip(place, gap.to, DropReason::Vanished),
@@ -1323,6 +1361,7 @@ impl Pipeline {
         match whole {
             Some(name) => {
                 lane.old = Old::Ask;
+                // A copy is in quarantine: the file itself goes.
                 self.forget_old.push_back(name);
             }
             None => lane.delivery.set_aside(),
@@ -1337,6 +1376,7 @@ impl Pipeline {
         match result {
             Ok(None) => {
                 lane.old = Old::None;
+                // No write may follow for long that would say so.
                 self.usage.old_batches = 0;
                 self.events.push(Event::OldDone);
                 self.reads_again();
@@ -1345,6 +1385,7 @@ impl Pipeline {
                 // There may be nothing to write for long, which would tell it too.
                 self.usage.old_batches = batch.left;
                 let (name, body) = (batch.name.clone(), batch.body.clone());
+                // While the clock is not believed no stamp can be called ahead of it.
                 match lane.delivery.load_old(batch, self.wall.unwrap_or(Timestamp::from_millis(u64::MAX))) {
                     Ok(()) => lane.old = Old::Loaded(name),
                     Err(why) => {
@@ -1384,6 +1425,7 @@ impl Pipeline {
     pub fn answered(&mut self, place: usize, answer: &Answer, now: Moment, random: f64) {
         let lane = &mut self.lanes[place];
         lane.busy = false;
+        // Each answer that tells the time spares a question.
         if answer.server_time.is_some() {
             lane.told = Some(now);
         }

@@ -10,6 +10,7 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_READINGS: usize = 20_000;
 
 /// What one reading takes, until a post has shown it.
+// About what a reading takes in a post of the pattoo output (166 bytes were measured).
 const BYTES_OF_A_READING: usize = 170;
 
 /// How large a post may be.
@@ -48,11 +49,13 @@ impl Size {
         if bytes < self.room / 2 {
             return;
         }
+        // An eighth of a few bytes is nothing: with 256 more a room of one reading grows, too.
         self.room = (self.room + self.room / 8 + 256).min(self.ceiling);
     }
 
     /// A post of `bytes` was not answered in time.
     pub(super) fn late(&mut self, bytes: usize) {
+        // The ceiling stays: a way that is slow now may be faster later.
         self.room = (bytes / 2).clamp(1, self.ceiling);
     }
 
