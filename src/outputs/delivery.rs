@@ -293,6 +293,7 @@ impl Delivery {
             return Next::SetAside { file_name: file_name.clone(), body: body.clone(), readings, why: why.clone() };
         }
         match &self.post {
+            // Only posts wait: what is to be set aside needs no server.
             Some(_) if now < self.not_before => Next::Wait(self.not_before),
             Some(post) => Next::Post { body: post.body.clone(), newest: post.newest, readings: post.rows.len() },
             None => Next::Empty,
@@ -332,6 +333,7 @@ impl Delivery {
     /// has not told. `None` while something of it is to be set aside: nothing is let go of then.
     pub fn let_go(&mut self) -> Option<Progress> {
         let never = self.front.marked(Mark::Never);
+        // What the server will never take is kept before anything is let go of.
         if self.aside.is_none() && !never.is_empty() {
             self.put_aside(never, self.front.never.clone());
         }
@@ -339,6 +341,7 @@ impl Delivery {
             return None;
         }
         let mut finished = Progress::default();
+        // What is finished behind the first row that is not: `progress` has told only what is before it.
         for mark in self.front.marks.iter().skip(self.front.row) {
             match mark {
                 Mark::Waiting | Mark::Never => continue,
@@ -394,6 +397,8 @@ impl Delivery {
         match self.front.ask(self.way.control.is_some(), now) {
             Asked::Rows => {
                 let rest = self.front.rest();
+                // Together, when nothing else is left of the source: a file for some thousand readings, not one for
+                // each post.
                 if rest.is_empty() {
                     self.put_aside(self.front.marked(Mark::Never), self.front.never.clone());
                 } else {
@@ -424,6 +429,7 @@ impl Delivery {
             self.finish(&rows, rows.len(), Mark::NotSendable);
             return;
         };
+        // Whatever becomes of this post: no other body may have its stamp.
         self.stamp = encoded.stamp.unwrap_or(self.stamp);
         self.way.size.made(body.len(), rows.len());
         let newest = rows.iter().map(|&row| source.at(row)).max().unwrap_or_default();
@@ -538,6 +544,8 @@ impl Delivery {
             }
             // Too large with one reading: it can be made no smaller, so it is refused like any other.
             Verdict::TooLarge | Verdict::RefusedBody => self.refused(post, false, now, random),
+            // A control has no row that waits: there is nothing to be set aside. Nor is there where no reading is
+            // named.
             Verdict::RefusedForGood if post.what != What::Control && !failure.refused.is_empty() => {
                 self.refused_for_good(&post, failure, now);
                 Told::default()
@@ -561,6 +569,7 @@ impl Delivery {
                 if !(late && smaller) {
                     self.post = Some(post);
                 }
+                // What the server asks for makes the pause longer, never shorter.
                 Told { pause: after.max(self.way.backoff.fail_up_to(self.max_backoff, random)), failed: true }
             }
         }
@@ -635,6 +644,7 @@ impl Delivery {
     /// Goes on series by series with what is left of the front source.
     fn take_apart(&mut self, now: Duration) {
         let Some(source) = self.sources.front() else { return };
+        // Whole series: where single rows were passed over, later ones of their series would come first.
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut items: Vec<Vec<usize>> = Vec::new();
         let mut known = Vec::new();

@@ -79,6 +79,7 @@ impl Network {
         };
         // What the configuration has let through fits into a header.
         if let Some(mut value) = authorization.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            // So that no debug output of headers shows it.
             value.set_sensitive(true);
             headers.push((header::AUTHORIZATION, value));
         }

@@ -804,6 +804,7 @@ impl Pipeline {
 
     fn write(&mut self, now: &Now<'_>, sync: bool) -> Write {
         let mut bytes = 0;
+        // Bounded, so that a backlog of memory does not keep reads of other outputs from the disk for long.
         let fits = |batch: &&Arc<Batch>| {
             // One batch at least: one that is larger than a write may be would never be written.
             let first = bytes == 0;
@@ -815,6 +816,8 @@ impl Pipeline {
             .lanes
             .iter()
             .filter(|lane| lane.is_unsaved())
+            // `resume`, not the cursor: what is loaded and was evicted is in memory only. A later life would find it
+            // gone, and count it as lost once more.
             .map(|lane| (lane.name.clone(), Cursor { position: lane.resume(), stamp: lane.delivery.stamp() }));
         Write {
             holds: self.holds.values().filter(|(_, saved)| !saved).map(|(hold, _)| hold.clone()).collect(),

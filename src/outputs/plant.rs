@@ -65,6 +65,7 @@ impl Plant {
     /// Some units answer from now on, or do not.
     pub fn say(&self, changes: impl IntoIterator<Item = (Unit, bool)>) {
         let known = self.now();
+        // What is known already wakes nobody.
         let changes = changes.into_iter().filter(|(unit, answers)| known.answers.get(unit) != Some(answers));
         let changes: Vec<_> = changes.collect();
         drop(known);
@@ -86,6 +87,7 @@ impl Plant {
     }
 
     fn change(&self, change: impl FnOnce(&mut Now)) {
+        // Whoever looks just now keeps what he has: a copy is changed then.
         change(Arc::make_mut(&mut self.lock()));
         self.0.changes.send_replace(());
     }
@@ -109,6 +111,7 @@ impl Absences {
     ) -> Vec<(u8, bool)> {
         let mut changes = Vec::new();
         for unit in answered {
+            // 0 is there and told; a unit of which nothing is known yet is told, too.
             if self.0.insert(unit, 0) != Some(0) {
                 changes.push((unit, true));
             }
@@ -120,6 +123,7 @@ impl Absences {
             }
             let failures = self.0.entry(unit).or_default();
             *failures = failures.saturating_add(1);
+            // Equal, not more: it is told once.
             if *failures == AWAY_AFTER {
                 changes.push((unit, false));
             }

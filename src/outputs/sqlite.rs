@@ -170,6 +170,8 @@ impl Deliver for SqliteDeliver {
         let path = self.path.clone();
         let write = move || {
             let post = serde_json::from_slice(&body)?;
+            // After a panic nothing is open: `write` has taken the connection out, and what was not committed is rolled
+            // back.
             database.lock().unwrap_or_else(PoisonError::into_inner).write(&post)
         };
         Box::pin(async move {

@@ -145,6 +145,7 @@ pub fn unfit(table: &PointTable, name: impl Fn(&Point<'_>) -> Option<String>) ->
         if clash.is_none()
             && let Some(first) = known.insert(hasher.hash_one(&text), place)
         {
+            // The name is made again, because it was not kept.
             let other = u32::try_from(first).ok().and_then(|first| table.get(PointId(first)));
             if other.and_then(|other| name(&other)).as_ref() == Some(&text) {
                 clash = Some(Unfit::Clash(first, place, text));

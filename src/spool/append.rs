@@ -191,6 +191,8 @@ impl Log {
         // To write the same bytes makes the pages dirty again.
         let rewritten = if segment.rewrite { rewrite(&mut *self.disk, &path, from, to) } else { Ok(()) };
         match rewritten.and_then(|()| self.disk.sync(&path)) {
+            // Not for a file that somebody has removed: to read it back for the rewrite would fail at each sync from
+            // then on, and nothing would ever be durable again.
             Err(error) if !error.is_gone() => {
                 segment.rewrite = true;
                 Err(error)

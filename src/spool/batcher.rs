@@ -28,6 +28,8 @@ impl Batcher {
         let mut closed = Vec::new();
         for reading in readings {
             let undated = hold.filter(|_| matches!(Stamp::read(reading.at), Stamp::Undated(_)));
+            // By address, which costs nothing for each reading: a second copy of one table would only close a batch
+            // early.
             let same = self.of.as_ref().is_some_and(|(of, held)| Arc::ptr_eq(of, table) && *held == undated);
             if !same {
                 closed.extend(self.close());

@@ -61,6 +61,7 @@ impl Directory {
     /// look into it; it is taken as well, so that an earlier release, which asks for nothing else, stays out, and it is
     /// all there is on a disk that takes no file.
     pub(super) fn lock(&self) -> Result<Option<WriteLock>, SpoolError> {
+        // Tried first, judged last: its refusal counts only where no lock file can be made.
         let flocked = fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive);
         let path = || self.path.join(LOCK);
         match WriteLock::take(&self.fd, Path::new(LOCK)) {
@@ -257,6 +258,8 @@ impl Directory {
     /// `open`, once more without the spare descriptor when there is no other left.
     fn sparing<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match open() {
+            // The readings of a process that has used up its descriptors are still written: the spare one makes room
+            // for one file.
             Err(Errno::MFILE | Errno::NFILE) if self.spare.borrow_mut().take().is_some() => open(),
             other => other,
         }

@@ -58,6 +58,7 @@ impl Holdovers {
     /// Puts `holds` on disk, durably.
     pub(super) fn put(&mut self, disk: &mut dyn Disk, holds: &[Holdover]) -> Result<(), SpoolError> {
         for hold in holds {
+            // Known whatever the disk says: what it refuses now goes along with the next attempt.
             if self.known.insert(hold.id, hold.clone()).is_none() {
                 self.unnamed.insert(hold.id);
             }
@@ -75,6 +76,7 @@ impl Holdovers {
     /// A batch is about to name `id`: it must be on disk. One that nobody has ever told of cannot be.
     pub(super) fn name(&mut self, disk: &mut dyn Disk, id: HoldoverId) -> Result<(), SpoolError> {
         let Some(hold) = self.known.get(&id) else { return Ok(()) };
+        // It may have left the disk since: no segment named it for a while.
         if self.unsure || self.on_disk.get(&id) != Some(hold) {
             let hold = hold.clone();
             self.put(disk, &[hold])?;

@@ -461,6 +461,7 @@ impl Log {
         // bytes.
         self.directory_unsynced = !newest.is_empty();
         self.unsynced.extend(newest);
+        // A disk that is full is another matter: what it could not sync is not durable.
         if self.sync().is_err_and(|error| error.is_read_only()) {
             // Nothing that is mounted for reading only waits to be written.
             self.unsynced.clear();

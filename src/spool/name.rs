@@ -12,6 +12,7 @@ use crate::reading::Timestamp;
 /// A batch file of one agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
+    // Fields in the order of the derived `Ord`: by stamp, then `None`, the Python agent's, before `Some`.
     at: Timestamp,
     crc: Option<u32>,
 }

@@ -186,6 +186,7 @@ impl Old {
             if let Some(name) = Name::parse(file.as_bytes(), &self.agent_id).filter(|name| !self.passed.contains(name))
             {
                 refill.offer(name);
+                // One name that is decades ahead must not set the stamps of all posts to come.
                 if name.at() < IMPLAUSIBLE {
                     newest = newest.max(name.at());
                 }

@@ -152,6 +152,7 @@ impl Reader {
         next: Option<Position>,
         visit: &mut dyn FnMut(&Header, Option<Timestamp>),
     ) -> Result<bool, SpoolError> {
+        // Whoever looks does not come again: what cannot be read is damaged at once.
         let mut patience = Patience::none();
         let mut source = Source::new(&mut *self.log.disk, &mut patience, segment::path(first), length);
         let (mut at, mut end, mut damaged) = (SEGMENT_HEADER, first, false);

@@ -73,6 +73,7 @@ impl RealDisk {
         }
         if self.directories.get(path).is_some_and(Directory::is_deleted) {
             self.directories.remove(path);
+            // These files have lost their names with the directory.
             self.files.retain(|open| !open.path.starts_with(path));
         }
         if !self.directories.contains_key(path) {
@@ -132,6 +133,7 @@ impl RealDisk {
     }
 
     fn open_file(&mut self, path: &str, writable: bool) -> Result<&OwnedFd, SpoolError> {
+        // One that is open for reading only is opened anew for writing, in its place.
         let place = self.files.iter().position(|open| open.path == path && (open.writable || !writable));
         let open = if let Some(place) = place {
             self.files.remove(place)

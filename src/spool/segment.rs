@@ -44,6 +44,7 @@ impl Facts {
     pub(super) fn newest<'h>(&self, hold: impl Fn(HoldoverId) -> Option<&'h Holdover>) -> Option<Timestamp> {
         let mut newest = self.dated;
         for (&id, &boot) in &self.undated {
+            // One that has no date yet makes the age of the whole segment unknown, which leaves whole or not at all.
             newest = newest.max(Some(hold(id)?.date(boot)?));
         }
         newest

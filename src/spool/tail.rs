@@ -98,6 +98,8 @@ impl Tail {
         if self.bytes <= self.most {
             return None;
         }
+        // Those before `written` can be read from disk, so they need not be given up: `spill` lets go of them without a
+        // loss.
         let place = self.batches.partition_point(|batch| batch.first < written);
         // The newest one is never given up: it has just come.
         if place + 1 >= self.batches.len() {

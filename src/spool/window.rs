@@ -86,6 +86,8 @@ impl Refill {
             return;
         }
         self.beyond += 1;
+        // The top of the heap is the newest of those held, and gives way to an older one: so one pass over the
+        // directory is enough, in whatever order it lists its files.
         if let Some(mut newest) = self.oldest.peek_mut()
             && name < *newest
         {

@@ -185,7 +185,10 @@ impl HttpClient {
         let deadline = Instant::now() + self.endpoint.timeouts.total;
         let connections = self.connections.get();
         let mut result = self.attempt(&request, deadline).await;
+        // No new one was made, so the request went over one that was kept: the server may have closed it before it
+        // came.
         let was_kept = connections > 0 && self.connections.get() == connections;
+        // Not after a time-out: the server had its time, and the caller's is over.
         self.repeated = was_kept && matches!(result, Err(HttpError::Transport { .. }));
         if self.repeated {
             result = self.attempt(&request, deadline).await;
@@ -228,6 +231,7 @@ impl HttpClient {
             SendRequestError::Connect(AwcError::Disconnected) => {
                 self.broken(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"))
             }
+            // Our own error of `dial` above, which awc has carried through as one of the system.
             SendRequestError::Connect(AwcError::Io(error)) => match error.downcast::<ConnectError>() {
                 Ok(source) => HttpError::Connect { server, source },
                 Err(error) => self.broken(error),

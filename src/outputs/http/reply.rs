@@ -50,6 +50,7 @@ impl Reply {
     pub(super) async fn read(mut response: ClientResponse, deadline: Instant) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let (said, end) =
+            // A redirect is an answer of somebody else, whatever its body says: it is not waited for.
             if status.is_redirection() { (Vec::new(), End::Complete) } else { body(&mut response, deadline).await };
         // awc takes the end of the connection for the end of the answer, however much is missing. (Of an answer in chunks
         // it does not tell whether the last one came.)
@@ -139,8 +140,10 @@ fn http_date(text: &str) -> Option<SystemTime> {
 /// The pause that a `Retry-After` of seconds or of a date asks for, as seen at `now`.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let pause = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number may have mean a long time, too.
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
+        // A date that is over asks for no pause.
         http_date(text)?.duration_since(now).unwrap_or_default()
     };
     Some(pause.min(MAX_RETRY_AFTER))

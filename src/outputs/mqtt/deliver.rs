@@ -110,6 +110,7 @@ impl MqttDeliver {
     async fn publish(&mut self, body: Bytes) -> Result<(), Failure> {
         let alive = self.task.take().filter(|(_, task)| !task.is_finished());
         let (posts, _) = self.task.insert(alive.unwrap_or_else(|| {
+            // One post is on its way at a time; whoever gave it waits for its answer.
             let (posts, requests) = mpsc::channel(1);
             let dialect = self.target.dialect();
             let settings = self.target.session(&*dialect);
@@ -265,9 +266,11 @@ impl<D: Dial> Connection<D> {
             let stream = self.dial.dial().await;
             let stream = stream.map_err(|source| MqttError::Connect { server: server.clone(), source })?;
             let mut settings = self.settings.clone();
+            // Made anew for each connection: that of Sparkplug has the number of its connection in it.
             settings.login.will = Some(self.dialect.will(clock::wall()));
             self.session = Some(Session::open(stream, settings, deadline).await?);
             self.has_begun = false;
+            // Only for a new connection: over one that is there a broker has said long ago who is there.
             heard_by = Instant::now() + HEARING;
         }
         let Some(session) = self.session.as_mut().filter(|_| !self.has_begun) else { return Ok(()) };
@@ -311,6 +314,7 @@ impl<D: Dial> Connection<D> {
 
     /// There is no connection, or one over which nothing may be said yet.
     fn failed(&mut self, error: &MqttError) {
+        // It stays, to hear when the primary host comes.
         if !matches!(error, MqttError::NobodyHears { .. }) {
             self.broken();
         }
@@ -320,6 +324,7 @@ impl<D: Dial> Connection<D> {
     async fn say_what_is_due(&mut self) {
         self.is_due = false;
         let Some(session) = &mut self.session else { return };
+        // Before the plant is looked at: what changes meanwhile is told the next time.
         self.changes.mark_unchanged();
         session.heard().into_iter().for_each(|(topic, payload)| self.dialect.hear(&topic, &payload));
         match (self.has_begun, self.dialect.is_heard()) {
@@ -342,6 +347,8 @@ impl<D: Dial> Connection<D> {
         let deadline = Instant::now() + self.settings.timeout;
         let Err(error) = session.post(messages, deadline).await.1 else { return };
         if matches!(error, MqttError::Refused { to: To::Message(_), .. }) {
+            // Otherwise each change of a device would be refused once more, and a broker such as mosquitto closes the
+            // connection behind each refusal.
             self.is_mute = true;
             tracing::warn!(
                 "{}; readings go on, but nothing is said any more of which devices are there, until the configuration of the \

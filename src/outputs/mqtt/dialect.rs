@@ -144,6 +144,7 @@ impl Dialect for Plain {
 
     fn posted(&mut self, done: Vec<Bytes>, all: bool) {
         if all {
+            // Only when all has arrived. Of a post that failed nobody knows, so what it announced is announced again.
             self.announced.extend(self.announcing.drain());
         } else {
             self.done.extend(self.skipped.drain(..));
@@ -194,6 +195,7 @@ impl Dialect for Plain {
         let gone: Vec<_> = self.kept.iter().filter(|topic| !is_configured(topic)).cloned().collect();
         for topic in gone {
             self.kept.remove(&topic);
+            // An edit that is taken back has to be announced again.
             self.announced.remove(&topic);
             messages.push(Message::kept(&topic, ""));
         }

@@ -79,6 +79,7 @@ impl Announcements {
         self.topics.clear();
         for point in table.iter() {
             let Some(topic) = topic(&self.settings.topic, &point) else { continue };
+            // Several units behind one address are several devices there, which need names that differ.
             let one_unit = units.get(&*point.device.device).is_none_or(|units| units.len() == 1);
             let message = announcement(&point, &topic, one_unit, prefix, &self.settings, &self.identity);
             self.topics.insert(message.topic.clone());

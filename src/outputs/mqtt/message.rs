@@ -60,6 +60,7 @@ pub fn parse(post: &Bytes) -> Vec<Message> {
             Ok(text) => text.into(),
             Err(_) => post.slice_ref(payload.get().as_bytes()),
         };
+        // Slices of the post, not copies: lines are remembered until all of a post has arrived.
         Some(Message { line: post.slice_ref(line), topic: topic.into_owned(), payload, kept: false })
     };
     lines.filter_map(message).collect()

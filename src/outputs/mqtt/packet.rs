@@ -149,6 +149,7 @@ pub fn connect(version: Version, login: &Login, to: &mut BytesMut) -> Option<()>
             connect.last_will = will
                 .map(|(topic, said, retain)| v5::LastWill { retain, ..v5::LastWill::new(QoS::Level1, topic, said) });
             (connect.username, connect.password) = (username.map(Into::into), password);
+            // So that a broker does not send what would end the connection here.
             connect.properties.max_packet_size = u32::try_from(MOST_BYTES).ok();
             v5::Packet::from(connect).encode().ok()?
         }
@@ -244,6 +245,8 @@ fn length(bytes: &[u8]) -> Result<Option<usize>, NoPacket> {
             return if length <= MOST_BYTES { Ok(Some(length)) } else { Err(NoPacket) };
         }
     }
+    // A length has four bytes at most (3.1.1, clause 2.2.3): behind a fourth that wants another one, there is no
+    // packet.
     if bytes.len() > 4 { Err(NoPacket) } else { Ok(None) }
 }
 
@@ -276,6 +279,7 @@ fn read_v5(packet: &[u8]) -> Option<Said> {
     Some(match v5::Packet::decode(packet).ok()?? {
         v5::Packet::Connack(v5::Connack { reason_code, properties, .. }) => Said::Connected(Connected {
             answer: Reason::new(reason_code as u8, properties.reason_string.as_deref()),
+            // 0 is a protocol error (MQTT 5, 3.2.2.3.3); taken as it is, nothing could ever be sent.
             window: properties.receive_max.unwrap_or(u16::MAX).max(1),
             most_bytes: properties.max_packet_size.and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX),
             keep_alive: properties.server_keep_alive,

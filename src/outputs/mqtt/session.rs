@@ -135,6 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         reason::SUCCESS..reason::UNSPECIFIED => Ok(()),
                         _ if self.settings.must_hear => Err(self.refused(To::Subscription, answer)),
                         _ => {
+                            // Then what earlier runs have announced is not taken back; readings need no subscription.
                             tracing::debug!("{}", self.refused(To::Subscription, answer));
                             Ok(())
                         }
@@ -147,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn next_id(&mut self) -> u16 {
+        // 0 is no packet identifier (MQTT 5, 2.2.1).
         self.id = self.id.checked_add(1).unwrap_or(1);
         self.id
     }
@@ -154,6 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn connected(&mut self, connected: &Connected, keep_alive: u16) -> Result<(), MqttError> {
         let Connected { answer, window, most_bytes, keep_alive: other, acknowledges, retains } = connected;
         let code = match answer.code {
+            // The reasons by which it would end the connection later (MQTT 5, 3.14.2.1): so a person is told before
+            // anything is posted.
             reason::SUCCESS if !acknowledges => 0x9B,
             reason::SUCCESS if !retains && self.settings.login.will.as_ref().is_some_and(|will| will.kept) => 0x9A,
             code => code,
@@ -186,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn fly(&mut self, flight: &mut Flight, deadline: Instant) -> Result<(), MqttError> {
         let result = self.send(flight, deadline).await;
+        // What is open on a connection after an error can be known no more. A refusal alone is no such error.
         self.is_over = result.is_err();
         match flight.refused() {
             None => result,
@@ -264,6 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let due = match self.ping_after {
                 _ if self.pings > 0 => self.pinged + self.settings.timeout,
                 Some(after) => self.last_sent + after,
+                // The broker has turned keep-alive off (0; MQTT 5, 3.2.2.3.14): no ping is ever due.
                 None => self.last_sent + Duration::from_secs(86_400),
             };
             match timeout_at(due, poll_fn(|context| self.poll(context))).await {
@@ -324,6 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 Poll::Ready(Err(error)) => error,
                 Poll::Pending if self.unwritable.is_none() => return Poll::Pending,
+                // Nothing is left to be read: it is the failed write that has ended the connection.
                 Poll::Pending => io::ErrorKind::BrokenPipe.into(),
             };
             return Poll::Ready(Err(self.unwritable.take().unwrap_or(ended)));

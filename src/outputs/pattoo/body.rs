@@ -122,6 +122,7 @@ impl<'a> Body<'a> {
                 };
                 match judged[place as usize] {
                     Ok(key) => found |= 1 << key,
+                    // Of this row only: a pair that several rows share makes each of them unsound, and no other.
                     Err(fault) => why = Some(fault),
                 }
                 place
@@ -149,6 +150,7 @@ impl<'a> Body<'a> {
 
     /// Makes sound rows unsound of which the stamp is, as `judge` says, none to post.
     pub fn judge_stamps(&mut self, judge: impl Fn(Timestamp) -> Option<&'static str>) {
+        // They stand in the order of their rows, here and when all are gathered.
         let sound = |row: &usize| self.unsound.binary_search_by_key(row, |unsound| unsound.row).is_err();
         let found: Vec<_> = (0..self.rows.len())
             .filter(sound)
@@ -204,6 +206,7 @@ fn judge(key: &str, value: &str) -> Result<usize, &'static str> {
             true
         }
         "pattoo_timestamp" => {
+            // As text the ingester does not survive it, nor from 2^64 on.
             if !(is_digits(value) && value.len() <= TIMESTAMP_DIGITS && value != "0") {
                 return Err("its timestamp is no integer of at most 13 digits");
             }
@@ -249,6 +252,7 @@ pub fn legible(mut text: Vec<u8>) -> Vec<u8> {
         match byte {
             b'\\' if quoted => place += 1,
             b'"' => quoted = !quoted,
+            // What takes its place has the same length, so nothing behind it moves.
             b'I' if !quoted && text[place..].starts_with(b"Infinity") => {
                 text[place..place + 8].copy_from_slice(b"1e999999");
             }

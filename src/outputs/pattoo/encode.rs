@@ -92,6 +92,7 @@ impl Table {
         let all: Vec<Option<Series>> = table.iter().map(series).collect();
         let mut places = Vec::new();
         if all.iter().any(Option::is_none) {
+            // The catalogue has no place for a point that the server could not store: those behind it move up.
             let mut next = (0..).map(PointId);
             places = all.iter().map(|series| series.as_ref().and_then(|_| next.next())).collect();
         }
@@ -101,6 +102,8 @@ impl Table {
             Some(program) => agent.of_program(program),
             None => Ok(agent),
         });
+        // The points of the table are judged one by one above; what fails here is the agent, the program or the
+        // interval, which every datapoint or body has. So nothing of the table can be posted.
         let catalogue = agent.and_then(|agent| Catalogue::new(&agent, table.polling_interval(), &all));
         Self { encoder: catalogue.ok().map(|catalogue| Encoder::new(Arc::new(catalogue))), places }
     }
@@ -116,6 +119,8 @@ fn nothing_of(readings: usize) -> Encoded {
 
 /// The stamp of a post that is to follow one of `posted`: `newest`, or the millisecond after `posted`; then the shard's next.
 pub(super) fn stamp(shard: Shard, posted: Timestamp, newest: Timestamp) -> Timestamp {
+    // The server names its file after the stamp, and ingests files in the order of their names: two posts with one
+    // stamp may overwrite each other.
     shard.stamp(if newest > posted { newest } else { posted.after(Duration::from_millis(1)) })
 }
 

@@ -211,6 +211,8 @@ impl Series {
     #[must_use]
     pub fn checksum(&self, agent: &Agent) -> String {
         let code = code(self.kind).to_string();
+        // The order, and hex text between the steps, are the original's: the server knows a series by this sum, and
+        // another one would begin every chart anew.
         let seed = hex(sha256(&[self.key.as_bytes(), code.as_bytes()]));
         let sum = [
             ("unit", self.unit().as_str()),

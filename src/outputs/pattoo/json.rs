@@ -48,6 +48,7 @@ pub fn push_float(out: &mut Vec<u8>, value: f64) {
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
+    // Outside of this Python's `repr` writes an exponent.
     if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
         out.extend_from_slice(text.as_bytes());
     } else {

@@ -47,6 +47,7 @@ impl OldBody {
         let rows: Vec<_> =
             (0..).zip(sound.series()).map(|(row, &series)| (series, sound.at(row).unwrap_or_default())).collect();
         let newest = rows.iter().map(|&(_, at)| at).max().unwrap_or(now);
+        // A stamp that is ahead is not kept: those of all later posts would have to be greater.
         let at = if batch.at <= latest { batch.at } else { newest };
         let unsound = found.map(|(rows, why)| {
             let unsound = Datapoints::unsound(&bodies);
@@ -84,15 +85,18 @@ impl OldLoad for OldBody {
     fn encode(&self, rows: &[usize], room: usize, posted: Timestamp) -> Encoded {
         let stamp = stamp(self.shard, posted, self.at);
         let fits = self.text.len() <= room || rows.len() == 1;
+        // Its own stamp stands in its bytes: so it can go as it is only if no post had that one or a greater one.
         if self.plain && stamp == self.at && rows.len() == self.rows.len() && fits {
             let body = Some(self.text.clone().into());
             return Encoded { body, taken: rows.len(), not_sendable: 0, stamp: Some(stamp) };
         }
         // Rows are of about one size.
+        // By estimate first, because each attempt below reads the whole body.
         let fitting = room.saturating_mul(self.rows.len()) / self.text.len().max(1);
         let mut taken = rows.len().min(fitting.max(1));
         let mut body = self.body(rows.get(..taken).unwrap_or_default(), stamp);
         while body.len() > room && taken > 1 {
+            // At least one less each time, so it ends.
             taken = (taken * room / body.len()).clamp(1, taken - 1);
             body = self.body(rows.get(..taken).unwrap_or_default(), stamp);
         }

@@ -147,6 +147,8 @@ impl Encoder {
         }
 
         self.write_timestamp(reading.at);
+        // The id that the catalogue keeps for the value is taken by an earlier reading of this point: this one has
+        // another id.
         if self.written.points.set(place) {
             let id = self.start_pair(b"\":[\"pattoo_value\",");
             self.rows.extend_from_slice(self.catalogue.row_of_another_value(point));
@@ -206,6 +208,7 @@ impl Encoder {
         next.extend_from_slice(&self.catalogue.start);
         let mut body = std::mem::replace(&mut self.body, next);
         body[TIMESTAMP_PLACE].copy_from_slice(digits.as_bytes());
+        // The comma behind the last pair; below that behind the last row.
         body.pop();
         body.extend_from_slice(BETWEEN_PAIRS_AND_ROWS);
         self.rows.pop();
@@ -259,6 +262,7 @@ impl Encoder {
     /// Begins a pair that belongs to this batch alone, up to its value.
     fn start_pair(&mut self, key: &[u8]) -> PairId {
         let id = self.next_id;
+        // What is kept for batches ends where the points' own ids begin: from there on it goes on behind all of them.
         self.next_id = if id + 1 == self.catalogue.own() { self.catalogue.beyond() } else { id + 1 };
         self.body.push(b'"');
         push_id(&mut self.body, id);

@@ -98,12 +98,14 @@ impl Poster {
     /// # Errors
     /// In every other case, see [`PostError`].
     pub async fn post(&mut self, body: impl Into<Bytes>) -> Result<(), PostError> {
+        // A date of an earlier answer must not be told as that of this one.
         self.server_date = None;
         let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         headers.extend(self.cookie.clone().map(|cookie| (header::COOKIE, cookie)));
         let request = Request { method: Method::POST, uri: &self.api.receive, headers: &headers, body: body.into() };
         let reply = self.client.exchange(request).await?;
         self.server_date = reply.date();
+        // An answer that sets no cookie leaves the session as it is.
         self.cookie = session_cookie(&reply.headers).or_else(|| self.cookie.take());
         self.judge(reply)
     }
@@ -115,6 +117,8 @@ impl Poster {
     pub async fn ask_time(&mut self) -> Result<Option<Timestamp>, PostError> {
         let request = Request { method: Method::GET, uri: &self.api.status, headers: &[], body: Bytes::new() };
         let reply = self.client.exchange(request).await?;
+        // The agent API answers 200 here: with another status something else answers, whose clock says nothing of the
+        // server's.
         Ok(reply.date().filter(|_| reply.status == 200))
     }
 

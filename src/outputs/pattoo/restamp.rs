@@ -56,6 +56,7 @@ pub fn redate(body: &[u8], date: impl Fn(Duration) -> Option<Timestamp>, at: Tim
     }
     let place = stamp_place(START.len());
     stamp_at(body, place.clone(), b',')?;
+    // A copy: if any stamp cannot be dated, the file stays as it was.
     let mut dated = body.to_vec();
     write(&mut dated, place, at)?;
 

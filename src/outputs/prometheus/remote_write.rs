@@ -39,12 +39,14 @@ impl Protocol for RemoteWrite {
         const HEADERS: [(HeaderName, HeaderValue); 3] = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
             (header::CONTENT_ENCODING, HeaderValue::from_static("snappy")),
+            // The number that the specification 1.0 wants here.
             (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static("0.1.0")),
         ];
         let mut body = Vec::new();
         for Series { head, samples, .. } in series {
             push_series(&mut body, head, samples);
         }
+        // The specification wants the block format of Snappy and forbids the framed one.
         let compressed = snap::raw::Encoder::new().compress_vec(&body);
         // Only of a body of 4 GB.
         let compressed = compressed.map_err(|error| Failure::new(Verdict::TooLarge, "too_large", error.to_string()))?;

@@ -167,6 +167,7 @@ impl<P: Protocol> SampleDeliver<P> {
         text: String,
         again: bool,
     ) -> Result<(), Failure> {
+        // Half of it: all of it was refused just now.
         let mut found = Found { refused: Vec::new(), text, width: series.len().div_ceil(2) };
         loop {
             self.leave_out_what_is_there(&mut series);
@@ -214,6 +215,7 @@ impl<P: Protocol> SampleDeliver<P> {
             let (refusal, said) = match self.send(&left[..width]).await {
                 Ok(()) => {
                     left.drain(..width);
+                    // What was halved to find a sample grows again behind it.
                     found.width = width.saturating_mul(2);
                     continue;
                 }
@@ -237,6 +239,7 @@ impl<P: Protocol> SampleDeliver<P> {
                 self.there += 1;
                 continue;
             }
+            // The answer is known now, so a post that was in doubt says nothing more of this sample.
             self.settle(key, at);
             found.text = said;
             found.refused.extend(one.places());
@@ -254,6 +257,8 @@ impl<P: Protocol> SampleDeliver<P> {
         let request = Request { method: Method::POST, uri: &self.uri, headers: &headers, body };
         let reply = self.client.exchange(request).await;
         let is_known = match &reply {
+            // After 408 and 5xx nobody knows: what stands in between says these, too, when the server may have taken
+            // it.
             Ok(reply) => reply.is_whole_success() || matches!(reply.status, 300..=407 | 409..=499),
             Err(error) => matches!(error, HttpError::Connect { .. }),
         };

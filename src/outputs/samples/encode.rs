@@ -80,6 +80,7 @@ impl<D: Describe> Encode for SampleEncode<D> {
     fn encode(&mut self, table: &Arc<PointTable>, readings: &[Reading], room: usize, _: Timestamp) -> Encoded {
         let most = self.pace.samples();
         let Table { series, points, posts } = self.tables.of(table, || Table::new(table, &self.describe));
+        // From 1 on: 0 is the post of a series that was in none. By the number nothing need be cleared between posts.
         *posts += 1;
         let mut post = Post::default();
         let (mut taken, mut sent, mut bytes) = (0, 0, 0);
@@ -96,6 +97,7 @@ impl<D: Describe> Encode for SampleEncode<D> {
             }
             let Some(PostSeries { samples, .. }) = post.series.get_mut(of.post.1) else { break };
             let is_next = samples.last().is_none_or(|last| last.sample.timestamp < sample.timestamp);
+            // The post ends here, and does not pass over this sample: readings are taken from the front, without a gap.
             if samples.len() >= most || !is_next {
                 break;
             }

@@ -208,6 +208,8 @@ impl Open {
     }
 
     fn insert(&mut self, post: &Post) -> Result<(), DatabaseError> {
+        // Immediate: one that reads first is refused at its first write, without the busy timeout, if another program
+        // has written in between.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let points = ids(&transaction, post)?;
         let moved: i64 = transaction.query_row("SELECT until_ms FROM moved", (), |row| row.get(0))?;

@@ -35,6 +35,7 @@ const BYTES_OF_A_READING: i64 = 25;
 /// So many pages are given back at most between two posts.
 const PAGES_AT_ONCE: i64 = 1_000;
 
+// Another agent that shares the file may have moved everything: then max(ms) is NULL, which may not be written.
 const MOVE: &str = "
 INSERT INTO readings SELECT point, ms, value FROM recent WHERE true ORDER BY point, ms ON CONFLICT DO NOTHING;
 UPDATE moved SET until_ms = max(until_ms, (SELECT coalesce(max(ms), until_ms) FROM recent));
@@ -123,6 +124,7 @@ impl Upkeep {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let rows = deleted.delete(&transaction, bounds)?;
             transaction.commit()?;
+            // Once nothing is found, it is looked again after the next move: `of` sets it.
             self.too_many = rows > 0 || give_back(connection, bounds)?;
         }
         deleted.tell(path, bounds);

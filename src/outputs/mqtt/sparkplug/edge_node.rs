@@ -121,6 +121,7 @@ impl EdgeNode {
     /// The last will of the next connection. Each has another one.
     pub fn will(&mut self, now: Timestamp) -> Message {
         self.bd_seq = Some(self.bd_seq.map_or(0, |before| before.wrapping_add(1)));
+        // What was said over an earlier connection may have changed while there was none: it is heard anew.
         self.host = None;
         self.message("NDEATH", None, &Payload::new(now, None, vec![self.number(now)]))
     }
@@ -130,6 +131,8 @@ impl EdgeNode {
         (self.birth, self.is_asked) = (now, false);
         self.look();
         self.devices.values_mut().for_each(|device| device.is_born = false);
+        // What the post holds is known before the first birth: else that would say Double of what turns out to be Int64
+        // a moment later, and each start had two births of a device.
         for line in post.map_or_else(Vec::new, parse) {
             self.know(&line);
             // It will have to be.
@@ -195,6 +198,7 @@ impl EdgeNode {
                 messages.extend(self.device_birth(&id, now));
             }
         }
+        // One that is configured no more leaves when its death is said.
         self.devices.retain(|_, device| device.is_born || !device.units.is_empty());
         messages
     }
@@ -286,6 +290,7 @@ impl EdgeNode {
         self.table = Some(table.id());
         let mut before = std::mem::take(&mut self.devices);
         for point in table.iter() {
+            // A metric without a name cannot be told; its readings are counted as not sendable.
             let Some(name) = self.settings.metric(&point) else { continue };
             let id = self.settings.device_id(&point);
             let known = before.get_mut(&id).and_then(|device| device.metrics.remove(&name));
@@ -353,6 +358,7 @@ impl Device {
         if self.units.iter().any(|unit| answers(unit) == Some(true)) {
             return Some(true);
         }
+        // A unit of which nothing is known yet may answer: then it is not known either whether the device is away.
         self.units.iter().all(|unit| answers(unit) == Some(false)).then_some(false)
     }
 }

@@ -129,6 +129,8 @@ pub fn is_bit(register: &Register) -> bool {
 /// A value as JSON; `None` when it is no number.
 fn written(value: Value, is_bit: bool) -> Option<String> {
     Some(match value {
+        // Whatever kind or multiplier it has: a metric that was once written as 1 would get another datatype and be
+        // born again.
         _ if is_bit => (value.as_f64() != 0.0).to_string(),
         Value::Integer(value) => itoa::Buffer::new().format(value).to_owned(),
         Value::Float(value) if value.is_finite() => zmij::Buffer::new().format_finite(value).to_owned(),

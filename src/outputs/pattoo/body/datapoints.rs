@@ -64,6 +64,7 @@ impl<'a> Datapoints<'a> {
                     *new
                 }));
                 let next = u32::try_from(series.len()).unwrap_or(NOWHERE);
+                // Escapes are resolved: one checksum that was written in two ways is one series.
                 let checksum = serde_json::from_str(checksum).unwrap_or(Cow::Borrowed(checksum));
                 all.series.push(*series.entry(checksum).or_insert(next));
             }

@@ -102,6 +102,7 @@ impl PostError {
             Self::Connect { .. } | Self::Transport { .. } => later(false),
             Self::Address { .. } | Self::Redirected { .. } | Self::NotOk { .. } => Verdict::RefusedUs,
             Self::Refused { status, retry_after, .. } => match status {
+                // The request did not come in time, so a smaller one may.
                 408 => later(true),
                 413 => Verdict::TooLarge,
                 // The agent API answers 404 to what is no JSON object, and every body is one: something else answers here.
