@@ -530,6 +530,7 @@ impl Delivery {
                     self.way.condemned.remove(&(run.table.id(), reading.point.0));
                 }
             }
+            // Its rows cannot be encoded without it, so this control goes with the batch.
             Source::Old(_) => self.front.control = Some(row),
         }
     }
@@ -631,6 +632,7 @@ impl Delivery {
     /// Whether the front source holds a series that was condemned lately.
     fn is_known_to_be_refused(&mut self, now: Duration) -> bool {
         self.way.condemned.retain(|_, condemned| now.saturating_sub(*condemned) <= MEMORY);
+        // Old batches have no point table by which their series would be known again.
         let Some(Source::Run(run)) = self.sources.front() else { return false };
         let id = run.table.id();
         let rest = run.readings.iter().skip(self.front.row);

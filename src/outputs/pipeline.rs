@@ -779,8 +779,7 @@ impl Pipeline {
         if boot < self.disk.reads.pause {
             return None;
         }
-        // It is occupied until all that it was given is passed.
-        // Whoever was served last is behind the others.
+        // Whoever was served last is behind the others: it is occupied until all that it was given is passed.
         let deliverable = self.deliverable();
         let start = self.tail.start();
         for place in 0..self.lanes.len() {
@@ -804,7 +803,6 @@ impl Pipeline {
 
     fn write(&mut self, now: &Now<'_>, sync: bool) -> Write {
         let mut bytes = 0;
-        // Bounded, so that a backlog of memory does not keep reads of other outputs from the disk for long.
         let fits = |batch: &&Arc<Batch>| {
             // One batch at least: one that is larger than a write may be would never be written.
             let first = bytes == 0;
@@ -951,12 +949,13 @@ impl Pipeline {
             let offset = match self.date_of(batch) {
                 Dating::Dated(offset) => offset,
                 Dating::NotYet => {
-                    // Behind what is loaded it is met again: an output that is held would not load what is before.
+                    // Behind what is loaded it is met again when that is done: only then does the output wait for a date.
                     if loaded == 0 {
                         self.lanes[place].held = batch.undated;
                     }
                     break;
                 }
+                // Nobody will ever date it: it must not hold up what is behind.
                 Dating::Never => {
                     // To skip moves the cursor, which must not pass what is loaded before: this batch is met again when
                     // that is done.

@@ -67,8 +67,7 @@ const TEMPORARY: &str = ".tmp";
 const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// at most this part of what the log may take,
-// Limits remove whole segments: so a log at its limit loses a sixteenth of what it may hold at once, and not nearly
-// all.
+// Limits remove whole segments: so a log at its limit loses about a sixteenth of what it may hold, and not nearly all.
 const SEGMENT_SHARE: u64 = 16;
 
 /// and at least this.

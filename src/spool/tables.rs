@@ -78,6 +78,8 @@ impl Tables {
         let text = match read_whole(disk, &path) {
             Ok(text) => text,
             Err(error) if error.is_of_the_medium() && patience.failed(&path, 0) => None,
+            // No later attempt would end otherwise: the frames that name it count as damaged, and what is behind them
+            // goes on.
             Err(SpoolError::NotAFile { .. } | SpoolError::TooLarge { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -91,6 +93,7 @@ impl Tables {
     }
 
     fn hold(&mut self, table: Arc<PointTable>) {
+        // Otherwise an entry would stay for each configuration that has ever been.
         self.weak.retain(|_, table| table.strong_count() > 0);
         self.weak.insert(table.id(), Arc::downgrade(&table));
         self.held.retain(|held| held.id() != table.id());

@@ -85,6 +85,8 @@ impl Flight {
         for (message, acknowledged) in self.messages.iter().zip(&self.acknowledged) {
             if !acknowledged {
                 waiting.insert(&message.topic);
+            // Behind one of its topic that goes again it must go again, too: else the topic would have them in the
+            // wrong order.
             } else if !waiting.contains(&*message.topic) && !message.line.is_empty() {
                 done.push(message.line.clone());
             }

@@ -239,7 +239,7 @@ impl<P: Protocol> SampleDeliver<P> {
                 self.there += 1;
                 continue;
             }
-            // The answer is known now, so a post that was in doubt says nothing more of this sample.
+            // It is refused for good: posts in doubt that end here or before say nothing more.
             self.settle(key, at);
             found.text = said;
             found.refused.extend(one.places());

@@ -227,6 +227,7 @@ struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     fn add(&mut self, agent: &Agent, series: &'a Series) -> Result<PointPairs, IdentityError> {
+        // Spares six texts and their look-up for each point of a device but the first.
         let alike = self.last.filter(|(last, _)| last.differs_only_in_key(series));
         let family = alike.map_or_else(|| self.family(agent, series), |(_, family)| Ok(family))?;
         self.last = Some((series, family));
