@@ -949,7 +949,7 @@ impl Pipeline {
             let offset = match self.date_of(batch) {
                 Dating::Dated(offset) => offset,
                 Dating::NotYet => {
-                    // Behind what is loaded it is met again when that is done: only then does the output wait for a date.
+                    // Behind what is loaded it is met again when that is done: only then the output waits for a date.
                     if loaded == 0 {
                         self.lanes[place].held = batch.undated;
                     }
