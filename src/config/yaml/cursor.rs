@@ -43,6 +43,7 @@ impl Report {
         sort(&mut self.warnings);
         // One slip in a group is one warning, however many devices the group has.
         self.warnings.dedup();
+        // What was not even kept is among the number of the others.
         let beyond = self.taken.saturating_sub(MOST_TAKEN) + self.warnings.len().saturating_sub(MAX_TOLD);
         self.warnings.truncate(MAX_TOLD);
         if let Some(last) = self.warnings.last().filter(|_| beyond > 0) {
@@ -109,6 +110,7 @@ impl<'a> Cursor<'a> {
         // A plain scalar that YAML 1.1 and 1.2 read differently has the meaning that it had for the original.
         if let Node::Text(text) = node
             && let Some(meant) = yaml11::resolve(text)
+            // Last, because it parses the file again: nearly every text is none of the ambiguous ones.
             && self.source.is_plain(&cursor.route)
         {
             cursor.node = Cow::Owned(meant);
@@ -117,6 +119,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn borrowed(&self) -> Option<&'a Node> {
+        // What is owned is a scalar that was read by YAML 1.1: nothing is below it.
         match self.node {
             Cow::Borrowed(node) => Some(node),
             Cow::Owned(_) => None,
@@ -149,20 +152,25 @@ impl<'a> Cursor<'a> {
         let Some(Node::Mapping(entries)) = self.borrowed() else { return None };
         let mut found: Vec<Entry<'a>> = Vec::new();
         // Where each is in `found`.
+        // By hash, because `devices` may have ten thousand keys and a search of `found` for each is quadratic.
         let mut known: HashMap<&str, usize> = HashMap::new();
         let mut merged: Vec<Entry<'a>> = Vec::new();
         for (place, (key, value)) in entries.iter().enumerate() {
             let path = |name: &str| {
+                // A key may be as long as the file, and its path stands in every message about what is below it.
                 let name = cut(name);
                 if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
             };
             let key_cursor = self.below(key, Step::Key(place), path(&key.shown().replace('"', "")));
+            // Where numbers are keys (registers and their names, texts for values) the mapping is read by `pairs`
+            // instead.
             let Node::Text(name) = key else {
                 let fault = key_cursor.diagnostic(format!("found the key {}; allowed are words", key.shown()));
                 report.unless_lenient(fault, "it is ignored");
                 continue;
             };
             let value = self.below(value, Step::Value(place), path(name));
+            // Set aside: wherever the merge key stands, a key of the mapping itself wins over a merged one.
             if name == "<<" {
                 let sources = value.items().unwrap_or_else(|| vec![value]);
                 merged.extend(sources.iter().filter_map(|source| source.entries(report)).flatten());
@@ -174,6 +182,7 @@ impl<'a> Cursor<'a> {
                 if report.lenient
                     && let Some(first) = found.get_mut(first)
                 {
+                    // In the place of the first, as in a dict of Python: order matters for groups and devices.
                     *first = Entry { key: name.clone(), key_cursor, value };
                 }
             } else {
@@ -182,6 +191,7 @@ impl<'a> Cursor<'a> {
             }
         }
         let mut known: HashSet<String> = known.into_keys().map(str::to_owned).collect();
+        // Of several sources the earlier one wins (the merge key's specification), so the first of a name is kept.
         for entry in merged {
             if known.insert(entry.key.clone()) {
                 found.push(entry);
@@ -229,6 +239,7 @@ impl<'a> Cursor<'a> {
     /// Line and column of this node, for a message about another one.
     pub fn place(&self) -> String {
         match self.diagnostic("").position {
+            // Without a position there were so many faults that none is looked for any more.
             Some((line, column)) => format!("{line}:{column}"),
             None => self.path.clone(),
         }
@@ -274,6 +285,7 @@ impl Entry<'_> {
             let named = if key == self.key { "it".to_owned() } else { format!("\"{key}\"") };
             Some(format!("{named} belongs to {place}"))
         };
+        // What a word means elsewhere comes before likeness: by its letters alone `scale` led to scale_register.
         let hint = if let Some(hint) = self.key_cursor.looked_up(synonym) {
             hint
         } else if let Some(word) = self.key_cursor.meant(&self.key, known) {

@@ -27,7 +27,9 @@ pub enum Excess {
 /// Where `text` exceeds what the parser is given.
 pub fn excess(text: &str) -> Option<Excess> {
     let mut scanner = Scanner::new(text);
+    // Looked at after each token: the scan of a hostile text ends where the parser would begin to be slow.
     while scanner.token().is_some() {
+        // One is the block's own.
         if scanner.keys.len() > MOST + 1 {
             return Some(Excess::Brackets(scanner.line + 1, scanner.column));
         }
@@ -90,6 +92,7 @@ impl Scanner {
 
     /// Whether a word ends here.
     fn ends(&self, ahead: usize) -> bool {
+        // libyaml takes a NUL for the end of the text.
         self.peek(ahead).is_none_or(|character| matches!(character, ' ' | '\t' | '\0') || is_break(character))
     }
 
@@ -125,6 +128,7 @@ impl Scanner {
 
     /// One token; `None` at the end, or where the parser gives up.
     fn token(&mut self) -> Option<()> {
+        // The order of `yaml_parser_fetch_next_token`: what comes first here decides what a character is.
         self.skip_to_token();
         self.unroll(self.column());
         let first = self.peek(0)?;
@@ -141,6 +145,7 @@ impl Scanner {
                 self.key_allowed = false;
                 (0..3).for_each(|_| self.skip());
             }
+            // One level for both: which bracket closes which is a matter of libyaml's parser, not of its scanner.
             '[' | '{' => {
                 self.save_key();
                 self.keys.push(None);
@@ -149,6 +154,8 @@ impl Scanner {
             }
             ']' | '}' => {
                 self.forget_key();
+                // A bracket that closes nothing is an error of the parser, not of the scanner: to go on can only find
+                // more.
                 if self.in_brackets() {
                     self.keys.pop();
                 }
@@ -166,6 +173,7 @@ impl Scanner {
                 self.key_allowed = true;
                 self.skip();
             }
+            // An explicit key; behind it another one may begin on the same line, but not within brackets.
             '?' if self.in_brackets() || self.ends(1) => {
                 self.block(self.column())?;
                 self.forget_key();
@@ -173,6 +181,7 @@ impl Scanner {
                 self.skip();
             }
             ':' if self.in_brackets() || self.ends(1) => {
+                // What stood before was a key, and the block that it begins is as deep as the key, not as this sign.
                 if let Some(key) = self.keys.last_mut().and_then(Option::take) {
                     self.roll(key.column);
                     self.key_allowed = false;
@@ -185,6 +194,8 @@ impl Scanner {
             '*' | '&' => {
                 self.start_word();
                 self.skip();
+                // What may follow the name is not checked: where libyaml ends with an error this only goes on for
+                // longer.
                 while self.peek(0).is_some_and(|it| it.is_ascii_alphanumeric() || matches!(it, '_' | '-')) {
                     self.skip();
                 }
@@ -193,6 +204,7 @@ impl Scanner {
                 self.start_word();
                 self.tag()?;
             }
+            // Within brackets they begin nothing, and the scanner ends there: the last arm has them.
             '|' | '>' if !self.in_brackets() => {
                 self.forget_key();
                 self.key_allowed = true;
@@ -212,10 +224,12 @@ impl Scanner {
     }
 
     fn skip_to_token(&mut self) {
+        // It takes no column, or the first line would be indented by one.
         if self.at == 0 && self.peek(0) == Some('\u{feff}') {
             self.at += 1;
         }
         loop {
+            // A tab where a key may begin would be indentation, which YAML allows spaces only for.
             while self.peek(0) == Some(' ') || (self.peek(0) == Some('\t') && (self.in_brackets() || !self.key_allowed))
             {
                 self.skip();
@@ -227,6 +241,7 @@ impl Scanner {
                 return;
             }
             self.skip_break();
+            // A new line of a block is where a key may begin; within brackets lines mean nothing.
             if !self.in_brackets() {
                 self.key_allowed = true;
             }
@@ -237,6 +252,7 @@ impl Scanner {
         if self.key_allowed {
             let key = Key { at: self.at, line: self.line, column: self.column() };
             if let Some(last) = self.keys.last_mut() {
+                // The last candidate counts: what was saved before it in the same brackets is no key any more.
                 *last = Some(key);
             }
         }
@@ -255,6 +271,8 @@ impl Scanner {
 
     /// A block's mark in column `column`; `None` where none may be.
     fn block(&mut self, column: i64) -> Option<()> {
+        // Indentation means nothing within brackets. A `-` there is an error, but of libyaml's parser: its scanner goes
+        // on.
         if self.in_brackets() {
             return Some(());
         }
@@ -270,6 +288,8 @@ impl Scanner {
 
     fn unroll(&mut self, column: i64) {
         // What stands on an earlier line, or too far back, is a key no more.
+        // libyaml looks at the candidates of all brackets here, for each token, which is what makes it slow. The outer
+        // ones are not asked for before they are the last again, so looking at the last alone gives the same.
         let (line, at) = (self.line, self.at);
         if let Some(last) = self.keys.last_mut() {
             *last = last.filter(|key| key.line == line && at <= key.at + LONGEST_KEY);
@@ -292,6 +312,7 @@ impl Scanner {
                 }
                 _ if self.ends(0) => return (!verbatim).then_some(()),
                 Some(',') if !verbatim && self.in_brackets() => return Some(()),
+                // Brackets and commas are part of a tag between < and > only; braces never are.
                 Some('[' | ']' | '{' | '}') if !verbatim => return None,
                 Some('{' | '}') => return None,
                 _ => self.skip(),
@@ -302,6 +323,7 @@ impl Scanner {
     fn quoted(&mut self, quote: char) -> Option<()> {
         self.skip();
         loop {
+            // At the beginning of a line it ends the document even within quotes.
             if self.is_document_mark() {
                 return None;
             }
@@ -316,6 +338,7 @@ impl Scanner {
                 }
                 '\\' if quote == '"' => {
                     self.skip();
+                    // Escapes of several characters, as \x5b, need no more: their digits are no quotes.
                     if self.is_break() { self.skip_break() } else { self.skip() }
                 }
                 it if is_break(it) => self.skip_break(),
@@ -327,12 +350,14 @@ impl Scanner {
     fn begins_plain(&self, first: char) -> bool {
         let indicator = "-?:,[]{}#&*!|>'\"%@`".contains(first) || self.ends(0);
         !indicator
+            // libyaml's own exceptions: a `-` before a letter begins a text, and outside brackets `?` and `:` do.
             || (first == '-' && !matches!(self.peek(1), Some(' ' | '\t')))
             || (!self.in_brackets() && matches!(first, '?' | ':') && !self.ends(1))
     }
 
     /// A text without quotes, over several lines if they are indented far enough.
     fn plain(&mut self) -> Option<()> {
+        // A line of a text in a block must be deeper than the block.
         let indent = self.indent + 1;
         let mut lines = false;
         loop {
@@ -342,6 +367,7 @@ impl Scanner {
             while !self.ends(0) {
                 let (here, next) = (self.peek(0), self.peek(1));
                 let in_brackets = self.in_brackets();
+                // "found unexpected ':'" (libyaml 0.2.5): `[a:]` ends the scan, `[a: ]` does not.
                 if in_brackets && here == Some(':') && matches!(next, Some(',' | '?' | '[' | ']' | '{' | '}')) {
                     return None;
                 }
@@ -350,6 +376,7 @@ impl Scanner {
                 {
                     break;
                 }
+                // Only a break right before the end counts: then what follows begins a line, where a key may stand.
                 lines = false;
                 self.skip();
             }
@@ -366,6 +393,7 @@ impl Scanner {
                     self.skip();
                 }
             }
+            // Within brackets a text goes on however little it is indented.
             if !self.in_brackets() && self.column() < indent {
                 break;
             }
@@ -379,6 +407,7 @@ impl Scanner {
     /// The lines below `|` or `>`.
     fn block_text(&mut self) -> Option<()> {
         self.skip();
+        // Two turns: how breaks are kept and how far the text is indented may come in either order.
         let mut increment = 0;
         for _ in 0..2 {
             match self.peek(0) {
@@ -396,14 +425,17 @@ impl Scanner {
         if self.peek(0) == Some('#') {
             self.skip_line();
         }
+        // Nothing but a comment may follow on the line.
         if self.peek(0).is_some() && !self.is_break() {
             return None;
         }
         if self.is_break() {
             self.skip_break();
         }
+        // 0: the first line of the text that is not empty says it.
         let mut indent = if increment > 0 { self.indent.max(0) + increment } else { 0 };
         self.block_text_breaks(&mut indent)?;
+        // Brackets, quotes and # are text here, whatever they look like, until a line is not indented as far.
         while self.column() == indent && self.peek(0).is_some() {
             self.skip_line();
             if self.is_break() {
@@ -431,6 +463,7 @@ impl Scanner {
             self.skip_break();
         }
         if *indent == 0 {
+            // Deeper than the block around it, and by one at the top, so that the text ends where the block goes on.
             *indent = widest.max(self.indent + 1).max(1);
         }
         Some(())
@@ -438,6 +471,7 @@ impl Scanner {
 }
 
 fn is_break(character: char) -> bool {
+    // libyaml breaks lines at NEL, LS and PS too (YAML 1.1): a comment may end where an editor shows no new line.
     matches!(character, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 

@@ -65,9 +65,11 @@ impl Node {
 
 /// Where the password is in a text like `http://user:password@example.net`; what is put on a log stays there.
 fn password(text: &str) -> Option<Range<usize>> {
+    // The last @, because a password may have one itself: all before it is hidden.
     let end = text.rfind('@')?;
     let start = text.find("://").map_or(0, |scheme| scheme + 3);
     let colon = start + text.get(start..end)?.find(':')?;
+    // What is hidden already is none, or `shown` would call itself for ever.
     Some(colon + 1..end).filter(|password| &text[password.clone()] != "…")
 }
 
@@ -111,6 +113,8 @@ impl<'de> DeserializeSeed<'de> for Build<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        // Before the value is made. The parser plays an aliased value again for each alias, so that every copy is paid
+        // for.
         self.0.take(1, 0)?;
         deserializer.deserialize_any(self)
     }
@@ -149,6 +153,7 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
+        // No key takes a number as large as that, so that it is a fault all the same; cut off it stays a number.
         Ok(Node::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
     }
 
@@ -170,6 +175,7 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        // A list: a map would lose the order, and that a key comes twice, of which the Python agent took the last.
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry_seed(self, self)? {
             entries.push(entry);
@@ -178,6 +184,8 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Node, A::Error> {
+        // No key takes a tagged value, so that its tag, which the fault names, is all that is kept. Its content has to
+        // be consumed all the same: serde leaves that to the visitor.
         let (tag, content) = data.variant::<String>()?;
         serde::de::VariantAccess::newtype_variant::<serde::de::IgnoredAny>(content)?;
         Ok(Node::Tagged(tag))
@@ -201,7 +209,9 @@ pub type Route = Vec<Step>;
 /// Line and column, both from 1, of the node at `route` in `text`.
 pub fn locate(text: &str, route: &[Step]) -> Option<(usize, usize)> {
     let reached = Cell::new(false);
+    // serde_yaml gives no positions for values, but an error that is raised at a value carries the value's.
     let error = Seek { route, reached: &reached }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+    // Any other error is the parser's own, and its position not that of the node.
     error.location().filter(|_| reached.get()).map(|location| (location.line(), location.column()))
 }
 
@@ -272,6 +282,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        // Also where the route names something else: then the list itself is as near as one can come.
         let Some(&Step::Item(wanted)) = self.route.first() else { return self.arrive() };
         for _ in 0..wanted {
             seq.next_element::<serde::de::IgnoredAny>()?;

@@ -70,7 +70,10 @@ impl Source {
 
     /// The known word that was probably meant; after many faults nobody looks for it any more.
     pub fn meant<'k>(&self, found: &str, known: &[&'k str]) -> Option<&'k str> {
+        // Counted in words known, not in words found: that is what a comparison costs.
         self.compared.set(self.compared.get().saturating_add(known.len()));
+        // At least one word is compared with all, even where the known ones are the devices of a plant and more than
+        // the bound.
         if self.compared.get() > MAX_COMPARED.max(known.len()) { None } else { did_you_mean(found, known) }
     }
 
@@ -83,6 +86,8 @@ impl Source {
     /// A fault at the node that `route` leads to; `path` is the same way in words. Beyond
     /// [`MAX_WALKED`] the path must do.
     pub fn diagnostic(&self, route: &Route, path: &str, message: impl Into<String>) -> Diagnostic {
+        // Faults and quotes have an account each: many faults must not change what a scalar means, nor the other way
+        // round.
         let position = self.may_walk(&self.walked_for_faults).then(|| locate(&self.text, route)).flatten();
         let line = position.map_or_else(String::new, |(line, _)| self.line(line));
         Diagnostic { position, path: path.to_owned(), line, ..Diagnostic::of_file(&self.file, message) }
@@ -101,6 +106,7 @@ impl Source {
         }
         let Some((line, column)) = locate(&self.text, route) else { return false };
         let line = self.text.lines().nth(line - 1).unwrap_or_default();
+        // The parser gives quoted and plain scalars alike; only the character that one begins with tells them apart.
         !matches!(line.chars().nth(column - 1), Some('"' | '\'' | '|' | '>'))
     }
 
@@ -108,10 +114,13 @@ impl Source {
     pub fn too_ambiguous(&self) -> Option<Diagnostic> {
         let message = "found too many values such as 0123, 1_000, 1:30 or yes, which not every program reads the same \
                        way; write them plainly";
+        // Beyond the bound `is_plain` only guesses, and what was guessed must not be polled: the whole file is refused.
         (self.walked_for_quotes.get() > MAX_WALKED).then(|| Diagnostic::of_file(&self.file, message))
     }
 
     fn may_walk(&self, walked: &Cell<usize>) -> bool {
+        // The whole text, wherever the node is: the parser reads a document to its end before it gives out the first
+        // value.
         walked.set(walked.get().saturating_add(self.text.len()));
         walked.get() <= MAX_WALKED
     }
@@ -127,16 +136,19 @@ fn line_of(text: &str, number: usize) -> String {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Node, Diagnostic> {
+    // Before the parser, which takes minutes for such a text until it says the same.
     if let Some(excess) = nesting::excess(text) {
         return Err(too_much(path, excess));
     }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let budget = Budget::default();
+    // No document at all, and one of nothing but comments, are the same empty file.
     let root = match documents.next().map(|document| Build(&budget).deserialize(document)) {
         Some(Ok(root)) => root,
         None => Node::Null,
         Some(Err(error)) => return Err(not_yaml(path, text, &error)),
     };
+    // Only the first document is looked at; what stands in a second one would be left out without a word.
     if documents.next().is_some() {
         return Err(Diagnostic::of_file(path, "found a second document (after `---`); allowed is one"));
     }
@@ -153,12 +165,15 @@ pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic
         ..Diagnostic::of_file(path, format!("cannot be read: {error}"))
     };
     // Without NONBLOCK the opening of a FIFO waits for a writer.
+    // No effect on a regular file, and anything else is refused below.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
+        // Whether a file is needed only the caller knows.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    // Of what was opened: the path may lead to another file by now.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Diagnostic::of_file(path, "is no regular file"));
@@ -170,6 +185,7 @@ pub(in crate::config) fn read(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic
         return Err(Diagnostic::of_file(path, format!("has {} bytes; allowed are {MAX_BYTES}", metadata.len())));
     }
     let mut bytes = Vec::new();
+    // The file may have grown since its length was looked at.
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(bytes))
 }
@@ -184,6 +200,7 @@ pub(in crate::config) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Dia
             ..Diagnostic::of_file(path, "found a byte that is not UTF-8 text")
         }
     })?;
+    // Some editors begin a text with a byte order mark.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 

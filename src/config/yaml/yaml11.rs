@@ -8,6 +8,8 @@ use super::node::Node;
 
 /// The value that `plain` had for the Python agent, when our parser takes it for text.
 pub fn resolve(plain: &str) -> Option<Node> {
+    // PyYAML leaves `y` and `n` texts, though YAML 1.1 has them among its booleans. `true` and `false` need no row:
+    // both versions read them alike.
     match plain {
         "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Some(Node::Bool(true)),
         "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Some(Node::Bool(false)),
@@ -24,6 +26,7 @@ pub fn resolve(plain: &str) -> Option<Node> {
         return base60(digits).map(|value| Node::Integer(sign * value));
     }
     let bare: String = digits.chars().filter(|&character| character != '_').collect();
+    // `089` has digits that are not octal: a text to PyYAML, and to us.
     let octal = bare.len() > 1 && bare.starts_with('0');
     let integer = i128::from_str_radix(&bare, if octal { 8 } else { 10 });
     integer.ok().map(|value| Node::Integer(sign * value))
@@ -32,6 +35,7 @@ pub fn resolve(plain: &str) -> Option<Node> {
 /// `1:30` is 90, as YAML 1.1 has it; the first part is without a leading zero, the others below 60.
 fn base60(digits: &str) -> Option<i128> {
     let mut parts = digits.split(':');
+    // PyYAML's pattern is [1-9][0-9_]*(:[0-5]?[0-9])+, so that 0:10 stays a text.
     let first = parts.next().filter(|first| !first.starts_with('0'))?;
     let mut value: i128 = first.replace('_', "").parse().ok()?;
     for part in parts {
@@ -44,12 +48,14 @@ fn base60(digits: &str) -> Option<i128> {
 /// What Python's `float()` makes of a text, or `None` when it is not numeric.
 pub fn python_float(text: &str) -> Option<f64> {
     let trimmed = text.trim();
+    // Python takes an underscore between two digits alone (PEP 515); without this `_1` and `1__0` would be numbers.
     let lone_underscore = trimmed.split('_').any(|part| {
         !part.starts_with(|first: char| first.is_ascii_digit()) || !part.ends_with(|last: char| last.is_ascii_digit())
     });
     if trimmed.contains('_') && lone_underscore {
         return None;
     }
+    // Rust reads inf, infinity and nan as Python does; whoever asks refuses them where they do harm.
     trimmed.replace('_', "").parse().ok()
 }
 
