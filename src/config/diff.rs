@@ -106,6 +106,7 @@ impl<'a> Diff<'a> {
         diff.compare_series(old, new);
         diff.compare_names(old, new);
         diff.compare_outputs(old, new);
+        // After the outputs: whether `outputs` needs a restart is said by what was found there.
         diff.compare_settings(old, new);
         diff
     }
@@ -171,6 +172,7 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_devices(&mut self, old: &'a Config, new: &'a Config) {
+        // By endpoint: the place in the file and the spelling of a name say nothing about which device it is.
         let known: HashMap<_, _> = readouts(old).into_iter().map(|known| (&known.0.endpoint, known)).collect();
         for (device, readout) in readouts(new) {
             match known.get(&device.endpoint) {
@@ -190,7 +192,10 @@ impl<'a> Diff<'a> {
         for point in new.points.iter().filter(|point| !before.contains(&identity(point))) {
             self.begun += 1;
             let endpoint = endpoint(new, point);
+            // Not the kind of number: when `type` goes from an integer to a float, the same register goes on in another
+            // chart.
             let place = (point.reference, point.format.part());
+            // Two ways to have been the same point: spelled otherwise (host name for address), or of another unit.
             by_place.entry((endpoint, point.unit, place)).or_insert(point);
             by_name.entry((endpoint, &point.target, place)).or_insert(point);
         }
@@ -200,6 +205,7 @@ impl<'a> Diff<'a> {
             let place = (point.reference, point.format.part());
             let spelled_otherwise = by_place.get(&(endpoint, point.unit, place));
             let of_another_unit = by_name.get(&(endpoint, &point.target, place));
+            // A new chart follows one old chart at most, or what is taken from `begun` below would be too much.
             match spelled_otherwise.or(of_another_unit).filter(|after| taken.insert(identity(after))) {
                 Some(after) => self.forked.push((point, after)),
                 None => self.orphaned.push(point),
@@ -227,13 +233,17 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_outputs(&mut self, old: &'a Config, new: &'a Config) {
+        // By name, as the cursors on disk are.
         let known = |config: &'a Config, name: &str| config.outputs.iter().find(|output| output.name == name);
         let mut added: Vec<_> = new.outputs.iter().filter(|output| known(old, &output.name).is_none()).collect();
         for output in &old.outputs {
             match known(new, &output.name) {
+                // What an output over a network takes changes at once, so that nothing of it waits for the next start.
                 Some(same) if same.kind == output.kind || output.is_same_server_type(same) => {}
                 Some(_) => self.outputs.push(OutputDiff::Changed(&output.name)),
                 None => {
+                    // The cursor is known by the name alone, so that a new name begins anew; equal settings only say
+                    // that the output was renamed and not taken out.
                     let heir = added.iter().position(|heir| heir.kind == output.kind);
                     self.outputs.push(match heir.map(|place| added.remove(place)) {
                         Some(heir) => OutputDiff::Renamed { from: &output.name, to: &heir.name },
@@ -246,6 +256,7 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
+        // Keys of pattoo.yaml: the table of keys has those of this agent's own file alone.
         let shared_at_once =
             [("pattoo_agent_api", old.server() != new.server()), ("log_level", old.log_level != new.log_level)];
         let shared_with_a_restart = [
@@ -263,6 +274,7 @@ impl<'a> Diff<'a> {
             match key.takes_effect {
                 TakesEffect::AtOnce => self.settings.push(key.name),
                 TakesEffect::WithRestart(_) => self.needs_restart.push(key.name),
+                // Groups, devices and outputs, which were compared above.
                 TakesEffect::OneByOne => {}
             }
         }
@@ -297,6 +309,8 @@ fn readouts(config: &Config) -> Vec<(&Device, Readout<'_>)> {
     let mut first: HashMap<_, Identity<'_>> = HashMap::new();
     for point in &config.points {
         if let Some(set) = set(point) {
+            // The least by identity, not the first of the file: an edit may change the order without changing what is
+            // read.
             first.entry(set).and_modify(|known| *known = identity(point).min(*known)).or_insert(identity(point));
         }
     }
@@ -400,6 +414,8 @@ impl Config {
             cache_directory: self.cache_directory.clone(),
             daemon_directory: self.daemon_directory.clone(),
             system_daemon_directory: self.system_daemon_directory.clone(),
+            // Whatever is not named here, or in the table, is taken over at once: a key that needs a restart has to say
+            // so.
             ..new
         };
         for key in &TABLE {

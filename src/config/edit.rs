@@ -83,12 +83,14 @@ impl Edit {
     fn change(&mut self, section: &str, key: &str, wanted: Value, written: &[String]) -> Result<(), Refused> {
         let mut expected = self.value.clone();
         let of = expected.entry(Value::from(section)).or_insert_with(|| Value::from(Mapping::new()));
+        // A key with nothing behind it, or with comments only, is a section all the same.
         if of.is_null() {
             *of = Value::from(Mapping::new());
         }
         let value = written.first().map_or("", String::as_str);
         let refused =
             || Refused { what: format!("{section}: {key}"), wanted: format!("{section}:\n  {}: {value}", quoted(key)) };
+        // What the file must say afterwards is made of the parsed value, and never of the text, which is only tried.
         of.as_mapping_mut().ok_or_else(refused)?.insert(Value::from(key), wanted);
         // A comma ends a value between braces, and is part of one that stands alone in its line.
         let ends = [&["#", ",", "}"][..], &["#"]];
@@ -102,6 +104,7 @@ impl Edit {
     /// # Errors
     /// When the text cannot be changed so that it says this and nothing else than before.
     pub fn put(&mut self, section: &str, of: &str, key: &str, value: &str) -> Result<(), Refused> {
+        // What somebody has written for it is not judged here, and not added to.
         if self.value.get(section).is_some_and(|section| section.get(of).is_some()) {
             return Ok(());
         }
@@ -116,6 +119,7 @@ impl Edit {
     /// When the text cannot be changed so that it says this and nothing else than before.
     pub fn append(&mut self, key: &str, items: &str) -> Result<(), Refused> {
         let refused = || Refused { what: key.to_owned(), wanted: format!("{key}:\n{}", indented(items, 2)) };
+        // What was answered may be no YAML at all.
         let more: Vec<Value> = serde_yaml::from_str(items).map_err(|_| refused())?;
         let mut expected = self.value.clone();
         let of = expected.entry(Value::from(key)).or_insert_with(|| Value::from(Vec::<Value>::new()));
@@ -145,6 +149,7 @@ impl Edit {
         let Value::Mapping(entries) = entries else {
             // A section of nothing: `pattoo_agent_api:`.
             let (line, column) = locate(&self.text, &[Step::Key(place)])?;
+            // Within braces nothing can be put on a line below.
             return (column == 1).then(|| lines.with_below(line, &format!("  {written}: {value}\n")));
         };
         if let Some(at) = entries.iter().position(|(of, _)| *of == key) {
@@ -152,8 +157,10 @@ impl Edit {
             let (before, after) = self.text.split_at(start);
             return Some(format!("{before}{value}{}", &after[scalar_length(after, ends)?..]));
         }
+        // A mapping of lines begins with its first key, so that this column is the indentation of all its keys.
         let (line, column) = locate(&self.text, &[Step::Value(place)])?;
         let start = lines.offset((line, column))?;
+        // At the beginning, because only its first sign can be located.
         if let Some(inside) = self.text[start..].strip_prefix('{') {
             let comma = if entries.is_empty() { "" } else { ", " };
             return Some(format!("{}{{{written}: {value}{comma}{inside}", &self.text[..start]));
@@ -180,10 +187,12 @@ impl Edit {
         let dash = self.text[..start].rfind('-')?;
         let of_line = self.text[..dash].rfind('\n').map_or(0, |end| end + 1);
         let indent = self.text.get(of_line..dash)?;
+        // `[-1]`, or a list within another one: a line below would belong to something else.
         if !indent.chars().all(|it| it == ' ') {
             return None;
         }
         let indent = indent.len();
+        // YAML lets the items of a list be as little indented as its key is, and then the next key is too.
         let belongs = |of: usize, text: &str| of > indent || (of == indent && text.starts_with('-'));
         Some(lines.with_below(lines.end_of(line, belongs), &indented(items, indent)))
     }
@@ -193,6 +202,7 @@ impl Edit {
         let (line, _) = locate(&self.text, &[Step::Key(place)])?;
         let start = Lines::of(&self.text).offset((line, 1))?;
         let of_line = self.text[start..].lines().next()?;
+        // The first colon may be one within a quoted key: then the text means something else, and `take` refuses it.
         let colon = of_line.find(':')? + 1;
         let nothing = ["[]", "~", "null"].into_iter().find(|it| of_line[colon..].trim_start().starts_with(it));
         let text = match nothing {
@@ -247,6 +257,7 @@ fn indented(lines: &str, spaces: usize) -> String {
 fn parse(text: &str) -> Result<Mapping, String> {
     // Whatever would keep the parser busy for minutes is refused by the one that knows how.
     Source::of_text(Path::new(""), text.to_owned()).map_err(|fault| fault.message)?;
+    // Into the library's own value: it keeps the order of the file, and refuses a key that comes twice.
     serde_yaml::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -276,6 +287,7 @@ fn scalar_length(text: &str, ends: &[&str]) -> Option<usize> {
             while let Some((at, it)) = rest.next() {
                 match it {
                     '\\' if quote == '"' => drop(rest.next()),
+                    // Two single quotes within single quotes are one sign; a backslash is nothing special there.
                     _ if it == quote && quote == '\'' && rest.peek().is_some_and(|(_, next)| *next == quote) => {
                         rest.next();
                     }
@@ -288,10 +300,12 @@ fn scalar_length(text: &str, ends: &[&str]) -> Option<usize> {
         // Several lines, an anchor, an alias, a tag, or no scalar at all.
         '|' | '>' | '&' | '*' | '!' | '{' | '[' => None,
         _ => {
+            // A `#` begins a comment behind white space only; elsewhere it is part of the value.
             let is_comment = |at: usize| line[..at].ends_with([' ', '\t']);
             let first =
                 |end: &&str| line.match_indices(*end).map(|(at, _)| at).find(|at| *end != "#" || is_comment(*at));
             let end = ends.iter().filter_map(first).min().unwrap_or(line.len());
+            // The white space before a comment stays: right behind a value, `#` would be part of it.
             Some(line[..end].trim_end().len())
         }
     }
@@ -306,11 +320,13 @@ struct Lines<'t> {
 
 impl<'t> Lines<'t> {
     fn of(text: &'t str) -> Self {
+        // New lines end as the others do: a file from Windows stays one.
         Self { text, newline: if text.contains("\r\n") { "\r\n" } else { "\n" } }
     }
 
     /// Where in the text a character of a line is.
     fn offset(&self, (line, column): (usize, usize)) -> Option<usize> {
+        // Lines with their ends, or each \r would be lost from the count.
         let start: usize = self.text.split_inclusive('\n').take(line - 1).map(str::len).sum();
         let of_line = self.text.get(start..)?;
         Some(start + of_line.char_indices().nth(column - 1).map_or(of_line.len(), |(at, _)| at))
@@ -345,6 +361,7 @@ impl<'t> Lines<'t> {
 
     fn with_at(&self, at: usize, more: &str) -> String {
         let (before, after) = self.text.split_at(at);
+        // The last line of a file may have no end.
         let end = if before.is_empty() || before.ends_with('\n') { "" } else { self.newline };
         format!("{before}{end}{}{after}", more.replace('\n', self.newline))
     }

@@ -55,8 +55,10 @@ pub fn load_as_proposed(
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let mut report = Report { home, credentials, proposed, lenient: true, ..Report::default() };
     let shared_file = open(&directory.join(SHARED_FILE), &mut report);
+    // A file that is there and cannot be read has left a fault; then nobody says that it is missing.
     let is_absent = shared_file.is_none() && report.faults.is_empty();
     let shared_agent_file = open(&directory.join(SHARED_AGENT_FILE), &mut report);
+    // One sentence that leads on, instead of a fault for each file that is missing.
     if is_absent
         && !report.proposed.iter().any(|(path, _)| path.ends_with(AGENT_FILE))
         && is_missing(&directory.join(AGENT_FILE))
@@ -65,6 +67,7 @@ pub fn load_as_proposed(
     }
     let agent_file = required(directory, AGENT_FILE, &mut report);
     report.warnings.extend(lints::of_owners(directory));
+    // Before the agent's own file: an output may have its place in `daemon_directory`.
     let shared = if shared_file.is_some() || is_absent {
         shared::read(shared_file.as_ref(), shared_agent_file.as_ref(), &mut report)
     } else {
@@ -77,6 +80,8 @@ pub fn load_as_proposed(
     report.daemon_directory = shared.as_ref().map(|(pattoo, _)| pattoo.daemon_directory.clone()).unwrap_or_default();
     let agent = agent_file.as_ref().and_then(|file| agent::read(file, &mut report));
     if let Some(file) = &agent_file {
+        // After the file was read, which has found out whether it is the Python agent's: in such a file a variable is a
+        // warning only.
         lints::of_scalars(file, None, &mut report);
     }
     // A directory with neither file is not the one that was meant.
@@ -92,8 +97,10 @@ pub fn load_as_proposed(
     let sources = [&shared_file, &shared_agent_file, &agent_file];
     report.faults.extend(sources.into_iter().flatten().filter_map(Source::too_ambiguous));
     if let (Some(agent), Some(file)) = (&agent, &agent_file) {
+        // Before any point is made: a small file can say devices times units times registers by the billion.
         report.faults.extend(too_many_points(agent, &file.file));
     }
+    // Not of a file with faults: groups are half read then, and clashes of what is left of them would mislead.
     let points = agent.as_ref().filter(|_| report.faults.is_empty()).map(|agent| points(agent, &mut report));
     if let (Some((_, _, points)), Some(file)) = (&points, &agent_file)
         && points.is_empty()
@@ -137,6 +144,7 @@ pub fn load_as_proposed(
                 points,
             };
             let clash = |message| Diagnostic::of_file(&directory.join(AGENT_FILE), message);
+            // Last, because it needs every point with its final names and tags.
             let faults: Vec<_> = outputs::faults_of_points(&config).into_iter().map(clash).collect();
             let warnings = report.warnings;
             if faults.is_empty() { Ok(Loaded { config, warnings }) } else { Err(ConfigError { faults, warnings }) }
@@ -153,6 +161,7 @@ pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError>
     let mut report = Report { home: std::env::var_os("HOME"), lenient: true, ..Report::default() };
     let file = open(&directory.join(SHARED_FILE), &mut report);
     if file.is_none() && report.faults.is_empty() && directory.join(AGENT_FILE).exists() {
+        // As `load` has it, so that --status and --stop look where the agent runs.
         let Pattoo { system_daemon_directory, daemon_directory, .. } = Pattoo::default();
         return Ok([system_daemon_directory, daemon_directory]);
     }
@@ -165,6 +174,7 @@ fn required(directory: &Path, name: &str, report: &mut Report) -> Option<Source>
     let path = directory.join(name);
     let faults = report.faults.len();
     let source = open(&path, report);
+    // A file that is there and is wrong has been told already.
     if source.is_none() && report.faults.len() == faults {
         report.faults.push(missing(&path, ""));
     }

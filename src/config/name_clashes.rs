@@ -15,6 +15,7 @@ use crate::modbus::register::UnitId;
 /// Devices of one name.
 pub fn of_devices(sections: &Sections<'_>, devices: &[Device], report: &mut Report) {
     let spelled = devices.iter().flat_map(|device| device.names.iter().map(move |name| (&**name, device)));
+    // A spelling belongs to one device: two devices with one are the same endpoint, and that is one device.
     let spelled: HashMap<&str, &Device> = spelled.collect();
     let mut named: HashMap<&str, &Device> = HashMap::new();
     for device in devices {
@@ -38,6 +39,7 @@ pub fn of_points(points: &[Point], registers: &[&Register<'_>], devices: &[Devic
     let mut named: HashMap<(&str, UnitId, &str), &Register<'_>> = HashMap::new();
     let mut told = HashSet::new();
     let mut clash = |first: &Register<'_>, second: &Register<'_>, point: &Point, name: &str| {
+        // By where it lies in memory: one register of a group is a point of each of its devices and units.
         if told.insert(ptr::from_ref(second).cast::<()>()) {
             let place = second.named_at.as_ref().unwrap_or(&second.cursor);
             let first = first.named_at.as_ref().unwrap_or(&first.cursor);
@@ -58,6 +60,7 @@ pub fn of_points(points: &[Point], registers: &[&Register<'_>], devices: &[Devic
             clash(first, register, point, name);
         }
     }
+    // Where nothing is named no key can be taken for a name, and a million of them need not be made.
     if named.is_empty() {
         return;
     }

@@ -27,11 +27,14 @@ pub struct Known<'k> {
 
 /// Whether a file has none of the keys that are `known` here and not to the Python agent.
 pub fn is_for_it(root: &Node, known: &Known<'_>) -> bool {
+    // A key that nobody knows proves nothing: the Python agent ignored it, and it may be somebody's comment.
     let ours = |known: &[&str], its: &[&str], key: &str| known.contains(&key) && !its.contains(&key);
+    // On the bare tree, before any cursor walks it: how faults are told depends on the answer.
     entries(root).all(|(key, _)| !ours(known.top, &KEYS, key))
         && values(root, "polling_groups").flat_map(items).all(|group| {
             entries(group).all(|(key, _)| !ours(known.group, &GROUP_KEYS, key))
                 && ["input_registers", "holding_registers"].into_iter().all(|table| {
+                    // A mapping of names counts as a key of ours: only this agent reads it.
                     if values(group, table).any(names_numbers) {
                         return false;
                     }
@@ -52,6 +55,7 @@ fn names_numbers(node: &Node) -> bool {
 fn entries(node: &Node) -> Box<dyn Iterator<Item = (&str, &Node)> + '_> {
     let Node::Mapping(entries) = node else { return Box::new(std::iter::empty()) };
     Box::new(entries.iter().flat_map(|(key, value)| match key {
+        // A key of ours that is merged into groups is written by somebody who means this agent, too.
         Node::Text(key) if key == "<<" => merged(value),
         Node::Text(key) => Box::new(std::iter::once((key.as_str(), value))),
         _ => Box::new(std::iter::empty()),

@@ -38,6 +38,7 @@ type Identity<'g> = (&'g str, UnitId, Reference, Part, points::Kind);
 /// Every point once, in the original's order: groups as in the file, input before holding registers, devices
 /// as in the file, then by multiplier and number.
 pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Provenance, Vec<Point>) {
+    // Before the points: the tags of a point are those of its device, too.
     let (mut devices, places) = devices(agent);
     let settings = agent.sections.settle(&mut devices, report);
     let mut known: HashMap<Identity<'g>, Seen<'_>> = HashMap::new();
@@ -54,12 +55,15 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
             }
             for (target, address, _) in &group.devices {
                 let target_name: Arc<str> = target.as_str().into();
+                // One connection for all spellings of an endpoint: many devices take only one.
                 let Some(&device) = places.get(&agent.sections.endpoint(target, address)) else { continue };
                 let tags = Arc::new(devices.get(device).map_or_else(Tags::new, |it| naming::merged(&it.tags, &tags)));
                 let of_units =
                     group.units.iter().flat_map(|unit| registers.iter().map(move |register| (*unit, register)));
                 for (unit, register) in of_units {
                     let (format, kind) = (&register.format, register.kind);
+                    // By the spelling, not by the endpoint: at the server two spellings are two charts, as with the
+                    // original.
                     let identity = (target.as_str(), unit, register.reference, format.part(), kind);
                     if let Some(first) = known.get(&identity) {
                         first.clash(group, register, report);
@@ -67,6 +71,8 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
                     }
                     known.insert(identity, Seen { group: &group.name, register });
                     registers_of_points.push(*register);
+                    // Its place here is its id, and that of its register in `registers_of_points`: nothing below may
+                    // sort one of them.
                     points.push(Point {
                         device,
                         target: Arc::clone(&target_name),
@@ -84,6 +90,7 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
             }
         }
     }
+    // Only now every device has its settings.
     limits::check(&agent.groups, &devices, report);
     name_clashes::of_devices(&agent.sections, &devices, report);
     name_clashes::of_points(&points, &registers_of_points, &devices, report);
@@ -100,6 +107,7 @@ fn devices(agent: &Agent<'_>) -> (Vec<Device>, HashMap<Endpoint, usize>) {
     let mut places: HashMap<Endpoint, usize> = HashMap::new();
     // A host can be spelled in thousands of ways.
     let mut named: HashSet<(usize, &str)> = HashSet::new();
+    // A group that reads nothing must not open a connection to its devices.
     for group in agent.groups.iter().filter(|group| !group.registers.is_empty()) {
         for (target, address, _) in &group.devices {
             let endpoint = agent.sections.endpoint(target, address);
@@ -126,6 +134,7 @@ fn devices(agent: &Agent<'_>) -> (Vec<Device>, HashMap<Endpoint, usize>) {
 fn in_order<'g, 'a>(group: &'g Group<'a>, table: Table) -> Vec<&'g Register<'a>> {
     let mut registers: Vec<_> = group.registers.iter().filter(|register| register.reference.table() == table).collect();
     let order = |register: &Register<'_>| (register.sorted_by, register.reference.number());
+    // Stable: what has the same multiplier and number stays in the order of the file, whose first is polled.
     registers.sort_by(|a, b| {
         let ((a, a_number), (b, b_number)) = (order(a), order(b));
         a.total_cmp(&b).then(a_number.cmp(&b_number))
@@ -146,6 +155,7 @@ impl Seen<'_> {
         let same = self.register.format == register.format
             && self.register.sorted_by.to_bits() == register.sorted_by.to_bits();
         let same_naming = self.register.naming == register.naming;
+        // Within one group the original sends such a point once and says nothing.
         if self.group == group.name && same && same_naming {
             return;
         }
@@ -157,6 +167,8 @@ impl Seen<'_> {
             return;
         }
         let (place, other) = (self.register.cursor.place(), cut(self.group));
+        // An old configuration may have it in two groups, where the original sent it twice: it has to go on working. A
+        // format that is ours was written for this agent.
         let originals = [&self.register.format, &register.format].into_iter().all(|it| matches!(it, Format::Word(_)));
         if originals || same {
             report.warnings.push(register.cursor.diagnostic(format!(

@@ -126,6 +126,7 @@ pub fn read<'a>(
     }
     if let Some(pairs) = names(value, report) {
         for (number, name) in pairs {
+            // A name is all that such a mapping says; everything else is the group's default.
             let of = |key: &str| (key == "name").then_some(&name);
             let Some(run) = run_at(table, &number, &of, defaults, report) else { continue };
             if !add(run, &number, registers, report) {
@@ -140,6 +141,7 @@ pub fn read<'a>(
         return;
     };
     for item in items {
+        // To know which faults are of this item: only those may become warnings.
         let faults = report.faults.len();
         let run = run(table, &item, defaults, report);
         if report.lenient && is_ignored(&item) {
@@ -187,6 +189,7 @@ fn add<'a>(run: Run<'a>, item: &Cursor<'_>, registers: &mut Vec<Register<'a>>, r
 /// Whether the Python agent went past this item of a list without a word.
 fn is_ignored(item: &Cursor<'_>) -> bool {
     let Node::Mapping(entries) = &*item.node else { return true };
+    // The last of a repeated key is the one that the Python agent saw.
     let address = entries.iter().rfind(|(key, _)| matches!(key, Node::Text(key) if key == "address"));
     // A merged one may have it.
     let merges = entries.iter().any(|(key, _)| matches!(key, Node::Text(key) if key == "<<"));
@@ -200,6 +203,7 @@ fn is_ignored(item: &Cursor<'_>) -> bool {
 pub fn kind(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
     let names = TYPES.map(|(name, _)| name);
     if let Node::Text(text) = &*value.node {
+        // Manuals write UINT16.
         let text = text.trim().to_lowercase();
         if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
             return Some(*kind);
@@ -297,11 +301,13 @@ fn run_at<'v, 'a: 'v>(
     report: &mut Report,
 ) -> Option<Run<'a>> {
     let faults = report.faults.len();
+    // Range, multiplier, format, count and names are all read before one of them ends this: their faults are told at once.
     let range = range(table, address, report);
     let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
     let (format, kind) = if table.is_bits() {
         (Some(Format::Word(Scale::Raw)), points::Kind::Integer)
     } else {
+        // Read before the type: SunSpec has another pattern for no value where a number counts.
         let counts = of("counter").is_some_and(|value| flag(value, report));
         let typed = typed(table, of, defaults, multiplier, counts, report);
         let kind = typed.as_ref().map_or(points::Kind::Integer, |typed| point_kind(typed.kind, counts));
@@ -310,6 +316,7 @@ fn run_at<'v, 'a: 'v>(
     let count = of("count").and_then(|value| count(value, report));
     let naming = Naming::read(of, report);
     let ((first, last), format, multiplier) = (range?, format?, multiplier?);
+    // Some faults leave a value behind (counter, tags, a name); they must not pass as a good register.
     if report.faults.len() > faults {
         return None;
     }
@@ -321,6 +328,7 @@ fn run_at<'v, 'a: 'v>(
         }
         (Some(last), None) => {
             let registers = last.number() - first.number() + 1;
+            // The last value of such a range would end in a register that was not meant.
             if registers % width != 0 {
                 let message = format!(
                     "found a range of {registers} registers; allowed are whole values of {width} registers each"
@@ -332,6 +340,8 @@ fn run_at<'v, 'a: 'v>(
         }
         (None, count) => count.unwrap_or(1),
     };
+    // In 32 bits: the end of a value that begins at address 65535 is no 16-bit number, and must not wrap to a small
+    // one.
     let end = first.after((count - 1) * width).map(|last| u32::from(last.address()) + width);
     if end.is_none_or(|end| end > 65_536) {
         let what = if count == 1 { "a value" } else { "a run of values" };
@@ -356,6 +366,8 @@ fn unknown(entry: &Entry<'_>, table: Table) -> Diagnostic {
 /// The format as the original knows it, if it does.
 fn simplest(typed: Typed) -> Format {
     let word = Typed { scale: typed.scale, ..Typed::plain(Kind::Uint16) };
+    // `type: uint16` says what a bare number means: one format for both, or writing it out would make the device
+    // another.
     if typed == word { Format::Word(typed.scale) } else { Format::Typed(typed.into()) }
 }
 
@@ -383,10 +395,12 @@ fn typed<'v, 'a: 'v>(
     };
     let unavailable = match (of("unavailable"), &defaults.unavailable) {
         (Some(value), _) => patterns(kind, counts, &sentinels(value, report)?, Some((value, report)))?,
+        // Of the group: not every register of it can have that pattern, and that is no slip.
         (None, Some(sentinels)) => patterns(kind, counts, sentinels, None)?,
         (None, None) => Vec::new(),
     };
     let scale_address = match of("scale_register") {
+        // Strict: with its scale register left out a value would be wrong by powers of ten.
         Some(value) => Some(reference(table, value, true, report)?.address()),
         None => None,
     };
@@ -397,6 +411,7 @@ fn typed<'v, 'a: 'v>(
     let [minimum, maximum] = ["minimum", "maximum"].map(of);
     let limits = [minimum, maximum].map(|value| value.map(|value| number_of(value, report)));
     let [minimum, maximum] = match limits {
+        // A limit that is wrong has been told; without it, values that were to be left out would be posted.
         [Some(None), _] | [_, Some(None)] => return None,
         limits => limits.map(Option::flatten),
     };
@@ -451,6 +466,7 @@ fn bits(value: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
     let bounds = match &*value.node {
         Node::Integer(bit) => Some((*bit, *bit)),
         Node::Text(text) => text.split_once("..").or_else(|| text.split_once('-')).and_then(|(first, last)| {
+            // `4..=7`, too: 7 is included in each of these spellings.
             let last = last.trim_start_matches('=');
             Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
         }),
@@ -497,6 +513,7 @@ fn patterns(
 /// Whether `word` is `number` as a float16.
 fn is_half(word: u16, number: f64) -> bool {
     let format = Format::Typed(Arc::new(Typed::plain(Kind::Float16)));
+    // By the bits, so that -0.0 is not 0.0.
     matches!(decode::value(&format, &[word]), Ok(Value::Float(float)) if float.to_bits() == number.to_bits())
 }
 
@@ -514,10 +531,12 @@ fn pattern(kind: Kind, sentinel: Sentinel) -> Option<u64> {
     match (kind, sentinel) {
         (Kind::Float64, _) => Some(float.to_bits()),
         (Kind::Float32, _) => Some((float as f32).to_bits().into()),
+        // No 16-bit float in stable Rust: the word that is decoded to the number is searched for.
         (Kind::Float16, _) => (0..=u16::MAX).find(|word| is_half(*word, float)).map(u64::from),
         (_, Sentinel::Float(_)) => None,
         (_, Sentinel::Integer(number)) => {
             let lowest = -(1_i128 << (bits - 1));
+            // Manuals give the same pattern as -32768 or as 0x8000, whether the type is signed or not.
             let wrapped = if number < 0 { number + (1_i128 << bits) } else { number };
             (number >= lowest && wrapped < 1_i128 << bits).then(|| u64::try_from(wrapped).ok())?
         }
@@ -562,6 +581,7 @@ fn number_of(value: &Cursor<'_>, report: &mut Report) -> Option<f64> {
         Node::Float(number) => Some(*number),
         _ => None,
     };
+    // NaN is not below it either: as a limit it would let every value through.
     let number = number.filter(|number| number.abs() < TOO_LARGE);
     if number.is_none() {
         report.faults.push(value.unfit("a finite number below 1e29"));
@@ -593,6 +613,7 @@ fn range(table: Table, value: &Cursor<'_>, report: &mut Report) -> Option<(Refer
 fn reference(table: Table, value: &Cursor<'_>, strict: bool, report: &mut Report) -> Option<Reference> {
     let number = match (&*value.node, value.digits()) {
         // 00010 is how the field writes the tenth coil, whatever YAML 1.1 makes of it.
+        // -1 is the number of nothing in any table: it is refused below with the right words.
         (_, Some(digits)) if table == Table::Coils => digits.parse().unwrap_or(-1),
         (Node::Integer(number), _) => i64::try_from(*number).unwrap_or(-1),
         (Node::Text(text), _) if text.trim().parse::<i64>().is_ok() && !value.is_plain() => {
@@ -683,6 +704,7 @@ fn multiplier(value: &Cursor<'_>, report: &mut Report) -> Option<Multiplier> {
         }
         return Some(Multiplier::NONE);
     };
+    // For a word, the largest of which this is. Of longer values each product is checked when it is read.
     if number.is_nan() || number.abs() * 65_535.0 >= TOO_LARGE {
         let found = value.node.shown();
         let message = format!(
@@ -691,6 +713,7 @@ fn multiplier(value: &Cursor<'_>, report: &mut Report) -> Option<Multiplier> {
         report.faults.push(value.diagnostic(message));
         return None;
     }
+    // The original takes the number 0 for "none" and leaves values integers; the text "0" it makes 0.0.
     let raw = number == 0.0 && !matches!(*value.node, Node::Text(_));
     Some(Multiplier { number: Some(number), raw })
 }
