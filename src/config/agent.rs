@@ -56,6 +56,7 @@ pub struct Found<'a> {
 pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
     let root = Cursor::root(source);
     let known = Known { top: &keys::NAMES, group: &groups::KEYS, register: &registers::KEYS };
+    // Before anything is judged: it decides what is a fault and what a warning.
     report.lenient = original::is_for_it(&source.root, &known);
     let Some(entries) = root.entries(report) else {
         report.faults.push(root.unfit("a mapping with polling_groups"));
@@ -87,6 +88,8 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
             entry.report_unknown(&keys::NAMES, report);
         }
     }
+    // Sections come after the keys: an output without `split_refused_after` has the one of the top, wherever that
+    // stands.
     let Found { mut agent, outputs, device_defaults, devices, polling_groups } = found;
     match polling_groups.as_ref().map(|listed| (listed, listed.items())) {
         None => {
@@ -106,6 +109,7 @@ pub fn read<'a>(source: &'a Source, report: &mut Report) -> Option<Agent<'a>> {
         Some(listed) => outputs::read(&listed, split_refused_after, report),
         None => vec![OutputConfig { split_refused_after, ..OutputConfig::default() }],
     };
+    // After the groups: a section about a device that no group has is a slip.
     agent.sections = settings::read([device_defaults.as_ref(), devices.as_ref()], &agent.groups, report);
     Some(agent)
 }

@@ -84,6 +84,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
             }
             "unit" => match units(value, report) {
                 Some(units) => group.units = units,
+                // The group is read to its end, so that its other faults are told.
                 None => polled = false,
             },
             "polling_interval" => group.polling_interval = interval(value, report),
@@ -91,6 +92,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
             "holding_registers" => tables[1] = Some(value),
             "coils" => tables[2] = Some(value),
             "discrete_inputs" => tables[3] = Some(value),
+            // Registers are read after the loop: a default may stand behind the list that it is for.
             "type" => defaults.kind = registers::kind(value, report),
             "order" => defaults.order = registers::order(value, report),
             "together" => match &*value.node {
@@ -118,6 +120,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
     if let Some(cursor) = whole.filter(|_| group.together) {
         report.faults.extend(Table::ALL.into_iter().filter_map(|table| too_long(table, &group.registers, cursor)));
     }
+    // After a fault it is no wonder, and the fault says why.
     if group.registers.is_empty() && report.faults.len() == faults_before {
         report.warnings.push(cursor.diagnostic("this group has nothing that can be read, so nothing of it is polled"));
     }
@@ -127,6 +130,7 @@ pub fn read<'a>(place: usize, cursor: &Cursor<'a>, report: &mut Report) -> Optio
 /// What is read together must fit into one request.
 fn too_long(table: Table, registers: &[Register<'_>], cursor: &Cursor<'_>) -> Option<Diagnostic> {
     let span = span(table, registers)?;
+    // What the protocol allows; whether a device of the group allows less is judged when its settings are known.
     let most = RequestLimits::default().of(table);
     (span > most.into()).then(|| {
         cursor.diagnostic(format!(
@@ -153,6 +157,7 @@ fn mapped(item: &Cursor<'_>, pairs: &[(Cursor<'_>, Cursor<'_>)]) -> Diagnostic {
         let is_one = |node: &Node| matches!(node, Node::Text(key) if keys.contains(&key.as_str()));
         pairs.iter().find(|(key, _)| is_one(&key.node)).map(|(_, value)| value.node.shown().replace('"', ""))
     };
+    // The fault shows the text to write instead, made of what other collectors call its parts.
     let host = of(&["host", "hostname", "ip", "ip_address", "address", "ip_device", "name"]);
     let port = of(&["port"]).map_or_else(String::new, |port| format!(":{port}"));
     let host = host.unwrap_or_else(|| "name or address".to_owned());
@@ -226,6 +231,7 @@ const UNITS: &str = "a whole number from 0 to 255, or a list of such, [1, 2, 5-8
 /// What `unit` says; `None` for numbers that no unit has.
 fn units(value: &Cursor<'_>, report: &mut Report) -> Option<Vec<UnitId>> {
     let items = match value.items() {
+        // One number goes by the original's rules; a text such as "5-8" it could not mean.
         None if !matches!(&*value.node, Node::Text(text) if range(text).is_some()) => {
             return Some(vec![unit(value, report)?]);
         }
@@ -242,6 +248,7 @@ fn units(value: &Cursor<'_>, report: &mut Report) -> Option<Vec<UnitId>> {
             report.unless_lenient(item.unfit(UNITS), "the list counts as unit 0");
             return Some(vec![UnitId::default()]);
         };
+        // Each once: [1-5, 3] would be the same points twice.
         units.extend(of_item.map(UnitId).filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
     }
     if units.is_empty() {

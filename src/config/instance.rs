@@ -27,6 +27,8 @@ impl Instance {
     /// With every fault of every file, and when shards would not post under one name.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let Loaded { config, warnings } = load::load(&self.config_dir)?;
+        // Without it each may take that of its machine or container, and a device that moves to another shard starts new
+        // charts.
         if self.shard.is_one_of_many() && config.agent_hostname.is_none() {
             let message = "agent_hostname is missing; it is part of every series, and all shards must have the same";
             return Err(vec![Diagnostic::of_file(&self.config_dir.join(AGENT_FILE), message)].into());
@@ -50,6 +52,7 @@ impl Instance {
         let [system, daemon] = load::daemon_directories(&self.config_dir)?;
         Ok(Places {
             system_daemon_directory: own(&system, self.shard),
+            // Not the shard's own: the Python agent knows no shards.
             pid_directories: pid_directories(system, daemon),
         })
     }
@@ -81,6 +84,7 @@ impl Config {
     pub fn of_shard(self, shard: Shard) -> Self {
         let own_device: Vec<bool> =
             self.devices.iter().map(|device| shard.owns(&device.endpoint.to_string())).collect();
+        // By endpoint: all spellings of a device are one connection, which must not be in two processes.
         let config = self.with_points(|point| own_device.get(point.device) == Some(&true));
         // A status page of its own, too: on one machine only one can have the port.
         let status_listen = config.status_listen.map(|mut address| {
@@ -89,6 +93,7 @@ impl Config {
         });
         Self {
             shard,
+            // daemon_directory is not among them: agent id and host name there are those of all shards.
             cache_directory: own(&config.cache_directory, shard),
             system_daemon_directory: own(&config.system_daemon_directory, shard),
             status_listen,
@@ -109,6 +114,7 @@ impl Config {
     #[must_use]
     pub fn with_points(self, keep: impl Fn(&Point) -> bool) -> Self {
         let mut points: Vec<Point> = self.points.into_iter().filter(|point| keep(point)).collect();
+        // In order, so that devices stay in the order of the file and places only become smaller.
         let kept: BTreeSet<usize> = points.iter().map(|point| point.device).collect();
         let places: HashMap<usize, usize> = kept.iter().copied().zip(0..).collect();
         for point in &mut points {

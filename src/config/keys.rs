@@ -75,6 +75,7 @@ pub const TABLE: [Key; 16] = [
         takes_effect: TakesEffect::AtOnce,
         parse: |found, value, report| {
             let taken = if report.lenient { originals_interval(value, report) } else { None };
+            // A value that is wrong has left a fault; the default stays so that what follows can be judged.
             put(&mut found.agent.polling_interval, taken.or_else(|| interval(value, report)));
         },
         shown: Some(|config| duration(config.polling_interval)),
@@ -265,6 +266,7 @@ pub const NAMES: [&str; TABLE.len()] = names();
 const fn names() -> [&'static str; TABLE.len()] {
     let mut names = [""; TABLE.len()];
     let mut place = 0;
+    // A constant has no iterators.
     while place < TABLE.len() {
         names[place] = TABLE[place].name;
         place += 1;
@@ -283,6 +285,7 @@ pub(super) fn parse<'a>(name: &str, found: &mut Found<'a>, value: &Cursor<'a>, r
 
 /// Which keys have other values in `new` than in `old`, of those that are compared as a whole.
 pub fn differing(old: &Config, new: &Config) -> impl Iterator<Item = &'static Key> {
+    // As they are shown: 5m and 300 are one value.
     TABLE.iter().filter(|key| key.shown.is_some_and(|shown| shown(old) != shown(new)))
 }
 
@@ -331,6 +334,7 @@ fn hosts(value: &Cursor<'_>, report: &mut Report) -> Vec<String> {
     for item in items {
         let label = |label: &str| {
             let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            // The bounds of a name in the DNS (RFC 1035); an underscore is in use though no host name has one.
             (1..=63).contains(&label.len()) && label.bytes().all(fit)
         };
         match &*item.node {

@@ -13,6 +13,7 @@ use crate::modbus::settings::Transport;
 
 /// Compares each of `groups` with its `devices`.
 pub fn check(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    // A search for each name of each group would be quadratic in devices.
     let by_name: HashMap<&str, &Device> =
         devices.iter().flat_map(|device| device.names.iter().map(move |name| (name.as_str(), device))).collect();
     for group in groups {
@@ -23,6 +24,7 @@ pub fn check(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
             too_long(table, group, &of_group, report);
         }
     }
+    // Over all groups at once: two units of a device may stand in two groups.
     any_unit(groups, &by_name, report);
 }
 
@@ -64,6 +66,7 @@ fn broadcast(group: &Group<'_>, devices: &[&Device], report: &mut Report) {
 /// Whatever is never in two requests must fit into one.
 fn too_long(table: Table, group: &Group<'_>, devices: &[&Device], report: &mut Report) {
     let limit = |device: &&&Device| device.settings.limits().of(table);
+    // The device that takes the least: what fits there fits all of the group.
     let Some(device) = devices.iter().min_by_key(limit) else { return };
     let most = limit(&device);
     let mut of_table = group.registers.iter().filter(|register| register.reference.table() == table);

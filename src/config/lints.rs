@@ -30,6 +30,7 @@ pub fn of_owners(directory: &Path) -> Vec<Diagnostic> {
         let doubt = std::fs::metadata(path).ok().as_ref().and_then(trust::doubt)?;
         Some(Diagnostic::of_file(path, doubt))
     };
+    // The files in it are looked at all the same.
     let directory = (!is_config_map(directory)).then_some(directory);
     directory.into_iter().chain(files.iter().map(PathBuf::as_path)).filter_map(doubt).collect()
 }
@@ -62,6 +63,7 @@ struct At<'a> {
 
 impl At<'_> {
     fn below(&mut self, node: &Node, step: Step, name: impl Display, report: &mut Report) {
+        // One path that grows and shrinks on the way: nearly no scalar is told, so none is worth a text of its own.
         let length = self.path.len();
         // Writing to a String cannot fail.
         let _ = write!(self.path, "{name}");
@@ -90,6 +92,7 @@ fn of_node(node: &Node, at: &mut At<'_>, report: &mut Report) {
             }
         }
         Node::Text(text) => {
+            // Not bounded as the warnings below are: in a file of ours it is a fault.
             if let Some(message) = unfilled(text) {
                 let fault = at.source.diagnostic(&at.route, &at.path, message);
                 report.unless_lenient(fault, "it is taken as it stands");
@@ -97,6 +100,7 @@ fn of_node(node: &Node, at: &mut At<'_>, report: &mut Report) {
             // Nobody reads what is behind the first hundred.
             if report.warnings.len() < MAX_TOLD
                 && let Some(message) = in_another_base(text, &at.path)
+                // Last, because it parses the file again.
                 && at.source.is_plain(&at.route)
             {
                 report.warnings.push(at.source.diagnostic(&at.route, &at.path, message));
@@ -128,6 +132,7 @@ const AS_WRITTEN: [&str; 8] =
 fn in_another_base(text: &str, path: &str) -> Option<String> {
     let digits = text.trim_start_matches(['-', '+']);
     let octal = digits.len() > 1 && digits.starts_with('0');
+    // Underscores alone (30_001) are read in one way by everybody who reads them at all.
     if !(octal || digits.contains(':')) || AS_WRITTEN.iter().any(|key| path.contains(key)) {
         return None;
     }
@@ -146,6 +151,7 @@ fn in_another_base(text: &str, path: &str) -> Option<String> {
 
 /// A device that is spelled in two ways is one connection, but its charts are those of two devices.
 pub fn of_names(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
+    // Taken out when it is told: one word for each name, however many groups have it.
     let mut others: BTreeMap<&str, &Device> =
         devices.iter().flat_map(|device| device.names.iter().skip(1).map(move |name| (&**name, device))).collect();
     for (name, _, cursor) in groups.iter().flat_map(|group| &group.devices) {
@@ -211,6 +217,7 @@ fn as_the_system_reads(host: &str) -> Option<Ipv4Addr> {
 fn of_this_machine(groups: &[Group<'_>], devices: &[Device], report: &mut Report) {
     let mut known: HashMap<u16, &Device> = HashMap::new();
     for device in devices {
+        // By port: simulators and gateways on one machine are many devices on many ports.
         let Endpoint::Tcp { host, port } = &device.endpoint else { continue };
         let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if !is_loopback && !host.eq_ignore_ascii_case("localhost") {
@@ -317,6 +324,7 @@ pub fn of_overlaps(points: &[Point], registers: &[&Register<'_>], report: &mut R
                         other_register.cursor.place()
                     )));
                 }
+                // A wide value may reach over several that follow; what ends earlier must not hide it.
                 if end(point) > end(other) {
                     before = Some((point, register));
                 }

@@ -54,7 +54,9 @@ pub fn of_points(points: &[Point], registers: &[&Register<'_>], devices: &[Devic
     };
     let both = || points.iter().zip(registers.iter().copied());
     for (point, register) in both() {
+        // Names first, all of them: a key may be the name of a point that comes later.
         let Some(name) = point.naming.name.as_deref() else { continue };
+        // As outputs know it: by its name, under which two spellings of a device are one.
         let device = owner(point).unwrap_or(&point.target);
         if let Some(first) = named.insert((device, point.unit, name), register) {
             clash(first, register, point, name);

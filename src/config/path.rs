@@ -33,6 +33,7 @@ pub fn path(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<PathB
             return None;
         }
     };
+    // `~user` is not looked up, and stays a name as any other.
     let Some(rest) = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
         return Some(PathBuf::from(text));
     };
@@ -40,10 +41,12 @@ pub fn path(value: &Cursor<'_>, what: &str, report: &mut Report) -> Option<PathB
         report.faults.push(value.diagnostic(format!("found \"{text}\", but HOME is not set; write the whole path")));
         return None;
     };
+    // $HOME is no text of the configuration, and ends up in the unit that root installs all the same.
     if !home.to_str().is_some_and(|home| home.chars().all(is_harmless)) {
         let message = format!("found \"{text}\", but HOME holds what no path should; write the whole path");
         report.faults.push(value.diagnostic(message));
         return None;
     }
+    // Without its slash, or `join` would throw away the home.
     Some(PathBuf::from(home).join(rest.trim_start_matches('/')))
 }

@@ -22,6 +22,7 @@ pub fn of(config: &Config, mut table: points::Builder) -> PointTable {
             (&*device.device, device.unit, &*device.group, device.interval_ms, &device.tags)
                 == (&*point.target, unit, &*point.group, interval_ms, &*point.tags)
         });
+        // Points of a device stand together, so that one row of it is made for many of a million points.
         if !same {
             let name = config.devices.get(point.device).and_then(|device| device.label.clone());
             let tags = Vec::clone(&point.tags);

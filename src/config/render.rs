@@ -93,9 +93,11 @@ fn runs(points: &[Point], extent: Extent) -> String {
     let mut sorted: Vec<&Point> = points.iter().collect();
     sorted.sort_by(|a, b| {
         let key = |point: &Point| (point.device, point.unit, point.reference.table());
+        // A register may be there twice in a table, as bits or bytes: in order of type alone their runs stand together.
         let types = || kind(a).to_string().cmp(&kind(b).to_string());
         key(a).cmp(&key(b)).then_with(|| a.target.cmp(&b.target)).then(a.reference.cmp(&b.reference)).then_with(types)
     });
+    // By the width of the value before, so that a run of 32-bit values, whose numbers go up by two, is one row.
     let same_run = |a: &&Point, b: &&Point| {
         a.reference.after(a.format.width().into()) == Some(b.reference)
             && (a.unit, a.interval) == (b.unit, b.interval)
@@ -184,11 +186,14 @@ fn descriptions(config: &Config, extent: Extent) -> String {
         let (name, metadata) = (naming.name.as_deref().unwrap_or_default(), &naming.metadata);
         let mut tags = naming::merged(&metadata.tags, &point.tags);
         let of_device = config.devices.get(point.device).map(|device| &device.tags);
+        // With them, a register that is read from a thousand devices would be a thousand rows that differ in nothing
+        // else.
         tags.retain(|tag| metadata.tags.contains(tag) || !of_device.is_some_and(|tags| tags.contains(tag)));
         let values: Vec<_> = metadata.values.iter().map(|(number, text)| format!("{number}={text}")).collect();
         let unit = metadata.unit_of_measurement.as_deref().unwrap_or_default();
         let (key, tags, values) = (point.key(), naming::listed(&tags), values.join(", "));
         let row = [&*point.group, &key, name, unit, &tags, &values].map(str::to_owned);
+        // Its group and its key are no description: a row with nothing else says nothing.
         let [_, _, described @ ..] = &row;
         if described.iter().any(|cell| !cell.is_empty()) && known.insert(row.clone()) {
             registers.push(row);

@@ -98,6 +98,7 @@ pub fn read<'a>(
         sections.own.insert(key.trim().to_owned(), Own { layer, key: key_cursor });
     }
     let mut known: Vec<&str> = groups.iter().flat_map(|group| &group.devices).map(|(text, ..)| &**text).collect();
+    // Sorted for the search: a plant may have ten thousand devices, each in several groups.
     known.sort_unstable();
     known.dedup();
     for (name, own) in &sections.own {
@@ -165,6 +166,7 @@ impl<'a> Layer<'a> {
             cache.tls(&self.tls, host, place, report)
         };
         let transport = match endpoint {
+            // Whatever the defaults say.
             Endpoint::Serial { .. } => Transport::Rtu,
             Endpoint::Tcp { host, .. } => tls(host).map_or_else(|| self.settings.transport.clone(), Transport::Tls),
         };
@@ -209,6 +211,8 @@ impl Sections<'_> {
     /// What the device `name` means, whose text is `address`: the port may depend on how the device is talked to.
     #[must_use]
     pub fn endpoint(&self, name: &str, address: &Address) -> Endpoint {
+        // Modbus/TCP Security has a port of its own (802), which an address without a port means as soon as it is
+        // secure.
         address.endpoint(self.own.get(name).map_or(&self.defaults, |own| &own.layer).port())
     }
 
@@ -231,6 +235,7 @@ impl Sections<'_> {
         let mut cache = CredentialCache::default();
         for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
+            // The spelling that comes first in the file decides; a second section is a fault below.
             let own = sections.next();
             for (other, own) in sections.filter_map(|other| Some((other, own?))) {
                 let message = format!(
@@ -240,6 +245,7 @@ impl Sections<'_> {
                 );
                 report.faults.push(other.key.diagnostic(message));
             }
+            // Only what its own section says: a transport in the defaults is meant for the devices on the network.
             if let (Endpoint::Serial { .. }, Some(place)) = (&device.endpoint, own.and_then(Own::transport_at)) {
                 let message = "found a transport for a serial port, where only RTU is spoken; leave it out";
                 report.faults.push(place.diagnostic(message));

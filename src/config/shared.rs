@@ -62,6 +62,7 @@ pub struct AgentApi {
 
 /// Both sections from `pattoo.yaml` and `pattoo_agent.yaml`, as far as these are there. `None` when something is wrong.
 pub fn read(pattoo: Option<&Source>, pattoo_agent: Option<&Source>, report: &mut Report) -> Option<(Pattoo, AgentApi)> {
+    // Both files are read before either counts: what is wrong with one does not keep the other's faults back.
     let own = pattoo.map(|source| sections(source, report)).unwrap_or_default();
     let newer = pattoo_agent.map(|source| sections(source, report)).unwrap_or_default();
     let of = |sections: &[Entry<'_>], name: &str| sections.iter().position(|entry| entry.key == name);
@@ -73,6 +74,7 @@ pub fn read(pattoo: Option<&Source>, pattoo_agent: Option<&Source>, report: &mut
             return None;
         }
     };
+    // In this order, because it is where later versions of pattoo look.
     let wins = of(&newer, "pattoo_agent_api").map(|place| &newer[place]);
     let own_api = of(&own, "pattoo_agent_api").map(|place| &own[place]);
     let api = agent_api(wins.or(own_api), report);
@@ -131,6 +133,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
         report.faults.push(section.value.unfit("a mapping with the directories"));
         return None;
     };
+    // What the Python agent takes where nothing is said.
     let mut log_level = LogLevel::Debug;
     let mut found: [Option<Option<PathBuf>>; 4] = Default::default();
     for entry in &entries {
@@ -159,6 +162,7 @@ fn directories(file: &Path, section: &Entry<'_>, report: &mut Report) -> Option<
     let log_directory = required("log_directory", log);
     let cache_directory = required("cache_directory", cache);
     let daemon_directory = required("daemon_directory", daemon);
+    // As with the Python agent: its earlier releases had their pid file in daemon_directory.
     let system_daemon_directory = system.unwrap_or_else(|| daemon_directory.clone());
     Some(Pattoo {
         log_level,
@@ -227,12 +231,15 @@ fn agent_api(section: Option<&Entry<'_>>, report: &mut Report) -> Option<AgentAp
             "ip_address" => host = self::host(&entry.value, report),
             "ip_bind_port" => port = self::port(&entry.value, report),
             key if network::KEYS.contains(&key) => {}
+            // A fault, while other unknown keys are a warning: who writes `tls` here must not have readings posted in
+            // plain.
             key if OF_SECURITY.iter().any(|part| key.to_ascii_lowercase().contains(part)) => {
                 report.faults.push(entry.unknown(&[&API_KEYS[..], &network::KEYS].concat()));
             }
             _ => report.warnings.push(entry.unknown(&API_KEYS)),
         }
     }
+    // One key of these is enough: `tls` or a token without `url` is then told as such, and not left out.
     let by_url = entries.iter().any(|entry| network::KEYS.contains(&entry.key.as_str()));
     if !by_url {
         return Some(AgentApi { host: host?, port: port?, network: None });
@@ -246,6 +253,7 @@ fn host(value: &Cursor<'_>, report: &mut Report) -> Option<String> {
         let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
         let fit =
             !bare.is_empty() && !bare.contains(|c: char| c.is_whitespace() || c.is_control() || "/@?#[]".contains(c));
+        // host:port; an IPv6 address has more than one.
         let one_colon = bare.matches(':').count() == 1;
         if fit && !one_colon {
             return Some(bare.to_owned());

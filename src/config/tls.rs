@@ -127,6 +127,7 @@ impl CredentialCache {
         place: &Cursor<'_>,
         report: &mut Report,
     ) -> Option<Tls> {
+        // The server name is no part of the key: a thousand devices with one authority share what is read of its file.
         let files =
             [&section.ca, &section.certificate, &section.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
         let credentials =
@@ -161,11 +162,13 @@ fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report
         }
     };
     let trust = match (section.pin, &section.ca) {
+        // The pin first: the defaults may have an authority for all, and this device a certificate of its own making.
         (Some(pin), _) => Some(Trust::Pin(pin)),
         (None, Some(ca)) => contents(ca, report).map(Trust::Authority),
         (None, None) => system(place, report),
     };
     let own_pem = own.map(|(certificate, key)| (contents(certificate, report), secret(key, report)));
+    // Both were read before this ends, so that what is wrong with either is told.
     let own_pem = match own_pem {
         None => None,
         Some((certificate, key)) => Some((certificate?, key?)),
@@ -224,12 +227,14 @@ pub fn open_to_all(path: &Path) -> Option<u32> {
 
 /// What stands in a file that is named in the configuration.
 pub fn contents((path, cursor): &Named<'_>, report: &mut Report) -> Option<Vec<u8>> {
+    // A secret that `configure` has asked for is not on disk before everything else is right.
     if let Some((_, text)) = report.proposed.iter().find(|(of, _)| of == path) {
         return Some(text.clone().into_bytes());
     }
     match source::read(path) {
         Ok(Some(contents)) => {
             let directory = path.parent().unwrap_or(path);
+            // The directory of the configuration is judged once, with the files in it, by `lints::of_owners`.
             for place in [path.as_path(), directory].into_iter().filter(|place| *place != cursor.directory()) {
                 if let Some(doubt) = std::fs::metadata(place).ok().as_ref().and_then(trust::doubt) {
                     report.warnings.push(cursor.diagnostic(format!("found {}; {doubt}", place.display())));
