@@ -33,9 +33,13 @@ pub fn find(username: &str, group: &str, root: Option<&Path>) -> Result<Account,
 fn entries(database: &str, name: &str, root: Option<&Path>) -> String {
     let file = |root: &Path| fs::read_to_string(root.join("etc").join(database)).unwrap_or_default();
     match root {
+        // Of an image: the users of this machine are others.
         Some(root) => file(root),
+        // By `getent`, because users may be those of a directory such as LDAP; `--`, because a name may begin with a
+        // hyphen.
         None => match Command::new("getent").args(["--", database, name]).output() {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            // Some small systems have no `getent`.
             Err(_) => file(Path::new("/")),
         },
     }

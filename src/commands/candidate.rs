@@ -117,6 +117,7 @@ impl Candidate {
                 Some(Point { id: PointId(n.into()), unit: self.unit, reference, format, together: None })
             })
             .collect();
+        // The protocol's own limits: nothing is known of the device yet, and what it refuses the session takes apart.
         let blocks = plan(&points, Limits::default());
         let outcome = self.session.poll(blocks.iter(), clock::wall).await;
         let mut words = vec![None; points.len()];
@@ -219,7 +220,9 @@ pub async fn contact(target: &str, units: &[u8], timeout: Duration) -> Contact {
         (Err(error), _) | (_, Err(error)) => return Contact::Away(format!("{target:?} is no device: {error}")),
     };
     let found = tcp.unit_that_answers(units).await;
+    // A serial port has been asked by RTU already: nothing else is spoken there.
     if matches!(found, Contact::Silent(_)) && matches!(tcp.endpoint, Endpoint::Tcp { .. }) {
+        // Only one: each would cost another timeout.
         let first = units.get(..1).unwrap_or_default();
         if let answers @ Contact::Answers { .. } = rtu.unit_that_answers(first).await {
             return answers;

@@ -70,6 +70,7 @@ const END_SERVICE: &[&[&str]] = &[&["systemctl", "disable", "--now", "pattoo_age
 
 /// Ends all shards for good.
 const END_SHARDS: &[&[&str]] = &[
+    // By a pattern: a template is disabled as one, but its instances have to be named to be stopped.
     &["systemctl", "stop", "pattoo_agent_modbustcpd@*.service"],
     &["systemctl", "disable", "pattoo_agent_modbustcpd@.service"],
 ];
@@ -133,6 +134,7 @@ pub fn uninstall(place: &Place) -> Exit {
     for (of_shards, end) in [(false, END_SERVICE), (true, END_SHARDS)] {
         let unit = unit_file(root, of_shards);
         if unit.exists() {
+            // While the unit is there: systemd cannot disable what it knows no more.
             steps.extend(end.iter().filter(|_| root.is_none()).map(|words| Step::Run(words)));
             steps.push(Step::Remove(unit));
         }
@@ -194,7 +196,9 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
         let action = action.to_owned();
         |source| SetupError::Io { action, source }
     };
+    // The unit names it, and a service does not start in the directory that this command was given in.
     let config_dir = std::path::absolute(config_dir).map_err(io("find the configuration directory"))?;
+    // `~` in the configuration is the home of whoever runs the service, not of root, who installs it.
     let loaded = config::load_for(&below(root, &config_dir), Some(account.home.clone().into_os_string()))
         .map_err(SetupError::Configuration)?;
     for warning in &loaded.warnings {
@@ -216,10 +220,12 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
     directories.sort();
     directories.dedup();
     let mut steps = Vec::new();
+    // What is below /run is gone at each boot: systemd makes it, by the unit.
     for directory in directories.iter().filter(|directory| unit::runtime_name(directory).is_none()) {
         let path = below(root, directory);
         match fs::metadata(&path) {
             Ok(found) if found.uid() == account.uid => {}
+            // Refused, not given to the account: what is in it may be somebody else's.
             Ok(found) => {
                 let (username, group) = (username.clone(), group.clone());
                 return Err(SetupError::Owner { path, owner: found.uid(), username, group });
@@ -228,6 +234,7 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
         }
     }
     let running = std::env::current_exe().map_err(io("find this program"))?;
+    // A package has put it there, and updates it there.
     let binary = if root.is_none() && (running.starts_with("/usr") || running.starts_with("/opt")) {
         running
     } else {
@@ -256,6 +263,7 @@ fn below(root: Option<&Path>, path: &Path) -> PathBuf {
 }
 
 fn readable(owner: u32, group: u32, mode: u32, by: &Account) -> bool {
+    // The first class that applies decides, as in the kernel: bits for all do not help a group that has none.
     let bit = if owner == by.uid {
         0o400
     } else if group == by.gid {
@@ -286,6 +294,7 @@ fn perform(step: &Step, root: Option<&Path>) -> Result<(), SetupError> {
         Step::File { path, text } => replace(path, text.as_bytes(), 0o644, root),
         Step::Remove(path) => remove(path, root),
         Step::Run(words) => {
+            // Words and no shell: nothing in a path or a name can be taken for a command.
             return match Command::new(words[0]).args(&words[1..]).status() {
                 Ok(status) if status.success() => Ok(()),
                 Ok(_) => Err(SetupError::Command(words.join(" "))),
@@ -294,6 +303,7 @@ fn perform(step: &Step, root: Option<&Path>) -> Result<(), SetupError> {
         }
     };
     did.map_err(|source| {
+        // The first line: that of a file would show all of it.
         let shown = step.to_string();
         SetupError::Io { action: shown.lines().next().unwrap_or_default().to_owned(), source }
     })

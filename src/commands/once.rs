@@ -180,6 +180,7 @@ pub(super) fn poll(config: &Config) -> Vec<Line> {
         }
         let mut found = HashMap::new();
         let mut done = 0;
+        // Not at once: what is done within a second needs no line about how far it is.
         let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
         loop {
             tokio::select! {
@@ -187,6 +188,7 @@ pub(super) fn poll(config: &Config) -> Vec<Line> {
                     None => break,
                     Some(polled) => {
                         done += 1;
+                        // A poll that panicked has lost its own points, and `line` says so for each of them.
                         found.extend(polled.unwrap_or_default());
                     }
                 },
@@ -199,6 +201,7 @@ pub(super) fn poll(config: &Config) -> Vec<Line> {
     // A name look-up that hangs must not hold the process.
     runtime.shutdown_background();
     let table = assemble::points(config);
+    // Every point of the configuration has a line, whatever came of its device.
     let points = (0..).map(PointId).zip(&config.points);
     points.map(|(id, point)| line(point, table.get(id), polled.get(&id))).collect()
 }
@@ -212,12 +215,14 @@ struct Found {
 
 async fn poll_device(settings: &DeviceSettings) -> Vec<(PointId, Found)> {
     let dial = EndpointDial::new(&settings.endpoint, settings.settings.clone());
+    // A session gives out values; the table shows the words that they were made of, too.
     let mut session = Session::new(dial, settings.settings.clone()).keeping_words();
     let blocks: Vec<&Block> = settings.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let outcome = session.poll(blocks.iter().copied(), clock::wall).await;
     let points = blocks.iter().flat_map(|block| block.points.iter().map(move |point| (block.span(point), point)));
     let mut found = Vec::new();
     for (span, point) in points {
+        // Scale registers are read and have no line of their own.
         let Reads::Value(id, _) = point.reads else { continue };
         let reading = outcome.readings.iter().find(|reading| reading.point == id);
         let result =
@@ -241,6 +246,7 @@ fn why(id: PointId, span: Span, outcome: &Outcome, session: &Session<EndpointDia
     let omitted = || outcome.omitted.iter().find(|(point, _)| *point == id).map(|(_, why)| why.to_string());
     let refused = || session.core().refusals().refuses(span).then(|| session.core().refused_because(span));
     let asked = || faults.iter().find(|(subject, _)| subject.covers(span)).map(|(_, fault)| fault.cause.clone());
+    // From the value outwards, to its registers, its unit, the connection: the narrowest reason is the one that helps.
     omitted()
         .or_else(refused)
         .or_else(asked)

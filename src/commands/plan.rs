@@ -111,6 +111,7 @@ pub fn plan(instance: &Instance, options: Options) -> Exit {
         pour(&(harmless::json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"));
         return Exit::Done;
     }
+    // Only the table is cut: JSON, for programs, has every row.
     let many = requests.len() > MANY && !options.all;
     let mut by_device: Vec<(String, Vec<[String; 7]>)> = Vec::new();
     for request in requests {
@@ -220,20 +221,24 @@ fn requests(device: &DeviceSettings) -> impl Iterator<Item = Request> + '_ {
 }
 
 fn unused(block: &Block) -> u16 {
+    // A set, because points may share registers (bits, bytes, overlaps).
     let used: BTreeSet<u16> = block.points.iter().flat_map(|point| point.offset..point.offset + point.width).collect();
     block.quantity.saturating_sub(u16::try_from(used.len()).unwrap_or(u16::MAX))
 }
 
 fn timing(groups: &Groups<'_>, device: &DeviceSettings, response: Duration, measured: Option<Duration>) -> Timing {
+    // All cycles at once: the poll in which every interval is due is the longest one.
     let blocks: Vec<&Block> = device.cycles.iter().flat_map(|cycle| &cycle.blocks).collect();
     let asked = blocks.len() + rechecks(blocks.iter().copied()).len();
     let units: BTreeSet<u8> = blocks.iter().map(|block| block.unit.0).collect();
     let settings = &device.settings;
     let each = response + settings.pause_between_requests;
+    // Otherwise a poll finds the connection of the one before.
     let connecting = if settings.close_after_poll { settings.pause_after_connect + response } else { Duration::ZERO };
     let requests = u32::try_from(asked).unwrap_or(u32::MAX);
     let expected = measured.unwrap_or(connecting + each * requests);
     let timeouts = settings.response_timeout * u32::try_from(units.len()).unwrap_or(u32::MAX);
+    // The shortest: a poll that takes longer than that has the next one skipped.
     let interval = device.cycles.iter().map(|cycle| cycle.interval).min().unwrap_or_default();
     Timing {
         device: device.name.clone(),

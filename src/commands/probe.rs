@@ -97,6 +97,7 @@ pub fn probe(options: &Options) -> Exit {
             _ => device.scan().await,
         }
     });
+    // A name look-up that hangs must not hold the process.
     runtime.shutdown_background();
     exit
 }
@@ -141,12 +142,14 @@ impl Device {
         for (what, why) in self.candidate.refused() {
             say(&format!("\n{what}: {why}\n"));
         }
+        // As it is: broken at the width of the terminal it could not be pasted.
         pour(&format!("\n{}", paste(first, &words, options)));
         Exit::Done
     }
 
     async fn units(&mut self, reference: Reference) -> Exit {
         let mut found = TextTable::new(&["unit", "answer"]);
+        // 248 to 254 are reserved; 255 is what a device on TCP that is no gateway is asked as.
         let all: Vec<u8> = (0..=247).chain([255]).collect();
         let total = all.len();
         let search = async {
@@ -159,6 +162,7 @@ impl Device {
                     _ if outcome.answered && !outcome.failures.contains(&"connect_timeout") => {
                         found.push([unit.to_string(), self.candidate.fault()]);
                     }
+                    // Without a connection no other unit answers either, and each would cost another timeout.
                     _ if self.candidate.is_away() => {
                         return Err(self.candidate.fault());
                     }
@@ -197,10 +201,13 @@ impl Device {
                     progress(place, total, "ranges");
                     place += 1;
                     self.candidate.forget();
+                    // Six digits: five reach no further than the 9,999th register of a table.
                     let six = if table == Table::InputRegisters { 300_001 } else { 400_001 };
                     let Some(first) = Reference::new(table, six + i64::from(start)) else { continue };
                     let count = u16::try_from(step.min(65_536 - start)).unwrap_or(Limits::MAX_REGISTERS);
                     let (outcome, words) = self.candidate.read(first, count).await;
+                    // A refusal is an answer; a device that says nothing any more would cost a timeout for each of a
+                    // thousand ranges.
                     if !outcome.answered {
                         return Err(self.candidate.fault());
                     }
@@ -300,6 +307,7 @@ fn several(first: Reference, words: &[Option<u16>], registers: usize, kinds: &[K
     let heads: Vec<&str> = ["number", "type"].into_iter().chain(ORDERS.map(|(name, _)| name)).collect();
     let mut table = TextTable::new(&heads);
     for (number, words) in (first.number()..).step_by(registers).zip(words.chunks_exact(registers)) {
+        // A value with a part that is refused is none.
         let Some(words) = words.iter().copied().collect::<Option<Vec<u16>>>() else { continue };
         for &kind in kinds {
             let cells = ORDERS.map(|(_, order)| shown(kind, order, &words));
@@ -383,11 +391,13 @@ pub(super) fn floats(first: Reference, words: &[Option<u16>]) -> Option<(&'stati
         words.chunks_exact(2).all(|pair| {
             let format = Format::Typed(Arc::new(Typed { order, ..Typed::plain(Kind::Float32) }));
             matches!(value(&format, pair), Ok(Value::Float(float)) if float == 0.0 || (1e-4..1e8).contains(&float.abs()))
+        // Nothing but zeros fits every order, and says nothing.
         }) && words.iter().any(|&word| word != 0)
     };
     let orders = [("ABCD", Order::Abcd), ("CDAB", Order::Cdab), ("BADC", Order::Badc), ("DCBA", Order::Dcba)];
     let mut fit = orders.into_iter().filter(|(_, order)| plausible(*order));
     let (name, _) = fit.next()?;
+    // Where two orders fit, the values do not tell which one it is.
     fit.next().is_none().then_some((name, first.number(), words.len() / 2))
 }
 

@@ -37,6 +37,7 @@ impl Selection {
         let unknown = |what: &str, name: &str| format!("no {what} is called {name:?} in the configuration");
         let mut targets: HashSet<Arc<str>> = HashSet::new();
         for name in &self.devices {
+            // One name may stand for several spellings, so that it selects what all of them have.
             let label = |point: &Point| config.devices.get(point.device).and_then(|device| device.label.as_ref());
             let of_it = |point: &&Point| *point.target == **name || label(point) == Some(name);
             let mut found = config.points.iter().filter(of_it).map(|point| Arc::clone(&point.target)).peekable();
@@ -46,6 +47,7 @@ impl Selection {
             targets.extend(found);
         }
         for name in &self.groups {
+            // Refused, or a slip in a name would look as if nothing had been read.
             if config.points.iter().all(|point| *point.group != **name) {
                 return Err(unknown("group", name));
             }

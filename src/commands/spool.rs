@@ -132,9 +132,11 @@ fn outputs(reader: &Reader, configured: Vec<OutputConfig>, unknown: bool) -> Vec
             Start::Beginning => reader.start(),
         };
         let from = cursor.map_or(new, |cursor| cursor.position);
+        // They are bodies of posts to a pattoo server.
         let takes_old_caches = matches!(kind, OutputKind::Pattoo);
         outputs.push(Output { name, kind: Some(kind.as_str()), takes_old_caches, from, cursor });
     }
+    // An output that is in no configuration any more may be the one that somebody is looking for.
     for (name, &cursor) in &opened.cursors {
         if outputs.iter().all(|output| output.name != *name) {
             let (name, from) = (name.clone(), cursor.position);
@@ -147,6 +149,7 @@ fn outputs(reader: &Reader, configured: Vec<OutputConfig>, unknown: bool) -> Vec
 /// The cache directory at `place`, and whose log is in it; `place` may be the directory of the agent itself.
 fn agent_of(place: &Path) -> Result<(PathBuf, AgentId), Refused> {
     let id_of = |path: &Path| path.file_name()?.to_str()?.parse::<AgentId>().ok();
+    // `.` and links have no name that could be an id.
     let whole = fs::canonicalize(place)
         .map_err(|error| Refused::NoLog(format!("there is no cache directory {}: {error}", place.display())))?;
     if let (Some(id), Some(cache)) = (id_of(&whole), whole.parent()) {

@@ -119,10 +119,12 @@ impl<'c> Translations<'c> {
         let mut by_key: BTreeMap<String, BTreeSet<Description<'c>>> = BTreeMap::new();
         for point in &config.points {
             let description = (point.naming.name.as_deref(), point.naming.metadata.unit_of_measurement.as_deref());
+            // By key alone: pattoo has one translation for a key, whatever the device.
             by_key.entry(point.key()).or_default().insert(description);
         }
         let mut found = Self::default();
         for (key, mut descriptions) in by_key {
+            // A point without a description does not contradict one that has it.
             let lacking = descriptions.remove(&(None, None));
             match (descriptions.pop_first(), descriptions.is_empty()) {
                 (None, _) => {}

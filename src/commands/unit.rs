@@ -46,6 +46,8 @@ pub fn render(service: &Service<'_>) -> String {
                 "RuntimeDirectory={}\nRuntimeDirectoryMode=0750\nRuntimeDirectoryPreserve=yes",
                 name.replace('%', "%%")
             ),
+            // `ProtectHome=` hides all of /home, so that a directory there has to be bound in; a colon in it would name
+            // two.
             None if is_hidden(directory) => format!("BindPaths={}", quoted(directory).replace(':', "\\:")),
             None => format!("ReadWritePaths={}", quoted(directory)),
         });
@@ -56,6 +58,7 @@ pub fn render(service: &Service<'_>) -> String {
     let environment = quoted(Path::new(&format!("PATTOO_CONFIGDIR={}", service.config_dir.display())));
     TEMPLATE
         .replace("@ENVIRONMENT@", &(environment + if service.of_shards { SHARD } else { "" }))
+        // Only a command line has variables filled in.
         .replace("@BINARY@", &quoted(service.binary).replace('$', "$$"))
         .replace("@USERNAME@", &service.username.replace('%', "%%"))
         .replace("@GROUP@", &service.group.replace('%', "%%"))
@@ -83,6 +86,7 @@ pub fn is_hidden(path: &Path) -> bool {
 
 /// As systemd reads it back: one word, no specifiers.
 fn quoted(path: &Path) -> String {
+    // The backslash first, or those that are put in here would be doubled.
     let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     let plain = |character: char| character.is_alphanumeric() || "/._-%:@+,=~$".contains(character);
     if text.chars().all(plain) { text } else { format!("\"{text}\"") }

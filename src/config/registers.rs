@@ -301,7 +301,7 @@ fn run_at<'v, 'a: 'v>(
     report: &mut Report,
 ) -> Option<Run<'a>> {
     let faults = report.faults.len();
-    // Range, multiplier, format, count and names are all read before one of them ends this: their faults are told at once.
+    // Range, multiplier, format, count and names are read before one of them ends this: their faults are told at once.
     let range = range(table, address, report);
     let multiplier = of("multiplier").map_or(Some(Multiplier::NONE), |value| multiplier(value, report));
     let (format, kind) = if table.is_bits() {

@@ -56,12 +56,14 @@ pub(super) fn export(mut found: Found, shard: Shard, how: &SpoolExport) -> Resul
     if how.format == ExportFormat::Csv {
         export.sink.write(format!("{COLUMNS}\n").as_bytes(), None)?;
     }
+    // Before the log, as they are delivered: a pattoo server drops what is older than what it has.
     let old = if takes_old { found.reader.old_batches()? } else { Vec::new() };
     if how.format == ExportFormat::Pattoo {
         for name in old {
             match found.reader.old_body(name)? {
                 Some(body) => {
                     export.sink.write(&body, Some(name.at()))?;
+                    // The stamps of bodies only go up, old ones included: the name of a file is its place in the queue.
                     export.posted = export.posted.max(name.at());
                     export.counted.old += 1;
                 }
@@ -121,6 +123,8 @@ impl Export {
             let mut pending: Vec<Reading> = Vec::new();
             let mut of: Option<Arc<PointTable>> = None;
             for batch in &read.batches {
+                // A point's id means something in its own table only, so that readings of two tables are never in one
+                // body.
                 if let Some(table) = of.take_if(|table| table.id() != batch.table.id()) {
                     self.write(&table, &std::mem::take(&mut pending))?;
                 }
@@ -139,6 +143,7 @@ impl Export {
             }
             let batches = read.batches.iter().map(|batch| batch.end());
             let next = batches.chain(read.gaps.iter().map(|gap| gap.to)).max();
+            // No further than before is the end, whatever the log says: this must not turn for ever.
             match next.filter(|next| *next > from && !self.sink.is_closed()) {
                 Some(next) => from = next,
                 None => return Ok(()),
@@ -157,6 +162,7 @@ impl Export {
             self.posted = stamp.unwrap_or(self.posted);
             self.counted.readings += taken - not_sendable;
             self.counted.not_sendable += not_sendable;
+            // At least one, or an encoder that takes nothing would be asked for ever.
             readings = readings.get(taken.max(1)..).unwrap_or_default();
         }
         Ok(())
@@ -226,6 +232,7 @@ impl Sink {
         match self {
             Self::Closed => {}
             Self::Stdout => {
+                // Whoever reads has seen enough (`head`): the rest need not be read from disk.
                 if !pour(&String::from_utf8_lossy(bytes)) {
                     *self = Self::Closed;
                 }
@@ -243,6 +250,7 @@ impl Sink {
         let (synced, path) = match self {
             Self::Stdout | Self::Closed => return Ok(()),
             Self::File(file, path) => (file.sync_all(), path),
+            // The files were synced one by one; their names are durable with the directory.
             Self::Bodies(Bodies { directory, .. }) => (File::open(&directory).and_then(|it| it.sync_all()), directory),
         };
         synced.map_err(|source| Refused::Write { path, source })

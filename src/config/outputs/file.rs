@@ -55,6 +55,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         return None;
     };
     let path = path?;
+    // Only where nothing is said: `format` wins over what the name of the file seems to say.
     let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let format = format.unwrap_or(if is_csv { Format::Csv } else { Format::Jsonl });
     Some(FileSettings { path, format, max_bytes, keep })
@@ -79,6 +80,7 @@ pub fn shown(FileSettings { path, format, max_bytes, keep }: &FileSettings) -> V
 pub fn file_path(value: &Cursor<'_>, allowed: &str, report: &mut Report) -> Option<PathBuf> {
     let path = path(value, allowed, report)?;
     let text = path.to_string_lossy();
+    // Relative to what, nobody could say: the agent is started by hand, by a service manager, in a container.
     if path.is_relative() || text.ends_with('/') || path.file_name().is_none() {
         report.faults.push(value.unfit(allowed));
         return None;

@@ -88,6 +88,7 @@ fn api<'v, 'a: 'v>(
         _ => ("database", &["database", "retention_policy"]),
     };
     let mut text = |key: &str| of(key).map(|value| network::line(value, "a name", report));
+    // All four, whichever version it is: what is wrong with a name is told even where the name is not wanted.
     let values = [text("database"), text("retention_policy"), text("org"), text("bucket")];
     for (key, value) in
         ["database", "retention_policy", "org", "bucket"].into_iter().filter_map(|key| Some((key, of(key)?)))
@@ -142,6 +143,7 @@ pub fn templates(
             report.faults.push(entry.key_cursor.diagnostic(format!("found {:?}; allowed is {allowed}", entry.key)));
         }
         let value = template(Some(&entry.value), "", report);
+        // A default gives way, even to a template that is wrong, and then there is a fault.
         templates.retain(|(name, _)| *name != entry.key);
         templates.extend(value.map(|value| (entry.key, value)));
     }

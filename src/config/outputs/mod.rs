@@ -266,6 +266,7 @@ impl OutputConfig {
             && !shard.suffix().is_empty()
         {
             let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+            // Before the extension, by which people and programs know what is in the file.
             let mut name = format!("{}_{}", text(path.file_stem()), shard.suffix());
             if let Some(extension) = path.extension() {
                 name = format!("{name}.{}", text(Some(extension)));
@@ -280,6 +281,7 @@ impl OutputConfig {
 #[must_use]
 pub fn faults_of_points(config: &Config) -> Vec<String> {
     let named: Vec<_> = config.outputs.iter().filter(|output| output.kind.is_over_a_network()).collect();
+    // What is left writes points by their keys, which differ: only templates can give two points one name.
     if named.is_empty() {
         return Vec::new();
     }
@@ -484,6 +486,7 @@ impl<'a> Found<'a> {
                 _ => report.faults.push(entry.unknown(&known)),
             }
         }
+        // Not before: of an output of an unknown type, too, every other key is judged.
         let kind = kind?;
         output.kind = (kind.read)(item, &entries, report)?;
         output.name = name.unwrap_or_else(|| Some(kind.name.to_owned()))?;

@@ -61,6 +61,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
         report.faults.push(value.diagnostic("found a URL with a path; write topic instead"));
     }
     let version = of("version").map_or(Version::default(), |value| match (value.written(), &*value.node) {
+        // To YAML 3.1.1 is a text and 5 a number.
         (Some("3.1.1"), _) => Version::V3,
         (Some("5" | "5.0"), _) | (None, Node::Integer(5)) => Version::V5,
         _ => {
@@ -71,6 +72,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let client_id = of("client_id").and_then(|value| network::line(value, "a client id", report));
     let payloads = [("json", Some(Payload::Json)), ("value", Some(Payload::Value)), ("sparkplug", None)];
     let payload = word(of("payload"), &payloads, report);
+    // Told, not ignored: whoever sets a topic looks for messages there.
     let wrong = if payload.is_some() { &SPARKPLUG_KEYS[..] } else { &PLAIN_KEYS };
     for entry in entries.iter().filter(|entry| wrong.contains(&&*entry.key)) {
         report.faults.push(entry.key_cursor.diagnostic(match payload {

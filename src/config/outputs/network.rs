@@ -62,6 +62,7 @@ pub fn url(value: &Cursor<'_>, schemes: &[Scheme], report: &mut Report) -> Optio
         report.faults.push(value.unfit(&allowed));
         return None;
     };
+    // A newline from a copied text is no part of a URL.
     let text = text.trim();
     let parsed = text.parse::<Uri>().ok();
     let scheme = |uri: &Uri| schemes.iter().find(|(name, ..)| uri.scheme_str() == Some(name)).copied();
@@ -96,6 +97,7 @@ pub fn url(value: &Cursor<'_>, schemes: &[Scheme], report: &mut Report) -> Optio
     };
     // The zone of an address is written so in a URL (RFC 6874).
     let host = host.replacen("%25", "%", 1);
+    // Paths of requests begin with a slash of their own.
     let base = uri.path().trim_end_matches('/').to_owned();
     Some(Url { text: text.to_owned(), secure, host, port, base })
 }
@@ -121,6 +123,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], schemes: &[Scheme], report
     let form = "a duration such as 30s, from 1s to 10m";
     let limits = Duration::from_secs(1)..=Duration::from_secs(600);
     let timeout = of("timeout").and_then(|value| duration_within(value, limits, form, report));
+    // A secure URL needs no section: then whom this machine believes is believed.
     let tls = match (&url, of("tls")) {
         (Some(url), section) if url.secure => {
             let mut read = TlsSection::default();
@@ -143,6 +146,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], schemes: &[Scheme], report
         report.faults.push(value.diagnostic("found token_file and username; give one of the two"));
     }
     let url = url?;
+    // A warning only: the server may have no secure port.
     if let (false, Some(value)) = (url.secure, of("password_file").or(of("token_file"))) {
         report.warnings.push(value.diagnostic(
             "found a secret for a url that is not secure: everybody on the way can read it; use a secure url if the server \
@@ -226,11 +230,13 @@ fn headers(value: &Cursor<'_>, report: &mut Report) -> Vec<(HeaderName, HeaderVa
         };
         let text = match &*entry.value.node {
             Node::Text(text) => Some(text.clone()),
+            // X-Scope-OrgID: 7 is a text to whoever writes it.
             Node::Integer(number) => Some(number.to_string()),
             _ => None,
         };
         match text.and_then(|text| HeaderValue::from_str(&text).ok()) {
             Some(mut value) => {
+                // It may be a token: so marked, no debug output shows it.
                 value.set_sensitive(true);
                 headers.push((name, value));
             }

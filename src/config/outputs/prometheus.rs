@@ -42,6 +42,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
 fn no_label(name: &str) -> Option<&'static str> {
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let is_label =
+        // Labels that begin with __ are reserved for the server's own use.
         name.bytes().all(fit) && !name.starts_with("__") && !name.starts_with(|first: char| first.is_ascii_digit());
     (!is_label).then_some("the name of a label: letters, digits and _, no digit and no __ at its beginning")
 }
