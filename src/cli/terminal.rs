@@ -22,6 +22,7 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Lines of text for people, on stdout, each with its end.
 pub fn say(text: &str) {
+    // Made harmless before colours are put in, or they would be made harmless, too.
     let text = wrapped(&lines(text), width());
     let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     write_out(&if coloured { colour::states(&text) } else { text });
@@ -70,6 +71,7 @@ fn columns(stream: &(impl io::IsTerminal + std::os::fd::AsFd)) -> Option<usize> 
 
 fn write_out(text: &str) -> bool {
     let mut stdout = io::stdout();
+    // Flushed at once: at the end of the process nobody would be told of a disk that is full.
     let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) else { return true };
     // A reader that has gone away has read enough.
     if error.kind() != io::ErrorKind::BrokenPipe && !FAILED.swap(true, Ordering::Relaxed) {

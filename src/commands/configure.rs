@@ -103,6 +103,7 @@ pub fn configure(config_dir: &Path, yes: bool) -> Exit {
 }
 
 fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
+    // Before a single question: whoever could replace what is written would decide what root's agent polls.
     trust::check_way(config_dir).map_err(|source| {
         let path = config_dir.to_owned();
         if source.kind() == io::ErrorKind::PermissionDenied {
@@ -111,6 +112,7 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
             ConfigureError::Io { action: "write to", path, source }
         }
     })?;
+    // Also before: a file that cannot be changed in place is no reason to have somebody answer first.
     let mut drafts = Drafts::of(config_dir)?;
     say(&format!("Configuring {}.\n", config_dir.display()));
     if !yes {
@@ -129,8 +131,10 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
         return Ok(());
     }
     for change in &changes {
+        // As it is: it is the text of files.
         pour(&format!("\n{}", change.shown()));
     }
+    // Shown first, judged then: a fault names lines that can be seen above it.
     let config = checked(&drafts)?;
     if !yes {
         agree(&mut interview, &config)?;
@@ -144,6 +148,7 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
 
 /// Refuses to ask where nothing can be written in the end.
 fn may_write(directory: &Path) -> Result<(), ConfigureError> {
+    // What is not there yet is made below the first directory that is.
     let there = directory.ancestors().find(|it| it.exists()).unwrap_or(directory);
     let failed = |error: rustix::io::Errno| ConfigureError::Io {
         action: "write to",
@@ -158,6 +163,7 @@ fn assume(drafts: &mut Drafts) -> Result<(), ConfigureError> {
     if needs_pattoo(drafts)? {
         shared::fill(drafts, None)?;
     }
+    // A file that says what to poll stays: nobody is there who could say which groups to add.
     if !drafts.has_agent() {
         drafts.add(&Group::default());
     }
@@ -171,6 +177,7 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
         devices::ask(interview, network, drafts)?;
         return output::ask(interview, network, drafts);
     }
+    // A file with faults may still be added to; then it is only not said how many devices it has.
     let polled = drafts.load()?.ok().map(|loaded| count(loaded.config.devices.len(), "device"));
     drafts.open_agent()?;
     let groups = count(drafts.next_place(), "group");
@@ -188,6 +195,7 @@ fn ask(interview: &mut Interview<'_>, network: &mut dyn Network, drafts: &mut Dr
     if !needs_pattoo(drafts)? {
         return Ok(());
     }
+    // Where something is wrong, the questions that mend it are not offered but asked.
     let is_right = drafts.load()?.is_ok();
     if is_right && !interview.agrees("Change the pattoo server, directories or log level?", false)? {
         return Ok(());

@@ -63,10 +63,13 @@ impl Model {
             111..=113 => FLOATS.iter().flat_map(offset).collect(),
             201..=204 => METER.iter().flat_map(offset).collect(),
             160 => {
+                // Model 160 begins with 8 registers that all modules share. One of them says how many modules there
+                // are, but no values are read here: the length says it, too.
                 let modules = self.length.saturating_sub(8) / MODULE_LENGTH;
                 (0..modules)
                     .flat_map(|module| {
                         MODULE.iter().flat_map(move |run| {
+                            // Behind number and length, and these 8.
                             let offset = 10 + module * MODULE_LENGTH;
                             let place = move |point: Point| Point {
                                 offset: point.offset + offset,
@@ -110,6 +113,7 @@ impl Point {
     /// Its name in the model, with the module that it is of; the model, then the number follow where that is in `taken`.
     fn name_beside(&self, model: u16, number: u32, taken: &mut BTreeSet<String>) -> String {
         let name = self.module.map_or_else(|| self.name.to_owned(), |module| format!("{}_{module}", self.name));
+        // Names are those of the device's points: two models of a device both have a W.
         let names = [name.clone(), format!("{name}_{model}")];
         let free = names.into_iter().find(|name| !taken.contains(name)).unwrap_or_else(|| format!("{name}_{number}"));
         taken.insert(free.clone());

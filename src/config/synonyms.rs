@@ -692,10 +692,12 @@ pub fn key(found: &str, known: &[&str]) -> Option<Meant> {
 #[must_use]
 pub fn elsewhere(found: &str, known: &[&str]) -> Option<(&'static str, &'static str)> {
     let place_of = |word: &str| {
+        // The place in question is among these, too; it is known by its keys.
         let mut others = PLACES.iter().filter(|(_, keys)| !keys.iter().any(|key| known.contains(key)));
         others.find_map(|(place, keys)| Some((*place, *keys.iter().find(|it| **it == word)?)))
     };
     let meant = || look_up(KEYS, found, |word| place_of(word).is_some());
+    // As it stands first: a key of ours at the wrong place is more likely than a word of another collector.
     place_of(found).or_else(|| place_of(meant()?.word))
 }
 

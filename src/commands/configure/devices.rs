@@ -48,6 +48,7 @@ pub fn ask(
         dialogue.group()?;
         let group = dialogue.group;
         drafts.add(&group);
+        // Once, and not in a file that is there: its interval is somebody's decision.
         if is_new && drafts.groups.len() == 1 {
             let offered = drafts.interval.clone();
             let judged = interview.ask("How often it is all read (300, 10s, 5m)", &offered, |answer| {
@@ -86,6 +87,7 @@ struct Dialogue<'d, 'p> {
 
 impl Dialogue<'_, '_> {
     fn group(&mut self) -> Result<(), ConfigureError> {
+        // What a default offers is nobody's device: an empty answer must not ask 127.0.0.1.
         self.group.devices = String::new();
         let mut met = self.meet()?;
         self.group.unit = met.unit.to_string();
@@ -114,6 +116,7 @@ impl Dialogue<'_, '_> {
                 match contact {
                     Contact::Answers { unit, is_rtu } => {
                         let not_1 = if unit == 1 { "" } else { ", and not as unit 1" };
+                        // The first that answers decides which unit is offered for all.
                         if met.answering.is_empty() {
                             met.unit = unit;
                         }
@@ -147,6 +150,7 @@ impl Dialogue<'_, '_> {
 
     /// Asks those that are silent as the units that were answered: behind a gateway they may be any.
     fn ask_told_units(&mut self, met: &mut Met) {
+        // The usual ones have been asked.
         let units: Vec<u8> = self.group.first_units().filter(|unit| !USUAL_UNITS.contains(unit)).collect();
         let silent = mem::take(&mut met.silent);
         if silent.is_empty() || units.is_empty() {
@@ -177,6 +181,7 @@ impl Dialogue<'_, '_> {
 
     /// Offers what the models of SunSpec devices have; whether that is what is read.
     fn takes_models(&mut self, answering: &[String]) -> Result<bool, ConfigureError> {
+        // Of several units each may be another device: no models are looked for.
         let Ok(unit) = self.group.unit.parse() else { return Ok(false) };
         let Some((first, others)) = answering.split_first() else { return Ok(false) };
         // A device that answers slowly takes seconds here.
@@ -187,6 +192,7 @@ impl Dialogue<'_, '_> {
         self.interview.tell(&format!("   {} is a SunSpec device: {}.\n", escaped(first), listed.join("; ")));
         for other in others {
             let models = self.network.models(other, unit, self.group.transport_of(other));
+            // At the same addresses, too: one group reads the same registers of all its devices.
             if models.is_none_or(|models| !known.iter().all(|model| models.contains(model))) {
                 let what = format!("   {} has not the same models; give it a group of its own.\n", escaped(other));
                 self.interview.tell(&what);
@@ -202,6 +208,7 @@ impl Dialogue<'_, '_> {
                 return Ok(true);
             }
         }
+        // The registers that are asked for next would not be written beside models.
         self.group.models.clear();
         Ok(false)
     }
@@ -213,6 +220,7 @@ impl Dialogue<'_, '_> {
             self.key(what, "input_registers", |group| &mut group.input)?;
             let what = "Holding registers, such as 40001, 40005-40008; - for none";
             self.key(what, "holding_registers", |group| &mut group.holding)?;
+            // Nothing can be shown, so there is nothing to agree to.
             if answering.is_empty() {
                 return Ok(());
             }
@@ -251,6 +259,7 @@ impl Dialogue<'_, '_> {
             }
             let more: Vec<String> = words(&asked).map(str::to_owned).collect();
             self.group.devices = asked;
+            // Read alike, so over the same kind of converter; what is read of it is shown before it is kept.
             if !before.rtu.is_empty() {
                 self.group.rtu.extend(more.iter().cloned());
             }
@@ -271,6 +280,7 @@ impl Dialogue<'_, '_> {
             answer.clone_into(of(&mut trial));
             // What comes next is judged when it is answered.
             let reads = trial.reads();
+            // Without registers a group is a fault of its own, which is not about this answer.
             if !reads {
                 trial.input = Group::default().input;
             }
@@ -314,6 +324,7 @@ impl Dialogue<'_, '_> {
         }
         // With the settings of devices that stand there, and without what is polled already.
         let targets: Vec<&str> = group.targets().collect();
+        // The names as they are written: models make a group each, whose names are not the one of this group.
         let names = names_of(&group.items());
         let is_new =
             |point: &Point| targets.contains(&&*point.target) && names.iter().any(|name| **name == *point.group);

@@ -69,6 +69,7 @@ impl Drafts {
             directory: directory.to_owned(),
             shared: parsed(0, SHARED_FILE)?.unwrap_or_default(),
             newer: parsed(1, SHARED_AGENT_FILE)?.unwrap_or_default(),
+            // Not parsed before it is to be changed (`open_agent`).
             agent: None,
             interval: "300".to_owned(),
             output: None,
@@ -128,6 +129,7 @@ impl Drafts {
             return Ok(Some(edit.text().to_owned()));
         }
         if self.groups.is_empty() {
+            // Nothing new to poll: the file stays byte for byte.
             return Ok(self.before[2].clone());
         }
         let output = self.output.as_ref().map_or_else(String::new, |entry| format!("outputs:\n  - {entry}\n"));
@@ -173,6 +175,8 @@ impl Drafts {
     pub fn load_apart(&self) -> Result<Loaded, ConfigError> {
         let alone = Self { agent: None, output: Some("sqlite".to_owned()), ..self.clone() };
         let text = alone.agent_text().ok().flatten().unwrap_or_default();
+        // A directory without files: nothing that stands elsewhere, not even `pattoo.yaml`, can be at fault for a
+        // device.
         let nowhere = Path::new("/nonexistent");
         config::load_as_proposed(nowhere, env::var_os("HOME"), vec![(nowhere.join(AGENT_FILE), text)])
     }
@@ -189,6 +193,7 @@ impl Drafts {
         let is_new = self.agent.is_none() && !self.groups.is_empty();
         let mut proposed = self.texts()?;
         for (path, text) in proposed.iter_mut().filter(|_| is_new) {
+            // One key of ours, for the judging only; what is written has none of it.
             if path.ends_with(AGENT_FILE) {
                 text.push_str(OURS);
             }
@@ -204,6 +209,7 @@ impl Drafts {
     /// What is not as it was.
     pub fn changes(&self) -> Result<Vec<Change>, ConfigureError> {
         let mut files = self.files()?;
+        // What is written as it was would get a new time stamp, and its `.bak` would replace an older one that differs.
         files.retain(|file| file.before.as_ref() != Some(&file.after));
         Ok(files)
     }
@@ -235,6 +241,7 @@ impl Change {
         let io = |action| move |source| ConfigureError::Io { action, path: path.clone(), source };
         let directory = path.parent().unwrap_or(Path::new("."));
         let new = NewDirectory { mode: 0o755, owner: None };
+        // All writing goes by this descriptor: a directory that is replaced meanwhile is not written to.
         let directory = trust::open_or_make(directory, new, None).map_err(io("make the directory of"))?;
         let access = match fs::symlink_metadata(path) {
             // Whoever could read it still can, and nobody else.
@@ -244,6 +251,7 @@ impl Change {
             }
             Err(_) => Access::mode(if self.is_secret { 0o600 } else { 0o644 }),
         };
+        // First the copy: whenever this ends, one of the two files has the old text.
         if let Some(old) = existing(path)? {
             atomic::write_in(&directory, &path.with_extension("yaml.bak"), old.as_bytes(), access)?;
         }

@@ -58,13 +58,16 @@ impl Group {
     pub fn items(&self) -> String {
         let Self { name, unit, input, holding, models, .. } = self;
         let units: Vec<&str> = words(unit).collect();
+        // One unit alone as a number, which the Python agent understands too.
         let unit = if let [one] = units[..] { one.to_owned() } else { format!("[{}]", units.join(", ")) };
         if !models.is_empty() {
             let targets: Vec<&str> = self.targets().collect();
             let groups = sunspec::groups(models, &targets, &unit);
+            // Not indented, as `Edit::append` wants it: the file says how deep its list stands.
             let lines = groups.split_inclusive('\n').map(|line| line.strip_prefix("  ").unwrap_or(line));
             return lines.collect();
         }
+        // Always in quotes: `[2001:db8::7]:502` would be a list to YAML.
         let targets: Vec<String> = self.targets().map(edit::in_quotes).collect();
         let mut registers = String::new();
         for (key, list) in [("input_registers", input), ("holding_registers", holding)] {

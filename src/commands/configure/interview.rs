@@ -108,6 +108,7 @@ impl<'p> Interview<'p> {
             if objections.is_empty() {
                 return Ok(answer);
             }
+            // The whole place of the fault: nobody is there to see which question it was.
             if !self.person.can_answer_again() {
                 let told: Vec<_> = objections.into_iter().map(|it| it.whole).collect();
                 return Err(ConfigureError::Wrong(told.join("\n")));

@@ -66,6 +66,7 @@ pub struct Sockets;
 impl Network for Sockets {
     fn contact(&mut self, targets: &[String], units: &[u8]) -> Vec<Contact> {
         let asked = wait_for(async {
+            // Side by side: ten devices that are off cost one timeout and not ten.
             let local = LocalSet::new();
             let asked: Vec<_> = targets
                 .iter()
@@ -77,6 +78,7 @@ impl Network for Sockets {
             let answers = async {
                 let mut contacts = Vec::new();
                 for one in asked {
+                    // In the order of the addresses, whoever answers first.
                     contacts.push(one.await.unwrap_or_else(|error| Contact::Away(error.to_string())));
                 }
                 contacts
@@ -94,6 +96,7 @@ impl Network for Sockets {
     fn poll(&mut self, config: &Config) -> Values {
         let lines = once::poll(config);
         let read = lines.iter().filter(|line| line.why.is_none()).count();
+        // One line instead of a table in which each row says that the device is away.
         let text = match all_the_same(&lines) {
             Some(why) => why + &once::hint_of(config, &lines),
             None => once::brief(config, &lines, MOST_ROWS),

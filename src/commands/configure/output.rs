@@ -151,6 +151,7 @@ impl Dialogue<'_, '_> {
                     }
                     self.key("Database", "database", "")?;
                 }
+                // Versions 2 and 3 ask for a token as a rule; version 1 is often open.
                 self.login(&LOGINS, if api == "v1" { 0 } else { 2 })?;
             }
             "prometheus" => {
@@ -163,6 +164,7 @@ impl Dialogue<'_, '_> {
             }
             "mqtt" => {
                 self.key("URL, such as mqtt://broker.example.net", "url", "")?;
+                // MQTT has a name and a password, and no token.
                 self.login(&LOGINS[..2], 0)?;
             }
             "file" => self.key("Whole path of the file", "path", "/var/lib/pattoo/readings.jsonl")?,
@@ -192,12 +194,14 @@ impl Dialogue<'_, '_> {
         let offered = self.last.get(key).unwrap_or(offered).to_owned();
         let directory = self.drafts.directory.clone();
         let question = format!("File with the {what}; if it is not there, it is made beside the configuration");
+        // A bare name only: a file elsewhere is somebody's to make, with the rights that are wanted there.
         let is_new = |file: &str| !file.contains('/') && !directory.join(file).exists();
         let drafts = self.drafts.clone();
         let output = &self.output;
         let file = self.interview.ask(&question, &offered, |answer| {
             let mut trial = drafts.clone();
             if is_new(answer) {
+                // Any secret: only the name of its file is judged yet.
                 trial.secrets.push((directory.join(answer), "x".to_owned()));
             }
             trial.output = Some(output.with(key, answer).entry());

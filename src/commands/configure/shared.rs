@@ -45,6 +45,7 @@ struct Question {
 /// suffices. `newer` is `pattoo_agent.yaml` where the server is named there.
 fn questions(edit: &Edit, newer: Option<&Edit>, root: bool, is_there: impl Fn(&str) -> bool) -> Vec<Question> {
     let its = |name| ITS_DIRECTORIES.iter().filter(move |(of, _)| *of == name).flat_map(|(_, paths)| paths);
+    // For root only: others could not write there.
     let found = |name| its(name).find(|path| root && is_there(path)).map(|path| (*path).to_owned());
     let data = |name: &str| if root { format!("/var/lib/pattoo/{name}") } else { format!("~/pattoo/{name}") };
     let run = if root { "/run/pattoo".to_owned() } else { data("run") };
@@ -93,6 +94,7 @@ pub fn fill(drafts: &mut Drafts, mut interview: Option<&mut Interview<'_>>) -> R
         let answer = interview.ask(&format!("{section}: {key}"), offered, |answer| {
             let mut trial = drafts.clone();
             if let Err(error) = put(&mut trial, question, answer) {
+                // No answer can mend it: the text of the file is in the way. So it is not asked for again.
                 refused = Some(error);
                 return Vec::new();
             }

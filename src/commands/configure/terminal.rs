@@ -24,6 +24,7 @@ impl Person for Terminal {
         let before = if hidden && is_terminal { Some(without_echo()?) } else { None };
         say(question);
         let mut line = Vec::new();
+        // Byte by byte: a secret without echo ends with Ctrl-C, too, which is no end of a line to the library.
         let read = io::stdin().lock().take(LONGEST).bytes().try_for_each(|byte| {
             line.push(byte.map_err(Some)?);
             let is_end = |byte: &u8| *byte == b'\n' || (before.is_some() && *byte == INTERRUPT);
@@ -32,6 +33,7 @@ impl Person for Terminal {
         });
         let read = read.or_else(|why: Option<io::Error>| why.map_or(Ok(()), Err));
         if let Some(before) = &before {
+            // Before anything can end this: a terminal must not be left without echo.
             tcsetattr(io::stdin(), OptionalActions::Now, before)?;
         }
         let ended = read.is_err() || line.is_empty() || (before.is_some() && line.contains(&INTERRUPT));
@@ -43,6 +45,7 @@ impl Person for Terminal {
         if ended {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // What is cut off would be taken for the next answer.
         if line.len() as u64 == LONGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer is longer than 64 KiB"));
         }
@@ -72,6 +75,7 @@ fn without_echo() -> io::Result<Termios> {
     let before = tcgetattr(io::stdin())?;
     let mut modes = before.clone();
     modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    // A terminal gives out whole lines: without this Ctrl-C would not be seen before the next Enter.
     modes.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     tcsetattr(io::stdin(), OptionalActions::Now, &modes)?;
     Ok(before)
