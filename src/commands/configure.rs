@@ -112,7 +112,7 @@ fn ask_and_write(config_dir: &Path, yes: bool) -> Result<(), ConfigureError> {
             ConfigureError::Io { action: "write to", path, source }
         }
     })?;
-    // Also before: a file that cannot be changed in place is no reason to have somebody answer first.
+    // Also before: a shared file that no program can change in place is told before anybody has answered.
     let mut drafts = Drafts::of(config_dir)?;
     say(&format!("Configuring {}.\n", config_dir.display()));
     if !yes {
