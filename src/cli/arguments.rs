@@ -418,6 +418,8 @@ pub struct Place {
 /// A path without characters that mean something to a terminal, or to the unit that root installs.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
+        // A path is shown on terminals, and `install` writes it into a unit, where a newline would begin a line of its
+        // own.
         let harmless = path.to_str().is_some_and(|path| path.chars().all(is_harmless));
         if harmless { Ok(path) } else { Err("it holds a control character, or is not UTF-8") }
     })
@@ -427,6 +429,7 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 fn language(code: &str) -> Result<String, &'static str> {
     let fit = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
     if code.starts_with(|first: char| first.is_ascii_alphabetic()) && code.chars().all(fit) {
+        // As pattoo looks it up.
         Ok(code.to_lowercase())
     } else {
         Err("allowed is the code of a language, such as en or pt-br: letters, digits, - and _, a letter first")
@@ -435,8 +438,10 @@ fn language(code: &str) -> Result<String, &'static str> {
 
 /// The name of a user or a group, as `useradd` allows them and with what directories add.
 fn account_name(name: &str) -> Result<String, &'static str> {
+    // Nothing that a unit reads as more than a name, such as `%`, a space or a newline.
     let fit = |character: char| character.is_alphanumeric() || "_.-@".contains(character);
     let first = |character: char| character.is_alphanumeric() || character == '_';
+    // Accounts of machines in a domain end in `$`.
     let bare = name.strip_suffix('$').unwrap_or(name);
     if bare.starts_with(first) && bare.chars().all(fit) {
         Ok(name.to_owned())

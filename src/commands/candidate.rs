@@ -103,6 +103,7 @@ impl Candidate {
     #[must_use]
     pub fn fault(&self) -> String {
         let faults = self.session.core().faults();
+        // Without a connection nothing else is to blame.
         let worst = faults.get(&Subject::Connection).or_else(|| faults.values().next());
         let refused = || self.session.core().refused().next().map(|(_, fault, _)| fault);
         worst.cloned().or_else(refused).map_or("no answer".to_owned(), |fault| fault.cause)
@@ -145,6 +146,7 @@ impl Candidate {
             if outcome.answered && !self.is_unreached() {
                 return Contact::Answers { unit, is_rtu: self.settings.transport == Transport::Rtu };
             }
+            // Where there is no connection for one unit there is none for the others.
             if !outcome.connected {
                 return Contact::Away(self.fault());
             }

@@ -164,6 +164,7 @@ pub fn settings(instance: &Instance) -> Exit {
     say(&table::settings(&config, width()));
     match refusal_file::look(&refusal_file::path(&config)) {
         Ok(store) => say(&learned(&config, &store)),
+        // No failure: the settings, which were asked for, are shown.
         Err(error) => warn(format_args!("what was learned of devices cannot be shown: {}", Chain(&error))),
     }
     Exit::Done
@@ -195,6 +196,7 @@ fn by_unit(spans: &[Span]) -> BTreeMap<UnitId, Vec<Span>> {
 /// Prints what changes when the agent `instance` that runs with the configuration in `running` is given its own.
 #[must_use]
 pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
+    // The same shard of both, or every device of the others would be new or gone.
     let running = Instance { config_dir: running, ..*instance };
     let (running, new) = match (load(&running), load(instance)) {
         (Ok(running), Ok(new)) => (running, new),
@@ -203,6 +205,7 @@ pub fn compare(running: PathBuf, instance: &Instance) -> Exit {
     let diff = Diff::between(&running.config, &new.config);
     say(&render::diff(&diff));
     for name in diff.outputs.iter().filter_map(OutputDiff::ended) {
+        // Where the running agent has its log: the new configuration may name another directory.
         if let Some(readings) = spool::undelivered(&running.config, name) {
             say(&format!("Output {name} has {readings} readings on disk to deliver.\n"));
         }

@@ -234,7 +234,7 @@ fn plan(config_dir: &Path, how: &Install) -> Result<Vec<Step>, SetupError> {
         }
     }
     let running = std::env::current_exe().map_err(io("find this program"))?;
-    // A package has put it there, and updates it there.
+    // Installed already, by a package as a rule, which will replace it there.
     let binary = if root.is_none() && (running.starts_with("/usr") || running.starts_with("/opt")) {
         running
     } else {

@@ -122,6 +122,7 @@ impl Point {
 
     /// In what it is measured, by its name.
     fn unit_of_measurement(&self) -> Option<&'static str> {
+        // By the beginning, because phases and directions follow it: AphA, TotWhExpPhB.
         let units = UNITS.iter().find(|(beginning, _)| self.name.starts_with(beginning));
         units.map(|(_, unit)| *unit)
     }

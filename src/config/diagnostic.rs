@@ -109,6 +109,7 @@ impl ConfigError {
     /// Whether nothing is wrong but that files may not be read.
     #[must_use]
     pub fn is_permission(&self) -> bool {
+        // With any other fault rights alone would not help.
         self.faults.iter().all(|fault| fault.is_permission)
     }
 
@@ -123,6 +124,7 @@ impl ConfigError {
         if let more @ 1.. = self.faults.len().saturating_sub(MAX_TOLD) {
             told.push(format!("and {more} more faults"));
         }
+        // With the faults: a warning that all registers are left out says why there is nothing to poll.
         told.extend(self.warnings.iter().map(|warning| format!("warning: {}", one(warning))));
         told.join("\n")
     }

@@ -195,7 +195,7 @@ impl<'a> Diff<'a> {
             // Not the kind of number: when `type` goes from an integer to a float, the same register goes on in another
             // chart.
             let place = (point.reference, point.format.part());
-            // Two ways to have been the same point: spelled otherwise (host name for address), or of another unit.
+            // Two ways to have been the same point: spelled otherwise (with and without its port), or of another unit.
             by_place.entry((endpoint, point.unit, place)).or_insert(point);
             by_name.entry((endpoint, &point.target, place)).or_insert(point);
         }

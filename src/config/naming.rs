@@ -64,10 +64,12 @@ impl Naming {
             let n = place + 1;
             match name.contains(PLACE) {
                 true => name.replace(PLACE, &n.to_string()),
+                // A name without {n} would be that of each value, and two points of one name are a fault.
                 false if count > 1 => format!("{name}_{n}"),
                 false => name.to_owned(),
             }
         });
+        // A run may have tens of thousands of values.
         Self { name: name.map(Arc::from), metadata: Arc::clone(&self.metadata) }
     }
 }
@@ -146,6 +148,7 @@ fn none<T>(value: &Cursor<'_>, allowed: &str, report: &mut Report) -> Vec<T> {
 }
 
 fn put<K: Ord>(all: &mut Vec<(K, String)>, key: K, value: String, cursor: &Cursor<'_>, report: &mut Report) {
+    // Sorted, so that another order in the file is no change for a reload.
     match all.binary_search_by(|(known, _)| known.cmp(&key)) {
         Ok(_) => report.faults.push(twice(cursor)),
         Err(place) => all.insert(place, (key, value)),

@@ -90,7 +90,6 @@ pub fn points<'g>(agent: &'g Agent<'_>, report: &mut Report) -> (Vec<Device>, Pr
             }
         }
     }
-    // Only now every device has its settings.
     limits::check(&agent.groups, &devices, report);
     name_clashes::of_devices(&agent.sections, &devices, report);
     name_clashes::of_points(&points, &registers_of_points, &devices, report);

@@ -181,6 +181,7 @@ fn schema() -> Value {
             {"type": "null"},
         ]})
     };
+    // One table for both: a key that a bit takes has the same meaning there.
     let bits = REGISTER.iter().filter(|(key, ..)| registers::BIT_KEYS.contains(key));
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -231,6 +232,7 @@ fn object<'r>(rows: impl Iterator<Item = &'r Row>, required: &[&str]) -> Value {
         describe(&mut schema, what);
         properties.insert((*key).to_owned(), schema);
     }
+    // No other keys, so that an editor marks a slip while it is typed.
     let mut object = json!({"type": "object", "properties": properties, "additionalProperties": false});
     if !required.is_empty() {
         object["required"] = json!(required);

@@ -235,7 +235,7 @@ impl Sections<'_> {
         let mut cache = CredentialCache::default();
         for device in devices {
             let mut sections = device.names.iter().filter_map(|name| self.own.get(name));
-            // The spelling that comes first in the file decides; a second section is a fault below.
+            // The first spelling that has a section decides; a second section is a fault below.
             let own = sections.next();
             for (other, own) in sections.filter_map(|other| Some((other, own?))) {
                 let message = format!(

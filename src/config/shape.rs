@@ -64,6 +64,7 @@ impl Shape {
             Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
             Self::List(of) => json!({"type": "array", "items": of.schema()}),
             Self::OneOrMore(of) => json!({"anyOf": [of.schema(), {"type": "array", "items": of.schema()}]}),
+            // Nothing, too: all lines below the key may be comments.
             Self::Map(of) => json!({"type": ["object", "null"], "additionalProperties": of.schema()}),
             Self::Any(shapes) => json!({"anyOf": shapes.iter().map(|shape| shape.schema()).collect::<Vec<_>>()}),
             Self::Null => json!({"type": "null"}),

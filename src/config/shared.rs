@@ -62,7 +62,7 @@ pub struct AgentApi {
 
 /// Both sections from `pattoo.yaml` and `pattoo_agent.yaml`, as far as these are there. `None` when something is wrong.
 pub fn read(pattoo: Option<&Source>, pattoo_agent: Option<&Source>, report: &mut Report) -> Option<(Pattoo, AgentApi)> {
-    // Both files are read before either counts: what is wrong with one does not keep the other's faults back.
+    // Both files are read before one of them can end this.
     let own = pattoo.map(|source| sections(source, report)).unwrap_or_default();
     let newer = pattoo_agent.map(|source| sections(source, report)).unwrap_or_default();
     let of = |sections: &[Entry<'_>], name: &str| sections.iter().position(|entry| entry.key == name);

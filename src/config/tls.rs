@@ -131,6 +131,7 @@ impl CredentialCache {
         let files =
             [&section.ca, &section.certificate, &section.key].map(|named| named.as_ref().map(|(path, _)| path.clone()));
         let credentials =
+            // What is wrong with the files is told at the first device that names them, and not for each of a thousand.
             self.0.entry((section.pin, files)).or_insert_with(|| credentials(section, place, report)).clone()?;
         let (name, said_at) = match &section.server_name {
             Some((name, cursor)) => (name.as_str(), cursor),
@@ -193,6 +194,7 @@ fn credentials(section: &TlsSection<'_>, place: &Cursor<'_>, report: &mut Report
 /// Whom this machine believes.
 fn system(place: &Cursor<'_>, report: &mut Report) -> Option<Trust> {
     let found = rustls_native_certs::load_native_certs();
+    // A single file that cannot be read is no matter while others can.
     if found.certs.is_empty() {
         let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
         report.faults.push(place.diagnostic(format!(

@@ -61,6 +61,7 @@ pub fn duration_within(
 ) -> Option<Duration> {
     let duration = match &*value.node {
         Node::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        // Refuses what is negative, infinite or NaN.
         Node::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
         Node::Text(text) => humantime::parse_duration(text.trim()).ok(),
         _ => None,
@@ -92,8 +93,10 @@ pub fn originals_interval(value: &Cursor<'_>, report: &mut Report) -> Option<Dur
         Node::Text(text) if text.is_empty() => (POLLING_INTERVAL, NOTHING),
         Node::List(items) if items.is_empty() => (POLLING_INTERVAL, NOTHING),
         Node::Mapping(entries) if entries.is_empty() => (POLLING_INTERVAL, NOTHING),
+        // int(True) is 1.
         Node::Bool(true) => (LEAST, "1 s holds, as with the Python agent"),
         Node::Float(seconds) if seconds.abs() < 1.0 => (LEAST, NO_PAUSE),
+        // True to Python, unlike the number 0: its default is not taken, and int() makes 0 of it.
         Node::Text(text) if text.trim().trim_start_matches(['-', '+']).parse() == Ok(0) => (LEAST, NO_PAUSE),
         Node::Integer(seconds) if seconds.unsigned_abs() > LONGEST.as_secs().into() => {
             (LONGEST, "49 days hold, the longest that the server can store")
@@ -113,12 +116,14 @@ pub fn interval(value: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
         // Towards zero, as Python's int() does.
         Node::Float(seconds) => Duration::try_from_secs_f64(seconds.abs().trunc()).ok(),
         Node::Text(text) => {
+            // A number in quotes is seconds to int(), and its sign means nothing to abs().
             let digits = text.trim().trim_start_matches(['-', '+']);
             digits.parse().map(Duration::from_secs).ok().or_else(|| humantime::parse_duration(text.trim()).ok())
         }
         _ => None,
     };
     let allowed = Duration::from_millis(100)..=LONGEST;
+    // Whole milliseconds, because posts say it in these.
     let seconds = seconds.filter(|seconds| allowed.contains(seconds) && seconds.subsec_nanos() % 1_000_000 == 0);
     if seconds.is_none() {
         report.faults.push(value.unfit(INTERVALS));
@@ -135,6 +140,7 @@ pub fn bytes(node: &Node) -> Option<u64> {
     };
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
+    // In any case of letters: nobody means millibytes by mb.
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kb" => 1_000,

@@ -150,6 +150,7 @@ impl<'p> Interview<'p> {
         let prompt = format!("{}. {what} [{offered}]: ", self.asked);
         loop {
             let answer = self.line(&prompt, offered, false)?.to_lowercase();
+            // `y` and `n` are what people type.
             if let Some(word) = words.iter().find(|word| **word == answer || word.get(..1) == Some(&*answer)) {
                 return Ok(word);
             }

@@ -90,6 +90,7 @@ fn look(found: &mut Found) -> Result<Shown, Refused> {
     let now = clock::wall();
     let mut shown_outputs = Vec::new();
     for (output, waiting) in outputs.iter().zip(waiting) {
+        // It reads from the disk.
         let oldest = if waiting > 0 { reader.first_date(output.from)? } else { None };
         let Output { name, kind, cursor, .. } = output;
         shown_outputs.push(ShownOutput {

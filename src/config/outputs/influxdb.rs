@@ -29,6 +29,8 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let measurement = template(of("measurement"), MEASUREMENT, report);
     let field = template(of("field"), FIELD, report);
     let tags = templates(of("tags"), &TAGS, "tags, such as {site: plant-7}", |_| None, report);
+    // No integers unless wanted: a field that begins as an integer refuses every fraction for as long as its shard
+    // lives, and another multiplier is enough for that.
     let (mut integers, mut gzip) = (false, true);
     for (key, of_key) in [("integers", &mut integers), ("gzip", &mut gzip)] {
         if let Some(value) = of(key) {
@@ -79,6 +81,7 @@ fn api<'v, 'a: 'v>(
     });
     let version = match said {
         Some(version) => version?,
+        // Version 3 takes a database as version 1 does, so that only `api` can say it.
         None if of("bucket").is_some() => "v2".to_owned(),
         None => "v1".to_owned(),
     };

@@ -245,8 +245,10 @@ impl OutputConfig {
     /// file, and two that append to one file cut off each other's lines.
     #[must_use]
     pub fn taken_over_by(&self, new: &Config) -> Self {
+        // One that is taken out goes on until the restart that ends it.
         let Some(same) = new.outputs.iter().find(|output| output.name == self.name) else { return self.clone() };
         let kind = if self.is_same_server_type(same) { &same.kind } else { &self.kind };
+        // `start` is for an output that is new; this one has a cursor.
         Self { kind: kind.clone(), start: self.start, ..same.clone() }
     }
 
@@ -292,6 +294,7 @@ pub fn faults_of_points(config: &Config) -> Vec<String> {
             .get(place)
             .map_or_else(String::new, |point| format!("{} of {} unit {}", point.called(), point.target, point.unit))
     };
+    // A fault here, because no server says it: of two points under one name it would keep the last one.
     let told = named.iter().filter_map(|output| {
         let (unfit, why_nameless) = match &output.kind {
             OutputKind::Influx(settings) => (

@@ -60,6 +60,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     if let (false, Some(value)) = (network.base.is_empty(), of("url")) {
         report.faults.push(value.diagnostic("found a URL with a path; write topic instead"));
     }
+    // Version 5, because 3.1.1 has no word for a refusal: brokers acknowledge what is forbidden and throw it away.
     let version = of("version").map_or(Version::default(), |value| match (value.written(), &*value.node) {
         // To YAML 3.1.1 is a text and 5 a number.
         (Some("3.1.1"), _) => Version::V3,
@@ -113,6 +114,8 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     if let (false, Some(value)) = (is_announced, of("discovery_prefix")) {
         report.faults.push(value.diagnostic("found discovery_prefix without home_assistant: true; give both"));
     }
+    // Only where it is wanted: to announce is to subscribe, and some brokers end a connection that subscribes to what
+    // is forbidden.
     let home_assistant = is_announced.then(|| prefix.unwrap_or_else(|| DISCOVERY_PREFIX.to_owned()));
     // A message about a device holds what came with one answer of it: the last one is not the state of the device.
     let mut retain = messages == Messages::Point && !is_sparkplug;

@@ -36,6 +36,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let metric = template(of("metric"), METRIC, report);
     let attributes = templates(of("attributes"), &ATTRIBUTES, "attributes, such as {site: plant-7}", |_| None, report);
     let resource = of("resource").map_or_else(Vec::new, |value| resource(value, report));
+    // `gauge` is for servers that take no cumulative sums.
     let counters = of("counters").map_or(Some(Counters::Sum), |value| counters(value, report));
     let mut gzip = true;
     if let Some(value) = of("gzip") {

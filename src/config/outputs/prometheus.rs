@@ -23,6 +23,7 @@ pub fn read(item: &Cursor<'_>, entries: &[Entry<'_>], report: &mut Report) -> Op
     let faults = report.faults.len();
     let network = network::read(item, entries, HTTP, report)?;
     let of = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    // No path is offered silently: each server has another one, and a wrong one would only show at the first post.
     if let (true, Some(value)) = (network.base.is_empty(), of("url")) {
         let message = "found a URL without a path; write that of the endpoint, such as /api/v1/write (Prometheus) or \
                        /api/v1/push (Mimir)";

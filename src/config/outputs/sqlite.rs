@@ -25,6 +25,7 @@ pub const KEYS: &[&str] = &["path", "max_bytes"];
 /// Reads it. What is wrong is in the report.
 pub fn read(entries: &[Entry<'_>], report: &mut Report) -> Option<SqliteSettings> {
     let mut path = Some(report.daemon_directory.join(FILE));
+    // A size by default: the disk also holds what waits for other outputs.
     let mut bounds = Bounds { max_age: None, max_bytes: DATABASE_BYTES };
     for Entry { key, value, .. } in entries {
         match key.as_str() {
