@@ -81,6 +81,8 @@ impl Actor for AggregatorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // No exact bound: actix gives each sender one place more. A device that finds it full waits and skips ticks;
+        // nothing is dropped.
         ctx.set_mailbox_capacity(MAILBOX);
     }
 }
@@ -90,6 +92,8 @@ impl Handler<Submit> for AggregatorActor {
 
     fn handle(&mut self, Submit { table, readings }: Submit, ctx: &mut Self::Context) {
         failpoint::pass("aggregator");
+        // Before the poster can count them as appended: a reader of the status who looks in between finds them in
+        // memory.
         self.context.counters.accept(readings.len());
         let hold = self.timekeeper.hold().map(|hold| hold.id);
         for batch in self.batcher.accept(&table, &readings, hold) {
@@ -108,6 +112,7 @@ impl Handler<Submit> for AggregatorActor {
 impl Handler<Heartbeat> for AggregatorActor {
     type Result = bool;
 
+    // To be answered is the proof: the question has come through the same mailbox as the readings.
     fn handle(&mut self, _: Heartbeat, _: &mut Self::Context) -> Self::Result {
         true
     }
@@ -118,6 +123,8 @@ impl Handler<Stop> for AggregatorActor {
 
     /// The reply says that the poster has everything.
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        // Devices have stopped before this was sent, so every Submit was handled before. The poster is told to stop
+        // after the reply, so this batch is in its mailbox before that.
         self.flush();
     }
 }

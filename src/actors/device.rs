@@ -64,6 +64,7 @@ impl DevicePlan {
 
     /// Says what is configured of it to whoever asks how it is.
     fn describe(&self, slot: &Slot<DeviceState>, values: &Slot<Values>, budget: &Arc<Budget>) {
+        // Worked out before the slot is locked: whoever writes or reads the status waits for the lock.
         let (points, label, groups) = (self.settings.points(), self.label().map(str::to_owned), self.groups());
         slot.write(|state| (state.points, state.label, state.groups) = (points, label, groups));
         values.write(|values| values.assign(Arc::clone(&self.table), self.points(), budget));
@@ -91,6 +92,7 @@ impl DevicePlan {
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
+    // No lock: task and actor are on one thread, and no borrow lives across an await.
     plan: Rc<RefCell<DevicePlan>>,
     /// What it does once it is started.
     device: Option<Device>,
@@ -110,6 +112,7 @@ impl DeviceActor {
     ) -> Self {
         let settings = &plan.settings;
         let fingerprint = settings.settings.fingerprint();
+        // Under other settings, such as another max_registers or another transport, what was learned may not hold.
         let learned = context.learned.of(&settings.endpoint, &fingerprint);
         let polling = Polling::new(Arc::clone(settings), &learned, clock::now(), fastrand::Rng::new());
         // What is about nothing that is asked for any more is forgotten there, too.
@@ -141,6 +144,8 @@ impl DeviceActor {
 
 impl Drop for DeviceActor {
     fn drop(&mut self) {
+        // A JoinHandle that is dropped detaches its task: the device would be polled on by nobody's order, beside the
+        // actor that has taken its place.
         if let Some(polling) = &self.polling {
             polling.abort();
         }
@@ -170,9 +175,12 @@ impl Handler<Stop> for DeviceActor {
 
     /// The reply says that nothing is asked of the device any more.
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        // The reply is a future of its own, so it comes although the actor has stopped.
         ctx.stop();
         let polling = self.polling.take();
         Box::pin(async move {
+            // Awaited, because abort only asks: the connection is closed when the task is gone. Many devices accept one
+            // connection, and another actor may dial this one as soon as the reply is there.
             if let Some(polling) = polling {
                 polling.abort();
                 // Cancelled is what it is.
@@ -206,12 +214,15 @@ struct Device {
     poller: Poller<EndpointDial>,
     /// The stamps of this device's readings.
     track: Track,
+    // Here and not in the actor: a panic ends the task alone, and the actor would go on without it and answer every
+    // message.
     _guard: ExitGuard,
 }
 
 impl Device {
     async fn run(&mut self) {
         loop {
+            // Only between two polls: the readings of one poll are of one point table.
             self.take_over();
             if self.poller.is_due_or_rest().await {
                 self.poll().await;
@@ -222,6 +233,8 @@ impl Device {
     /// A reload during a poll is for the next one.
     fn take_over(&mut self) {
         let plan = self.plan.borrow().clone();
+        // By pointer, because this is asked before each poll and each rest. A reload makes all settings anew, so the
+        // same pointer means that there was none.
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
             return;
         }
@@ -235,12 +248,16 @@ impl Device {
     async fn poll(&mut self) {
         failpoint::pass("device");
         let settings = Arc::clone(self.poller.polling().core().plan());
+        // Each reply gets its stamp when it is there, not the poll at its end: a poll of many requests may take
+        // seconds.
         let (timekeeper, track) = (&self.timekeeper, &mut self.track);
         self.poller.poll(&mut || timekeeper.stamp(track)).await;
         let (now, anchor) = self.timekeeper.polled();
         let (mut outcome, skipped) = self.poller.end(now, anchor);
         let readings = std::mem::take(&mut outcome.readings);
+        // Noted now: the readings are given away before the status is written.
         let (taken, first) = (readings.len(), readings.first().copied());
+        // With the plan by which it was polled: what waits in `plan` since a reload during the poll has other points.
         let (why, faults) = self.failing(&outcome);
         self.values.write(|values| values.polled(&readings, why.into_iter(), now.boot));
         self.note_presence(&readings);
@@ -269,6 +286,7 @@ impl Device {
         now: Moment,
     ) {
         self.context.counters.overrun(skipped);
+        // In boot time: the wall clock may have been set while the poll ran.
         let took = now.boot.saturating_sub(self.poller.polling().begun());
         self.context.registry.polls().took(took);
         for kind in &outcome.failures {
@@ -322,6 +340,7 @@ impl Device {
         let core = self.poller.polling().core();
         let (mut why, mut faults) = (Vec::new(), Vec::new());
         for (subject, fault) in core.faults() {
+            // One text for all points that it concerns: a silent gateway may have thousands.
             let text: Arc<str> = format!("{subject}: {}", fault.cause).into();
             let asked = |block: &&Block| subject.is_about(block);
             why.extend(core.plan().blocks().filter(asked).flat_map(Block::values).map(|id| (id, Arc::clone(&text))));
@@ -329,6 +348,7 @@ impl Device {
         }
         for (what, mut fault, spans) in core.refused() {
             let text: Arc<str> = fault.cause.as_str().into();
+            // The device's line names the points; the reason of one point does not name its neighbours.
             fault.cause.push_str(&self.now.names(&spans));
             faults.push((what, fault));
             let spans: BTreeSet<Span> = spans.into_iter().collect();
@@ -393,6 +413,7 @@ fn tell(plan: &DevicePlan, called: &str, event: Event) {
     );
     let (why, next_attempt_seconds) = (cause.as_str(), retry_in.map(|wait| wait.as_secs_f64()));
     match transition {
+        // A first failure is a warning: most are over by the next attempt. It becomes an error when it lasts (Down).
         Transition::Failed { suppressed: 0 } => {
             tracing::warn!(
                 code,

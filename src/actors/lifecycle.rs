@@ -55,6 +55,8 @@ impl ExitGuard {
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
+        // do_send passes the bound of the mailbox: this word must arrive however many messages wait. To a supervisor
+        // that is gone it does nothing, and then the process is ending.
         self.supervisor.do_send(Exited { actor: self.actor, panicked: std::thread::panicking() });
     }
 }

@@ -86,6 +86,7 @@ impl PosterActor {
         narrator: Narrator,
         guard: ExitGuard,
     ) -> Self {
+        // Opened here, on the poster's thread: an HTTP client cannot move to another one.
         let way = |(name, open): (_, Open)| Way { name, deliver: Some(open()), generation: 0 };
         let ways = ways.into_iter().map(way).collect();
         Self {
@@ -105,6 +106,8 @@ impl PosterActor {
     /// Does all that is to be done now, and comes back when there is more.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         failpoint::pass("poster");
+        // Answers of disk and servers may still come. The supervisor has been told that nothing is under way, so
+        // nothing may begin.
         if self.stopped {
             return;
         }
@@ -117,15 +120,21 @@ impl PosterActor {
             self.perform(action, ctx);
         }
         let now = clock::boot();
+        // Once, after all actions, and as a whole: nobody sees a reading twice, or nowhere.
         self.context.counters.publish(self.pipeline.published());
         for event in self.pipeline.take_events() {
             self.narrator.tell(event, &self.context.registry, now);
         }
         if let Some(timer) = self.timer.take() {
+            // One timer at a time. Each answer comes through here, and each would leave one more timer that sets the
+            // next.
             ctx.cancel_future(timer);
         }
         let mut wait = self.pipeline.deadline(now).saturating_sub(now);
         if let Some((_, latest)) = &self.stopping {
+            // While the disk has not everything, `latest` ends nothing: the wait is for servers only, and the
+            // supervisor's own limit is what ends a wait for the disk. Cursors too: a post that is acknowledged and not
+            // noted is delivered again.
             let stored = self.pipeline.is_stored_or_delivered() && !self.pipeline.saves_cursors();
             if self.pipeline.is_settled() || (stored && now >= *latest) {
                 self.stopped = true;
@@ -133,6 +142,8 @@ impl PosterActor {
                     // The supervisor may have run out of time.
                     stopped.send(()).ok();
                 }
+            // Not once it has passed: the wait would be nothing, and this would turn without a pause until the disk
+            // answers.
             } else if now < *latest {
                 wait = wait.min(latest.saturating_sub(now));
             }
@@ -146,8 +157,12 @@ impl PosterActor {
     fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
         match action {
             Action::Disk(job) => {
+                // Spawned, not waited for: batches are taken in and posts go on while the disk works, or hangs.
                 let done = self.spool.perform(job).into_actor(self).map(|done, this, ctx| {
+                    // Without the thread no reading gets to the disk any more. The guard tells the supervisor, which
+                    // ends the process.
                     let Ok(done) = done else { return ctx.stop() };
+                    // Chance comes from outside, as time does: the simulation decides both.
                     this.pipeline.done(done, clock::boot(), fastrand::f64());
                     this.pump(ctx);
                 });
@@ -162,8 +177,11 @@ impl PosterActor {
     fn ask(&mut self, output: usize, post: Option<(bytes::Bytes, bool)>, ctx: &mut Context<Self>) {
         let Some(way) = self.ways.get_mut(output) else { return };
         let generation = way.generation;
+        // Moved into the attempt: two of one output cannot be under way at once, so posts keep their order.
         let Some(mut deliver) = way.deliver.take() else { return };
         let is_post = post.is_some();
+        // The attempt owns all that it needs. A reload replaces the way beside it, and the answer finds another
+        // generation.
         let asked = async move {
             let answer = match post {
                 Some((body, false)) => deliver.post(body).await,
@@ -178,6 +196,7 @@ impl PosterActor {
                 return;
             };
             way.deliver = Some(deliver);
+            // One look at the clocks for the timeline and the pipeline: a step of the clock cannot come in between.
             let now = answer.server_time.map_or_else(clock::now, |date| this.timekeeper.server_says(date));
             let random = fastrand::f64();
             if is_post {
@@ -203,6 +222,8 @@ impl Handler<Append> for PosterActor {
     type Result = ();
 
     fn handle(&mut self, Append { batch, hold }: Append, ctx: &mut Self::Context) {
+        // Pumped at once, not with the timer: a kill loses what has not been written, so a batch is written as it
+        // comes.
         self.pipeline.accept(batch, hold, clock::boot());
         self.pump(ctx);
     }
@@ -216,6 +237,8 @@ impl Handler<Reload> for PosterActor {
         self.narrator.limit(reload.limits);
         for (name, OutputChange { server, split_refused_after, max_backoff, max_age }) in reload.outputs {
             let (encode, open) = server.unzip();
+            // By name: the order of the new configuration says nothing, because which outputs there are changes with a
+            // restart only.
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(open) = open
             {
@@ -245,6 +268,8 @@ impl Handler<Stop> for PosterActor {
         let (stopped, has_stopped) = oneshot::channel();
         let now = clock::boot();
         self.pipeline.stop(now);
+        // After pipeline.stop: from now on the disk is tried at once, and pump finds out when there is nothing left to
+        // wait for.
         self.stopping = Some((stopped, now + LAST_POSTS));
         self.pump(ctx);
         Box::pin(async move {

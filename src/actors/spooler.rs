@@ -30,6 +30,8 @@ impl SpoolThread {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(mut log: Log) -> std::io::Result<Self> {
+        // Without a bound, but the poster has one job under way: what waits for the disk waits in the pipeline, which
+        // bounds it.
         let (jobs, queue) = mpsc::channel::<(Job, oneshot::Sender<Done>)>();
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             for (job, answer) in queue {
@@ -48,6 +50,7 @@ impl SpoolThread {
     /// The thread is gone.
     pub fn perform(&self, job: Job) -> impl Future<Output = Result<Done, SpoolGone>> + use<> {
         let (answer, answered) = oneshot::channel();
+        // Sent by the call and not by the first poll of the future, so that jobs are done in the order of the calls.
         let sent = self.jobs.send((job, answer));
         async move {
             sent.map_err(|_| SpoolGone)?;

@@ -130,6 +130,8 @@ impl SupervisorActor {
     }
 
     fn add_device(&mut self, plan: DevicePlan, flow: &Flow, this: &Addr<Self>) {
+        // Never a number again: the word of an old actor's end must not restart the one that a reload has put in its
+        // place.
         let number = self.next_number;
         self.next_number += 1;
         let address = self.start_device(number, plan.clone(), flow, this);
@@ -147,11 +149,14 @@ impl SupervisorActor {
     fn restart_device(&mut self, number: u64, ctx: &mut Context<Self>) {
         // One that is not configured any more has stopped as it should.
         let Some(device) = self.devices.get_mut(&number) else { return };
+        // By how long this life has lasted, so before its end is counted.
         if device.started.elapsed() >= FORGIVEN {
             device.restarts.reset();
         }
         let wait = device.restarts.fail(fastrand::f64());
         let name = &device.plan.settings.name;
+        // A bug that comes back at once will come back for ever: the service manager may start the process whole, and
+        // somebody notices.
         if device.restarts.failures() > MAX_RESTARTS {
             tracing::error!(device = %name, restarts = MAX_RESTARTS, "{name}: its actor panics again and again; the agent gives up and exits");
             self.end(ExitStatus::Failed);
@@ -163,6 +168,8 @@ impl SupervisorActor {
             if this.stopping {
                 return;
             }
+            // The plan as it is now. A reload during the wait has changed it here, or removed the device; the dead
+            // actor could be told nothing.
             let (Some(device), Some(flow)) = (this.devices.get(&number), this.flow.as_ref()) else { return };
             let address = this.start_device(number, device.plan.clone(), flow, &ctx.address());
             if let Some(device) = this.devices.get_mut(&number) {
@@ -179,6 +186,8 @@ impl Actor for SupervisorActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(parts) = self.parts.take() else { return };
         let this = ctx.address();
+        // A thread for the poster alone: while a megabyte is encoded, devices are polled. Threads are crossed once a
+        // batch, not once a reading.
         let arbiter = Arbiter::new();
         let poster = {
             let guard = ExitGuard::new(this.clone().recipient(), ActorId::Poster);
@@ -198,6 +207,8 @@ impl Actor for SupervisorActor {
         )
         .start();
         let flow = Flow { aggregator, poster, _arbiter: Rc::new(arbiter) };
+        // Before a device starts: what an earlier process remembers of devices that are configured no more goes out of
+        // the file with the next write.
         self.context.learned.retain(parts.devices.iter().map(|device| &device.endpoint));
         for settings in parts.devices {
             self.add_device(DevicePlan { settings, table: Arc::clone(&table) }, &flow, &this);
@@ -213,8 +224,11 @@ impl Handler<Exited> for SupervisorActor {
         if self.stopping {
             return;
         }
+        // Asked after `stopping`: in a stop all guards speak, and none of their actors is to come back.
         match exited.actor {
             ActorId::Device(number) => self.restart_device(number, ctx),
+            // Not restarted in place: batches under way, answers and the spool thread would belong to two of them. An
+            // end without a panic is as bad.
             ActorId::Aggregator | ActorId::Poster => {
                 tracing::error!(actor = ?exited.actor, panicked = exited.panicked, "actor is gone; the agent exits so that it can be started whole");
                 self.end(ExitStatus::Failed);
@@ -227,6 +241,7 @@ impl Handler<Reload> for SupervisorActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, reload: Reload, _: &mut Self::Context) -> Self::Result {
+        // A stop that has begun wins: what is started now would be stopped by nobody.
         let Some(flow) = self.flow.clone().filter(|_| !self.stopping) else { return Box::pin(fut::ready(())) };
         let Reload { devices, mut kept, table, delivery } = reload;
         // What was learned of a device that is not configured any more is forgotten.
@@ -244,10 +259,12 @@ impl Handler<Reload> for SupervisorActor {
         let mut leaving = Vec::new();
         self.devices.retain(|_, device| {
             let endpoint = &device.plan.settings.endpoint;
+            // Taken out of both, so that what is left of `wanted` is what must be started.
             let Some(plan) = kept.take(endpoint).and_then(|endpoint| wanted.remove(&endpoint)) else {
                 leaving.push((device.plan.settings.name.clone(), device.address.clone()));
                 return false;
             };
+            // Not waited for: the device takes it over when its present poll has ended, and a poll may last long.
             device.address.do_send(plan.clone());
             device.plan = plan;
             true
@@ -265,6 +282,7 @@ impl Handler<Reload> for SupervisorActor {
                     this.context.registry.forget(&name);
                 }
             }
+            // Asked again: a signal may have come while devices stopped.
             let Some(flow) = this.flow.clone().filter(|_| !this.stopping) else { return };
             for plan in wanted.into_values() {
                 this.add_device(plan, &flow, &ctx.address());
@@ -280,6 +298,8 @@ impl Handler<Heartbeat> for SupervisorActor {
         let flow = self.flow.as_ref().map(|flow| (flow.aggregator.clone(), flow.poster.clone()));
         Box::pin(async move {
             let Some((aggregator, poster)) = flow else { return false };
+            // Devices are not asked: one that hangs costs its own readings only. One that blocks the thread blocks this
+            // question too.
             matches!((aggregator.send(Heartbeat).await, poster.send(Heartbeat).await), (Ok(true), Ok(true)))
         })
     }
@@ -304,10 +324,14 @@ impl Handler<Stop> for SupervisorActor {
                 let Some((aggregator, poster)) = flow else { return true };
                 aggregator.send(Stop).await.is_ok() && poster.send(Stop).await.is_ok()
             };
+            // One limit for all of it. What is left when it ends hangs, and to wait longer would end in the signal
+            // loop's exit without a word about what is lost.
             matches!(tokio::time::timeout(GRACE, in_order).await, Ok(true))
         };
         ctx.spawn(stop.into_actor(self).map(|in_time, this, _| {
             let counters = &this.context.counters;
+            // Losses of the whole run, evictions too: whoever looks at the exit code must not take a loss for
+            // everything delivered.
             let lost = counters.lost().and_in_memory(counters.in_memory());
             if lost.count() > 0 {
                 tracing::error!(code = 1071, "stopped; LOST {lost}; {counters}");

@@ -69,6 +69,7 @@ impl Timekeeper {
     /// A poll has ended: now, and the grid's anchor. Writes to the log what is new about the clock.
     #[must_use]
     pub fn polled(&self) -> (Moment, Anchor) {
+        // The block ends the lock before a line is written: other devices wait for it with every stamp.
         let (moment, anchor, notice) = {
             let state = &mut *self.state();
             let now = clock::now();
