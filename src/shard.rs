@@ -91,6 +91,8 @@ impl Shard {
     /// Whether the device at `endpoint`, as it is shown, is this shard's.
     #[must_use]
     pub fn owns(self, endpoint: &str) -> bool {
+        // Not the hash modulo the count: when that changes, nearly every device would move. Here only those move that a
+        // new shard takes, or one that is gone has left.
         let weight = |shard: u16| sha256(&[endpoint.as_bytes(), b"/", shard.to_string().as_bytes()]);
         self.count == 1 || (0..self.count).max_by_key(|&shard| weight(shard)) == Some(self.index)
     }
@@ -99,6 +101,7 @@ impl Shard {
     #[must_use]
     pub fn stamp(self, at: Timestamp) -> Timestamp {
         let (index, count) = (u64::from(self.index), u64::from(self.count));
+        // With `count` added, for the remainder may be greater than the index.
         let ahead = (index + count - at.as_millis() % count) % count;
         Timestamp::from_millis(at.as_millis().saturating_add(ahead))
     }

@@ -294,6 +294,7 @@ fn handle(directory: &Path) -> Result<Option<OwnedFd>, Exit> {
 
 /// Asks the process to end and waits for that; with `force`, ends it if it does not go.
 fn end(process: &OwnedFd, force: bool) -> Result<(), Exit> {
+    // By force too it is asked first: an agent that obeys brings what is in memory to disk.
     let patience = if force { STOP_BY_FORCE } else { STOP };
     if is_ended_by(process, Signal::TERM, patience)? || (force && is_ended_by(process, Signal::KILL, patience)?) {
         return Ok(());
@@ -306,6 +307,7 @@ fn end(process: &OwnedFd, force: bool) -> Result<(), Exit> {
 
 /// Sends the signal and waits; whether the process is gone.
 fn is_ended_by(process: &OwnedFd, signal: Signal, patience: Duration) -> Result<bool, Exit> {
+    // By the handle and not by the number, which another process may have by now.
     match pidfd_send_signal(process, signal) {
         Ok(()) => {}
         Err(Errno::SRCH) => return Ok(true),
@@ -317,8 +319,10 @@ fn is_ended_by(process: &OwnedFd, signal: Signal, patience: Duration) -> Result<
     }
     let deadline = Instant::now() + patience;
     loop {
+        // What is left, because a signal may interrupt the wait and it begins again.
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).unwrap_or_default();
+        // A pidfd can be read once its process has ended, whoever's child that is (pidfd_open(2)).
         match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
@@ -330,7 +334,10 @@ fn is_ended_by(process: &OwnedFd, signal: Signal, patience: Duration) -> Result<
 
 /// The agent in a session of its own, its words in our hands until it is ready.
 fn spawn(instance: &Instance) -> io::Result<Child> {
+    // Absolute, because the agent works in `/`: it must not keep the file system busy from which it happened to be
+    // started.
     let config_dir = std::path::absolute(&instance.config_dir)?;
+    // This program, and not one of the same name that stands earlier in PATH.
     Command::new(env::current_exe()?)
         .args(["run", "--config_dir"])
         .arg(config_dir)
@@ -353,11 +360,14 @@ fn wait_until_ready(mut agent: Child) -> io::Result<Exit> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut said = String::new();
+        // In a thread, because a read from a pipe has no time limit. An end of the stream without the word is a start
+        // that failed.
         word.take(detach::WORD.len() as u64).read_to_string(&mut said).ok();
         sender.send(said == detach::WORD).ok();
     });
     match receiver.recv_timeout(START) {
         Ok(true) => {
+            // It ends soon: the agent lets go of stderr after the word. Its last line is to stand before ours.
             talker.join().ok();
             Ok(Exit::Done)
         }
@@ -367,6 +377,7 @@ fn wait_until_ready(mut agent: Child) -> io::Result<Exit> {
             Ok(ended.code().map_or(Exit::Failure, Exit::from_code))
         }
         Err(_) => {
+            // Not killed: it may be ready a moment later, and --stop ends it if it is not wanted.
             complain(&format!("it is not ready after {}; its log says what it waits for", seconds(START)));
             Ok(Exit::Failure)
         }

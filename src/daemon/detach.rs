@@ -36,6 +36,8 @@ pub fn announce(log_directory: &Path) -> io::Result<()> {
     if !is_requested() {
         return Ok(());
     }
+    // The streams are not closed: the next file or socket would get their numbers, and whoever writes to stderr would
+    // write into it.
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     // The starter may have lost patience.
     io::stdout().write_all(WORD.as_bytes()).and_then(|()| io::stdout().flush()).ok();
@@ -44,6 +46,7 @@ pub fn announce(log_directory: &Path) -> io::Result<()> {
     match logging::detach(log_directory) {
         Ok(file) => dup2_stderr(&file)?,
         Err(error) => {
+            // All the same: the starter reads this stream until its end, and would wait for as long as the agent lives.
             dup2_stderr(&nothing)?;
             return Err(error);
         }

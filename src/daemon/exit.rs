@@ -33,6 +33,8 @@ impl Exit {
             Self::Failure => 1,
             Self::Usage => 2,
             Self::NotRunning => 3,
+            // EX_TEMPFAIL, EX_NOPERM and EX_CONFIG of sysexits.h. The unit for systemd does not start the agent again
+            // after these.
             Self::Held => 75,
             Self::Permissions => 77,
             Self::BadConfiguration => 78,

@@ -32,6 +32,7 @@ pub fn find(cache_directory: &Path, agent_id: &str, shard: Shard) -> Vec<Left> {
     let mut left: Vec<_> = entries
         .filter(|entry| {
             let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("shard_")?.parse().ok());
+            // Below it is a shard of the present configuration, which delivers what it has by itself.
             number.is_some_and(|number: u32| number >= u32::from(shard.count()))
         })
         .filter_map(|entry| look(entry.path(), agent_id))

@@ -85,8 +85,11 @@ impl Lock {
         if !remove_former(system_daemon_directory) {
             return Err(LockError::Held { path: named(system_daemon_directory, FORMER_SUFFIX) });
         }
+        // After both locks: until then the file may be that of the agent which runs.
         let pid_file = file(system_daemon_directory, "pid", "pid")?;
         let mut pid = std::fs::File::from(open(&pid_file)?);
+        // Emptied only now. O_TRUNC when it is opened would have emptied it before it is known that it has no second
+        // name elsewhere.
         pid.set_len(0)
             .and_then(|()| writeln!(pid, "{}", std::process::id()))
             .map_err(|error| failed("write", &pid_file, error))?;
@@ -125,6 +128,7 @@ pub fn holder(system_daemon_directory: &Path) -> Result<Option<Holder>, LockErro
 pub fn remove_former(system_daemon_directory: &Path) -> bool {
     let path = named(system_daemon_directory, FORMER_SUFFIX);
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    // Without CREATE: to leave a file of this name behind would make the Python agent's --stop wait.
     let Ok(file) = fs::open(&path, flags, Mode::empty()) else { return true };
     let ours = fs::fstat(&file)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1);

@@ -40,6 +40,7 @@ pub enum Insufficient {
 /// # Errors
 /// When they do not.
 pub fn check() -> Result<(), Insufficient> {
+    // The soft limit is often 1,024, and each device has a socket.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Refused, the process goes on with what it has.
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
@@ -48,6 +49,8 @@ pub fn check() -> Result<(), Insufficient> {
 
     let gate = RwLock::new(());
     thread::scope(|scope| {
+        // All of them are to be there at once: threads that end at once may be one after the other. The gate opens when
+        // this closure returns, before the scope waits for them.
         let _closed = gate.write().unwrap_or_else(PoisonError::into_inner);
         let wait = || drop(gate.read());
         (0..THREADS).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, wait).map(drop))

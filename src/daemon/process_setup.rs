@@ -44,6 +44,7 @@ pub fn end_at_once(exit: Exit) -> ! {
 
 fn tell_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
+    // The message is a &str where it has no arguments, and a String where it has.
     let payload = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     let payload = payload.unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -54,6 +55,8 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
         // A stderr that nobody reads changes nothing.
         writeln!(io::stderr(), "{line}").ok();
     }
+    // After the line, and only for these: what runs on an arbiter has a guard, and a device that panics must not end
+    // the others.
     if thread::current().name().is_some_and(|name| UNSUPERVISED.contains(&name)) {
         end_at_once(Exit::Failure);
     }

@@ -49,6 +49,7 @@ impl PythonAgent {
     /// service's `ProtectProc=` does. It may be the Python agent, and it may be anything else that has its number by now.
     #[must_use]
     pub fn hidden(directories: &[PathBuf]) -> Option<Self> {
+        // Signal 0 only asks. EPERM means that the process is there and is another user's; one that has ended is ESRCH.
         let is_hidden = |pid| command_line(pid).is_none() && test_kill_process(pid) == Err(Errno::PERM);
         named(directories).find(|Self { pid, .. }| is_hidden(*pid))
     }
@@ -95,6 +96,7 @@ fn named(directories: &[PathBuf]) -> impl Iterator<Item = PythonAgent> {
 
 /// The number in a pid file.
 fn named_in(path: &Path) -> Option<Pid> {
+    // A FIFO in its place must not be waited for, and a link may lead to another program's pid file.
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
     if !file.metadata().ok()?.is_file() {
@@ -102,6 +104,7 @@ fn named_in(path: &Path) -> Option<Pid> {
     }
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    // 0 and negative numbers mean groups of processes to the kernel.
     Pid::from_raw(text.trim().parse().ok().filter(|&pid: &i32| pid > 0)?)
 }
 
@@ -114,6 +117,7 @@ fn command_line(pid: Pid) -> Option<Vec<u8>> {
 fn is_python_agent(command_line: &[u8]) -> bool {
     let arguments = String::from_utf8_lossy(command_line);
     let mut arguments = arguments.trim_end_matches('\0').split('\0');
+    // Not the whole line: an editor or a `tail` with the script's name among its arguments is no agent.
     let interpreter = arguments.next().map(file_name).unwrap_or_default();
     if !["python", "pypy"].iter().any(|name| interpreter.starts_with(name)) {
         return false;
@@ -123,6 +127,7 @@ fn is_python_agent(command_line: &[u8]) -> bool {
             Some("-c") | None => return false,
             Some("-m") => break arguments.next().and_then(|module| module.rsplit('.').next()),
             Some(option) if WITH_VALUE.contains(&option) => drop(arguments.next()),
+            // Also `-Wignore`, which has its value in itself.
             Some(option) if option.starts_with('-') => {}
             Some(script) => break Some(file_name(script).trim_end_matches(".py")),
         }

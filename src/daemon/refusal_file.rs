@@ -50,6 +50,7 @@ pub fn look(path: &Path) -> Result<RefusalStore, TextFileError> {
 /// Keeps what is learned, for as long as it is polled.
 pub async fn keep(path: PathBuf, learned: Arc<RefusalStore>) {
     loop {
+        // A pause after each write, not a fixed beat: a disk that takes a minute gets no queue of writes.
         actix_rt::time::sleep(PAUSE).await;
         write_apart(path.clone(), Arc::clone(&learned)).await;
     }

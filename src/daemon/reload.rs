@@ -78,6 +78,7 @@ impl Reloader {
             tracing::info!("SIGHUP; the configuration in {} is read again", self.instance.config_dir.display());
             manager.reloading();
             self.reload(supervisor).await;
+            // After a refusal too: the agent works, and the manager waits for this word.
             manager.ready(&counters.to_string());
         }
     }
@@ -97,18 +98,24 @@ impl Reloader {
 
     async fn take_over(&mut self, new: Config, supervisor: &Addr<SupervisorActor>) -> Result<(), NotUsable> {
         let next = self.running.taken_over_by(new.clone());
+        // Against what is written, not against `next`: what only a restart changes is to be told, at each reload until
+        // there was one.
         let diff = Diff::between(&self.running, &new);
         if diff.is_empty() {
             tracing::info!("nothing in the configuration has changed");
             return Ok(());
         }
+        // First what can fail: nothing is changed yet, so a refusal leaves the agent as it was.
         let mut outputs = Vec::new();
         for output in &next.outputs {
             let before = self.running.outputs.iter().find(|before| before.name == output.name);
             let other = before.is_none_or(|before| {
                 before.kind != output.kind
+                    // Its address does not stand with the output but in pattoo_agent_api.
                     || (output.kind == OutputKind::Pattoo && self.running.server() != next.server())
             });
+            // Only where something has changed: the poster uses no answer of a way that was replaced, so what is under
+            // way would be posted again.
             let server = other.then(|| assemble::way(output, &next, &self.agent, &self.plant)).transpose()?;
             let split_refused_after = output.split_refused_after;
             let (max_backoff, max_age) = (output.max_backoff, output.max_age);
@@ -130,6 +137,7 @@ impl Reloader {
         self.reporter.lock().unwrap_or_else(PoisonError::into_inner).readings_in_metrics(next.readings_in_metrics);
         // A supervisor that is gone ends the process.
         supervisor.send(reload).await.ok();
+        // After the reply: "taken over" is true then.
         tell(&diff);
         if let Some(warning) = preflight::warning(next.devices.len()) {
             tracing::warn!("{warning}");
@@ -145,6 +153,7 @@ async fn look_until_settled(instance: &Instance) -> Result<Loaded, ConfigError> 
     for _ in 1..MOST_LOOKS {
         actix_rt::time::sleep(BETWEEN_LOOKS).await;
         let now = look(instance).await;
+        // Faults are compared as well: half a file may be refused, and the whole one may not.
         if now == before {
             break;
         }
@@ -156,6 +165,7 @@ async fn look_until_settled(instance: &Instance) -> Result<Loaded, ConfigError> 
 /// The files as they are now, read by a thread that may wait for the disk.
 async fn look(instance: &Instance) -> Result<Loaded, ConfigError> {
     let instance = instance.clone();
+    // A panic there costs this reload and nothing else.
     let looked = actix_rt::task::spawn_blocking(move || instance.load()).await;
     looked.unwrap_or_else(|_| Err(ConfigError::from(Vec::new())))
 }

@@ -108,6 +108,7 @@ fn start_log(config: &Config) {
     let directory = &config.log_directory;
     let untrusted = directory::make(directory);
     logging::set_format(config.log_format);
+    // No reason to refuse: a device that is read and not logged is better than one that is not read.
     if let Err(error) = logging::start(assemble::level(config.log_level), directory) {
         tracing::warn!(cause = %error, "no log file in {}; the log goes to stderr only", directory.display());
     }
@@ -131,6 +132,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
         );
     }
     let status_listen = status_listen(config)?;
+    // Before the agent id and the log of readings are looked at. With a name, because `_` would give it back at once.
     let _lock = Lock::acquire(&config.system_daemon_directory)?;
     let stored_id = stored_id(&config.daemon_directory)?;
     let agent = identify(config, stored_id.id)?;
@@ -141,8 +143,10 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     let cache = config.cache_directory.join(agent.id().as_str());
     directory::make_trusted(&config.cache_directory)?;
     directory::make_trusted(&cache)?;
+    // A name that no earlier process has used: undated readings of another boot must not get the offset of this one.
     let boot_id = clock::boot_id().unwrap_or_else(|| format!("unknown-{}", clock::wall()));
     let disk = RealDisk::open(&config.cache_directory, agent.id().as_str())?;
+    // Before the log is opened, which looks for old caches in the agent's own directory only.
     if let Some(name) = stored_id.original_cache {
         let adopted = disk.adopt(&name, agent.id().as_str())?;
         if adopted > 0 {
@@ -200,6 +204,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
         pipeline.set_max_backoff(&output.name, output.max_backoff);
         pipeline.set_max_age(&output.name, output.max_age);
     }
+    // Whoever asks before the pipeline's first turn finds what waits on disk, and not nothing.
     context.counters.publish(published);
     let spool = SpoolThread::start(log).map_err(|error| Refusal::new(Exit::Failure, &error))?;
     let learned = Arc::new(refusal_file::recall(&refusal_file::path(config)));
@@ -209,6 +214,7 @@ fn serve(instance: &Instance, running: Config, signals: Signals) -> Result<Exit,
     }
     let timekeeper = Timekeeper::new(timeline, &boot_id);
     let reporter = reporter(config, profile, &context, timekeeper.clone());
+    // After the lock, and so dropped before it: the socket is replaced by whoever has the lock.
     let _status = serve_status(config, status_listen, agent.hostname(), &reporter);
     let parts = Parts { devices, table, spool, pipeline, outputs: ways, narrator, timekeeper, context };
     // Not dropped: a name look-up that hangs in a thread of its own would hold it.
@@ -258,6 +264,8 @@ fn serve_status(
             Err(error) => tracing::warn!(cause = %error, "no status page: {address} of status_listen cannot be had"),
         }
     }
+    // Whether or not there is a page: the socket is how --status asks, and its thread takes the samples that rates are
+    // made of.
     let served = socket::serve(&path, Arc::clone(reporter));
     served
         .inspect_err(|error| tracing::warn!(cause = %error, "--status will know little: no socket {}", path.display()))
@@ -268,6 +276,8 @@ fn serve_status(
 fn timeline(config: &Config, opened: &Opened, boot_id: &str) -> Timeline {
     let timeline = Timeline::new(BUILT, opened.last_stamp(clock::wall()));
     let timeline = if config.trust_local_clock { timeline.trusting_local_clock() } else { timeline };
+    // An earlier process of this boot has left them. The time since boot has gone on, so one offset is right for them
+    // and for ours.
     let undated = opened.holds.iter().filter(|hold| hold.boot_id == boot_id && hold.offset.is_none());
     match undated.map(|hold| hold.since).max() {
         Some(since) => timeline.holding_since(since),
@@ -420,6 +430,7 @@ async fn live(parts: Parts, Signals { stop, reload }: Signals, reloader: Reloade
     let AgentContext { counters, learned, .. } = parts.context.clone();
     let (supervisor, mut ended) = SupervisorActor::new(parts);
     let supervisor = supervisor.start();
+    // Not after a first poll: devices may be away for days. That is a state of theirs, not a start that failed.
     manager.ready(&counters.to_string());
     let keeping = actix_rt::spawn(refusal_file::keep(memory.clone(), Arc::clone(&learned)));
     actix_rt::spawn(pulse(Rc::clone(&manager), supervisor.clone(), Arc::clone(&counters)));
@@ -434,6 +445,7 @@ async fn live(parts: Parts, Signals { stop, reload }: Signals, reloader: Reloade
             supervisor.do_send(Stop);
             ended.await
         }
+        // A stop drops it wherever it is: a configuration on a disk that hangs holds up nothing.
         never = reloader.serve(&reload, &supervisor, &manager, &counters) => match never {},
     };
     keeping.abort();

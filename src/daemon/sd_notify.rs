@@ -56,6 +56,7 @@ impl Manager {
 
     /// A new configuration is being read; [`Manager::ready`] ends it.
     pub fn reloading(&self) {
+        // The time is what Type=notify-reload wants beside it (sd_notify(3)).
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic().as_micros()));
     }
 
@@ -66,6 +67,7 @@ impl Manager {
 
     fn tell(&self, message: &str) {
         if let Some(socket) = &self.socket {
+            // A sign of life that is lost is made up for by the next: three fit into what the manager waits.
             socket.send(message.as_bytes()).ok();
         }
     }
@@ -73,6 +75,7 @@ impl Manager {
 
 fn connect(name: &str) -> Option<UnixDatagram> {
     let address = match name.strip_prefix('@') {
+        // `@` stands for the zero byte of an abstract name (sd_notify(3)).
         Some(name) => SocketAddr::from_abstract_name(name).ok()?,
         None if name.starts_with('/') => SocketAddr::from_pathname(Path::new(name)).ok()?,
         None => return None,
@@ -86,12 +89,14 @@ fn connect(name: &str) -> Option<UnixDatagram> {
 
 /// How long the manager waits for a sign of life, if it waits for one of this process.
 fn watchdog(micros: Option<String>, pid: Option<String>, us: u32) -> Option<Duration> {
+    // The variables are inherited: of a parent that is watched they say nothing about us (sd_watchdog_enabled(3)).
     let ours = pid.is_none_or(|pid| pid.parse() == Ok(us));
     let micros: u64 = micros?.parse().ok()?;
     (ours && micros > 0).then(|| Duration::from_micros(micros))
 }
 
 fn one_line(text: &str) -> String {
+    // A line break would begin another assignment of the message.
     text.replace('\n', " ")
 }
 

@@ -79,6 +79,7 @@ pub struct Signals {
 /// When the system gives no handler or no thread.
 pub fn serve() -> io::Result<Signals> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    // Here and not in the thread: once this function has returned, no signal kills and none is missed.
     let mut handlers = Handlers::install(&runtime)?;
     let (stop, asked) = oneshot::channel();
     let heard = Arc::new(AtomicBool::new(false));
@@ -109,6 +110,7 @@ struct Handlers {
 
 impl Handlers {
     fn install(runtime: &Runtime) -> io::Result<Self> {
+        // tokio binds a handler to the runtime that is entered, and nobody runs in it yet.
         let _context = runtime.enter();
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -190,7 +192,9 @@ impl SignalLoop {
         match asked {
             Asked::Stop(name) => return self.stop(name),
             Asked::Quit => return Some(End::Quit),
+            // It keeps one permit: a wish while nobody waits is not lost, and many are one reload.
             Asked::Reload => self.reload.asked.notify_one(),
+            // The line does it: before each one the file is looked at and opened again if it was moved.
             Asked::Reopen => tracing::info!("SIGUSR1; the log file is opened again"),
         }
         None
@@ -198,10 +202,12 @@ impl SignalLoop {
 
     fn stop(&mut self, name: &'static str) -> Option<End> {
         let now = Instant::now();
+        // The one who has sent SIGTERM and then Ctrl-C is in a hurry: another signal is never taken for the same one.
         let Some(stop) = self.stop.take() else {
             let same = self.asked.is_some_and(|(first, at)| first == name && now < at + SAME);
             return (!same).then_some(End::Again(name));
         };
+        // From the first wish on: later ones do not lengthen it.
         (self.deadline, self.asked) = (Some(now + PATIENCE), Some((name, now)));
         // Sent before it is asked whether somebody listens: whoever begins to in between finds it.
         stop.send(name).ok();
