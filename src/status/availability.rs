@@ -37,6 +37,8 @@ impl Availability {
     /// `-` where that is not known.
     #[must_use]
     pub fn hour(&self, now: Duration) -> String {
+        // On a copy: whoever looks changes nothing, and a device that is polled once an hour enters no state in
+        // between.
         let mut until_now = *self;
         let newest = minute(now);
         until_now.go_on(newest);
@@ -53,6 +55,7 @@ impl Availability {
     /// In the minutes since the newest one, this one too, it was as it was then.
     fn go_on(&mut self, minute: u64) {
         let Some((newest, state)) = self.newest else { return };
+        // The newest ones only: after a night of suspend there are more minutes than places.
         for minute in (newest + 1..=minute).rev().take(MINUTES) {
             self.worst[place(minute)] = Some(state);
         }

@@ -58,6 +58,7 @@ pub fn problems(snapshot: &Snapshot) -> Vec<Problem> {
     if let Some((severity, text)) = of_devices(snapshot) {
         add(severity, "devices", text);
     }
+    // A stable sort: among equals the order of above stays.
     problems.sort_by_key(|problem| problem.severity);
     problems
 }
@@ -89,6 +90,7 @@ fn of_devices(snapshot: &Snapshot) -> Option<(Severity, String)> {
         names.map(|device| device.label.as_ref().unwrap_or(&device.name))
     };
     let of = |number: usize, state: State, what: &str| {
+        // Behind one switch there may be thousands, and this is one sentence.
         let shown: Vec<_> = names(state).take(3).map(String::as_str).collect();
         let more =
             if number > shown.len() { format!(" and {} more", grouped(number - shown.len())) } else { String::new() };

@@ -46,6 +46,7 @@ pub fn of_process(process: &Process, started: Time) -> String {
 fn about_the_agent(page: &mut Page, snapshot: &Snapshot) {
     let Snapshot { version, agent_id, hostname, server, cache, clock, .. } = snapshot;
     page.family("info", "gauge", "Who this is.");
+    // Text can only stand in labels; the value is 1 by convention.
     page.sample("info", &[("version", version), ("agent_id", agent_id), ("hostname", hostname)], 1);
     page.one("start_time_seconds", "gauge", "When the process started.", seconds(snapshot.started));
     page.one("clock_good", "gauge", "Whether stamps are this machine's time.", u8::from(clock.good));
@@ -90,6 +91,7 @@ fn about_readings(page: &mut Page, Snapshot { books, .. }: &Snapshot) {
 }
 
 fn about_outputs(page: &mut Page, Snapshot { outputs, now, .. }: &Snapshot) {
+    // A loop for each metric and not for each output: the format wants all samples of a metric together.
     page.family("output_up", "gauge", "Whether the last post of the output was taken.");
     for Output { name, server, .. } in outputs {
         let up = server.last_success.is_some() && server.failing_since.is_none();
@@ -157,6 +159,7 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     for (bound, count) in &durations.at_most {
         page.sample("poll_duration_seconds_bucket", &[("le", &bound.to_string())], count);
     }
+    // A histogram ends with this bucket, and it equals the count.
     page.sample("poll_duration_seconds_bucket", &[("le", "+Inf")], durations.count);
     page.sample("poll_duration_seconds_sum", &[], durations.seconds);
     page.sample("poll_duration_seconds_count", &[], durations.count);
@@ -168,12 +171,14 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
     for (reason, count) in &polling.unread {
         page.sample("points_unread_total", &[("reason", reason)], count);
     }
+    // A metric of its own: as a label of all the others, another name would begin all their series anew.
     page.family("device_info", "gauge", "The name that the configuration gives a device, for those that have one.");
     for (device, label) in devices.iter().filter_map(|device| Some((device, device.label.as_ref()?))) {
         page.sample("device_info", &[("device", &device.name), ("name", label)], 1);
     }
     let of_each: [(&str, &str, &str, OfDevice); 8] = [
         ("device_up", "gauge", "Whether the device gives readings.", |device| {
+            // A device that refuses one point of nine works: what is missing has metrics of its own.
             u64::from(matches!(device.state, State::Up | State::Degraded))
         }),
         ("device_points", "gauge", "Points of the device.", |device| device.points as u64),
@@ -193,6 +198,7 @@ fn about_devices(page: &mut Page, Snapshot { polling, devices, .. }: &Snapshot) 
         }
     }
     page.family("device_poll_duration_seconds", "gauge", "How long the last poll of the device took.");
+    // Before its first poll has ended it would be 0 s, as of the fastest of all.
     for device in devices.iter().filter(|device| device.polls > 0) {
         page.sample("device_poll_duration_seconds", &[("device", &device.name)], device.took);
     }
@@ -269,5 +275,6 @@ impl Page {
 }
 
 fn escaped(value: &str) -> String {
+    // The format knows these three; the backslash is first, or it would double those of the others.
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -100,6 +100,8 @@ impl Narrator {
                 }
             }
             Event::DiskHangs(lasted) => {
+                // Told whatever the outage says of it: the pipeline gives it once for each hang, and a kill is
+                // dangerous now. It is noted, so that the end of it is told with how long it was.
                 self.outages.failed(Subject::Disk, "hang", now);
                 tracing::error!(
                     "the disk of the cache directory {} has not answered for {}; readings stay in memory and go to the server \
@@ -256,6 +258,7 @@ impl Narrator {
     fn lost(&mut self, output: usize, readings: u64, reason: DropReason, now: Duration) {
         let name = self.outputs.get(output).map(|(name, _)| name.as_str());
         let of = name.map_or_else(String::new, |name| format!(" of output {name}"));
+        // By reason too: each has another remedy, and one that comes first must not mute the others for a minute.
         let loss = self.lost.entry((output, reason)).or_default();
         loss.readings += readings;
         if loss.told_at.is_some_and(|at| now.saturating_sub(at) < QUIET) {
@@ -285,6 +288,8 @@ impl Narrator {
             self.path.display(),
             loss.readings
         );
+        // What came in the quiet minute is in the next line: `told` is how many the lines have said, not the last
+        // event's.
         (loss.told, loss.told_at) = (loss.readings, Some(now));
     }
 }

@@ -114,6 +114,7 @@ type Shared = web::Data<Desk>;
 /// # Errors
 /// When the address cannot be had, or the system gives no thread.
 pub fn serve(address: SocketAddr, hosts: Hosts, reporter: Arc<Mutex<Reporter>>) -> io::Result<SocketAddr> {
+    // Not in the thread: a port that is taken is told at the start, by whoever has asked for it.
     let listener = TcpListener::bind(address)?;
     let address = listener.local_addr()?;
     let desk = Shared::new(Desk { reporter, reads: Arc::new(Semaphore::new(1)), made: Mutex::default() });
@@ -152,6 +153,8 @@ async fn answer_all(listener: TcpListener, hosts: Hosts, desk: Shared) -> io::Re
         }
     });
     HttpServer::new(routes)
+        // By default it is one for each core. Answers are made once for all who ask, so more threads would wait for
+        // each other.
         .workers(1)
         // More than are kept: one more is taken, and another closed for it.
         .max_connections(2 * connections::MOST)
@@ -162,6 +165,7 @@ async fn answer_all(listener: TcpListener, hosts: Hosts, desk: Shared) -> io::Re
                 data.insert(connections.opened(stream, peer));
             }
         })
+        // One answer for each connection is what makes their number and their life short.
         .keep_alive(KeepAlive::Disabled)
         .client_request_timeout(PATIENCE)
         .client_disconnect_timeout(GOODBYE)
@@ -189,9 +193,12 @@ async fn guard(
 
 fn refusal(request: &ServiceRequest) -> Option<HttpResponse> {
     let mut named = request.headers().get_all(header::HOST);
+    // Not HeaderMap::get, which gives the first and says nothing of a second.
     let (host, another) = (named.next(), named.next());
     let hosts = request.app_data::<web::Data<Hosts>>()?;
     let allowed = |host: &str| hosts.allow(host);
+    // A request may name the host in its first line, which then counts instead of the header (RFC 9112, 3.2.2). Both
+    // must be known.
     let of_uri = request.uri().authority().is_none_or(|authority| allowed(authority.as_str()));
     let of_header = match host {
         // Before there were names in requests; no browser does so.
@@ -199,6 +206,7 @@ fn refusal(request: &ServiceRequest) -> Option<HttpResponse> {
         None => return Some(HttpResponse::BadRequest().body("a request without Host\n")),
         Some(host) => host.to_str().is_ok_and(allowed),
     };
+    // More than one, as none at all, is answered by 400 (RFC 9112, 3.2).
     if another.is_some() {
         return Some(HttpResponse::BadRequest().body("a request with more than one Host\n"));
     }
@@ -263,7 +271,9 @@ async fn history(desk: Shared, wanted: Option<web::Query<PastOf>>) -> HttpRespon
     let Ok(turn) = Arc::clone(&desk.reads).try_acquire_owned() else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from_static(b"another plot is being made\n"));
     };
+    // Cut, not refused: the work is bounded by it, whatever somebody asks for.
     let (now, back) = (clock::wall(), DAY * days.clamp(1, MOST_DAYS));
+    // Not on this thread: while the database is read, probes are answered.
     let read = web::block(move || {
         // Until the read has ended, also when whoever asked has gone.
         let _turn = turn;
@@ -323,6 +333,7 @@ impl Desk {
 
     /// The answer as it was made lately, or a new one.
     fn answer(&self, what: Answer) -> (StatusCode, Bytes) {
+        // Held until the answer is made: whoever asks meanwhile waits for this one and does not make another.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, status, body)) = made.get(&what)
             && at.elapsed() < FRESH
@@ -335,6 +346,7 @@ impl Desk {
             Answer::Metrics => reporter.snapshot_for_metrics(now),
             _ => reporter.snapshot(now),
         };
+        // The socket wants it, too: it does not wait until megabytes of text are written.
         drop(reporter);
         let (status, body) = match what {
             Answer::Json | Answer::JsonWithoutValues => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::modbus::session::Unread;
 
 /// Polls are counted by whether they took at most so many seconds.
+// The default buckets of Prometheus' client libraries.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters.
@@ -65,12 +66,14 @@ impl Polls {
     #[must_use]
     pub fn durations(&self) -> Durations {
         let counts = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        // Kept apart and added here: a poll touches one counter, not all those above it.
         let sums = counts.iter().scan(0, |sum, count| {
             *sum += count;
             Some(*sum)
         });
         let at_most = BOUNDS.into_iter().zip(sums).collect();
         let seconds = Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64();
+        // Summed and not counted: it must equal the last bucket, whatever is counted while this reads.
         Durations { at_most, count: counts.iter().sum(), seconds }
     }
 

@@ -140,6 +140,7 @@ impl DeviceState {
     }
 
     fn enter(&mut self, state: State, faults: Vec<(String, Fault)>, now: Moment) {
+        // Another cause of the same state does not begin it anew.
         if self.state != state {
             self.since = Some(now.wall);
         }
@@ -167,11 +168,13 @@ impl ServerState {
     /// It took a post at `now`.
     pub fn took(&mut self, now: Timestamp) {
         let (posts, failures) = (self.posts + 1, self.failures);
+        // Fault and next attempt go with it: the failure is over.
         *self = Self { last_success: Some(now), posts, failures, ..Self::default() };
     }
 
     /// A post or a question failed at `now`; the next attempt is after `pause`.
     pub fn refused(&mut self, cause: String, now: Timestamp, pause: Duration) {
+        // The first failure's time stays, and the last one's cause.
         let since = self.fault.as_ref().map_or(now, |fault| fault.since);
         self.fault = Some(Fault { since, cause });
         self.failures += 1;
@@ -225,6 +228,7 @@ impl Registry {
     /// One device; `None` when there is none of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<DeviceState> {
+        // Not by `device`, which makes a slot: clients of the page may ask for any name.
         let slot = lock(&self.devices).get(name).map(Arc::clone)?;
         Some(slot.read())
     }

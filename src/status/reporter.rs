@@ -123,6 +123,7 @@ impl Reporter {
             return Rates::default();
         }
         let a_minute = |before: u64, now: u64| {
+            // In u128, for the product of a counter and milliseconds.
             let came = u128::from(now.saturating_sub(before));
             u64::try_from(came * MINUTE.as_millis() / passed.as_millis()).unwrap_or(u64::MAX)
         };

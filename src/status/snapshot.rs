@@ -57,6 +57,8 @@ pub struct OutputProfile {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The version of this shape.
+    // Missing in what earlier releases say: the agent that runs may be older than the one that asks it. So it is with
+    // all defaults below.
     #[serde(default)]
     pub schema: u32,
     /// The program's name.
@@ -390,6 +392,7 @@ pub fn take(
         outputs,
         devices,
     };
+    // At last, of what the snapshot says: page, --status and status.json cannot differ about it.
     snapshot.problems = health::problems(&snapshot);
     snapshot
 }
@@ -397,6 +400,7 @@ pub fn take(
 /// One device as it is now, with the values of all its points; `None` when there is no such device.
 #[must_use]
 pub fn detail(registry: &Registry, name: &str, now: Moment) -> Option<DeviceDetail> {
+    // First: the values' slot is made when it is asked for, and a client may ask for any name.
     let state = registry.find(name)?;
     let slot = registry.values(name);
     let (values, every) = slot.look(|values| (values_of(values, true, now), values.sampled_every()));
@@ -494,6 +498,7 @@ fn output(
 fn books(counters: &Counters, published: &Published) -> Ledger {
     let nothing = OutputCounters::default();
     let lost = counters.lost();
+    // Every reason from the start: an alert on an increase needs a value from before the first loss.
     let mut by_reason: BTreeMap<String, u64> =
         DropReason::ALL.into_iter().filter(|reason| reason.is_loss()).map(|why| (why.as_str().to_owned(), 0)).collect();
     by_reason.extend(lost.by_reason().into_iter().map(|(why, count)| (why.to_owned(), count)));
@@ -507,6 +512,8 @@ fn books(counters: &Counters, published: &Published) -> Ledger {
 /// What is in memory is what is left: the threads put down their parts of one batch one after the other, and no reader
 /// sees it twice or not at all.
 fn ledger(output: &OutputCounters, counters: &Counters) -> Ledger {
+    // After `output` was read, and before what was accepted: a reading is accepted before it is counted anywhere else,
+    // so what is left is never less than nothing.
     let values = counters.dropped_values();
     let accepted = counters.accepted();
     let dropped = |reason: DropReason| values.count(reason) + output.dropped.count(reason);

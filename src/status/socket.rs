@@ -122,6 +122,8 @@ fn for_the_owner_alone(path: &Path) -> io::Result<()> {
     if !socket.metadata()?.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else was put in its place"));
     }
+    // A socket cannot be opened but by O_PATH, and fchmod takes no such descriptor. By this name chmod finds what the
+    // descriptor is of, and not what is at the path by now.
     let itself = Path::new("/proc/self/fd").join(socket.as_raw_fd().to_string());
     fs::set_permissions(itself, fs::Permissions::from_mode(0o600))
 }
@@ -130,8 +132,10 @@ async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
     // It is non-blocking, and the runtime has its driver: nothing that could be refused.
     let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
+    // Shared by the clients of one moment: eight of them that read slowly hold one text, not eight.
     let (mut json, mut taken): (Arc<[u8]>, Option<Instant>) = (Arc::default(), None);
     let mut sample = tokio::time::interval(SAMPLE_EVERY);
+    // The default would make up for all ticks of a suspend at once.
     sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
@@ -147,6 +151,7 @@ async fn answer_all(listener: UnixListener, reporter: &Mutex<Reporter>) {
             continue;
         };
         clients.retain(|client| !client.is_finished());
+        // Who reads is done in an instant, so the oldest is one that does not.
         if clients.len() == MOST_CLIENTS
             && let Some(oldest) = clients.pop_front()
         {
@@ -192,6 +197,7 @@ impl Address {
 pub fn ask(path: &Path) -> Result<Snapshot, AskError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::Nobody(path.to_owned()),
+        // That is how the end of a read timeout is told.
         io::ErrorKind::WouldBlock => AskError::Silent(path.to_owned()),
         _ => AskError::Io { path: path.to_owned(), source },
     };

@@ -53,6 +53,8 @@ impl Budget {
         let most = MOST_BYTES / size_of::<f32>();
         let mut samples = 0;
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            // An equal part of all, but no more than is left: after a reload others may hold more than theirs. Another
+            // thread may make this run again; the last run is what was taken.
             samples = MOST_SAMPLES.min(most / all).min(most.saturating_sub(taken) / points);
             (samples >= LEAST_SAMPLES).then(|| taken + samples * points)
         });
@@ -96,6 +98,7 @@ impl Values {
         let mut ids: Vec<_> = ids.collect();
         ids.sort_unstable();
         ids.dedup();
+        // Not by id, which is a place in one configuration: after a reload the same point may have another.
         let key = |point: Point<'_>| (point.device.unit, point.register.key.clone());
         let before = self.table.take();
         let of_before = |(place, id): (usize, &PointId)| Some((key(before.as_ref()?.get(*id)?), place));
@@ -113,6 +116,7 @@ impl Values {
 
     /// A poll has ended, `now` after boot; `why` says it of the points that it could not read.
     pub fn polled(&mut self, readings: &[Reading], why: impl Iterator<Item = (PointId, Arc<str>)>, now: Duration) {
+        // First all reasons: a point that another request has read loses its reason again below.
         self.why.extend(why);
         let row = self.hour.row(now);
         for reading in readings {
@@ -123,6 +127,7 @@ impl Values {
                 let value = reading.value.as_f64() as f32;
                 *sample = value;
             }
+            // Nearly always it is, and then no reading costs a look-up.
             if !self.why.is_empty() {
                 self.why.remove(&reading.point);
             }
@@ -187,18 +192,21 @@ struct Hour {
 impl Hour {
     fn new(points: usize, budget: &Arc<Budget>) -> Self {
         let rows = budget.take(points);
+        // NaN is no sample: no reading is one, and an Option would take twice the memory.
         Self { budget: Some(Arc::clone(budget)), points, rows, samples: vec![f32::NAN; rows * points], newest: None }
     }
 
     /// The same for points of which each was at the place that `from` says.
     fn moved(mut self, from: &[Option<usize>], budget: &Arc<Budget>) -> Self {
         let is_same = from.iter().enumerate().all(|(place, from)| *from == Some(place));
+        // Without rows it is tried again: another device may have given memory back.
         if is_same && from.len() == self.points && self.rows > 0 {
             return self;
         }
         // First, so that there is room for the new ones.
         self.give_back();
         let mut hour = Self::new(from.len(), budget);
+        // Other steps: what the old rows hold is of other moments.
         if hour.rows != self.rows {
             return hour;
         }
@@ -253,6 +261,7 @@ impl Hour {
     }
 
     fn give_back(&mut self) {
+        // Taken, because Drop comes here once more.
         if let Some(budget) = self.budget.take() {
             budget.give_back(self.samples.len());
         }

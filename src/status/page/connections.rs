@@ -35,6 +35,8 @@ impl Connections {
     /// From now on this one is open; `None` when the system gives no descriptor to close it by, and then it is closed.
     pub fn opened(self: &Arc<Self>, socket: impl AsFd, peer: Option<IpAddr>) -> Option<Connection> {
         let socket = socket.as_fd();
+        // A descriptor of its own. By the server's number another connection might be shut down, when that one was
+        // closed meanwhile.
         let Ok(handle) = socket.try_clone_to_owned() else {
             close(&socket);
             return None;
@@ -103,6 +105,7 @@ impl<H> Open<H> {
     fn too_many(&mut self, most: usize) -> Vec<H> {
         let mut closed = Vec::new();
         while self.all.len() > most {
+            // Quadratic in one more than `most`: it is called with each that is added.
             let of = |peer: IpAddr| self.all.iter().filter(|(_, other, ..)| *other == peer).count();
             let most_of_all = self.all.iter().map(|(_, peer, ..)| of(*peer)).max();
             let Some(place) = self.all.iter().position(|(_, peer, ..)| Some(of(*peer)) == most_of_all) else { break };

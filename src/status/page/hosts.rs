@@ -49,6 +49,7 @@ fn name(host: &str) -> Option<&str> {
 }
 
 fn is_port(text: &str) -> bool {
+    // Also without a digit: `host:` is allowed (RFC 3986, 3.2.3).
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
