@@ -207,6 +207,7 @@ impl Counters {
 
     /// `count` values are none and never become readings; they are accepted and dropped.
     pub fn drop_values(&self, reason: DropReason, count: usize) {
+        // Accepted first: whoever reads the dropped ones first never finds more of them than were accepted.
         self.accept(count);
         lock(&self.dropped).add(reason, count as u64);
     }
@@ -256,6 +257,7 @@ impl Counters {
     #[must_use]
     pub fn in_memory(&self) -> u64 {
         let published = lock(&self.published);
+        // The first output's is everyone's: there is one log.
         let appended = published.outputs.first().map_or(0, |output| output.appended);
         let gathered = self.accepted().saturating_sub(lock(&self.dropped).sum() + appended);
         gathered + published.outputs.iter().map(|output| output.in_memory).max().unwrap_or(0)

@@ -49,6 +49,7 @@ impl Appended {
     /// # Errors
     /// When they are not on disk; they can be appended again.
     pub fn append(&mut self, lines: Bytes) -> io::Result<()> {
+        // No two posts are equal, because readings have their times: this is the last one once more.
         if self.last == lines {
             return Ok(());
         }
@@ -102,6 +103,7 @@ fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     match end.iter().rposition(|&byte| byte == b'\n') {
         Some(place) => Ok(from + place as u64 + 1),
         None if from == 0 => Ok(0),
+        // Nothing is cut off: what does not consist of lines may be somebody else's file, named by mistake.
         None => Err(io::Error::new(ErrorKind::InvalidData, "it does not consist of lines")),
     }
 }
@@ -118,6 +120,8 @@ fn rotate(path: &Path, keep: u32) -> io::Result<()> {
         }
         PathBuf::from(name)
     };
+    // The oldest first, so that no rename replaces a file that is still to be kept. An end in between leaves a gap, and
+    // the next rotation passes over it.
     for n in (0..keep).rev() {
         match fs::rename(older(n), older(n + 1)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

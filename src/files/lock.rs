@@ -73,6 +73,7 @@ impl WriteLock {
     /// When somebody else has it, or the file cannot be had.
     pub fn take(directory: impl AsFd, name: &Path) -> Result<Self, TakeError> {
         let directory = directory.as_fd();
+        // Held to the end of this function: no other thread of this process may open and close the file in between.
         let mut locked = locked();
         // Before it is opened: to close it again would end the lock that this process has.
         match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -83,6 +84,7 @@ impl WriteLock {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match fs::openat(directory, name, flags, MODE) {
             Ok(file) => file,
+            // A link, a directory, a socket.
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(TakeError::NotAFile),
             Err(errno) => return Err(TakeError::Io("open", errno)),
         };
@@ -94,6 +96,7 @@ impl WriteLock {
         fs::fchmod(&file, MODE).ok();
         match fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            // Systems may say either (fcntl(2)).
             Err(Errno::AGAIN | Errno::ACCESS) => return Err(who_is_in_the_way(&file)),
             Err(errno) => return Err(TakeError::Io("lock", errno)),
         }

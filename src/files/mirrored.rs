@@ -72,6 +72,7 @@ pub fn read(path: &Path) -> Result<Option<Found>, MirroredError> {
             Ok(Some(Found { text: first, restored: false }))
         }
         (Some(first), Some(second)) => {
+            // An agent id of 64 digits is shown whole.
             let cut = |text: String| text.trim().chars().take(70).collect();
             Err(MirroredError::Unequal { path: path.to_owned(), first: cut(first), second: cut(second) })
         }
@@ -83,6 +84,7 @@ pub fn read(path: &Path) -> Result<Option<Found>, MirroredError> {
 /// # Errors
 /// When the system says no.
 pub fn write(path: &Path, text: &str) -> Result<(), MirroredError> {
+    // An end between the two leaves a file without a copy, and the next read makes it.
     text_file::write(path, text)?;
     Ok(text_file::write(&copy(path), text)?)
 }

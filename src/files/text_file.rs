@@ -73,6 +73,7 @@ pub fn read_up_to(path: &Path, bytes: u64) -> Result<Option<String>, TextFileErr
         return Err(TextFileError::NotAFile(path.to_owned()));
     }
     let mut bytes = Vec::new();
+    // One byte more shows that it is too long. What the file says of its length may be another one by now.
     file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > most {
         return Err(TextFileError::TooLarge(path.to_owned(), most));

@@ -41,6 +41,7 @@ pub enum Untrusted {
 pub fn judge(path: &Path, owner: u32, mode: u32, us: u32) -> Option<Untrusted> {
     const STICKY: u32 = 0o1000;
     let path = path.to_owned();
+    // Of root only: the owner of a sticky directory may still rename what others have in it.
     if mode & STICKY != 0 && owner == 0 {
         return None;
     }
@@ -118,6 +119,7 @@ pub fn open_or_make(path: &Path, new: NewDirectory, within: Option<&Path>) -> io
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut directory = fs::open("/", flags, Mode::empty())?;
+    // Step by step, because O_NOFOLLOW is about the last name of a path only.
     for component in there.components() {
         if let Component::Normal(name) = component {
             directory = fs::openat(&directory, name, flags, Mode::empty())?;
@@ -125,6 +127,8 @@ pub fn open_or_make(path: &Path, new: NewDirectory, within: Option<&Path>) -> io
     }
     let last = missing.len();
     for (place, name) in (1..).zip(&missing) {
+        // One that is there by now is an error: somebody else has made it. Ours is for nobody else until it is what it
+        // shall be.
         fs::mkdirat(&directory, name, Mode::from_raw_mode(0o700))?;
         directory = fs::openat(&directory, name, flags, Mode::empty())?;
         let mode = if place == last { new.mode } else { 0o755 };
@@ -141,6 +145,7 @@ fn as_far_as_there(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let path = std::path::absolute(path)?;
     let mut missing = Vec::new();
     for there in path.ancestors() {
+        // Of the link itself: one that leads to nothing is there, and is not to be taken for a name that is free.
         match std::fs::symlink_metadata(there) {
             Ok(_) => {
                 missing.reverse();

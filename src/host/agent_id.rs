@@ -128,6 +128,8 @@ fn random() -> Result<AgentId, AgentIdError> {
     let mut bytes = [0_u8; 64];
     let mut filled = 0;
     while filled < bytes.len() {
+        // Without flags it waits for the kernel's first entropy. A gateway on its first boot starts late then, but with
+        // an id of its own.
         filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())
             .map_err(|error| AgentIdError::Random(error.into()))?;
     }

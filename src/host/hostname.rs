@@ -123,6 +123,7 @@ fn decide_with(
         return Ok(Hostname { name, warning });
     }
     let name = remembered.clone();
+    // A name service that is slow today says nothing about another name.
     let Some(system) = system(TO_COMPARE) else {
         return Ok(Hostname { name, warning: None });
     };

@@ -44,6 +44,7 @@ impl LogFile {
     /// When the disk takes none or only a part of it.
     pub fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if !self.is_at_its_path()
+            // If not, the old one takes the line, wherever it is by now.
             && let Ok(file) = open(&self.path)
         {
             (self.file, self.torn) = (file, false);
@@ -52,6 +53,7 @@ impl LogFile {
             self.file.write_all(b"\n")?;
             self.torn = false;
         }
+        // Not write_all, which does not say how much of the line is there when it fails.
         let mut rest = line;
         while !rest.is_empty() {
             match self.file.write(rest) {

@@ -99,6 +99,7 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// When the log file cannot be opened, or a thread not started; that costs only itself.
 pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let stderr = LogWriter::start("console", |line| {
+        // Not eprint, which panics when nobody has the other end of a pipe any more.
         if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
     });
     let file = LogFile::open(directory).and_then(|mut file| LogWriter::start("log file", move |line| file.write(line)));
@@ -106,6 +107,7 @@ pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let (level, handle) = reload::Layer::new(level);
     let started = tracing_subscriber::registry()
         .with(level)
+        // Not filter_fn: its verdict is kept for each place in the code, and this one changes with time.
         .with(dynamic_filter_fn(|event, _| concerns(event)))
         .with(stderr.as_ref().ok().map(|writer| layer(writer.clone(), console)))
         .with(file.as_ref().ok().map(|writer| layer(writer.clone(), Head::Original("pattoo_file"))))
@@ -183,6 +185,7 @@ pub fn detach(directory: &Path) -> io::Result<File> {
 
 /// Waits until what was logged is written, for `limit` at most: the last thing before the process ends.
 pub fn flush(limit: Duration) {
+    // One deadline for all sinks: the process ends in time, however many hang.
     let deadline = Instant::now() + limit;
     for writer in WRITERS.get().into_iter().flatten() {
         writer.flush(deadline);
@@ -233,6 +236,7 @@ where
         let mut parts = Parts::default();
         event.record(&mut parts);
         if event.metadata().target().starts_with("actix_server") {
+            // Read and not taken: the event comes here once for each sink.
             let more = PAGE_SERVER.told.load(Ordering::Relaxed);
             if more > 0 {
                 parts.fields.push(("suppressed", more.into()));
@@ -317,6 +321,7 @@ impl Visit for Parts {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        // The Debug of arguments is the text itself, without quotes.
         self.record_debug(field, &format_args!("{value}"));
     }
 

@@ -19,6 +19,8 @@ impl LogThrottle {
     /// It happened `count` times more; `Some` when it is time for a line: how often since the last one.
     pub fn add(&mut self, count: u64, now: Duration) -> Option<u64> {
         self.suppressed += count;
+        // Asked with a count of 0 as well: what was kept back is told when the minute is over, though nothing more has
+        // happened.
         let quiet = self.logged_at.is_some_and(|at| now.saturating_sub(at) < QUIET);
         if quiet || self.suppressed == 0 {
             return None;

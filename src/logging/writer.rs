@@ -52,10 +52,12 @@ impl LogWriter {
             loop {
                 let line = queue.take();
                 let written = sink(&line).is_ok();
+                // Only behind a line that got through: one about lost lines would be lost like them.
                 let may_tell = written && told_at.is_none_or(|at| at.elapsed() >= QUIET);
                 let lost = queue.done(written, may_tell);
                 if lost > 0 {
                     told_at = Some(Instant::now());
+                    // Through the queues like any other line, so the sink that works tells of the one that does not.
                     tracing::warn!("{lost} lines did not get to the {name}: it was full, blocked or gone");
                 }
             }
@@ -77,13 +79,16 @@ impl io::Write for LogWriter {
         let mut state = self.shared.state();
         if state.lines.len() < QUEUE {
             state.lines.push_back(line.to_vec());
+            // All: the thread waits here, and whoever flushes does too.
             self.shared.changed.notify_all();
         } else {
             state.lost += 1;
         }
+        // A line that was dropped as well: who has logged it can do nothing about it.
         Ok(line.len())
     }
 
+    // Nothing is waited for: this is called by whoever logs.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -49,6 +49,7 @@ pub struct Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the login: what is shown for debugging may be logged.
         write!(f, "Proxy({})", authority(&self.host, self.port))
     }
 }
@@ -72,6 +73,7 @@ impl Connector {
     /// Nothing is asked or opened yet.
     #[must_use]
     pub fn new(server: Server) -> Self {
+        // The proxy looks the server's name up: whoever needs one may not be able to.
         let (host, port) = match &server.proxy {
             Some(proxy) => (&proxy.host, proxy.port),
             None => (&server.host, server.port),
@@ -89,6 +91,7 @@ impl Connector {
         let host = self.resolver.host().to_owned();
         let unresolved = |source| DialError::Resolve { host: host.clone(), source };
         let mut addresses = self.resolver.addresses(limit).await.map_err(unresolved)?;
+        // A stable sort: the others stay in the resolver's order.
         addresses.sort_by_key(|&address| Some(address) != self.accepted);
         let Some(accepted) = first_to_accept(&addresses, deadline).await else {
             return Err(unresolved(io::ErrorKind::NotFound.into()).into());
@@ -132,6 +135,7 @@ async fn tunnel(stream: &mut TcpStream, target: &str, proxy: &Proxy) -> io::Resu
     let line = String::from_utf8_lossy(line).into_owned();
     let mut words = line.split(' ');
     match (words.next(), words.next()) {
+        // Any 2xx is a tunnel (RFC 9110, 9.3.6).
         (Some("HTTP/1.1" | "HTTP/1.0"), Some(status)) if status.len() == 3 && status.starts_with('2') => Ok(()),
         (Some("HTTP/1.1" | "HTTP/1.0"), Some("407")) => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, "it wants a login (407); give it in proxy"))

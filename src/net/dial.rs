@@ -58,6 +58,7 @@ async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, Dial
 }
 
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    // Requests are small, and a reply is waited for before the next: there is nothing to gather.
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;

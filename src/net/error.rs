@@ -89,6 +89,7 @@ impl ConnectError {
     #[must_use]
     pub fn is_about_us(&self) -> bool {
         let Self::Tls { source, .. } = self else { return false };
+        // These may be the network's, and go away by themselves.
         !matches!(source, Insecure::Cut(_) | Insecure::Timeout(_) | Insecure::Other(_))
     }
 }

@@ -75,6 +75,8 @@ impl Resolver {
             let host = (self.host.clone(), self.port);
             spawn_blocking(move || host.to_socket_addrs().map(Iterator::collect))
         });
+        // Lent to the timeout, not given: a question that hangs is asked no second time, or threads would gather behind
+        // a dead name service.
         let Ok(answer) = timeout(limit, asking).await else {
             let late = format!("no answer within {}", humantime::format_duration(limit));
             return Err(io::Error::new(io::ErrorKind::TimedOut, late));

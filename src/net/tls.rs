@@ -137,6 +137,7 @@ impl Credentials {
     /// When one of them is not what it should be.
     pub fn new(pem: Pem) -> Result<Self, CredentialsError> {
         let unusable = |error: rustls::Error| CredentialsError::Ca(io::Error::other(error));
+        // Named here: without it rustls takes one that the process has installed, and panics when there is none.
         let provider = Arc::new(ring::default_provider());
         let authority = match &pem.trust {
             Trust::Pin(pin) => Err(*pin),
@@ -162,6 +163,8 @@ impl Credentials {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
+            // The library calls every verifier of one's own so. Ours leaves the verdict to the library's, or to the
+            // pin.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match &pem.own {
@@ -225,6 +228,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        // For a pinned certificate too: certificates are public, and only this shows that the peer has the key.
         verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
