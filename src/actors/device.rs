@@ -179,8 +179,8 @@ impl Handler<Stop> for DeviceActor {
         ctx.stop();
         let polling = self.polling.take();
         Box::pin(async move {
-            // Awaited, because abort only asks: the connection is closed when the task is gone. Many devices accept one
-            // connection, and another actor may dial this one as soon as the reply is there.
+            // Awaited, because abort only asks: the connection is closed when the task is gone. Some devices accept one
+            // connection only, and another actor may dial this one as soon as the reply is there.
             if let Some(polling) = polling {
                 polling.abort();
                 // Cancelled is what it is.

@@ -106,8 +106,8 @@ impl PosterActor {
     /// Does all that is to be done now, and comes back when there is more.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         failpoint::pass("poster");
-        // Answers of disk and servers may still come. The supervisor has been told that nothing is under way, so
-        // nothing may begin.
+        // Answers of disk and servers may still come. The supervisor has been told that there is nothing more to wait
+        // for, so nothing may begin.
         if self.stopped {
             return;
         }
@@ -237,8 +237,7 @@ impl Handler<Reload> for PosterActor {
         self.narrator.limit(reload.limits);
         for (name, OutputChange { server, split_refused_after, max_backoff, max_age }) in reload.outputs {
             let (encode, open) = server.unzip();
-            // By name: the order of the new configuration says nothing, because which outputs there are changes with a
-            // restart only.
+            // By name: the actor's list is that of the start.
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(open) = open
             {
@@ -268,8 +267,6 @@ impl Handler<Stop> for PosterActor {
         let (stopped, has_stopped) = oneshot::channel();
         let now = clock::boot();
         self.pipeline.stop(now);
-        // After pipeline.stop: from now on the disk is tried at once, and pump finds out when there is nothing left to
-        // wait for.
         self.stopping = Some((stopped, now + LAST_POSTS));
         self.pump(ctx);
         Box::pin(async move {

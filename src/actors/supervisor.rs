@@ -155,8 +155,8 @@ impl SupervisorActor {
         }
         let wait = device.restarts.fail(fastrand::f64());
         let name = &device.plan.settings.name;
-        // A bug that comes back at once will come back for ever: the service manager may start the process whole, and
-        // somebody notices.
+        // A bug that comes back each time is not cured by one more start here: the service manager starts the process
+        // whole.
         if device.restarts.failures() > MAX_RESTARTS {
             tracing::error!(device = %name, restarts = MAX_RESTARTS, "{name}: its actor panics again and again; the agent gives up and exits");
             self.end(ExitStatus::Failed);
@@ -278,6 +278,7 @@ impl Handler<Reload> for SupervisorActor {
         };
         Box::pin(stop.into_actor(self).map(move |left, this, ctx| {
             for (name, _) in left {
+                // One that was only replaced keeps its slot, and with it what was counted of it.
                 if !names.contains(&name) {
                     this.context.registry.forget(&name);
                 }

@@ -69,8 +69,8 @@ pub fn points(config: &Config) -> PointTable {
 pub fn outputs(config: &Config, agent: &Agent, plant: &Plant) -> Result<Vec<Output>, PostError> {
     let output = |output: &OutputConfig| {
         let (encode, deliver) = way(output, config, agent, plant)?;
-        // Old caches are bodies of posts to such a server. And it alone drops the later readings of a series when one
-        // was stamped ahead of its clock, so its clock is listened to.
+        // Old caches are bodies of posts to such a server. And when one reading was stamped ahead of its clock it drops
+        // the later ones of that series without a word, so its clock is listened to.
         let is_pattoo = matches!(output.kind, OutputKind::Pattoo);
         Ok(Output {
             name: output.name.clone(),

@@ -204,6 +204,7 @@ fn look(instance: &Instance) -> Result<Running, Exit> {
     match (lock::holder(&directory).map_err(|error| cannot_tell(&error))?, python) {
         (None, None) => return Ok(Running::Nobody),
         (None, Some(python)) => return Ok(Running::Python(python)),
+        // The lock does not keep the Python agent away, which may have been started later.
         (Some(_), Some(python)) => complain(&format!("{python}, beside this one; {PROGRAM} --stop ends both")),
         (Some(_), None) => {}
     }
@@ -322,7 +323,7 @@ fn is_ended_by(process: &OwnedFd, signal: Signal, patience: Duration) -> Result<
         // What is left, because a signal may interrupt the wait and it begins again.
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).unwrap_or_default();
-        // A pidfd can be read once its process has ended, whoever's child that is (pidfd_open(2)).
+        // A pidfd can be read once its process has ended, whosever child it is (pidfd_open(2)).
         match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),

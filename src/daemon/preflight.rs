@@ -49,8 +49,8 @@ pub fn check() -> Result<(), Insufficient> {
 
     let gate = RwLock::new(());
     thread::scope(|scope| {
-        // All of them are to be there at once: threads that end at once may be one after the other. The gate opens when
-        // this closure returns, before the scope waits for them.
+        // All of them are to be there at once: if each ended as soon as it is started, there might never be two. The
+        // gate opens when this closure returns, before the scope waits for them.
         let _closed = gate.write().unwrap_or_else(PoisonError::into_inner);
         let wait = || drop(gate.read());
         (0..THREADS).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, wait).map(drop))

@@ -99,7 +99,7 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// When the log file cannot be opened, or a thread not started; that costs only itself.
 pub fn start(level: LevelFilter, directory: &Path) -> io::Result<()> {
     let stderr = LogWriter::start("console", |line| {
-        // Not eprint, which panics when nobody has the other end of a pipe any more.
+        // Not eprintln!, which panics when nobody has the other end of a pipe any more.
         if DETACHED.load(Ordering::Relaxed) { Ok(()) } else { io::stderr().write_all(line) }
     });
     let file = LogFile::open(directory).and_then(|mut file| LogWriter::start("log file", move |line| file.write(line)));

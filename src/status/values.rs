@@ -236,6 +236,8 @@ impl Hour {
         let number = self.number(now)?;
         let begin = |number: u128| usize::try_from(number % self.rows as u128).unwrap_or(0) * self.points;
         // Every row in between is of the hour before.
+        // Before the first row all are emptied. Below, `number + 1` bounds it soon after the boot, when fewer have
+        // passed.
         let between = self.newest.map_or(u128::MAX, |newest| number.saturating_sub(newest)).min(self.rows as u128);
         for number in number + 1 - between.min(number + 1)..=number {
             if Some(number) > self.newest {

@@ -14,6 +14,8 @@ use std::fmt::Write as _;
 pub fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
+            // Soft hyphen, marks of direction, spaces and joiners without width, ends of lines and paragraphs,
+            // invisible operators, the byte order mark, annotations, tags.
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
