@@ -229,6 +229,10 @@ impl Scanner {
             self.at += 1;
         }
         loop {
+            // A later mark may stand at the beginning of any line, and takes a column there.
+            if self.column == 0 && self.peek(0) == Some('\u{feff}') {
+                self.skip();
+            }
             // A tab where a key may begin would be indentation, which YAML allows spaces only for.
             while self.peek(0) == Some(' ') || (self.peek(0) == Some('\t') && (self.in_brackets() || !self.key_allowed))
             {
@@ -510,6 +514,10 @@ mod tests {
             "? |\n \"\n: ",
             "a: |2\n   \"\n  \"\nb: ",
             "a: b\u{2028}c: ",
+            "\n\u{feff}",
+            "\u{feff}\u{feff}",
+            "a: b\n\u{feff}c: ",
+            "# x\n\u{feff}",
         ] {
             assert!(too_deep(&format!("{before}{deep}")), "{before:?}");
         }
