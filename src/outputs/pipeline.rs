@@ -273,13 +273,10 @@ struct Sent {
 struct Disk {
     /// A job is under way since.
     busy: Option<Duration>,
-    /// Writes are refused.
-    refuses: bool,
     /// It was said that it hangs.
     hangs: bool,
-    backoff: Backoff,
-    /// Nothing is tried before.
-    pause: Duration,
+    /// What is written.
+    writes: Tries,
     /// What is read.
     reads: Tries,
     /// What is put into quarantine, or removed: another matter, because a disk that takes nothing can be read.
@@ -504,7 +501,7 @@ impl Pipeline {
     /// No batch comes any more: everything goes to disk at once, the disk is tried at once, and posts go on for a moment.
     pub fn stop(&mut self, now: Duration) {
         self.last_post = Some(now + POSTS_BEGIN);
-        self.disk.pause = now;
+        self.disk.writes.pause = now;
         self.sync_due = self.sync_due.map(|_| now);
     }
 
@@ -519,7 +516,7 @@ impl Pipeline {
             has_all || waits || (self.posts_are_over && !lane.busy)
         };
         // A disk that refuses is not waited for, if each output has by now what is in memory only.
-        self.is_stored_or_delivered() && (stored || self.disk.refuses) && self.lanes.iter().all(done)
+        self.is_stored_or_delivered() && (stored || self.disk.writes.failing) && self.lanes.iter().all(done)
     }
 
     /// Whether nothing is in memory only.
@@ -531,7 +528,7 @@ impl Pipeline {
     /// Whether the disk is about to take what outputs have acknowledged. Ended before that, the agent delivers it again.
     #[must_use]
     pub fn saves_cursors(&self) -> bool {
-        self.is_cursor_unsaved() && !self.disk.refuses && !self.disk.hangs
+        self.is_cursor_unsaved() && !self.disk.writes.failing && !self.disk.hangs
     }
 
     /// The numbers, as they are now.
@@ -681,10 +678,10 @@ impl Pipeline {
                 at = at.min(since + HANGS_AFTER);
             }
         } else {
-            let pauses = [self.disk.pause, self.disk.reads.pause, self.disk.keeps.pause];
+            let pauses = [self.disk.writes.pause, self.disk.reads.pause, self.disk.keeps.pause];
             let pauses = pauses.into_iter().filter(|&pause| pause > now);
             // What is due while the disk is left alone can be done at the end of its pause only.
-            at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.pause))).fold(at, Duration::min);
+            at = pauses.chain(self.sync_due.map(|due| due.max(self.disk.writes.pause))).fold(at, Duration::min);
         }
         at = self.lanes.iter().map(|lane| lane.pause).filter(|&pause| pause > now).fold(at, Duration::min);
         // Never nothing: a time that is over and cannot be acted upon would make the caller spin.
@@ -736,7 +733,7 @@ impl Pipeline {
     fn deliverable(&self) -> Position {
         // While the disk is well no server gets what a power cut could take from the log. One that is not well must not
         // hold readings up: then what is delivered need not be written.
-        if self.disk.refuses || self.disk.hangs { self.tail.end() } else { self.durable }
+        if self.disk.writes.failing || self.disk.hangs { self.tail.end() } else { self.durable }
     }
 
     fn is_cursor_unsaved(&self) -> bool {
@@ -746,7 +743,7 @@ impl Pipeline {
     /// The job that the disk is to do now.
     fn next_job(&mut self, now: &Now<'_>) -> Option<Job> {
         let boot = now.boot();
-        if boot >= self.disk.pause {
+        if boot >= self.disk.writes.pause {
             let unwritten = self.tail.from(self.written).next().is_some();
             let due = self.sync_due.is_some_and(|due| due <= boot);
             let dates = self.holds.values().any(|(_, saved)| !saved);
@@ -895,7 +892,7 @@ impl Pipeline {
                     }
                     // A pattoo server names its files after the stamp: a later life that gave it to another post could
                     // write over this one. `start_job` at the end of `next` saves it.
-                    if lane.is_stamp_unsaved() && !self.disk.refuses && !self.disk.hangs {
+                    if lane.is_stamp_unsaved() && !self.disk.writes.failing && !self.disk.hangs {
                         return None;
                     }
                     lane.busy = true;
@@ -1055,7 +1052,7 @@ impl Pipeline {
     /// What dates the batches of this holdover: once it is on disk, or at once when the disk takes nothing.
     fn offset_of(&self, id: HoldoverId) -> Option<Duration> {
         let (hold, saved) = self.holds.get(&id)?;
-        hold.offset.filter(|_| *saved || self.disk.refuses || self.disk.hangs)
+        hold.offset.filter(|_| *saved || self.disk.writes.failing || self.disk.hangs)
     }
 
     fn date_of(&self, batch: &Batch) -> Dating {
@@ -1201,7 +1198,7 @@ impl Pipeline {
             Done::Limited => {}
         }
         // One that hung and then refused has not become well.
-        if hung && !self.disk.refuses {
+        if hung && !self.disk.writes.failing {
             self.disk.fault = None;
             self.events.push(Event::DiskWell);
         }
@@ -1223,17 +1220,14 @@ impl Pipeline {
         }
         match result {
             Ok(()) => {
-                self.disk.backoff.reset();
-                self.disk.pause = now;
-                if std::mem::take(&mut self.disk.refuses) {
+                if self.disk.writes.worked() {
                     self.disk.fault = None;
                     self.events.push(Event::DiskWell);
                 }
                 self.wrote(sent, now);
             }
             Err(error) => {
-                self.disk.refuses = true;
-                self.disk.pause = now + self.disk.backoff.fail_up_to(DISK_PAUSE, random);
+                self.disk.writes.failed(now, random);
                 let why = Chain(&error).to_string();
                 self.disk.fault = Some(format!("the disk refuses: {why}"));
                 self.events.push(Event::DiskRefuses(why));

@@ -34,7 +34,7 @@ fn what_is_not_ahead_of_the_servers_clock_any_more_goes_at_once() {
     };
     let mut pipeline = Pipeline::new(Opened::default(), vec![plan], "boot", SECOND);
     // So that outputs read on from memory, and no log is needed.
-    pipeline.disk.refuses = true;
+    pipeline.disk.writes.failing = true;
     let at = Timestamp::from_millis(1_790_000_000_000);
     let mut encoder = Encoder::default();
     encoder.push(&Reading { point: PointId(0), at, value: Value::Integer(1) });
