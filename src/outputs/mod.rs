@@ -27,6 +27,8 @@
 mod bisection;
 pub mod delivery;
 pub mod file;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod influxdb;
 pub mod mqtt;

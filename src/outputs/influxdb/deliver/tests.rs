@@ -3,21 +3,16 @@
 use awc::http::header::HeaderMap;
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::network;
 use crate::outputs::http::End;
 use crate::outputs::network::{Network, Secret};
 
 fn settings(api: Api) -> InfluxSettings {
     InfluxSettings {
         network: Network {
-            url: "http://192.0.2.10:8086/base".to_owned(),
-            server: Server { host: "192.0.2.10".to_owned(), port: 8086, tls: None, proxy: None },
             base: "/base".to_owned(),
-            username: None,
-            password: None,
             token: Some(Secret::new("abc".to_owned())),
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
+            ..network("http://192.0.2.10:8086/base", 8086)
         },
         api,
         measurement: "m".parse().unwrap(),

@@ -4,26 +4,15 @@ use influxdb_line_protocol::{FieldValue, parse_lines};
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::{network, reading, table};
 use crate::outputs::influxdb::Api;
-use crate::outputs::network::Network;
 use crate::outputs::template::{Unfit, unfit};
-use crate::reading::points::{Builder, Device, Kind, Register};
-use crate::reading::{PointId, Value};
-use std::time::Duration;
+use crate::reading::Value;
+use crate::reading::points::{Device, Kind, Register};
 
 fn settings(measurement: &str, field: &str, tags: &[(&str, &str)]) -> InfluxSettings {
     InfluxSettings {
-        network: Network {
-            url: "http://tsdb.example.net:8086".to_owned(),
-            server: Server { host: "tsdb.example.net".to_owned(), port: 8086, tls: None, proxy: None },
-            base: String::new(),
-            username: None,
-            password: None,
-            token: None,
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
-        },
+        network: network("http://tsdb.example.net:8086", 8086),
         api: Api::V1 { database: "plant".to_owned(), retention_policy: None },
         measurement: measurement.parse().unwrap(),
         field: field.parse().unwrap(),
@@ -43,18 +32,6 @@ fn named(name: &str, unit: u8, tags: &[(&str, &str)]) -> (Device, Register) {
         ..Register::new("input_register_30001", "input_register", 30_001, Kind::Float)
     };
     (device, register)
-}
-
-fn table(points: &[(Device, Register)]) -> Arc<PointTable> {
-    let mut builder = Builder::new("4c", "host", Duration::from_secs(300));
-    for (device, register) in points {
-        builder.push(device, register);
-    }
-    Arc::new(builder.build())
-}
-
-fn reading(point: u32, at: u64, value: Value) -> Reading {
-    Reading { point: PointId(point), at: Timestamp::from_millis(at), value }
 }
 
 fn text(encoded: &Encoded) -> &str {

@@ -1,33 +1,20 @@
 //! Messages, read back from the lines of a post.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::{network, reading, table};
 use crate::outputs::mqtt::message::{Message, parse};
 use crate::outputs::mqtt::topic::check;
 use crate::outputs::mqtt::{Identity, Version};
-use crate::outputs::network::Network;
 use crate::outputs::template::{Unfit, unfit};
-use crate::reading::PointId;
-use crate::reading::points::{Builder, Device, Kind, Register};
+use crate::reading::points::{Device, Kind, Register};
 use crate::shard::Shard;
 
 fn settings(topic: &str, payload: Payload, messages: Messages) -> MqttSettings {
     MqttSettings {
-        network: Network {
-            url: "mqtt://broker.example.net".to_owned(),
-            server: Server { host: "broker.example.net".to_owned(), port: 1883, tls: None, proxy: None },
-            base: String::new(),
-            username: None,
-            password: None,
-            token: None,
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
-        },
+        network: network("mqtt://broker.example.net", 1883),
         version: Version::V5,
         client_id: None,
         shard: Shard::default(),
@@ -50,18 +37,6 @@ fn named(device: &str, name: &str, unit: Option<&str>) -> (Device, Register) {
         ..Register::new("input_register_30001", "input_register", 30_001, Kind::Float)
     };
     (device, register)
-}
-
-fn table(points: &[(Device, Register)]) -> Arc<PointTable> {
-    let mut builder = Builder::new("4c", "host", Duration::from_secs(300));
-    for (device, register) in points {
-        builder.push(device, register);
-    }
-    Arc::new(builder.build())
-}
-
-fn reading(point: u32, at: u64, value: Value) -> Reading {
-    Reading { point: PointId(point), at: Timestamp::from_millis(at), value }
 }
 
 fn text(encoded: &Encoded) -> &str {

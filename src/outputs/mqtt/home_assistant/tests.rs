@@ -3,24 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::network;
 use crate::outputs::mqtt::{Messages, Version};
-use crate::outputs::network::Network;
 use crate::reading::points::{Builder, Device, Register};
 use crate::shard::Shard;
 
 fn settings(payload: Payload) -> MqttSettings {
     MqttSettings {
-        network: Network {
-            url: "mqtt://broker.example.net".to_owned(),
-            server: Server { host: "broker.example.net".to_owned(), port: 1883, tls: None, proxy: None },
-            base: String::new(),
-            username: None,
-            password: None,
-            token: None,
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
-        },
+        network: network("mqtt://broker.example.net", 1883),
         version: Version::V5,
         client_id: None,
         shard: Shard::default(),

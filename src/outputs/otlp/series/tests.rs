@@ -10,28 +10,18 @@ use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, NumberData
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::connect::Server;
 use crate::outputs::Encode as _;
-use crate::outputs::network::Network;
+use crate::outputs::fixtures::{network, reading};
 use crate::outputs::samples::deliver::{Protocol as _, series_of};
 use crate::outputs::samples::encode::SampleEncode;
 use crate::outputs::samples::pace::Pace;
 use crate::outputs::template::{Unfit, unfit};
 use crate::reading::points::{Builder, Device, PointTable, Register};
-use crate::reading::{PointId, Reading, Timestamp, Value as Number};
+use crate::reading::{Reading, Timestamp, Value as Number};
 
 pub fn settings(metric: &str, attributes: &[(&str, &str)]) -> OtlpSettings {
     OtlpSettings {
-        network: Network {
-            url: "http://collector.example.net:4318".to_owned(),
-            server: Server { host: "collector.example.net".to_owned(), port: 4318, tls: None, proxy: None },
-            base: String::new(),
-            username: None,
-            password: None,
-            token: None,
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
-        },
+        network: network("http://collector.example.net:4318", 4318),
         metric: metric.parse().unwrap(),
         attributes: attributes.iter().map(|(key, value)| ((*key).to_owned(), value.parse().unwrap())).collect(),
         resource: Vec::new(),
@@ -60,10 +50,6 @@ fn table(registers: &[Register]) -> Arc<PointTable> {
         builder.push(&device, register);
     }
     Arc::new(builder.build())
-}
-
-fn reading(point: u32, at: u64, value: Number) -> Reading {
-    Reading { point: PointId(point), at: Timestamp::from_millis(at), value }
 }
 
 /// What a receiver reads of a post.

@@ -1,12 +1,11 @@
 //! Requests, decoded again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::{network, reading, table};
 use crate::outputs::network::Network;
 use crate::outputs::prometheus::message::push_series;
 use crate::outputs::samples::encode::SampleEncode;
@@ -14,8 +13,8 @@ use crate::outputs::samples::pace::Pace;
 use crate::outputs::samples::post::{Post, PostSeries};
 use crate::outputs::template::{Unfit, unfit};
 use crate::outputs::{Encode as _, Encoded};
-use crate::reading::points::{Builder, Device, PointTable, Register};
-use crate::reading::{PointId, Reading, Timestamp, Value};
+use crate::reading::points::{Device, PointTable, Register};
+use crate::reading::{Reading, Timestamp, Value};
 
 fn encoder(settings: &PrometheusSettings) -> SampleEncode<PrometheusSettings> {
     SampleEncode::new(settings.clone(), Pace::default())
@@ -23,16 +22,7 @@ fn encoder(settings: &PrometheusSettings) -> SampleEncode<PrometheusSettings> {
 
 fn settings(metric: &str, labels: &[(&str, &str)]) -> PrometheusSettings {
     PrometheusSettings {
-        network: Network {
-            url: "http://mimir.example.net/api/v1/push".to_owned(),
-            server: Server { host: "mimir.example.net".to_owned(), port: 80, tls: None, proxy: None },
-            base: "/api/v1/push".to_owned(),
-            username: None,
-            password: None,
-            token: None,
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
-        },
+        network: Network { base: "/api/v1/push".to_owned(), ..network("http://mimir.example.net/api/v1/push", 80) },
         parameters: Vec::new(),
         metric: metric.parse().unwrap(),
         counter_suffix: "_total".to_owned(),
@@ -54,18 +44,6 @@ fn named(name: &str, unit: u8, tags: &[(&str, &str)]) -> (Device, Register) {
 fn counter(name: &str) -> (Device, Register) {
     let (device, register) = named(name, 1, &[]);
     (device, Register { kind: Kind::Counter64, ..register })
-}
-
-fn table(points: &[(Device, Register)]) -> Arc<PointTable> {
-    let mut builder = Builder::new("4c", "host", Duration::from_secs(300));
-    for (device, register) in points {
-        builder.push(device, register);
-    }
-    Arc::new(builder.build())
-}
-
-fn reading(point: u32, at: u64, value: Value) -> Reading {
-    Reading { point: PointId(point), at: Timestamp::from_millis(at), value }
 }
 
 /// Each series of a request as text, with its samples.

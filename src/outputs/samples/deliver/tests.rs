@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::net::connect::Server;
+use crate::outputs::fixtures::network;
 use crate::outputs::http::End;
 use crate::outputs::network::{Network, Secret};
 use crate::outputs::prometheus::PrometheusSettings;
@@ -145,14 +145,9 @@ async fn world(shelf: Shelf) -> (Rc<RefCell<Shelf>>, SampleDeliver<RemoteWrite>)
 fn settings(port: u16) -> PrometheusSettings {
     PrometheusSettings {
         network: Network {
-            url: format!("http://127.0.0.1:{port}/api/v1/write"),
-            server: Server { host: "127.0.0.1".to_owned(), port, tls: None, proxy: None },
             base: "/api/v1/write".to_owned(),
-            username: None,
-            password: None,
             token: Some(Secret::new("abc".to_owned())),
-            headers: Vec::new(),
-            timeout: Network::TIMEOUT,
+            ..network(&format!("http://127.0.0.1:{port}/api/v1/write"), port)
         },
         parameters: Vec::new(),
         metric: "m".parse().unwrap(),
