@@ -62,6 +62,11 @@ impl DevicePlan {
         points.filter_map(|id| Some(self.table.get(id)?.device.group.as_str())).collect()
     }
 
+    /// The same as the log names them.
+    fn groups_told(&self, asked: impl Fn(&Block) -> bool) -> String {
+        some_of(self.groups_of(asked).iter())
+    }
+
     /// Says what is configured of it to whoever asks how it is.
     fn describe(&self, slot: &Slot<DeviceState>, values: &Slot<Values>, budget: &Arc<Budget>) {
         // Worked out before the slot is locked: whoever writes or reads the status waits for the lock.
@@ -404,7 +409,7 @@ impl Device {
 /// One line for one change of state: what, which device, why, what happens next.
 fn tell(plan: &DevicePlan, called: &str, event: Event) {
     let Event { subject, transition, cause, retry_in } = event;
-    let (device, group) = (plan.settings.name.as_str(), listed(&plan.groups_of(|block| subject.is_about(block))));
+    let (device, group) = (plan.settings.name.as_str(), plan.groups_told(|block| subject.is_about(block)));
     let (code, unit) = (code(subject), subject.unit().map(|unit| unit.0));
     let cause = cause.as_ref().map_or_else(String::new, |cause| Chain(cause).to_string());
     let next = retry_in.map_or_else(
@@ -482,9 +487,9 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
         let Span { unit, table, .. } = spans.first()?;
         let concerned = |block: &Block| block.spans().iter().any(|span| spans.contains(span));
         let numbers = some_of(runs(spans.iter().copied()).iter()) + &plan.names(spans);
-        Some((listed(&plan.groups_of(concerned)), unit.0, *table, numbers))
+        Some((plan.groups_told(concerned), unit.0, *table, numbers))
     };
-    let of_unit = |unit| listed(&plan.groups_of(|block| block.unit == unit));
+    let of_unit = |unit| plan.groups_told(|block| block.unit == unit);
     match discovery {
         Discovery::Refused(spans, cause) => {
             let Some((group, unit, table, numbers)) = named(&spans) else { return };
@@ -543,11 +548,6 @@ fn tell_discovery(plan: &DevicePlan, called: &str, discovery: Discovery) {
             );
         }
     }
-}
-
-/// Names, with commas between them.
-fn listed(names: &BTreeSet<&str>) -> String {
-    some_of(names.iter())
 }
 
 /// Under which reason a value that is none is counted.

@@ -1,3 +1,5 @@
+//! The words of other collectors lead to keys that exist, and stand in nobody's way.
+
 use super::*;
 use crate::config::{groups, keys, outputs, registers, settings, shared};
 use crate::modbus::format::Order;
