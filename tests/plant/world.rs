@@ -414,10 +414,11 @@ impl Actor {
         self.check_rates(outcome, now)
     }
 
-    /// Each value is at its own series, of a reply of this poll, and later than any other of its series: one that is read
-    /// to see whether its unit answers at all is read again with the others.
+    /// Each value is at its own series, of a reply of this poll, and the only one of its series, but for those that were read
+    /// ahead to see whether a unit answers at all: these are read again with the others, and later.
     fn check_values(&self, outcome: &Outcome, served: &[Served]) -> Result<(), Violation> {
         let mut seen: HashMap<PointId, Timestamp> = HashMap::new();
+        let mut ahead = outcome.ahead;
         for reading in &outcome.readings {
             let Some(point) = self.config.points.get(reading.point.index()) else {
                 return Err(format!("a value of a point that is none: {reading:?}"));
@@ -426,8 +427,14 @@ impl Actor {
                 return Err(format!("a value at the series of another device: {reading:?} {point:?}"));
             }
             let value = reading.value.as_f64();
-            if seen.insert(reading.point, reading.at).is_some_and(|before| before >= reading.at) {
-                return Err(format!("two values of {} with one stamp, or not in order", point.key()));
+            if let Some(before) = seen.insert(reading.point, reading.at) {
+                if ahead == 0 {
+                    return Err(format!("two values of {} in one poll", point.key()));
+                }
+                ahead -= 1;
+                if before >= reading.at {
+                    return Err(format!("two values of {} with one stamp, or not in order", point.key()));
+                }
             }
             let (address, width) = (point.reference.address(), point.format.width());
             let fits = |served: &Served| {
