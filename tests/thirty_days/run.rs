@@ -201,6 +201,8 @@ struct Life {
     heard: bool,
     /// So far it was told that readings survive a kill, or a power cut.
     written: u64,
+    /// Where the newest reading that is in the log ends: a cursor may be further, where the disk takes nothing else.
+    appended: u64,
     durable: u64,
     /// Where the log begins.
     start: u64,

@@ -30,6 +30,7 @@ impl Life {
             clock_when_armed: 0,
             heard: false,
             written: 0,
+            appended: 0,
             start: 0,
             durable: 0,
             found: 0,
@@ -77,6 +78,9 @@ impl Run<'_> {
             Some(End::Cut) => self.life.durable,
             None => 0,
         };
+        // What only a cursor says was never in the log: without its output nobody knows these numbers any more.
+        let appended = self.life.appended.min(end);
+        let must = must.min(self.life.appended);
         // What has left the log, each reading for a reason, is not looked for: while the disk takes no cursors, and nothing
         // becomes durable, its numbers may be given out again.
         let let_go = self.life.start >= must;
@@ -133,6 +137,7 @@ impl Run<'_> {
             wake: self.now,
             armed: self.now,
             written: end,
+            appended,
             durable: 0,
             found: end,
             began: self.now,

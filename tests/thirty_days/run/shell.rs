@@ -276,6 +276,9 @@ impl Run<'_> {
         let failed = match &done {
             Done::Written(written) => {
                 life.written = life.written.max(written.end.0);
+                if written.end.0 >= last_batch {
+                    life.appended = life.appended.max(last_batch);
+                }
                 life.start = written.usage.start.0;
                 life.durable = life.durable.max(written.durable.0);
                 if written.end.0 < last_batch && !written.evicted.is_empty() {
