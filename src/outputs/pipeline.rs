@@ -16,12 +16,15 @@
 //!   pause that is never nothing.
 //! - Old caches are delivered first, by the output that takes them.
 
+mod holes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use self::holes::Holes;
 use super::delivery::{Delivery, MAX_BACKOFF, Next, Run};
 use super::{Answer, Failure, Output, Start, Verdict};
 use crate::counters::{DropReason, LogCounters, OutputCounters, Published};
@@ -192,8 +195,8 @@ struct Lane {
     spans: VecDeque<Span>,
     /// Evicted up to here, and counted, while older readings are still in memory and under way.
     evicted: Position,
-    /// A range that was given up in memory and counted.
-    hole: Option<(Position, Position)>,
+    /// What was given up in memory and counted.
+    holes: Holes,
     old: Old,
     /// A read is asked for and not answered.
     reading: bool,
@@ -371,7 +374,7 @@ impl Pipeline {
                 saved_stamp: saved.map(|saved| saved.stamp).unwrap_or_default(),
                 spans: VecDeque::new(),
                 evicted: Position::default(),
-                hole: None,
+                holes: Holes::default(),
                 old: if plan.takes_old_caches { Old::Ask } else { Old::None },
                 reading: false,
                 busy: false,
@@ -573,10 +576,10 @@ impl Pipeline {
     /// How many readings wait for `lane`: those from its cursor on that are still there.
     fn waiting(&self, lane: &Lane) -> u64 {
         let all = self.tail.end().since(lane.cursor);
-        // Hole and evicted readings lie behind the cursor, but were counted as lost when they went.
-        let hole = lane.hole.map_or(0, |(from, to)| to.since(from.max(lane.cursor)));
+        // What was given up or evicted lies behind the cursor, but was counted as lost when it went.
+        let given_up = lane.holes.between(lane.cursor, self.tail.end());
         let evicted = lane.evicted.since(lane.loaded_end());
-        all.saturating_sub(hole).saturating_sub(evicted)
+        all.saturating_sub(given_up).saturating_sub(evicted)
     }
 }
 
@@ -588,12 +591,12 @@ impl Lane {
 
     /// Whether it was given up. A disk that hung may have it all the same; but it is counted as lost, and has been told.
     fn has_lost(&self, position: Position) -> bool {
-        self.hole.is_some_and(|(from, to)| from <= position && position < to)
+        self.holes.end_around(position).is_some()
     }
 
-    /// What it needs next: what is behind the hole, if it has come to that.
+    /// What it needs next: what is behind a hole, if it has come to that.
     fn next(&self) -> Position {
-        self.hole.filter(|_| self.has_lost(self.cursor)).map_or(self.cursor, |(_, to)| to)
+        self.holes.end_around(self.cursor).unwrap_or(self.cursor)
     }
 
     /// Where the next life begins: nothing before it can be read again.
@@ -1072,12 +1075,9 @@ impl Pipeline {
         let lane = &mut self.lanes[place];
         let from = lane.cursor;
         // What memory gave up was counted then.
-        let counted = lane.hole.map_or(0, |(start, end)| end.min(to).since(start.max(from)));
+        let counted = lane.holes.between(from, to);
         let count = to.since(from).saturating_sub(counted);
         lane.cursor = lane.cursor.max(to);
-        if lane.hole.is_some_and(|(_, end)| end <= lane.cursor) {
-            lane.hole = None;
-        }
         if count > 0 {
             lane.counters.dropped.add(reason, count);
             self.events.push(Event::Lost { output: place, readings: count, reason });
@@ -1096,10 +1096,7 @@ impl Pipeline {
             if count == 0 {
                 continue;
             }
-            lane.hole = Some(match lane.hole {
-                Some((start, end)) if end >= from => (start, batch.end()),
-                _ => (from, batch.end()),
-            });
+            lane.holes.add(from, batch.end());
             lane.counters.dropped.add(DropReason::MemoryFull, count);
             self.events.push(Event::Lost { output: place, readings: count, reason: DropReason::MemoryFull });
         }
@@ -1148,6 +1145,9 @@ impl Pipeline {
 
     /// Frees the memory of what nobody needs.
     fn let_go(&mut self) {
+        for lane in &mut self.lanes {
+            lane.holes.forget_before(lane.cursor);
+        }
         let passed = self.lanes.iter().map(|lane| lane.cursor).min().unwrap_or(self.tail.end());
         self.tail.trim(passed, self.durable);
         // What all outputs have needs no disk.
@@ -1275,7 +1275,7 @@ impl Pipeline {
             let loaded = lane.loaded_end();
             // What is loaded is in memory, and may yet be delivered.
             let from = loaded.max(lane.evicted);
-            let counted = lane.hole.map_or(0, |(start, end)| end.min(up_to).since(start.max(from)));
+            let counted = lane.holes.between(from, up_to);
             let lost = up_to.since(from).saturating_sub(counted);
             if lost > 0 {
                 lane.counters.dropped.add(reason, lost);

@@ -123,6 +123,20 @@ fn what_was_given_up_is_lost_though_a_disk_that_hung_has_written_it() {
 }
 
 #[test]
+fn what_was_given_up_in_two_outages_of_the_disk_is_counted_once() {
+    let mut scenario = only(&[
+        (What::Server(0, Weather::Down { slow: false }), 1_000, 16_000),
+        (What::Disk(DiskFault::BadWrites), 2_000, 6_000),
+        (What::Disk(DiskFault::BadWrites), 8_000, 12_000),
+    ]);
+    scenario.memory = Some(10_000);
+    let stats = holds(&scenario);
+    let dropped: Vec<_> = stats.dropped.keys().copied().collect();
+    assert_eq!(dropped, ["memory_full"], "{stats:?}");
+    assert_eq!(stats.readings, stats.arrived + stats.dropped["memory_full"], "{stats:?}");
+}
+
+#[test]
 fn what_gets_its_date_while_the_disk_takes_nothing_is_delivered_at_once() {
     let scenario = only(&[(What::Unset, 600, 1_800), (What::Disk(DiskFault::BadWrites), 1_200, 15_000)]);
     let stats = holds(&scenario);
