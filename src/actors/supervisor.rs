@@ -339,7 +339,12 @@ impl Handler<Stop> for SupervisorActor {
             } else if in_time {
                 tracing::info!(code = 1071, "stopped; everything is delivered or on disk: {counters}");
             } else {
-                tracing::error!(code = 1071, "stopped, not in order: the disk hangs; nothing is lost: {counters}");
+                let what = if counters.published().log.hangs {
+                    "the disk hangs"
+                } else {
+                    "a part of the agent does not answer"
+                };
+                tracing::error!(code = 1071, "stopped, not in order: {what}; nothing is lost: {counters}");
             }
             this.end(if in_time && lost.count() == 0 { ExitStatus::Done } else { ExitStatus::Failed });
         }));
