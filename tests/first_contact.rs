@@ -314,6 +314,19 @@ fn where_nothing_is_configured_it_leads_to_configure() {
 
 /// E14, as somebody who is not root: root may read everything.
 #[test]
+fn a_fault_of_the_file_that_says_where_the_agent_runs_is_told_once() {
+    let home = home();
+    fs::write(home.config_dir().join("pattoo.yaml"), "pattoo: [1\n").unwrap();
+    for arguments in [&["--status"][..], &["--stop"], &["check"]] {
+        let Finished { code, stderr, .. } = asked(&home, arguments);
+        assert_eq!((code, stderr.matches("this is not YAML").count()), (Some(78), 1), "{arguments:?}: {stderr}");
+    }
+    fs::remove_file(home.config_dir().join("pattoo.yaml")).unwrap();
+    let Finished { code, stderr, .. } = asked(&home, &["--status"]);
+    assert_eq!((code, stderr.matches("there is no such file").count()), (Some(78), 1), "{stderr}");
+}
+
+#[test]
 fn what_may_not_be_read_exits_77() {
     let home = home();
     home.write_groups("10", "  - ip_devices: [192.0.2.1]\n    input_registers: [30001]\n");

@@ -165,7 +165,9 @@ pub fn daemon_directories(directory: &Path) -> Result<[PathBuf; 2], ConfigError>
         let Pattoo { system_daemon_directory, daemon_directory, .. } = Pattoo::default();
         return Ok([system_daemon_directory, daemon_directory]);
     }
-    let file = file.or_else(|| required(directory, SHARED_FILE, &mut report));
+    if file.is_none() && report.faults.is_empty() {
+        report.faults.push(missing(&directory.join(SHARED_FILE), ""));
+    }
     let found = file.and_then(|file| shared::daemon_directories(&file, &mut report));
     found.ok_or_else(|| report.faults.into())
 }

@@ -15,9 +15,11 @@ pub fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
             // Soft hyphen, marks of direction, spaces and joiners without width, ends of lines and paragraphs,
-            // invisible operators, the byte order mark, annotations, tags.
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            // invisible operators, fillers, the byte order mark, annotations, tags. Joiners that change letters, and
+            // selectors of a variant, belong to the writing of many languages.
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200e}'
+            | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `text` on one line and without anything that a terminal obeys.
