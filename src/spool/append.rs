@@ -219,7 +219,7 @@ impl Log {
     }
 }
 
-/// Writes once more what is in memory and perhaps not on disk.
+/// Writes once more what is in the page cache and perhaps not on disk.
 fn rewrite(disk: &mut dyn super::disk::Disk, path: &str, mut from: u64, to: u64) -> Result<(), SpoolError> {
     let mut piece = Vec::new();
     while from < to {
