@@ -154,7 +154,7 @@ fn an_agent_starts_while_its_device_is_down() {
 
 /// The lines of the log file about a device that contain `word`.
 fn log_lines(home: &Home, device: &Device, word: &str) -> Vec<String> {
-    let log = std::fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default();
+    let log = home.log();
     let about = device.target();
     log.lines().filter(|line| line.contains(&about) && line.contains(word)).map(str::to_owned).collect()
 }

@@ -57,10 +57,6 @@ fn limit_files(home: &Home, limit: Option<u64>) {
     prlimit(home.pid(), Resource::Fsize, Rlimit { current: limit, maximum: None }).unwrap();
 }
 
-fn logged(home: &Home) -> String {
-    fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default()
-}
-
 /// Waits for a word on stderr: the log's own file cannot grow either.
 fn until_said(agent: &mut Agent, words: &str) {
     let deadline = Instant::now() + PATIENCE;
@@ -192,7 +188,7 @@ fn without_a_free_inode_readings_go_to_the_server_from_memory() {
         // More than once: a segment that is delivered gives its inode back.
         let more = (taken.len()..).map(|number| disk.path().join(format!("taken{number}")));
         taken.extend(more.take_while(|path| fs::write(path, "").is_ok()));
-        logged(&home).contains("No space left on device")
+        home.says("No space left on device")
     });
     assert!(taken.len() < 40);
     let arrived = server.row_count();
@@ -202,10 +198,10 @@ fn without_a_free_inode_readings_go_to_the_server_from_memory() {
     for path in &taken {
         fs::remove_file(path).unwrap();
     }
-    agent.until("a disk that takes readings again", || logged(&home).contains("takes readings again"));
+    agent.until("a disk that takes readings again", || home.says("takes readings again"));
     server.come_back();
     everything_arrives(&mut agent, &device, &server);
-    assert!(!logged(&home).contains("LOST"), "nothing had to go");
+    assert!(!home.says("LOST"), "nothing had to go");
     agent.stop();
 }
 
@@ -231,11 +227,11 @@ fn what_the_disk_reads_again_is_delivered_and_what_it_never_reads_is_told() {
         database.assert_sound();
         let rows = database.rows().len();
         if lost {
-            assert!(logged(&home).contains("damaged on disk"), "{}", logged(&home));
+            assert!(home.says("damaged on disk"), "{}", home.log());
             let aside = home.spool().join("quarantine").join(segment.file_name().unwrap());
             assert_eq!(fs::read(aside).unwrap(), content, "kept untouched, for a better disk");
         } else {
-            assert_eq!(home.quarantined(), 0, "{inject}: {}", logged(&home));
+            assert_eq!(home.quarantined(), 0, "{inject}: {}", home.log());
             for body in &waited {
                 database.ingest(body);
             }
@@ -316,7 +312,7 @@ fn what_was_set_aside_is_kept_told_of_at_each_start_and_never_looked_at_again() 
     assert_eq!(kept, damaged, "each of them, as it was found");
     let mut agent = home.run();
     let told = format!("{} files are kept in", damaged.len());
-    agent.until("a word about them", || logged(&home).contains(&told));
+    agent.until("a word about them", || home.says(&told));
     agent.stop();
     server.database().assert_sound();
 }
@@ -337,7 +333,7 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     // One whose id is there already.
     outage(&home, &device, &server);
     let mut agent = run_injected(&home, &["fsync,fdatasync:error=EINVAL"], &[]);
-    agent.until("a word", || logged(&home).contains("cannot fsync"));
+    agent.until("a word", || home.says("cannot fsync"));
     let arrived = server.row_count();
     agent.until("readings all the same", || server.row_count() > arrived + 20);
     everything_arrives(&mut agent, &device, &server);
@@ -354,7 +350,7 @@ fn a_file_system_without_locks_is_refused_and_one_without_fsync_or_of_a_containe
     let Some(_disk) = Mounted::at(&cache_of(&home), &["-t", "overlay", "-o", &options, "overlay"]) else { return };
     let mut agent = home.run();
     agent.until("readings to arrive", || server.row_count() > 0);
-    assert!(logged(&home).contains("(overlayfs) is a container's own layer"), "{}", logged(&home));
+    assert!(home.says("(overlayfs) is a container's own layer"), "{}", home.log());
     agent.stop();
 }
 
@@ -375,15 +371,15 @@ fn a_disk_that_others_fill_costs_no_reading() {
     agent.until("a word", || {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
         while file.write_all(&[0; 4_096]).is_ok() {}
-        logged(&home).contains("No space left on device")
+        home.says("No space left on device")
     });
     polls_go_on(&mut agent, &device, 80);
     assert!(spool::readings(&home.spool(), "pattoo") >= before, "what was on disk is there");
     fs::remove_file(&ballast).unwrap();
-    agent.until("room again", || logged(&home).contains("takes readings again"));
+    agent.until("room again", || home.says("takes readings again"));
     server.come_back();
     everything_arrives(&mut agent, &device, &server);
-    assert!(!logged(&home).contains("LOST"), "{}", logged(&home));
+    assert!(!home.says("LOST"), "{}", home.log());
     agent.stop();
 }
 
@@ -411,7 +407,7 @@ fn what_may_not_be_read_is_waited_for() {
     agent.until("segments", || home.agent_id_file().exists() && spool::segments(&home.spool()).len() > 2);
     // What was answered of a poll that a stop cuts short is read by nobody.
     device.set(DeviceMode::Silent);
-    agent.until("the end of a poll", || logged(&home).contains("no whole reply within"));
+    agent.until("the end of a poll", || home.says("no whole reply within"));
     agent.stop();
     device.set(DeviceMode::Answer);
     let segments = spool::segments(&home.spool());
@@ -419,7 +415,7 @@ fn what_may_not_be_read_is_waited_for() {
     mode(&segments[0], 0);
     server.come_back();
     let mut agent = run();
-    agent.until("a word", || logged(&home).contains("cannot read the cache directory"));
+    agent.until("a word", || home.says("cannot read the cache directory"));
     polls_go_on(&mut agent, &device, 10);
     assert_eq!(server.row_count(), 0, "nothing is passed");
     mode(&segments[0], 0o640);
@@ -502,7 +498,7 @@ impl Drop for Frozen<'_> {
 
 /// The answer of the status page, without its head.
 fn ask(home: &Home, path: &str) -> (u16, String) {
-    let log = logged(home);
+    let log = home.log();
     let address = log.split("the status page is on http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
     let mut page = TcpStream::connect(address).unwrap();
     write!(page, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -530,18 +526,18 @@ fn a_disk_that_hangs_is_told_of_and_passed_by() {
     assert_eq!(ask(&home, "/-/healthy"), (200, "healthy\n".to_owned()));
     let Some(frozen) = Frozen::new(&disk) else { return };
     let since = Instant::now();
-    agent.until("a word", || logged(&home).contains("has not answered for"));
+    agent.until("a word", || home.says("has not answered for"));
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     let (status, why) = ask(&home, "/-/healthy");
     assert!(status == 503 && why.contains("hangs"), "{status} {why}");
     let arrived = server.row_count();
     agent.until("readings past the disk", || server.row_count() > arrived + 20_000);
     drop(frozen);
-    agent.until("a word", || logged(&home).contains("takes readings again"));
+    agent.until("a word", || home.says("takes readings again"));
     agent.until("health", || ask(&home, "/-/healthy").0 == 200);
     everything_arrives(&mut agent, &device, &server);
     agent.stop();
-    assert!(!logged(&home).contains("LOST"), "{}", logged(&home));
+    assert!(!home.says("LOST"), "{}", home.log());
 }
 
 #[test]
@@ -560,5 +556,5 @@ fn a_cache_directory_that_was_deleted_is_made_anew() {
     everything_arrives(&mut agent, &device, &server);
     assert!(server.row_count() > delivered);
     agent.stop();
-    assert!(!logged(&home).contains("LOST"), "{}", logged(&home));
+    assert!(!home.says("LOST"), "{}", home.log());
 }

@@ -192,7 +192,7 @@ fn a_hole_in_either_direction_of_a_post_costs_its_deadline_and_no_reading() {
             assert!(!log.contains("no complete answer within 30s"), "not before its time\n{log}");
         }
         for place in [0, 1] {
-            let log = || std::fs::read_to_string(homes[place].path().join("log/pattoo.log")).unwrap_or_default();
+            let log = || homes[place].log();
             agents[place].until("the deadline of the post", || log().contains("no complete answer within 30s"));
         }
         rules(&[]);
@@ -247,7 +247,7 @@ fn without_a_free_port_posts_wait_and_polls_go_on() {
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").unwrap();
         // Every port of ours that could lead to the server does, and nothing comes of it.
         let taken: Vec<TcpStream> = std::iter::from_fn(|| TcpStream::connect(server.address()).ok()).collect();
-        agent.until("posts that fail", || agent_says(&home, "Cannot assign requested address"));
+        agent.until("posts that fail", || home.says("Cannot assign requested address"));
         polls_go_on(&mut agent, &device);
         assert!(!home.spooled().is_empty() && !taken.is_empty());
         for stream in &taken {
@@ -257,10 +257,6 @@ fn without_a_free_port_posts_wait_and_polls_go_on() {
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "32768 60999").unwrap();
         everything_arrives(&mut agent, &device, &server);
     });
-}
-
-fn agent_says(home: &Home, what: &str) -> bool {
-    std::fs::read_to_string(home.path().join("log/pattoo.log")).is_ok_and(|log| log.contains(what))
 }
 
 #[test]

@@ -409,7 +409,7 @@ fn names_that_a_terminal_would_obey_are_shown_and_not_done() {
     let status = home.output(&["--status", "--all", "--config_dir", directory]);
     assert!(status.stdout.contains("is running") && is_harmless(&status.stdout), "{:?}", status.stdout);
     agent.stop();
-    let log = fs::read_to_string(home.path().join("log/pattoo.log")).unwrap();
+    let log = home.log();
     assert!(log.contains("forged") && is_harmless(&log) && is_harmless(&agent.log()), "{log:?}");
     assert!(log.lines().all(|line| line.starts_with("20")), "{log}");
 

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode, Refusal, Request, Table, Values};
@@ -40,7 +39,7 @@ fn group(target: impl std::fmt::Display, unit: u8, list: &str, registers: &str) 
 fn reload(agent: &mut Agent) {
     const TAKEN_OVER: &str = "the new configuration is taken over";
     let before = agent.log().matches(TAKEN_OVER).count();
-    kill_process(Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap(), Signal::HUP).unwrap();
+    agent.sighup();
     until_said(agent, TAKEN_OVER, before + 1);
 }
 

@@ -59,7 +59,7 @@ fn what_gave_way_is_lost_in_every_place_that_tells_of_it_and_the_next_life_begin
     configure(&home, &device, "cache_max_bytes: 1MB\n");
     server.stop();
     let mut agent = home.run();
-    agent.until("a loss that is told", || agent_log_has(&home, "LOST "));
+    agent.until("a loss that is told", || home.says("LOST "));
     device.set(Mode::Silent);
     let mut first = status(&home);
     // One more attempt without a change: by then what was to be written is.
@@ -118,8 +118,4 @@ fn what_gave_way_is_lost_in_every_place_that_tells_of_it_and_the_next_life_begin
 
 fn sample(reason: &str, count: u64) -> String {
     format!("pattoo_agent_modbus_readings_lost_total{{reason=\"{reason}\"}} {count}\n")
-}
-
-fn agent_log_has(home: &Home, words: &str) -> bool {
-    std::fs::read_to_string(home.path().join("log/pattoo.log")).is_ok_and(|text| text.contains(words))
 }

@@ -9,27 +9,21 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use support::agent::{Agent, HOSTNAME, Home};
+use support::destination::kill;
 use support::device::{Device, Mode, Table};
 use support::judge::{Arrival, Verdict, weigh};
 use support::mqtt::{Message, Mosquitto, Subscriber, program};
 use support::now_ms;
 use support::proxy::{Proxy, Route};
 
-/// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
-const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
-
 /// No more messages are on their way at once.
 const WINDOW: usize = 100;
 
-/// Nobody is there: no output is pattoo.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-
 /// An agent with no output but this one.
 fn home_of(address: SocketAddr, device: &Device, keys: &str) -> Home {
-    let home = Home::new(NOWHERE);
+    let home = Home::without_pattoo();
     configure(&home, &format!("mqtt://{address}"), device, keys);
     home
 }
@@ -144,14 +138,6 @@ fn kept(broker: &Mosquitto) -> Vec<Message> {
     newcomer.messages().into_iter().filter(|message| message.retained).collect()
 }
 
-fn log(home: &Home) -> String {
-    fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default()
-}
-
-fn reload(home: &Home) {
-    kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
-}
-
 /// Every life of the broker has a subscriber that is there before the agent is.
 fn a_broker_that_is_killed(number: u32, keys: &str) {
     if !support::needs(&["mosquitto"]) {
@@ -206,13 +192,11 @@ fn an_agent_that_is_killed_says_offline_and_loses_what_was_not_on_disk_yet() {
     let (device, broker) = (Device::counting(3), Mosquitto::open());
     let subscriber = Subscriber::of(&broker);
     let home = home_of(broker.address(), &device, "");
-    let mut allowed = Vec::new();
+    let mut kills = Vec::new();
     for life in 0..4 {
         let mut agent = home.run();
         some_more(&mut agent, &subscriber, 20 + 7 * life);
-        let killed_at = now_ms();
-        agent.sigkill();
-        allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        kills.push(kill(&mut agent));
     }
     let (mut agent, started_at) = (home.run(), now_ms());
     let is_last = |heard: &Heard| heard.arrivals.last().is_some_and(|last| last.timestamp > started_at);
@@ -220,7 +204,7 @@ fn an_agent_that_is_killed_says_offline_and_loses_what_was_not_on_disk_yet() {
     device.set(Mode::Silent);
     let missing = || {
         let lost = judged(&device, || subscriber.messages()).lost;
-        lost.into_iter().filter(|(at, _)| !allowed.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
+        lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
     };
     agent.until("every reading that was on disk", || missing().is_empty());
     agent.stop();
@@ -310,7 +294,7 @@ fn a_reload_costs_nothing_and_leaves_the_agent_online() {
         let prefix = format!("modbus/life{life}/");
         let url = format!("mqtt://{}", broker.address());
         configure(&home, &url, &device, &format!(", topic: '{prefix}{{name}}', availability_topic: modbus/status/x"));
-        reload(&home);
+        agent.sighup();
         let begun = || subscriber.messages().iter().any(|message| message.topic.starts_with(&prefix));
         agent.until("messages to other topics", begun);
     }
@@ -385,7 +369,7 @@ fn points_that_are_taken_out_are_taken_back_from_home_assistant() {
     agent.until("every point", || kept("_input_register_30") == 10);
     for count in [5, 3] {
         configure_points(&home, &url, &device, keys, &format!("input_registers: [30001-3000{count}]"));
-        reload(&home);
+        agent.sighup();
         let are_left = || (kept("_input_register_30"), kept("_holding_register_")) == (count, 0);
         agent.until("what is left", are_left);
     }
@@ -398,7 +382,7 @@ fn points_that_are_taken_out_are_taken_back_from_home_assistant() {
     let is_there = |device: &Device| kept(&format!("/{}/1", device.target()));
     agent.until("the device", || is_there(&device) == 1);
     configure_points(&home, &url, &other, keys, "input_registers: [30003]");
-    reload(&home);
+    agent.sighup();
     agent.until("the other device", || (is_there(&device), is_there(&other), kept("_input_register_30")) == (0, 1, 1));
     agent.stop();
     assert_eq!(kept("homeassistant/sensor/other/x/config"), 1);
@@ -449,7 +433,7 @@ fn what_is_about_us_is_told_and_costs_nothing_but_time() {
             fs::write(directory.join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
         },
     );
-    let (device, home) = (Device::counting(7), Home::new(NOWHERE));
+    let (device, home) = (Device::counting(7), Home::without_pattoo());
     let url = format!("mqtts://{}", broker.address());
     fs::write(home.config_dir().join("ca.pem"), certificate.cert.pem()).unwrap();
     let secret = home.config_dir().join("mqtt.password");
@@ -457,21 +441,21 @@ fn what_is_about_us_is_told_and_costs_nothing_but_time() {
     let keys = ", username: plant, password_file: mqtt.password, tls: {ca: ca.pem, server_name: broker.example.net}";
     configure(&home, &url, &device, keys);
     let mut agent = home.run();
-    agent.until("the login to be told", || log(&home).contains("refused the login with reason 0x87"));
+    agent.until("the login to be told", || home.log().contains("refused the login with reason 0x87"));
     fs::write(&secret, "geheim\n").unwrap();
-    reload(&home);
+    agent.sighup();
     let forbidden = format!("refused a message to modbus/{}/", device.target());
-    agent.until("the topic to be told", || log(&home).contains(&forbidden));
+    agent.until("the topic to be told", || home.log().contains(&forbidden));
     let before = device.served_count();
     agent.until("polls that go on", || device.served_count() > before + 10);
-    assert!(!log(&home).contains("geheim") && !log(&home).contains("falsch"), "no secret in the log");
+    assert!(!home.log().contains("geheim") && !home.log().contains("falsch"), "no secret in the log");
     assert_eq!(home.quarantined(), 0);
 
     // Another broker takes what this one would not.
     let broker = Mosquitto::open();
     let subscriber = Subscriber::of(&broker);
     configure(&home, &format!("mqtt://{}", broker.address()), &device, "");
-    reload(&home);
+    agent.sighup();
     everything_arrives(&mut agent, &device, || subscriber.messages());
     agent.stop();
 }

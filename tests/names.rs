@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::agent::{HOSTNAME, Home};
 use support::device::{Device, Mode, Table, Values};
@@ -21,10 +20,6 @@ fn get(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-}
-
-fn agent_log(home: &Home) -> String {
-    fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default()
 }
 
 /// In the log, in `--status`, on the page, in the metrics, in a file; and before the pattoo server as if it had no name.
@@ -50,7 +45,7 @@ fn what_is_named_goes_by_its_name_wherever_it_is_shown() {
     let called = format!("boiler ({target})");
     let mut agent = home.run();
     let refused = format!("{called}: unit 1 refuses holding registers 40003 (flow): ");
-    agent.until("the refused register", || agent_log(&home).contains(&refused));
+    agent.until("the refused register", || home.says(&refused));
 
     let lines = || {
         let text = fs::read_to_string(&file).unwrap_or_default();
@@ -85,11 +80,11 @@ fn what_is_named_goes_by_its_name_wherever_it_is_shown() {
     assert!(get(address, "/page.js").contains("device.label"));
 
     home.write_config(&config.replace("name: boiler", "name: heater").replace("name: mode", "name: state"));
-    kill_process(Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap(), Signal::HUP).unwrap();
+    agent.sighup();
     agent.until("the new names", || names() == [&*target, "heater", "state"]);
     assert_eq!(device.connections(), 1, "{}", agent.log());
     device.set(Mode::Silent);
-    agent.until("a line about the device", || agent_log(&home).contains(&format!("heater ({target}): ")));
+    agent.until("a line about the device", || home.says(&format!("heater ({target}): ")));
 
     agent.until("rows", || server.row_count() > 2);
     agent.stop();

@@ -5,95 +5,54 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use support::agent::{Agent, HOSTNAME, Home};
-use support::device::{Device, Mode, Table};
-use support::judge::{Arrival, Verdict, weigh};
-use support::now_ms;
+use support::agent::{HOSTNAME, Home, POINTS};
+use support::destination::{Destination, kill};
+use support::device::Device;
+use support::judge::Arrival;
 use support::otlp::{Receiver, Written, partly};
 use support::prometheus::{Labels, Prometheus, Series};
 use support::victoria::Victoria;
 
-/// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
-const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
-
-/// Nobody is there: no output is pattoo.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-
 /// An agent with no output but this one.
-fn home_of(url: &str, keys: &str, device: &Device) -> Home {
-    let home = Home::new(NOWHERE);
-    configure(&home, url, keys, device);
+fn home_of(url: &str, device: &Device) -> Home {
+    let home = Home::without_pattoo();
+    configure(&home, url, device);
     home
 }
 
-fn configure(home: &Home, url: &str, keys: &str, device: &Device) {
-    home.write_config(&format!(
-        "polling_interval: 100ms\nflush_interval: 20ms\nagent_hostname: {HOSTNAME}\noutputs:\n  - {{type: otlp, url: '{url}', \
-         max_backoff: 1s, attributes: {{site: plant 7}}{keys}}}\npolling_groups:\n  - {{group_name: meters, ip_devices: \
-         ['{}'], unit: 1, input_registers: [30001-30010], holding_registers: [40101]}}\n",
-        device.target()
-    ));
+fn configure(home: &Home, url: &str, device: &Device) {
+    let output = format!("{{type: otlp, url: '{url}', max_backoff: 1s, attributes: {{site: plant 7}}}}");
+    home.write_output(&output, &device.target(), POINTS);
 }
 
-/// Where series are.
-trait Database {
-    /// All of the agent's, whose names begin so.
-    fn all(&self, prefix: &str) -> Vec<Series>;
-}
+/// The series that are the agent's.
+const OURS: &str = "{__name__=~\"modbus.+\",site=\"plant 7\"}";
 
-impl Database for Victoria {
-    fn all(&self, prefix: &str) -> Vec<Series> {
-        self.series(&format!("{{__name__=~\"{prefix}.+\",site=\"plant 7\"}}"))
+impl Destination for Victoria {
+    fn arrivals(&self) -> Vec<Arrival> {
+        arrivals(self.series(OURS))
     }
 }
 
-impl Database for Mutex<Prometheus> {
-    fn all(&self, prefix: &str) -> Vec<Series> {
-        self.lock().unwrap().series(&format!("{{__name__=~\"{prefix}.+\",site=\"plant 7\"}}"))
+impl Destination for Mutex<Prometheus> {
+    fn arrivals(&self) -> Vec<Arrival> {
+        arrivals(self.lock().unwrap().series(OURS))
     }
 }
 
-/// Every reading that is there.
-fn arrivals(database: &impl Database) -> Vec<Arrival> {
+/// Every reading of these series.
+fn arrivals(all: Vec<Series>) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
-    for series in database.all("modbus") {
-        let name = series.labels["__name__"].as_str().unwrap();
-        let (table, address) = Table::of_key(&name["modbus.".len()..]).unwrap();
+    for series in all {
+        let key = &series.labels["__name__"].as_str().unwrap()["modbus.".len()..];
         let unit = series.labels["unit"].as_str().unwrap().parse().unwrap();
-        for (timestamp, value) in series.samples {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what a register holds")]
-            arrivals.push(Arrival { unit, table, address, word: value as u16, timestamp });
-        }
+        arrivals.extend(series.samples.iter().map(|(at, value)| Arrival::new(unit, key, *value, *at).unwrap()));
     }
     arrivals.sort_by_key(|arrival| arrival.timestamp);
     arrivals
-}
-
-fn judged(device: &Device, database: &impl Database) -> Verdict {
-    let mut verdict = Verdict::default();
-    // Read before what was served is: no row can be older than the answer that explains it.
-    let arrivals = arrivals(database);
-    weigh(device, &device.served(), &arrivals, &[], &mut verdict);
-    verdict
-}
-
-/// What is not there, but for what kills may cost.
-fn missing(device: &Device, database: &impl Database, allowed: &[std::ops::Range<u64>]) -> Vec<(u64, String)> {
-    let lost = judged(device, database).lost.into_iter();
-    lost.filter(|(at, _)| !allowed.iter().any(|kill| kill.contains(at))).collect()
-}
-
-fn some_more(agent: &mut Agent, database: &impl Database) {
-    let before = arrivals(database).len();
-    agent.until("some more readings", || arrivals(database).len() > before + 50);
-}
-
-fn log(home: &Home) -> String {
-    fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default()
 }
 
 /// How many readings on disk wait for the server.
@@ -108,7 +67,7 @@ fn a_real_victoria_metrics_gets_everything_once_and_in_order() {
         return;
     }
     let (device, mut server) = (Device::counting(1), Victoria::start());
-    let home = home_of(&server.url(), "", &device);
+    let home = home_of(&server.url(), &device);
     let check = |said: &str, code: i32| {
         let finished = home.output(&["check", "--connect", "--config_dir", home.config_dir().to_str().unwrap()]);
         let output = finished.stdout.clone() + &finished.stderr;
@@ -116,9 +75,9 @@ fn a_real_victoria_metrics_gets_everything_once_and_in_order() {
     };
     check(": answers", 0);
     let mut agent = home.run();
-    let mut allowed = Vec::new();
+    let mut kills = Vec::new();
     for round in 0..3 {
-        some_more(&mut agent, &server);
+        server.gets(&mut agent, 50);
         if round == 1 {
             server.freeze();
         } else {
@@ -128,9 +87,7 @@ fn a_real_victoria_metrics_gets_everything_once_and_in_order() {
         agent.until("polls that go on", || device.served_count() > before + 10);
         if round == 2 {
             check("no connection to", 1);
-            let killed_at = now_ms();
-            agent.sigkill();
-            allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+            kills.push(kill(&mut agent));
             agent = home.run();
         }
         if round == 1 {
@@ -139,12 +96,11 @@ fn a_real_victoria_metrics_gets_everything_once_and_in_order() {
             server.run();
         }
     }
-    some_more(&mut agent, &server);
-    device.set(Mode::Silent);
-    agent.until("every reading in the server", || missing(&device, &server, &allowed).is_empty());
+    server.gets(&mut agent, 50);
+    server.gets_everything_but(&mut agent, &device, &kills);
     agent.stop();
-    judged(&device, &server).assert_true();
-    assert_eq!((missing(&device, &server, &allowed), home.quarantined()), (vec![], 0));
+    server.judged(&device).assert_true();
+    assert_eq!((server.missing(&device, &kills), home.quarantined()), (vec![], 0));
     let series = server.series("{__name__=\"modbus.holding_register_40101\"}");
     let labels = json!({"__name__": "modbus.holding_register_40101", "device": device.target(), "group": "meters",
         "site": "plant 7", "unit": "1", "service.name": "pattoo_agent_modbustcpd", "host.name": HOSTNAME,
@@ -176,33 +132,27 @@ fn a_prometheus_behind_a_receiver_gets_everything_once_and_in_order() {
     }
     let (device, server) = (Device::counting(2), Arc::new(Mutex::new(Prometheus::start())));
     let receiver = in_front_of(&server);
-    let home = home_of(&receiver.url(), "", &device);
+    let home = home_of(&receiver.url(), &device);
     let mut agent = home.run();
-    some_more(&mut agent, &*server);
+    server.gets(&mut agent, 50);
     server.lock().unwrap().kill();
     let before = device.served_count();
     agent.until("polls that go on", || device.served_count() > before + 10);
     server.lock().unwrap().run();
-    some_more(&mut agent, &*server);
+    server.gets(&mut agent, 50);
     // The power is cut before the cursor is durable: what was posted since is posted again.
     let cursors = home.spool().join("log/cursors");
     let durable = fs::read(&cursors).unwrap();
-    some_more(&mut agent, &*server);
-    let killed_at = now_ms();
-    agent.sigkill();
-    let killed = killed_at - LOST_BY_A_KILL_MS..now_ms();
+    server.gets(&mut agent, 50);
+    let killed = kill(&mut agent);
     fs::write(&cursors, durable).unwrap();
     let mut agent = home.run();
-    agent
-        .until("readings of the new life", || arrivals(&*server).last().is_some_and(|last| last.timestamp > killed_at));
-    device.set(Mode::Silent);
-    agent.until("every reading that was on disk", || {
-        missing(&device, &*server, std::slice::from_ref(&killed)).is_empty()
-    });
+    server.gets_one_after(&mut agent, killed.end);
+    server.gets_everything_but(&mut agent, &device, &[killed]);
     agent.stop();
-    judged(&device, &*server).assert_true();
+    server.judged(&device).assert_true();
     assert_eq!(home.quarantined(), 0);
-    assert!(log(&home).contains("of before this start already"), "{}", log(&home));
+    assert!(home.says("of before this start already"), "{}", home.log());
     let heads = receiver.heads();
     for part in
         ["post /v1/metrics http/1.1\r\n", "content-type: application/x-protobuf\r\n", "content-encoding: gzip\r\n"]
@@ -219,21 +169,19 @@ fn a_url_where_nobody_takes_otlp_is_told_until_a_reload() {
     }
     let (device, server) = (Device::counting(4), Victoria::start());
     let wrong = server.url().replace("/opentelemetry", "/wrong");
-    let home = home_of(&wrong, "", &device);
+    let home = home_of(&wrong, &device);
     let finished = home.output(&["check", "--connect", "--config_dir", home.config_dir().to_str().unwrap()]);
     let said = "answered 400 (nobody takes metrics by OTLP there; check url, which /v1/metrics is put behind";
     assert!(finished.code == Some(1) && (finished.stdout.clone() + &finished.stderr).contains(said), "{finished:?}");
     let mut agent = home.run();
-    agent.until("a line in the log", || log(&home).contains(said));
+    agent.until("a line in the log", || home.says(said));
     // The whole URL of the endpoint will do as well.
-    configure(&home, &format!("{}/v1/metrics", server.url()), "", &device);
-    let pid = rustix::process::Pid::from_raw(agent.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    some_more(&mut agent, &server);
-    device.set(Mode::Silent);
-    agent.until("every reading in the server", || judged(&device, &server).lost.is_empty());
+    configure(&home, &format!("{}/v1/metrics", server.url()), &device);
+    agent.sighup();
+    server.gets(&mut agent, 50);
+    server.gets_everything(&mut agent, &device);
     agent.stop();
-    judged(&device, &server).assert_complete();
+    server.judged(&device).assert_complete();
     assert_eq!(home.quarantined(), 0);
 }
 
@@ -241,13 +189,13 @@ fn a_url_where_nobody_takes_otlp_is_told_until_a_reload() {
 #[derive(Default)]
 struct Shelf(Mutex<Written>);
 
-impl Database for Shelf {
-    fn all(&self, _: &str) -> Vec<Series> {
+impl Destination for Shelf {
+    fn arrivals(&self) -> Vec<Arrival> {
         let of = |(labels, samples): &(Labels, Vec<(u64, f64)>)| Series {
             labels: labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
             samples: samples.clone(),
         };
-        self.0.lock().unwrap().iter().map(of).collect()
+        arrivals(self.0.lock().unwrap().iter().map(of).collect())
     }
 }
 
@@ -280,22 +228,15 @@ fn what_a_receiver_refuses_of_a_post_is_set_aside_and_costs_no_other() {
             Some((200, said))
         }))
     };
-    let home = home_of(&receiver.url(), "", &device);
+    let home = home_of(&receiver.url(), &device);
     let mut agent = home.run();
     agent.until("refused readings in quarantine", || device.served_count() > 20 && home.quarantined() > 2);
-    device.set(Mode::Silent);
-    let others = || {
-        let lost = judged(&device, &*shelf).lost;
-        lost.into_iter().filter(|(_, name)| !name.contains(" address 2 of ")).collect::<Vec<_>>()
-    };
-    agent.until("every reading of the others", || others().is_empty());
+    let verdict = shelf.gets_everything_but_register(&mut agent, &device, 2);
     agent.until("nothing that waits", || waits(&home) == 0);
     agent.stop();
-    let verdict = judged(&device, &*shelf);
-    assert!(verdict.duplicate.is_empty() && verdict.disorder.is_empty());
     let said =
         "took a part of a post and refused 1 data point (which is searched for): \"unit of modbus.input_register_30003";
-    assert!(log(&home).contains(said), "{}", log(&home));
+    assert!(home.says(said), "{}", home.log());
     // Each of them is there, as a request that a receiver takes.
     let mut aside = 0;
     for entry in fs::read_dir(home.spool().join("quarantine")).unwrap() {

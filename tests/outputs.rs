@@ -8,17 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
 
-use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use support::agent::{HOSTNAME, Home};
 use support::archives::{self, Kept};
+use support::destination::kill;
 use support::device::{Device, Mode};
 use support::influxdb::InfluxDb;
 use support::judge::{Arrival, Verdict, weigh};
 use support::now_ms;
-
-/// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
-const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
 
 /// Nobody is there.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -94,12 +91,10 @@ fn one_that_is_killed_and_one_that_never_comes_back_cost_the_others_nothing() {
         }
         // Another group, so that readings of two tables alternate in what waits.
         configure(&home, &database, &device, &format!("meters{life}"));
-        kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
+        agent.sighup();
         let before = in_influxdb(&database).len();
         agent.until("the database to follow", || in_influxdb(&database).len() > before + 100);
-        let killed_at = now_ms();
-        agent.sigkill();
-        kills.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        kills.push(kill(&mut agent));
     }
     let (mut agent, started_at) = (home.run(), now_ms());
     agent.until("the last life", || in_file(&file).last().is_some_and(|last| last.timestamp > started_at));

@@ -28,10 +28,6 @@ fn agent(home: &Home, device: &Device) -> (Agent, SocketAddr) {
     (agent, address)
 }
 
-fn agent_log(home: &Home) -> String {
-    std::fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default()
-}
-
 /// Status line and head, and body.
 fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -423,7 +419,7 @@ fn malformed_requests_cost_no_line_of_the_log() {
     agent.until("the first poll", || get(address, "/-/ready").0.starts_with("HTTP/1.1 200"));
     // Files of the log are opened when they are needed first.
     agent.until("the reading delivered", || server.row_count() > 0 && home.spooled().is_empty());
-    let before = agent_log(&home).lines().count();
+    let before = home.log().lines().count();
     let id = agent.id();
     let open = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
     let descriptors = open();
@@ -472,7 +468,7 @@ fn malformed_requests_cost_no_line_of_the_log() {
     assert_eq!(get(address, "/-/healthy").1, "healthy\n");
     agent.until("the descriptors to be given back", || open() <= descriptors);
     agent.stop();
-    let told = agent_log(&home);
+    let told = home.log();
     let more: Vec<&str> = told.lines().skip(before).filter(|line| !line.contains("pattoo_agent_modbustcpd")).collect();
     assert!(more.iter().all(|line| !line.contains("actix") && !line.contains("- ERROR -")), "{more:#?}");
     assert!(more.len() < 20, "{} lines for {} requests: {more:#?}", more.len(), 10 * malformed.len());

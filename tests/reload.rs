@@ -250,7 +250,7 @@ fn the_backlog_of_a_server_that_is_gone_goes_in_order_to_the_one_that_is_configu
 }
 
 fn agent_is_pausing(home: &Home) -> bool {
-    fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default().contains("next attempt in")
+    home.says("next attempt in")
 }
 
 #[test]

@@ -10,24 +10,18 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use support::agent::{Agent, HOSTNAME, Home};
+use support::destination::kill;
 use support::device::{Device, Mode, Table};
 use support::judge::{Arrival, Verdict, weigh};
 use support::mqtt::{Message, Mosquitto, Subscriber};
-use support::now_ms;
 use support::proxy::{Proxy, Route};
 use support::sparkplug::{Host, Reading};
-
-/// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
-const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
 
 /// A value that was read so long before a birth is historical: the least that is, since the interval is shorter.
 const CURRENT_MS: u64 = 5_000;
 
-/// Nobody is there: no output is pattoo.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-
 fn home_of(address: SocketAddr, device: &Device, keys: &str) -> Home {
-    let home = Home::new(NOWHERE);
+    let home = Home::without_pattoo();
     home.write_config(&format!(
         "polling_interval: 100ms\nflush_interval: 20ms\nagent_hostname: {HOSTNAME}\noutputs:\n  - {{type: mqtt, url: \
          'mqtt://{address}', payload: sparkplug, group_id: g, edge_node_id: n, device_id: d, max_backoff: 1s{keys}}}\n\
@@ -147,13 +141,11 @@ fn an_agent_that_is_killed_dies_for_the_host_and_loses_what_was_not_on_disk_yet(
     let (device, broker) = (Device::counting(3), Mosquitto::open());
     let subscriber = Subscriber::of(&broker);
     let home = home_of(broker.address(), &device, "");
-    let (mut allowed, mut begun) = (Vec::new(), vec![0]);
+    let (mut kills, mut begun) = (Vec::new(), vec![0]);
     for life in 0..4 {
         let mut agent = home.run();
         some_more(&mut agent, &subscriber, 40 + 7 * life);
-        let killed_at = now_ms();
-        agent.sigkill();
-        allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        kills.push(kill(&mut agent));
         support::until("the death of the node", || {
             host(&subscriber.messages()).events.last().is_some_and(|event| event == "NDEATH 0")
         });
@@ -170,7 +162,7 @@ fn an_agent_that_is_killed_dies_for_the_host_and_loses_what_was_not_on_disk_yet(
     };
     let missing = || {
         let lost = judged(&device, hosts).lost;
-        lost.into_iter().filter(|(at, _)| !allowed.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
+        lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
     };
     agent.until("every reading that was on disk", || missing().is_empty());
     judged(&device, hosts).assert_true();
@@ -268,7 +260,7 @@ fn a_primary_host_misses_nothing_while_it_is_away() {
         let said = format!("{{\"online\":{online},\"timestamp\":{at}}}");
         subscriber.publish_kept("spBv1.0/STATE/scada", said.as_bytes());
     };
-    let log = || std::fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default();
+    let log = || home.log();
     for life in 0..3 {
         agent.until("word of it", || log().contains("says that the primary host is not there"));
         let before = device.served_count();

@@ -4,20 +4,18 @@
 mod support;
 
 use std::io::Write as _;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
-use support::agent::{Agent, HOSTNAME, Home};
-use support::device::{Device, Mode, Table};
-use support::judge::{Arrival, Verdict, weigh};
+use support::agent::{HOSTNAME, Home};
+use support::destination::{Destination, kill};
+use support::device::{Device, Table};
+use support::judge::Arrival;
 use support::mounted::Mounted;
 use support::now_ms;
 use support::server::Server;
-
-/// What a kill may cost: readings that are not gathered yet (50 ms), and those on their way to the disk of a busy machine.
-const LOST_BY_A_KILL_MS: u64 = 50 + 1_000;
 
 /// An agent with no output but this one, and no other key than this for it.
 fn home_of(server: &Server, device: &Device, output: &str) -> Home {
@@ -35,24 +33,27 @@ fn file(home: &Home) -> PathBuf {
     home.path().join("daemon/readings.sqlite")
 }
 
+impl Destination for Path {
+    fn arrivals(&self) -> Vec<Arrival> {
+        // Before the first post there is no table.
+        read(self).unwrap_or_default()
+    }
+}
+
 /// What another program finds, in order of time.
-fn arrivals(path: &Path) -> Vec<Arrival> {
-    let Ok(database) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return Vec::new() };
-    // Before the first post there is no table.
-    let Ok(mut history) = database.prepare("SELECT unit, key, value, ms FROM history ORDER BY ms") else {
-        return Vec::new();
-    };
+fn read(path: &Path) -> rusqlite::Result<Vec<Arrival>> {
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut history = database.prepare("SELECT unit, key, value, ms FROM history ORDER BY ms")?;
     let arrival = |row: &rusqlite::Row<'_>| {
-        let (table, address) = Table::of_key(&row.get::<_, String>(1)?).unwrap();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what a register holds")]
-        let word = match row.get(2)? {
-            rusqlite::types::Value::Integer(word) if table == Table::Holding => u16::try_from(word).unwrap(),
-            rusqlite::types::Value::Real(word) if table == Table::Input => word as u16,
+        let key: String = row.get(1)?;
+        let word = match (Table::of_key(&key).unwrap().0, row.get(2)?) {
+            (Table::Holding, Value::Integer(word)) => f64::from(u16::try_from(word).unwrap()),
+            (Table::Input, Value::Real(word)) => word,
             other => panic!("{other:?}"),
         };
-        Ok(Arrival { unit: row.get(0)?, table, address, word, timestamp: row.get::<_, i64>(3)?.unsigned_abs() })
+        Ok(Arrival::new(row.get(0)?, &key, word, row.get::<_, i64>(3)?.unsigned_abs()).unwrap())
     };
-    history.query_map((), arrival).unwrap().map(Result::unwrap).collect()
+    history.query_map((), arrival)?.collect()
 }
 
 /// The rows that a query gives, as text.
@@ -61,41 +62,10 @@ fn rows(path: &Path, sql: &str) -> Vec<String> {
     let mut statement = database.prepare(sql).unwrap();
     let columns = statement.column_count();
     let row = |row: &rusqlite::Row<'_>| {
-        let cells = (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column).unwrap());
+        let cells = (0..columns).map(|column| row.get::<_, Value>(column).unwrap());
         Ok(cells.map(|cell| format!("{cell:?}")).collect::<Vec<_>>().join(" "))
     };
     statement.query_map((), row).unwrap().map(Result::unwrap).collect()
-}
-
-fn judged(device: &Device, path: &Path) -> Verdict {
-    let mut verdict = Verdict::default();
-    // Read before what was served is: no row can be older than the answer that explains it.
-    let arrivals = arrivals(path);
-    weigh(device, &device.served(), &arrivals, &[], &mut verdict);
-    verdict
-}
-
-/// Lets what was served arrive; nothing more comes.
-fn everything_arrives(agent: &mut Agent, device: &Device, path: &Path) {
-    device.set(Mode::Silent);
-    agent.until("every reading in the database", || judged(device, path).lost.is_empty());
-    judged(device, path).assert_complete();
-}
-
-/// Lets what was served arrive, but for what a kill at one of these times may have cost; nothing is double or out of order.
-fn everything_but(agent: &mut Agent, device: &Device, path: &Path, allowed: &[Range<u64>]) {
-    device.set(Mode::Silent);
-    agent.until("every reading that was on disk", || {
-        let lost = judged(device, path).lost;
-        lost.iter().all(|(at, _)| allowed.iter().any(|kill| kill.contains(at)))
-    });
-    judged(device, path).assert_true();
-}
-
-fn some_more(agent: &mut Agent, device: &Device, path: &Path) {
-    let before = arrivals(path).len();
-    agent.until("some more readings", || arrivals(path).len() > before + 50);
-    assert!(device.served_count() > 0);
 }
 
 #[test]
@@ -104,7 +74,7 @@ fn without_a_server_everything_is_in_a_database_that_others_read_meanwhile() {
     let home = home_of(&server, &device, "sqlite");
     let mut agent = home.run();
     let path = file(&home);
-    some_more(&mut agent, &device, &path);
+    path.gets(&mut agent, 50);
     if support::needs(&["sqlite3"]) {
         let sql =
             "SELECT count(*), min(name), max(group_name), typeof(max(value)) FROM history WHERE key LIKE 'holding%'";
@@ -124,7 +94,7 @@ fn without_a_server_everything_is_in_a_database_that_others_read_meanwhile() {
         let is_found = |step: &String| step.contains("SEARCH readings USING PRIMARY KEY (point=? AND ms>?)");
         assert!(plan.iter().any(is_found), "{query}: {plan:?}");
     }
-    everything_arrives(&mut agent, &device, &path);
+    path.gets_everything(&mut agent, &device);
     agent.stop();
     assert!(agent.log().contains("stopped; everything is delivered or on disk"));
     assert_eq!(server.post_count(), 0);
@@ -138,19 +108,17 @@ fn kills_cost_what_was_not_on_disk_yet_and_double_nothing() {
     let (device, server) = (Device::counting(2), Server::start());
     let home = home_of(&server, &device, "sqlite");
     let path = file(&home);
-    let mut allowed = Vec::new();
+    let mut kills = Vec::new();
     for life in 0..6 {
-        let (mut agent, before) = (home.run(), arrivals(&path).len());
-        agent.until("readings of this life", || arrivals(&path).len() > before + 20 + 7 * life);
-        let killed_at = now_ms();
-        agent.sigkill();
-        allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        let mut agent = home.run();
+        path.gets(&mut agent, 20 + 7 * life);
+        kills.push(kill(&mut agent));
     }
     let (mut agent, started_at) = (home.run(), now_ms());
-    agent.until("the last life", || arrivals(&path).last().is_some_and(|last| last.timestamp > started_at));
-    everything_but(&mut agent, &device, &path, &allowed);
+    path.gets_one_after(&mut agent, started_at);
+    path.gets_everything_but(&mut agent, &device, &kills);
     agent.stop();
-    let verdict = judged(&device, &path);
+    let verdict = path.judged(&device);
     assert!(verdict.arrived > 200, "{verdict:?}");
     let count: i64 =
         Connection::open(&path).unwrap().query_row("SELECT count(*) FROM points", (), |row| row.get(0)).unwrap();
@@ -163,14 +131,14 @@ fn a_database_that_is_locked_costs_nothing_but_time() {
     let home = home_of(&server, &device, "{type: sqlite, name: local, max_backoff: 1s}");
     let path = file(&home);
     let mut agent = home.run();
-    some_more(&mut agent, &device, &path);
+    path.gets(&mut agent, 50);
     let other = Connection::open(&path).unwrap();
     agent.until("a lock", || other.execute_batch("BEGIN EXCLUSIVE").is_ok());
-    agent.until("a line in the log", || agent_says(&home, "another program holds it, end its transaction"));
+    agent.until("a line in the log", || home.says("another program holds it, end its transaction"));
     let before = device.served_count();
     agent.until("polls that go on", || device.served_count() > before + 10);
     other.execute_batch("COMMIT").unwrap();
-    everything_arrives(&mut agent, &device, &path);
+    path.gets_everything(&mut agent, &device);
     agent.stop();
     assert!(agent.log().contains("cannot write to "));
 }
@@ -192,17 +160,17 @@ fn a_full_disk_costs_no_reading_and_room_is_enough_to_go_on() {
     let path = disk.join("readings.sqlite");
     let Some(disk) = Mounted::at(&disk, &["-t", "tmpfs", "-o", "size=4m,mode=0750", "small"]) else { return };
     let mut agent = home.run();
-    some_more(&mut agent, &device, &path);
+    path.gets(&mut agent, 50);
     let ballast = disk.path().join("ballast");
     agent.until("a line in the log", || {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
         while file.write_all(&[0; 4_096]).is_ok() {}
-        agent_says(&home, "database or disk is full; make room on its disk")
+        home.says("database or disk is full; make room on its disk")
     });
     let before = device.served_count();
     agent.until("polls that go on", || device.served_count() > before + 20);
     std::fs::remove_file(&ballast).unwrap();
-    everything_arrives(&mut agent, &device, &path);
+    path.gets_everything(&mut agent, &device);
     agent.stop();
     assert_eq!(rows(&path, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
 }
@@ -214,12 +182,11 @@ fn a_disk_that_is_read_only_is_told_and_taken_when_it_is_not() {
     let path = disk.join("readings.sqlite");
     let Some(disk) = Mounted::at(&disk, &["-t", "tmpfs", "-o", "ro,size=4m,mode=0750", "small"]) else { return };
     let mut agent = home.run();
-    agent
-        .until("a line in the log", || agent_says(&home, "cannot open it: Read-only file system (os error 30); check"));
+    agent.until("a line in the log", || home.says("cannot open it: Read-only file system (os error 30); check"));
     let before = device.served_count();
     agent.until("polls that go on", || device.served_count() > before + 20);
     assert!(disk.mount(&["-o", "remount,rw"]));
-    everything_arrives(&mut agent, &device, &path);
+    path.gets_everything(&mut agent, &device);
     agent.stop();
 }
 
@@ -236,30 +203,24 @@ fn what_others_have_seen_in_it_is_there_after_a_power_cut() {
     assert!(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status().unwrap().success());
     let mount = ["-o", "loop", image.to_str().unwrap()];
     let Some(disk) = Mounted::at(&disk, &mount) else { return };
-    let mut allowed = Vec::new();
+    let mut kills = Vec::new();
     for _ in 0..8 {
         let mut agent = home.run();
-        some_more(&mut agent, &device, &path);
+        path.gets(&mut agent, 50);
         // Nothing is acknowledged that is not on disk, and nothing is seen that is not.
-        let seen = arrivals(&path);
+        let seen = path.arrivals();
         if !disk.cut_the_power() {
             return support::skipped("perl or this kernel does not shut down a file system");
         }
-        let killed_at = now_ms();
-        agent.sigkill();
-        allowed.push(killed_at - LOST_BY_A_KILL_MS..now_ms());
+        kills.push(kill(&mut agent));
         disk.unmount();
         assert!(disk.mount(&mount), "the journal is played back");
-        let left = arrivals(&path);
+        let left = read(&path).unwrap();
         assert!(seen.iter().all(|reading| left.contains(reading)), "{} were seen, {} are left", seen.len(), left.len());
     }
     let mut agent = home.run();
-    some_more(&mut agent, &device, &path);
-    everything_but(&mut agent, &device, &path, &allowed);
+    path.gets(&mut agent, 50);
+    path.gets_everything_but(&mut agent, &device, &kills);
     agent.stop();
     assert_eq!(rows(&path, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
-}
-
-fn agent_says(home: &Home, words: &str) -> bool {
-    std::fs::read_to_string(home.path().join("log/pattoo.log")).is_ok_and(|text| text.contains(words))
 }

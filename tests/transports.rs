@@ -10,7 +10,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rustix::process::{Signal, kill_process};
 use support::agent::{Agent, Home};
 use support::device::{Device, Mode};
 use support::gateway::{Authority, Gateway, Issued, Line, SerialLine};
@@ -83,7 +82,7 @@ fn no_noise_of_a_line_is_ever_recorded_and_the_device_is_read_again_when_it_is_c
     let mut agent = home.run();
     for (_, gateway, told) in &lines {
         let line = format!("{}: unit 7: the reply does not fit the request: {told}", gateway.target());
-        agent.until(told, || agent_said(&home, &line));
+        agent.until(told, || home.says(&line));
     }
     assert!(server.database().rows().is_empty());
     for (device, gateway, _) in &lines {
@@ -129,7 +128,7 @@ fn units_on_a_serial_port_share_its_line_and_a_line_that_was_torn_off_is_taken_u
     assert_eq!(line.violations(), [""; 0]);
 
     drop(line);
-    agent.until("it to be missed", || agent_said(&home, "cannot open the serial port"));
+    agent.until("it to be missed", || home.says("cannot open the serial port"));
     let before = device.served_count();
     let line = SerialLine::new(path, device.address());
     agent.until("both units to be read again", || read(1, before) && read(2, before));
@@ -137,10 +136,6 @@ fn units_on_a_serial_port_share_its_line_and_a_line_that_was_torn_off_is_taken_u
     agent.until("every reading to arrive", || verdict(&target, &device, &server).arrived > before * 2);
     verdict(&target, &device, &server).assert_true();
     agent.stop();
-}
-
-fn agent_said(home: &Home, text: &str) -> bool {
-    fs::read_to_string(home.path().join("log/pattoo.log")).is_ok_and(|log| log.contains(text))
 }
 
 /// Puts the files of `tls` beside the configuration.
@@ -200,7 +195,7 @@ fn a_device_that_is_not_the_one_it_must_be_is_told_why_and_never_asked_anything(
     for (target, told) in &cases {
         let line = format!("{target}: connection: ");
         agent.until(told, || {
-            let log = fs::read_to_string(home.path().join("log/pattoo.log")).unwrap_or_default();
+            let log = home.log();
             log.lines().any(|said| said.contains(&line) && said.contains(told))
         });
     }
@@ -218,10 +213,10 @@ fn an_authority_that_is_added_to_the_file_is_believed_after_a_reload() {
     write_credentials(&home, &old, &old.issue("agent.example"));
     write(&home, TLS, &[&gateway.target()]);
     let mut agent = home.run();
-    agent.until("it to be told", || agent_said(&home, "its certificate is signed by nobody in tls.ca"));
+    agent.until("it to be told", || home.says("its certificate is signed by nobody in tls.ca"));
     fs::write(home.config_dir().join("ca.pem"), old.certificate() + &new.certificate()).unwrap();
-    kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
-    agent.until("the device to be replaced", || agent_said(&home, "1 device replaced"));
+    agent.sighup();
+    agent.until("the device to be replaced", || home.says("1 device replaced"));
     everything_arrives(&mut agent, &gateway.target(), &device, &server);
     agent.stop();
 }
@@ -241,10 +236,10 @@ fn a_pattoo_server_behind_tls_is_posted_to_when_it_is_believed() {
     let api = format!("  url: https://{}\n  tls: {{ca: ca.pem, server_name: pattoo.example}}\n", proxy.target());
     fs::write(&shared, text + &api).unwrap();
     let mut agent = home.run();
-    agent.until("it to be told", || agent_said(&home, "its certificate is signed by nobody in tls.ca"));
+    agent.until("it to be told", || home.says("its certificate is signed by nobody in tls.ca"));
     assert_eq!(server.post_count(), 0);
     fs::write(home.config_dir().join("ca.pem"), old.certificate() + &new.certificate()).unwrap();
-    kill_process(home.pid().unwrap(), Signal::HUP).unwrap();
+    agent.sighup();
     everything_arrives(&mut agent, &device.target(), &device, &server);
     agent.stop();
 }
@@ -289,7 +284,7 @@ fn openssl_believes_the_agent_and_the_agent_believes_openssl() {
         let mut agent = home.run();
         // What it says of a connection once it is secure, and who the other side is.
         assert!(lines.any(|line| line.contains("issuer=CN = plant") || line.contains("issuer=CN=plant")), "{version}");
-        agent.until("openssl to be asked, who has no answer", || agent_said(&home, "no whole reply within 3s"));
+        agent.until("openssl to be asked, who has no answer", || home.says("no whole reply within 3s"));
         agent.stop();
         openssl.kill().ok();
         openssl.wait().ok();

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,12 @@ use super::PATIENCE;
 
 /// The host name in every configuration that [`Home`] writes.
 pub const HOSTNAME: &str = "agent.example.net";
+
+/// Nobody listens there.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+/// Points of the tests of outputs: registers of both tables.
+pub const POINTS: &str = "input_registers: [30001-30010], holding_registers: [40101]";
 
 /// Everything an agent owns: configuration, cache, id, log; removed when dropped.
 #[derive(Debug)]
@@ -55,6 +61,11 @@ impl Home {
         home
     }
 
+    /// A home without a pattoo server: whatever is configured there, nobody listens.
+    pub fn without_pattoo() -> Self {
+        Self::new(NOWHERE)
+    }
+
     /// The directory of this home.
     pub fn path(&self) -> &Path {
         self.root.path()
@@ -62,7 +73,7 @@ impl Home {
 
     /// Where the status page of each life is that has told it, the first life first.
     pub fn pages(&self) -> Vec<SocketAddr> {
-        let log = std::fs::read_to_string(self.path().join("log/pattoo.log")).unwrap_or_default();
+        let log = self.log();
         let told = log.split("the status page is on http://").skip(1);
         // A line may be half written.
         told.filter_map(|rest| rest.split_once("/\n")?.0.parse().ok()).collect()
@@ -83,6 +94,24 @@ impl Home {
         self.write_config(&format!(
             "polling_interval: {interval}\nagent_hostname: {HOSTNAME}\npolling_groups:\n{groups}"
         ));
+    }
+
+    /// Writes a configuration with this one output, as YAML, that polls `points` of unit 1 of a device ten times a second.
+    pub fn write_output(&self, output: &str, target: &str, points: &str) {
+        self.write_config(&format!(
+            "polling_interval: 100ms\nflush_interval: 20ms\nagent_hostname: {HOSTNAME}\noutputs: [{output}]\npolling_groups:\n  \
+             - {{group_name: meters, ip_devices: ['{target}'], unit: 1, {points}}}\n"
+        ));
+    }
+
+    /// What the agent has written to its log file so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log/pattoo.log")).unwrap_or_default()
+    }
+
+    /// Whether these words are in its log file.
+    pub fn says(&self, words: &str) -> bool {
+        self.log().contains(words)
     }
 
     /// Sets a variable of the agent's environment.
@@ -232,6 +261,11 @@ impl Agent {
     /// Asks it to stop.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Has it read its configuration again.
+    pub fn sighup(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Stops it as Ctrl-C does.

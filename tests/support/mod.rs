@@ -2,7 +2,7 @@
 //!
 //! [`device`] is a Modbus device and [`server`] a pattoo server, both written from the specifications with
 //! bare sockets and without a line of the agent's code, so that the two cannot share a mistake. [`agent`]
-//! runs the real binary, [`gateway`] is another way to a device, [`crashpoints`] ends it at each of its system calls, [`spool`] reads its log of readings, [`archives`] what outputs have written on this machine, [`fill`] writes one, [`broken`] lists builds that must be caught, [`mounted`] is a disk of a test's own, [`judge`] says by arithmetic what was lost, doubled, disordered or mixed up.
+//! runs the real binary, [`gateway`] is another way to a device, [`crashpoints`] ends it at each of its system calls, [`spool`] reads its log of readings, [`archives`] what outputs have written on this machine, [`fill`] writes one, [`broken`] lists builds that must be caught, [`mounted`] is a disk of a test's own, [`judge`] says by arithmetic what was lost, doubled, disordered or mixed up, [`destination`] waits until nothing is.
 //!
 //! Every simulator has a loopback address of its own: a port that one of them gave up for a while cannot
 //! be taken by another one, so "stop listening and come back" is safe in tests that run side by side.
@@ -13,6 +13,7 @@ pub mod agent;
 pub mod archives;
 pub mod broken;
 pub mod crashpoints;
+pub mod destination;
 pub mod device;
 pub mod fill;
 pub mod gateway;
