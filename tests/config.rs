@@ -1260,6 +1260,20 @@ fn what_no_register_can_be_is_told_with_its_place() {
 }
 
 #[test]
+fn whatever_is_wrong_with_a_register_is_told_at_once() {
+    let register =
+        "{address: 40001, type: x, order: x, scale_register: x, offset: x, minimum: x, maximum: x, unavailable: x}";
+    let found = faults(format!("polling_groups:\n  - ip_devices: [a]\n    holding_registers: [{register}]\n{OURS}"));
+    let keys = ["type", "order", "scale_register", "offset", "minimum", "maximum", "unavailable"];
+    for key in keys {
+        let told =
+            found.iter().filter(|fault| fault.contains(&format!("holding_registers[0].{key}: found \"x\""))).count();
+        assert_eq!(told, 1, "{key}: {found:#?}");
+    }
+    assert_eq!(found.len(), keys.len(), "{found:#?}");
+}
+
+#[test]
 fn what_is_read_together_must_fit_into_one_request() {
     let file = |registers: &str| {
         format!("polling_groups:\n  - ip_devices: [a]\n    together: true\n    holding_registers: [{registers}]\n")

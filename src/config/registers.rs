@@ -380,7 +380,19 @@ fn typed<'v, 'a: 'v>(
     counts: bool,
     report: &mut Report,
 ) -> Option<Typed> {
-    let kind = kind_of(of, defaults, report)?;
+    // Each is read, whatever is wrong with the others: somebody mends all of them at once.
+    let kind = kind_of(of, defaults, report);
+    let order = of("order").map_or(Some(defaults.order.unwrap_or_default()), |value| order(value, report));
+    let sentinels = of("unavailable").map_or(Some(None), |value| Some(Some((value, sentinels(value, report)?))));
+    // Strict: with its scale register left out a value would be wrong by powers of ten.
+    let scale_address =
+        of("scale_register").map_or(Some(None), |value| Some(Some(reference(table, value, true, report)?.address())));
+    let offset = of("offset").map_or(Some(0.0), |value| number_of(value, report));
+    // Without a limit that is wrong, values that were to be left out would be posted.
+    let mut limit = |key| of(key).map_or(Some(None), |value| number_of(value, report).map(Some));
+    let (minimum, maximum) = (limit("minimum"), limit("maximum"));
+    let (kind, order, scale_address, offset) = (kind?, order?, scale_address?, offset?);
+    let (minimum, maximum) = (minimum?, maximum?);
     let Multiplier { number, raw } = multiplier?;
     // What an unsigned word is times without a multiplier is the original's rule; that of the others is ours.
     let scale = match number {
@@ -389,31 +401,11 @@ fn typed<'v, 'a: 'v>(
         None if kind == Kind::Uint16 => Scale::Times(1.0),
         None => Scale::Raw,
     };
-    let order = match of("order") {
-        Some(value) => order(value, report)?,
-        None => defaults.order.unwrap_or_default(),
-    };
-    let unavailable = match (of("unavailable"), &defaults.unavailable) {
-        (Some(value), _) => patterns(kind, counts, &sentinels(value, report)?, Some((value, report)))?,
+    let unavailable = match (sentinels?, &defaults.unavailable) {
+        (Some((value, sentinels)), _) => patterns(kind, counts, &sentinels, Some((value, report)))?,
         // Of the group: not every register of it can have that pattern, and that is no slip.
         (None, Some(sentinels)) => patterns(kind, counts, sentinels, None)?,
         (None, None) => Vec::new(),
-    };
-    let scale_address = match of("scale_register") {
-        // Strict: with its scale register left out a value would be wrong by powers of ten.
-        Some(value) => Some(reference(table, value, true, report)?.address()),
-        None => None,
-    };
-    let offset = match of("offset") {
-        Some(value) => number_of(value, report)?,
-        None => 0.0,
-    };
-    let [minimum, maximum] = ["minimum", "maximum"].map(of);
-    let limits = [minimum, maximum].map(|value| value.map(|value| number_of(value, report)));
-    let [minimum, maximum] = match limits {
-        // A limit that is wrong has been told; without it, values that were to be left out would be posted.
-        [Some(None), _] | [_, Some(None)] => return None,
-        limits => limits.map(Option::flatten),
     };
     if let (Some(low), Some(high), Some(value)) = (minimum, maximum, of("minimum"))
         && low > high
