@@ -70,7 +70,11 @@ impl Log {
                         facts.add(&header);
                     }
                     end = header.end();
-                    newest = if header.undated.is_none() { newest.max(header.newest) } else { newest };
+                    let date = match header.undated {
+                        None => Some(header.newest),
+                        Some(hold) => self.holds.get(hold).and_then(|hold| hold.date(header.newest)),
+                    };
+                    newest = newest.max(date.unwrap_or_default());
                     taken += 1;
                 }
                 Err(error) => {

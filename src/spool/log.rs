@@ -262,6 +262,9 @@ impl Log {
     /// Does what belongs to one write; whatever fails, the rest is done all the same.
     fn write(&mut self, write: &Write) -> Written {
         let holds = self.holds.put(&mut *self.disk, &write.holds);
+        if write.holds.iter().any(|hold| hold.offset.is_some()) {
+            self.date();
+        }
         let appended = self.append(&write.batches);
         // Whatever became of the batches: the slots of the cursors have their bytes already, so a full disk takes them
         // too.
@@ -285,6 +288,13 @@ impl Log {
         self.tidy();
         let result = [holds, appended].into_iter().chain(results).collect();
         Written { result, end: self.end, durable: self.durable(), evicted, evicted_old, usage: self.usage() }
+    }
+
+    /// Readings that had no date have one: it may be the greatest.
+    fn date(&mut self) {
+        let facts = self.segments.values().filter_map(|segment| segment.facts.as_ref());
+        let newest = facts.filter_map(|facts| facts.newest_known(|id| self.holds.get(id))).max();
+        self.newest = self.newest.max(newest.unwrap_or_default());
     }
 
     /// What is on disk now.
@@ -397,7 +407,7 @@ impl Log {
                 // The one before is the newest then, and may have a torn end of its own.
                 continue;
             }
-            self.newest = self.newest.max(scan.facts.dated.unwrap_or_default());
+            self.newest = self.newest.max(scan.facts.newest_known(|id| self.holds.get(id)).unwrap_or_default());
             if scan.unreadable {
                 self.unreadable.insert(first);
             }

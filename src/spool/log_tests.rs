@@ -12,6 +12,7 @@ use super::sim_disk::{EACCES, EIO, EMFILE, ENOSPC, EROFS, SimDisk};
 use super::{Disk as _, Life, Limits, Log, MinFree, Opened, RealDisk, SpoolError};
 use crate::reading::points::{Builder, Device, Kind, PointTable, Register};
 use crate::reading::{PointId, Reading, Timestamp, Value};
+use crate::time::timeline::Stamp;
 
 pub(super) const ID: &str = "4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c";
 const START: u64 = 1_790_000_000_000;
@@ -545,6 +546,32 @@ fn what_the_log_has_written_itself_is_not_foreign() {
     assert!(opened.findings.told.is_empty(), "{:?}", opened.findings);
     let left = disk.world().paths();
     assert!(unfinished.iter().all(|path| !left.contains(&(*path).to_owned())), "{left:?}");
+}
+
+#[test]
+fn a_date_that_readings_got_later_counts_for_the_next_life() {
+    let disk = SimDisk::new(1);
+    let (mut log, _) = open(&disk);
+    let hold = Holdover { id: HoldoverId(9), boot_id: "b".to_owned(), since: Duration::ZERO, offset: None };
+    let held = |first: u64, boot: u64| {
+        let at = Stamp::Undated(Duration::from_secs(boot)).written();
+        let mut encoder = Encoder::default();
+        encoder.push(&Reading { point: PointId(0), at, value: Value::Integer(1) });
+        Arc::new(encoder.finish(Position(first), table(0), Some(hold.id)).unwrap())
+    };
+    let (holds, batches) = (vec![hold.clone()], vec![held(0, 60)]);
+    write(&mut log, Write { holds, batches, sync: true, ..Write::default() }).result.unwrap();
+    drop(log);
+    let (mut log, opened) = open(&disk);
+    assert_eq!(opened.newest, Timestamp::default(), "nobody knows");
+    let dated = Holdover { offset: Some(Duration::from_millis(START)), ..hold.clone() };
+    write(&mut log, Write { holds: vec![dated], sync: true, ..Write::default() }).result.unwrap();
+    drop(log);
+    let (mut log, opened) = open(&disk);
+    assert_eq!(opened.newest, Timestamp::from_millis(START + 60_000));
+    // One that came too late for that is of the same hold.
+    append(&mut log, [held(1, 70)]);
+    assert_eq!(log.newest, Timestamp::from_millis(START + 70_000));
 }
 
 #[test]
