@@ -1,7 +1,7 @@
 //! The aggregator: takes readings from all devices and hands them to the poster in batches.
 //!
 //! Owns the timer of the open batch and nothing else of substance: what is closed when is [`Batcher`]'s business. A reading
-//! waits here for at most [`GATHER`]; that is what a kill can lose.
+//! waits here for the end of its slot of the polling grid, at most [`GATHER`]; that is what a kill can lose.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use crate::reading::points::PointTable;
 use crate::spool::batch::Batch;
 use crate::spool::batcher::Batcher;
 use crate::spool::job::Holdover;
+use crate::time::schedule::SLOT;
 
-/// How long a reading waits for others before its batch goes to the disk.
-pub const GATHER: Duration = Duration::from_millis(50);
+/// How long a reading waits at most for others before its batch goes to the disk.
+pub const GATHER: Duration = SLOT;
 
 /// So many polls may wait to be taken in: as many devices as may well answer in the same instant.
 const MAILBOX: usize = 256;
@@ -100,8 +101,9 @@ impl Handler<Submit> for AggregatorActor {
             self.hand_over(batch);
         }
         if self.timer.is_none() && self.batcher.is_open() {
-            // What was closed meanwhile leaves the timer to what came after it: that waits less than it might.
-            self.timer = Some(ctx.run_later(GATHER, |this, _| {
+            // With the polls of the next slot, for which this thread wakes up anyway. What was closed meanwhile leaves the
+            // timer to what came after it: that waits less than it might.
+            self.timer = Some(ctx.run_later(self.timekeeper.until_slot(), |this, _| {
                 this.timer = None;
                 this.flush();
             }));

@@ -81,6 +81,12 @@ impl Timekeeper {
         (moment, anchor)
     }
 
+    /// How long until the next slot of the grid: never nothing, at most [`SLOT`](crate::time::schedule::SLOT).
+    #[must_use]
+    pub fn until_slot(&self) -> Duration {
+        self.state().anchor.until_slot(clock::boot())
+    }
+
     /// What the clocks show now, and whether the wall clock is believed. Writes to the log what is new about the clock.
     #[must_use]
     pub fn look(&self) -> (Moment, bool) {

@@ -93,6 +93,14 @@ impl Anchor {
         }
     }
 
+    /// How long after this time since boot the next slot begins: never nothing, at most [`SLOT`].
+    #[must_use]
+    pub fn until_slot(self, boot: Duration) -> Duration {
+        let into = Duration::from_millis(self.on_grid(boot).as_millis() % millis(SLOT));
+        // To the whole millisecond at which the polls of that slot are due.
+        (SLOT - into).saturating_sub(boot.saturating_sub(Duration::from_millis(millis(boot))))
+    }
+
     /// The time on the grid's clock at this time since boot.
     fn on_grid(self, boot: Duration) -> Timestamp {
         let boot = i64::try_from(boot.as_millis()).unwrap_or(i64::MAX);
@@ -230,6 +238,21 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_slot_begins_with_the_polls_of_its_phase() {
+        let anchor = Anchor::new(moment(7_020, 0));
+        // (time since boot in µs, until the next slot in µs)
+        for (boot, until) in [(0, 30_000), (29_000, 1_000), (29_999, 1), (30_000, 50_000), (30_700, 49_300)] {
+            let boot = Duration::from_micros(boot);
+            assert_eq!(anchor.until_slot(boot), Duration::from_micros(until), "{boot:?}");
+            let next = (7_020 + millis(boot) + 1).next_multiple_of(50);
+            let mut schedule = Schedule::new(grid(1_000, next % 1_000));
+            schedule.begin(boot);
+            schedule.finish(boot, anchor);
+            assert_eq!(schedule.wait(boot), anchor.until_slot(boot), "{boot:?}");
+        }
     }
 
     #[test]
