@@ -943,7 +943,8 @@ impl Pipeline {
             if batch.end() <= from || lane.has_lost(from.max(batch.first)) {
                 continue;
             }
-            if loaded >= want {
+            // Not more than about one post: what is left over of a batch would be a post of its own, however small it is.
+            if loaded > 0 && loaded + batch.end().since(from) > want {
                 break;
             }
             let offset = match self.date_of(batch) {

@@ -7,14 +7,15 @@ use crate::reading::{PointId, Value};
 use crate::spool::batch::Encoder;
 
 const SECOND: Duration = Duration::from_secs(1);
+const AT: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-/// One post for each reading.
-struct One;
+/// So many bytes for each reading.
+struct Bulky(usize);
 
-impl super::super::Encode for One {
-    fn encode(&mut self, _: &Arc<PointTable>, readings: &[Reading], _: usize, _: Timestamp) -> Encoded {
-        let stamp = readings.first().map(|reading| reading.at);
-        Encoded { body: Some(Bytes::from_static(b"one")), taken: 1, not_sendable: 0, stamp }
+impl super::super::Encode for Bulky {
+    fn encode(&mut self, _: &Arc<PointTable>, readings: &[Reading], most: usize, _: Timestamp) -> Encoded {
+        let (taken, stamp) = (readings.len().min(most / self.0), readings.first().map(|reading| reading.at));
+        Encoded { body: Some(vec![b' '; taken * self.0].into()), taken, not_sendable: 0, stamp }
     }
 
     fn extension(&self) -> &'static str {
@@ -22,31 +23,58 @@ impl super::super::Encode for One {
     }
 }
 
-#[test]
-fn what_is_not_ahead_of_the_servers_clock_any_more_goes_at_once() {
+fn pipeline(encode: Bulky) -> Pipeline {
     let plan = OutputPlan {
         name: "file".to_owned(),
-        encode: Box::new(One),
+        encode: Box::new(encode),
         tells_time: false,
         takes_old_caches: false,
         split_refused_after: SECOND,
         start: Start::End,
     };
-    let mut pipeline = Pipeline::new(Opened::default(), vec![plan], "boot", SECOND);
+    Pipeline::new(Opened::default(), vec![plan], "boot", SECOND)
+}
+
+fn accept(pipeline: &mut Pipeline, readings: u32, now: Duration) {
+    let mut encoder = Encoder::default();
+    (0..readings).for_each(|n| encoder.push(&Reading { point: PointId(n), at: AT, value: Value::Integer(1) }));
+    pipeline.accept(encoder.finish(Position(0), PointTable::empty(), None).unwrap(), None, now);
+}
+
+fn next(pipeline: &mut Pipeline, boot: Duration, ahead: Option<Duration>) -> Option<Action> {
+    let moment = Moment { wall: AT, boot };
+    pipeline.next(&Now { moment, believed: true, offset: None, too_far_ahead: &move |_| ahead })
+}
+
+#[test]
+fn what_is_not_ahead_of_the_servers_clock_any_more_goes_at_once() {
+    let mut pipeline = pipeline(Bulky(1));
     // So that outputs read on from memory, and no log is needed.
     pipeline.disk.writes.failing = true;
-    let at = Timestamp::from_millis(1_790_000_000_000);
-    let mut encoder = Encoder::default();
-    encoder.push(&Reading { point: PointId(0), at, value: Value::Integer(1) });
-    pipeline.accept(encoder.finish(Position(0), PointTable::empty(), None).unwrap(), None, SECOND);
+    accept(&mut pipeline, 1, SECOND);
     let mut posts = |boot: Duration, ahead: Option<Duration>| {
-        let moment = Moment { wall: at, boot };
-        let now = Now { moment, believed: true, offset: None, too_far_ahead: &move |_| ahead };
-        let actions = std::iter::from_fn(|| pipeline.next(&now));
+        let actions = std::iter::from_fn(|| next(&mut pipeline, boot, ahead));
         actions.filter(|action| matches!(action, Action::Post { .. })).count()
     };
     assert_eq!(posts(2 * SECOND, Some(7_200 * SECOND)), 0);
     assert_eq!(posts(3 * SECOND, Some(7_199 * SECOND)), 0);
     // Another output's server has told the time.
     assert_eq!(posts(4 * SECOND, None), 1);
+}
+
+#[test]
+fn what_is_left_over_of_a_batch_makes_no_post_of_its_own() {
+    let mut pipeline = pipeline(Bulky(170));
+    pipeline.disk.writes.failing = true;
+    for _ in 0..30 {
+        accept(&mut pipeline, 400, SECOND);
+    }
+    let mut posts = Vec::new();
+    while let Some(action) = next(&mut pipeline, SECOND, None) {
+        let Action::Post { body, .. } = action else { continue };
+        posts.push(body.len() / 170);
+        let now = Moment { wall: AT, boot: SECOND };
+        pipeline.answered(0, &Answer { result: Ok(()), server_time: None }, now, 0.5);
+    }
+    assert_eq!(posts, [6_000, 6_000]);
 }
