@@ -17,7 +17,7 @@ use super::home_assistant::Announcements;
 use super::message::{Message, parse};
 use super::sparkplug::edge_node::EdgeNode;
 use super::{Identity, MqttSettings};
-use crate::outputs::plant::{Now, Plant, Unit, unit};
+use crate::outputs::plant::{Now, Plant, unit};
 use crate::reading::Timestamp;
 use crate::reading::points::Device;
 
@@ -66,8 +66,8 @@ pub struct Plain {
     done: HashSet<Bytes>,
     /// Those of them that the post on its way would have had.
     skipped: Vec<Bytes>,
-    /// What was said of devices over this connection.
-    said: HashMap<Unit, bool>,
+    /// What was said of devices over this connection, by topic.
+    said: HashMap<String, bool>,
     /// Topics of ours that the broker keeps something of.
     kept: HashSet<String>,
 }
@@ -157,8 +157,9 @@ impl Dialect for Plain {
         let is_device = topic.starts_with(&self.identity.availability_topic);
         if payload.is_empty() {
             self.kept.remove(topic);
-            // Whoever has taken it away, it is announced again.
+            // Whoever has taken it away, it is said again.
             self.announced.remove(topic);
+            self.said.remove(topic);
         } else if is_device || self.announcements.is_ours(payload) {
             self.kept.insert(topic.to_owned());
         } else {
@@ -183,20 +184,22 @@ impl Dialect for Plain {
                 continue;
             }
             let topic = self.identity.device_topic(device);
-            let unit = unit(device);
-            if let Some(&answers) = now.answers.get(&unit)
-                && self.said.insert(unit, answers) != Some(answers)
+            if let Some(&answers) = now.answers.get(&unit(device))
+                && self.said.insert(topic.clone(), answers) != Some(answers)
             {
                 messages.push(Message::kept(&topic, if answers { "online" } else { "offline" }));
             }
             topics.insert(topic);
         }
         let is_configured = |topic: &String| topics.contains(topic) || self.announcements.has(topic);
-        let gone: Vec<_> = self.kept.iter().filter(|topic| !is_configured(topic)).cloned().collect();
+        // What was said over this connection is there, whether or not the broker lets us hear it.
+        let there = self.kept.iter().chain(self.said.keys().filter(|topic| !self.kept.contains(*topic)));
+        let gone: Vec<_> = there.filter(|topic| !is_configured(topic)).cloned().collect();
         for topic in gone {
             self.kept.remove(&topic);
-            // An edit that is taken back has to be announced again.
+            // What an edit that is taken back brings back has to be said again.
             self.announced.remove(&topic);
+            self.said.remove(&topic);
             messages.push(Message::kept(&topic, ""));
         }
         messages

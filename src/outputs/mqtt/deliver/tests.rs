@@ -596,6 +596,38 @@ async fn what_is_configured_no_more_is_taken_back_even_from_an_earlier_run() {
     .await;
 }
 
+/// Both by reloads, over one connection: what was taken back while it was out is said again.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_taken_out_and_back_in_is_told_of_again() {
+    let (wires, plant) = (Wires::default(), Plant::default());
+    let there = || [(("192.0.2.20".to_owned(), 1), true)];
+    plant.configure(&table(&["b"], "V"));
+    plant.say(there());
+    let mut broker = wires.next();
+    beside(wires.telling(home_assistant(), &plant), |posts| async move {
+        let script = async {
+            const TOPIC: &str = "modbus/status/plant/192.0.2.20/1";
+            broker.listen(100, "ha/+/pattoo_").await;
+            assert_eq!(broker.take(3).await[1..], ["1", "online"]);
+            broker.publish(TOPIC, "online".into()).await;
+            assert!(matches!(broker.packet().await, Packet::Puback(_)));
+            plant.configure(&PointTable::empty());
+            let gone = broker.message().await;
+            assert_eq!((&*gone.topic, &*gone.payload), (TOPIC, ""));
+            broker.answer(gone.id, PubackReasonCode::Success).await;
+            broker.publish(TOPIC, "".into()).await;
+            assert!(matches!(broker.packet().await, Packet::Puback(_)));
+            plant.configure(&table(&["b"], "V"));
+            plant.say(there());
+            let back = broker.message().await;
+            assert_eq!((&*back.topic, &*back.payload, back.retain), (TOPIC, "online", true));
+            broker.answer(back.id, PubackReasonCode::Success).await;
+        };
+        tokio::join!(script, ask(&posts, post([1]))).1.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_lets_nothing_be_heard_or_said_of_devices_gets_readings_all_the_same() {
     let (wires, plant) = (Wires::default(), Plant::default());
