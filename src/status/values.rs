@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::reading::points::{Point, PointTable};
+use crate::reading::points::{Kind, Point, PointTable};
 use crate::reading::{PointId, Reading, Value};
 
 /// What is kept for plots.
@@ -98,12 +98,10 @@ impl Values {
         let mut ids: Vec<_> = ids.collect();
         ids.sort_unstable();
         ids.dedup();
-        // Not by id, which is a place in one configuration: after a reload the same point may have another.
-        let key = |point: Point<'_>| (point.device.unit, point.register.key.clone());
         let before = self.table.take();
-        let of_before = |(place, id): (usize, &PointId)| Some((key(before.as_ref()?.get(*id)?), place));
+        let of_before = |(place, id): (usize, &PointId)| Some((identity(before.as_ref()?.get(*id)?), place));
         let known: HashMap<_, _> = self.ids.iter().enumerate().filter_map(of_before).collect();
-        let from: Vec<Option<usize>> = ids.iter().map(|id| known.get(&key(table.get(*id)?)).copied()).collect();
+        let from: Vec<Option<usize>> = ids.iter().map(|id| known.get(&identity(table.get(*id)?)).copied()).collect();
         let mut why = BTreeMap::new();
         for (id, from) in ids.iter().zip(&from) {
             let text = from.and_then(|from| self.why.get(self.ids.get(from)?));
@@ -173,6 +171,12 @@ impl Values {
             })
         })
     }
+}
+
+/// What a point stays the same by. Not by its id, which is a place in one configuration: after a reload it may have another. One
+/// register may be two points of one key, as an integer and as a float or under two spellings of the device.
+fn identity(point: Point<'_>) -> (&str, u8, &str, Kind) {
+    (&point.device.device, point.device.unit, &point.register.key, point.register.kind)
 }
 
 /// Samples of the last hour.
@@ -280,7 +284,7 @@ impl Drop for Hour {
 mod tests {
     use super::*;
     use crate::reading::Timestamp;
-    use crate::reading::points::{Builder, Device, Kind, Register};
+    use crate::reading::points::{Builder, Device, Register};
 
     fn table(keys: &[&str]) -> Arc<PointTable> {
         let mut builder = Builder::new("", "", Duration::from_secs(1));
@@ -359,6 +363,25 @@ mod tests {
         assert_eq!((now[1].last, now[1].why), (None, Some("refused")));
         assert_eq!(now[2].last, Some((second(10), Value::Integer(1))));
         assert_eq!((now[2].samples[179], now[0].samples[179]), (Some(1.0), None));
+    }
+
+    /// One register read as two types, and one device under two spellings: they have one key and are two points.
+    #[test]
+    fn a_reload_mixes_up_no_points_of_one_key() {
+        let table = |spelling: &str| {
+            let mut builder = Builder::new("", "", Duration::from_secs(1));
+            for (device, kind) in [("meter", Kind::Integer), ("meter", Kind::Float), ("meter:502", Kind::Integer)] {
+                builder.push(&Device::new(device, 1, spelling, 1_000), &Register::new("a", "coil", 1, kind));
+            }
+            Arc::new(builder.build())
+        };
+        let (mut values, budget) = (Values::default(), budget(3));
+        values.assign(table("before"), ids(3), &budget);
+        values.polled(&[reading(0, 10), reading(1, 11), reading(2, 12)], std::iter::empty(), second(10));
+        values.assign(table("after"), ids(3), &budget);
+        let now: Vec<_> = values.points(true, second(10)).map(|now| (now.last.unwrap().1, now.samples[179])).collect();
+        let expected = |value: i64, sample: f32| (Value::Integer(value), Some(sample));
+        assert_eq!(now, [expected(10, 10.0), expected(11, 11.0), expected(12, 12.0)]);
     }
 
     #[test]
