@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::naming::{Naming, Tags};
-use super::outputs::OutputConfig;
+use super::outputs::{OutputConfig, OutputKind};
 use super::provenance::Provenance;
 use crate::logging;
 use crate::modbus::endpoint::Endpoint;
@@ -84,6 +84,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether anything goes to a pattoo server.
+    #[must_use]
+    pub fn posts_to_pattoo(&self) -> bool {
+        self.outputs.iter().any(|output| output.kind == OutputKind::Pattoo)
+    }
+
     /// Where the pattoo server is, and how it is reached.
     #[must_use]
     pub fn server(&self) -> (&str, u16, Option<&Network>) {

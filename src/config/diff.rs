@@ -257,8 +257,9 @@ impl<'a> Diff<'a> {
 
     fn compare_settings(&mut self, old: &Config, new: &Config) {
         // Keys of pattoo.yaml: the table of keys has those of this agent's own file alone.
-        let shared_at_once =
-            [("pattoo_agent_api", old.server() != new.server()), ("log_level", old.log_level != new.log_level)];
+        // Where nothing goes to a pattoo server any more, no other address counts.
+        let another_server = new.posts_to_pattoo() && old.server() != new.server();
+        let shared_at_once = [("pattoo_agent_api", another_server), ("log_level", old.log_level != new.log_level)];
         let shared_with_a_restart = [
             ("log_directory", old.log_directory != new.log_directory),
             ("cache_directory", old.cache_directory != new.cache_directory),
@@ -408,6 +409,7 @@ impl Config {
     /// This configuration once `new` has been taken over without a restart.
     #[must_use]
     pub fn taken_over_by(&self, new: Self) -> Self {
+        let posts_to_pattoo = new.posts_to_pattoo();
         let mut next = Self {
             shard: self.shard,
             log_directory: self.log_directory.clone(),
@@ -422,6 +424,12 @@ impl Config {
             if let TakesEffect::WithRestart(keep) = key.takes_effect {
                 keep(&mut next, self);
             }
+        }
+        if !posts_to_pattoo {
+            // Its address may have been taken out with it, and it posts there until the restart.
+            next.server_host.clone_from(&self.server_host);
+            next.server_port = self.server_port;
+            next.server_network.clone_from(&self.server_network);
         }
         next
     }

@@ -294,6 +294,20 @@ polling_groups:
     }
 }
 
+/// The address of the pattoo server may go with the output that needs it: that one posts to where it did until the restart.
+#[test]
+fn the_server_of_an_output_that_is_taken_out_stays_until_the_restart() {
+    let old = config(SHARED, &format!("outputs: [pattoo, {{type: file, path: /srv/a.csv}}]\n{PLANT}"));
+    let shared = SHARED.replace("one", "localhost");
+    assert_ne!(shared, SHARED);
+    let new = config(&shared, &format!("outputs: [{{type: file, path: /srv/a.csv}}]\n{PLANT}"));
+    let diff = Diff::between(&old, &new);
+    assert_eq!((&*diff.settings, &*diff.needs_restart), (&[][..], &["outputs"][..]));
+    let running = old.taken_over_by(new);
+    assert_eq!(running.server(), old.server());
+    assert_eq!(running.outputs[0].target(&running), old.outputs[0].target(&old));
+}
+
 /// An output over a network gets its new settings at once, renewed secrets among them; one that writes a file does not.
 #[test]
 fn outputs_over_a_network_are_taken_over_at_once() {
