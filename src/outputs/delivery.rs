@@ -365,7 +365,7 @@ impl Delivery {
     }
 
     /// Goes on under another configuration, at once. With `encode` the server is another one: what was learned of the way to the
-    /// old one is forgotten, and what is loaded stays.
+    /// old one is forgotten, and what is loaded stays; what was to be set aside is, unless it is [taken back](Self::take_back).
     pub fn configure(&mut self, encode: Option<Box<dyn Encode>>, split_refused_after: Duration) {
         self.split_refused_after = split_refused_after;
         self.not_before = Duration::ZERO;
@@ -380,6 +380,10 @@ impl Delivery {
         self.front.control = None;
         // The old server has condemned them; the new one may take them.
         self.front.marks.iter_mut().filter(|mark| **mark == Mark::Never).for_each(|mark| *mark = Mark::Waiting);
+    }
+
+    /// What was to be set aside because the server refuses it is posted again, if it is not on its way to the disk.
+    pub fn take_back(&mut self) {
         self.aside.take_if(|aside| matches!(aside.what, Apart::Rows(..)));
     }
 

@@ -482,6 +482,11 @@ impl Pipeline {
             // Neither its clock nor what it takes are known. What is under way to the old one is given up: whoever brings its
             // answer must not tell it.
             (lane.told, lane.busy, lane.begin) = (None, false, self.tail.end());
+            // The new one may take what the old one has condemned; but what is on its way to quarantine would be in both places.
+            lane.aside.take_if(|aside| !aside.sent && aside.whole.is_none());
+            if lane.aside.is_none() {
+                lane.delivery.take_back();
+            }
         }
         lane.delivery.configure(encode, split_refused_after);
     }

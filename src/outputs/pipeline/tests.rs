@@ -46,6 +46,58 @@ fn next(pipeline: &mut Pipeline, boot: Duration, ahead: Option<Duration>) -> Opt
     pipeline.next(&Now { moment, believed: true, offset: None, too_far_ahead: &move |_| ahead })
 }
 
+/// What waits for the disk goes to that server; what is on its way there is not posted as well.
+#[test]
+fn what_is_set_aside_when_another_server_is_named_is_in_one_place() {
+    for on_its_way in [true, false] {
+        let mut pipeline = pipeline(Bulky(1));
+        pipeline.disk.writes.failing = true;
+        accept(&mut pipeline, 1, SECOND);
+        let (mut posts, mut is_configured) = (0, false);
+        for turn in 2..100 {
+            let moment = Moment { wall: AT, boot: turn * SECOND };
+            let now = Now { moment, believed: true, offset: None, too_far_ahead: &|_| None };
+            let done = match pipeline.next(&now) {
+                Some(Action::Disk(Job::Write(_))) => Done::Written(Written {
+                    result: Ok(()),
+                    end: Position(1),
+                    durable: Position(1),
+                    evicted: Vec::new(),
+                    evicted_old: 0,
+                    usage: Usage::default(),
+                }),
+                Some(Action::Disk(Job::SetAside(_))) if on_its_way => {
+                    pipeline.configure_output("file", Some(Box::new(Bulky(1))), SECOND);
+                    is_configured = true;
+                    Done::SetAside { output: 0, result: Ok("quarantine/one".into()) }
+                }
+                Some(Action::Disk(Job::SetAside(_))) => {
+                    let source = std::io::ErrorKind::StorageFull.into();
+                    let error = SpoolError::Io { action: "write", path: "quarantine".into(), source };
+                    pipeline.done(Done::SetAside { output: 0, result: Err(error) }, moment.boot, 0.5);
+                    pipeline.configure_output("file", Some(Box::new(Bulky(1))), SECOND);
+                    is_configured = true;
+                    continue;
+                }
+                Some(Action::Post { .. }) => {
+                    posts += 1;
+                    let never = Failure::new(Verdict::RefusedForGood, "refused", "never");
+                    let never = Failure { refused: vec![0], ..never };
+                    let answer = Answer { result: if is_configured { Ok(()) } else { Err(never) }, server_time: None };
+                    pipeline.answered(0, &answer, moment, 0.5);
+                    continue;
+                }
+                _ => continue,
+            };
+            pipeline.done(done, moment.boot, 0.5);
+        }
+        let counters = &pipeline.published().outputs[0];
+        let expected = if on_its_way { (1, 0, 1) } else { (2, 1, 0) };
+        assert!(is_configured);
+        assert_eq!((posts, counters.delivered, counters.quarantined), expected, "on its way: {on_its_way}");
+    }
+}
+
 #[test]
 fn what_is_not_ahead_of_the_servers_clock_any_more_goes_at_once() {
     let mut pipeline = pipeline(Bulky(1));
