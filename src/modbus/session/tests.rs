@@ -419,3 +419,18 @@ async fn an_answer_around_the_deadline_is_the_one_asked_for_or_none() {
     })
     .await;
 }
+
+/// A device that a reload concerns begins anew like one of another run, and it may be this one.
+#[test]
+fn what_is_remembered_to_be_refused_is_said_to_be_of_before() {
+    let blocks = blocks(&[(1, 30_001)]);
+    let learned = crate::modbus::refusals::Learned { refused: blocks[0].spans().clone(), ..Default::default() };
+    let endpoint = "192.0.2.20".parse().unwrap();
+    let cycles = vec![Cycle { interval: RESPONSE_TIMEOUT, blocks }];
+    let plan = DeviceSettings { name: String::new(), endpoint, settings: Settings::default(), cycles };
+    let now = Moment { boot: RESPONSE_TIMEOUT, wall: Timestamp::default() };
+    let core = core::Core::new(plan.into(), &learned, now, fastrand::Rng::with_seed(1));
+    let (_, fault, spans) = core.refused().next().unwrap();
+    assert_eq!(fault.cause, "refused: 30001 (before the last start or reload)");
+    assert_eq!(core.refused_because(spans[0]), "refused before the last start or reload");
+}

@@ -60,6 +60,9 @@ const MOST_RECHECKS: u8 = 16;
 /// Silent units may take one part in so many of the time of a device of which other units answer.
 const SHARE_OF_SILENT: u32 = 5;
 
+/// When something was refused of which only that is known: a device that a reload concerns begins anew, too.
+const BEFORE: &str = "before the last start or reload";
+
 /// What to do next.
 #[derive(Debug, PartialEq)]
 pub enum Step<'c> {
@@ -293,13 +296,13 @@ impl Core {
     #[must_use]
     pub fn refused_because(&self, span: Span) -> String {
         let with = self.refused_with.get(&(span.unit, span.table));
-        with.cloned().unwrap_or_else(|| "refused in an earlier run of the agent".to_owned())
+        with.cloned().unwrap_or_else(|| format!("refused {BEFORE}"))
     }
 
     /// What the device is known to refuse, by unit and table, for people; and where that is.
     pub fn refused(&self) -> impl Iterator<Item = (String, Fault, Vec<Span>)> + '_ {
         self.refusals.by_table().into_iter().map(|((unit, table), (since, spans))| {
-            let with = self.refused_with.get(&(unit, table)).map_or("in an earlier run of the agent", String::as_str);
+            let with = self.refused_with.get(&(unit, table)).map_or(BEFORE, String::as_str);
             let cause = format!("refused: {} ({with})", some_of(runs(spans.iter().copied()).iter()));
             (format!("unit {unit}, {table}"), Fault { since, cause }, spans)
         })
