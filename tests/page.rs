@@ -105,6 +105,36 @@ fn the_page_its_numbers_and_its_probes_say_what_the_status_says() {
     assert!(!agent.log().contains("actix"), "how the page is served is nobody's business:\n{}", agent.log());
 }
 
+/// The next poll is an hour away, and its names are not to be.
+#[test]
+fn other_names_are_shown_before_the_next_poll() {
+    let (device, server) = (Device::counting(1), Server::start());
+    let home = Home::new(server.address());
+    let configure = |name: &str| {
+        home.write_config(&format!(
+            "status_listen: 127.0.0.1:0\npolling_interval: 1h\nagent_hostname: agent.example.net\nreadings_in_metrics: true\n\
+             devices: {{'{0}': {{name: {name}}}}}\npolling_groups:\n  - ip_devices: ['{0}']\n    input_registers: \
+             [{{address: 30001, name: flow_of_{name}}}]\n",
+            device.target()
+        ));
+    };
+    configure("boiler");
+    let mut agent = home.run();
+    agent.until("the page", || !home.pages().is_empty());
+    let address = home.pages()[0];
+    agent.until("the first poll", || get(address, "/-/ready").0.starts_with("HTTP/1.1 200"));
+    let requests = device.request_count();
+    configure("heater");
+    agent.sighup();
+    let told = || ["/status.json", "/metrics"].map(|path| get(address, path).1);
+    agent.until("the new names", || {
+        told().iter().all(|it| it.contains("\"heater\"") && it.contains("\"flow_of_heater\""))
+    });
+    assert!(told().iter().all(|it| !it.contains("boiler")), "{:?}", told());
+    assert_eq!(device.request_count(), requests);
+    agent.stop();
+}
+
 /// A key without its place in lists: `devices[].name`.
 fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {

@@ -5,12 +5,13 @@
 //! aggregator skips ticks and queues nothing.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_rt::task::JoinHandle;
+use tokio::sync::Notify;
 
 use super::aggregator::Submit;
 use super::context::AgentContext;
@@ -71,7 +72,13 @@ impl DevicePlan {
     fn describe(&self, slot: &Slot<DeviceState>, values: &Slot<Values>, budget: &Arc<Budget>) {
         // Worked out before the slot is locked: whoever writes or reads the status waits for the lock.
         let (points, label, groups) = (self.settings.points(), self.label().map(str::to_owned), self.groups());
-        slot.write(|state| (state.points, state.label, state.groups) = (points, label, groups));
+        let names: HashSet<&str> =
+            self.points().filter_map(|id| self.table.get(id)?.register.name.as_deref()).collect();
+        slot.write(|state| {
+            (state.points, state.label, state.groups) = (points, label, groups);
+            // Under which name the value stands now is known with the next poll.
+            state.value_name.take_if(|name| !names.contains(name.as_str()));
+        });
         values.write(|values| values.assign(Arc::clone(&self.table), self.points(), budget));
     }
 
@@ -97,8 +104,7 @@ impl DevicePlan {
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    // No lock: task and actor are on one thread, and no borrow lives across an await.
-    plan: Rc<RefCell<DevicePlan>>,
+    plan: Rc<Assigned>,
     /// What it does once it is started.
     device: Option<Device>,
     /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
@@ -131,7 +137,7 @@ impl DeviceActor {
         let device = Device {
             called: plan.called(),
             now: plan.clone(),
-            plan: Rc::new(RefCell::new(plan)),
+            plan: Rc::new(Assigned { plan: RefCell::new(plan), is_new: Notify::new() }),
             submit,
             context,
             slot,
@@ -171,7 +177,8 @@ impl Handler<DevicePlan> for DeviceActor {
 
     /// A poll that runs goes on as it was; the next one is by this.
     fn handle(&mut self, plan: DevicePlan, _: &mut Self::Context) {
-        self.plan.replace(plan);
+        self.plan.plan.replace(plan);
+        self.plan.is_new.notify_one();
     }
 }
 
@@ -198,11 +205,20 @@ impl Handler<Stop> for DeviceActor {
 /// What fails, by what it is called in the log.
 type Faults = Vec<(String, Fault)>;
 
+/// What the actor tells the loop to do.
+#[derive(Debug)]
+struct Assigned {
+    // No lock: task and actor are on one thread, and no borrow lives across an await.
+    plan: RefCell<DevicePlan>,
+    /// Ends a rest: what the device is called is not to wait for the next poll, which may be hours away.
+    is_new: Notify,
+}
+
 /// The loop of one device and what it remembers: one future for its whole life, so that a poll makes none.
 #[derive(Debug)]
 struct Device {
     /// Replaced by the actor.
-    plan: Rc<RefCell<DevicePlan>>,
+    plan: Rc<Assigned>,
     /// The plan by which it polls, until the next poll begins.
     now: DevicePlan,
     /// The device as the log calls it.
@@ -229,7 +245,11 @@ impl Device {
         loop {
             // Only between two polls: the readings of one poll are of one point table.
             self.take_over();
-            if self.poller.is_due_or_rest().await {
+            let is_due = tokio::select! {
+                is_due = self.poller.is_due_or_rest() => is_due,
+                () = self.plan.is_new.notified() => false,
+            };
+            if is_due {
                 self.poll().await;
             }
         }
@@ -237,7 +257,7 @@ impl Device {
 
     /// A reload during a poll is for the next one.
     fn take_over(&mut self) {
-        let plan = self.plan.borrow().clone();
+        let plan = self.plan.plan.borrow().clone();
         // By pointer, because this is asked before each poll and each rest. A reload makes all settings anew, so the
         // same pointer means that there was none.
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
