@@ -5,6 +5,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use support::agent::{Agent, HOSTNAME, Home};
 use support::device::{Device, Mode};
 use support::judge::judge;
 use support::server::{Mode as ServerMode, Server};
-use support::{PATIENCE, now_ms, until};
+use support::{PATIENCE, listen_somewhere, now_ms, until};
 
 const TAKEN_OVER: &str = "the new configuration is taken over";
 const REFUSED: &str = "the agent goes on with the configuration that it has";
@@ -247,6 +249,34 @@ fn the_backlog_of_a_server_that_is_gone_goes_in_order_to_the_one_that_is_configu
         }
     }
     assert_eq!(old.row_count(), 0);
+}
+
+/// Its answer would be of no use: it does not go on at the old server beside the next one.
+#[test]
+fn a_post_under_way_to_a_server_that_is_configured_no_more_is_given_up() {
+    let (device, hangs) = (Device::counting(1), listen_somewhere());
+    let home = Home::new(hangs.local_addr().unwrap());
+    let with = |address: SocketAddr| {
+        let output = format!("{{type: influxdb, url: 'http://{address}', database: plant, timeout: 10m}}");
+        configure(&home, &format!("outputs: [{output}]\n"), &[group(&[&device], "30001")]);
+    };
+    with(hangs.local_addr().unwrap());
+    let mut agent = home.run();
+    hangs.set_nonblocking(true).unwrap();
+    let mut under_way = None;
+    agent.until("a post", || {
+        under_way = under_way.take().or_else(|| hangs.accept().ok());
+        under_way.is_some()
+    });
+    let (mut stream, _) = under_way.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(stream.read(&mut [0]).unwrap() > 0);
+    with(([127, 0, 0, 1], 1).into());
+    reload(&mut agent, TAKEN_OVER);
+    let ended = stream.read_to_end(&mut Vec::new());
+    assert!(ended.is_ok() || ended.as_ref().unwrap_err().kind() == ErrorKind::ConnectionReset, "{ended:?}");
+    agent.stop();
 }
 
 fn agent_is_pausing(home: &Home) -> bool {

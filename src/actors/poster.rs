@@ -56,6 +56,8 @@ pub struct Way {
     pub deliver: Option<Box<dyn Deliver>>,
     /// How often that was replaced: an answer of another one is not about the present server.
     pub generation: u32,
+    /// What is under way, or was last.
+    pub attempt: SpawnHandle,
 }
 
 /// The actor between the aggregator and the servers.
@@ -87,7 +89,12 @@ impl PosterActor {
         guard: ExitGuard,
     ) -> Self {
         // Opened here, on the poster's thread: an HTTP client cannot move to another one.
-        let way = |(name, open): (_, Open)| Way { name, deliver: Some(open()), generation: 0 };
+        let way = |(name, open): (_, Open)| Way {
+            name,
+            deliver: Some(open()),
+            generation: 0,
+            attempt: SpawnHandle::default(),
+        };
         let ways = ways.into_iter().map(way).collect();
         Self {
             pipeline,
@@ -206,7 +213,10 @@ impl PosterActor {
             }
             this.pump(ctx);
         });
-        ctx.spawn(answered);
+        let attempt = ctx.spawn(answered);
+        if let Some(way) = self.ways.get_mut(output) {
+            way.attempt = attempt;
+        }
     }
 }
 
@@ -241,6 +251,8 @@ impl Handler<Reload> for PosterActor {
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(open) = open
             {
+                // Given up, not only not listened to: it would go on at the old server beside the next one.
+                ctx.cancel_future(way.attempt);
                 (way.deliver, way.generation) = (Some(open()), way.generation + 1);
             }
             self.pipeline.configure_output(&name, encode, split_refused_after);
