@@ -304,6 +304,26 @@ fn a_reload_costs_nothing_and_leaves_the_agent_online() {
     agent.stop();
 }
 
+/// No reading comes that would be posted: whoever asks for the agent's presence is not to wait for one.
+#[test]
+fn a_reload_that_nothing_is_posted_after_leaves_the_agent_online_too() {
+    if !support::needs(&["mosquitto"]) {
+        return;
+    }
+    let (device, broker) = (Device::counting(14), Mosquitto::open());
+    let subscriber = Subscriber::of(&broker);
+    let home = home_of(broker.address(), &device, "");
+    let mut agent = home.run();
+    some_more(&mut agent, &subscriber, 30);
+    everything_arrives(&mut agent, &device, || subscriber.messages());
+    let url = format!("mqtt://{}", broker.address());
+    configure(&home, &url, &device, ", availability_topic: modbus/status/y");
+    agent.sighup();
+    let presence = || kept(&broker).into_iter().find(|message| message.topic == "modbus/status/y");
+    agent.until("the agent's presence", || presence().is_some_and(|message| message.payload == "online"));
+    agent.stop();
+}
+
 /// What Home Assistant would find: each point before its first state, and again where the broker has forgotten it.
 #[test]
 fn points_are_announced_before_their_first_state_over_each_connection() {

@@ -251,9 +251,12 @@ impl Handler<Reload> for PosterActor {
             if let Some(way) = self.ways.iter_mut().find(|way| way.name == name)
                 && let Some(open) = open
             {
-                // Given up, not only not listened to: it would go on at the old server beside the next one.
+                // Given up, not only not listened to: it would go on at the old server beside the next one, and its connection
+                // would end behind the one that is begun here.
                 ctx.cancel_future(way.attempt);
-                (way.deliver, way.generation) = (Some(open()), way.generation + 1);
+                let mut deliver = open();
+                deliver.begin();
+                (way.deliver, way.generation) = (Some(deliver), way.generation + 1);
             }
             self.pipeline.configure_output(&name, encode, split_refused_after);
             self.pipeline.set_max_backoff(&name, max_backoff);

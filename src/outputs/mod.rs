@@ -129,6 +129,10 @@ pub struct Encoded {
 
 /// Brings posts to a server, one at a time. It lives on the poster's thread, where [`Open`] makes it.
 pub trait Deliver {
+    /// It has taken the place of another one, whether or not there is something to post: where others are told who is there, it
+    /// comes at once.
+    fn begin(&mut self) {}
+
     /// Makes one attempt.
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer>;
 

@@ -107,7 +107,8 @@ impl MqttDeliver {
         Self { target, task: None }
     }
 
-    async fn publish(&mut self, body: Bytes) -> Result<(), Failure> {
+    /// What holds the connection. One that is made connects after `pause`, if nothing is posted before.
+    fn task(&mut self, pause: Duration) -> &mpsc::Sender<Post> {
         let alive = self.task.take().filter(|(_, task)| !task.is_finished());
         let (posts, _) = self.task.insert(alive.unwrap_or_else(|| {
             // One post is on its way at a time; whoever gave it waits for its answer.
@@ -115,9 +116,15 @@ impl MqttDeliver {
             let dialect = self.target.dialect();
             let settings = self.target.session(&*dialect);
             let changes = self.target.plant.changes();
-            let connection = Connection::new(self.target.network(), settings, dialect, changes);
+            let mut connection = Connection::new(self.target.network(), settings, dialect, changes);
+            connection.again = Instant::now() + pause;
             (posts, actix_rt::spawn(connection.run(requests)))
         }));
+        posts
+    }
+
+    async fn publish(&mut self, body: Bytes) -> Result<(), Failure> {
+        let posts = self.task(IDLE_BACKOFF);
         let (answer, answered) = oneshot::channel();
         let ended = || {
             let verdict = Verdict::Later { after: None, late: false };
@@ -150,6 +157,11 @@ impl Drop for MqttDeliver {
 }
 
 impl Deliver for MqttDeliver {
+    fn begin(&mut self) {
+        // The last will of the connection before has told everybody that we are offline.
+        self.task(Duration::ZERO);
+    }
+
     fn post(&mut self, body: Bytes) -> LocalFuture<'_, Answer> {
         Box::pin(async { Answer { result: self.publish(body).await, server_time: None } })
     }
