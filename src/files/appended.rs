@@ -6,7 +6,7 @@
 //!
 //! When the file would grow beyond its limit it is renamed to `<path>.1`, that one to `.2` and so on, and the last one goes.
 //! A file that somebody else has renamed is noticed, because it is opened anew each time, and lines that somebody else has appended
-//! stay.
+//! stay. One of another form, such as another configuration has left, is renamed before anything is appended.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,6 +26,8 @@ const LONGEST_LINE: u64 = 64 << 10;
 pub struct Appended {
     path: PathBuf,
     header: String,
+    /// What a file of this form begins with.
+    opening: &'static str,
     max_bytes: u64,
     keep: u32,
     /// Its inode, and how long it was when we were done with it.
@@ -37,11 +39,11 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// Nothing is opened yet. A new file begins with `header`; none grows beyond `max_bytes` unless what is appended is larger;
-    /// `keep` older ones are kept.
+    /// Nothing is opened yet. A new file begins with `header`, and whatever is of this form with `opening`; none grows beyond
+    /// `max_bytes` unless what is appended is larger; `keep` older ones are kept.
     #[must_use]
-    pub fn new(path: PathBuf, header: String, max_bytes: u64, keep: u32) -> Self {
-        Self { path, header, max_bytes, keep, end: None, torn: false, last: Bytes::new() }
+    pub fn new(path: PathBuf, header: String, opening: &'static str, max_bytes: u64, keep: u32) -> Self {
+        Self { path, header, opening, max_bytes, keep, end: None, torn: false, last: Bytes::new() }
     }
 
     /// Appends `lines`, which end with a line break.
@@ -55,8 +57,12 @@ impl Appended {
         }
         let mut file = regular::open_or_make(&self.path)?;
         let mut length = self.mend(&mut file)?;
-        if length > 0 && length + lines.len() as u64 > self.max_bytes {
-            rotate(&self.path, self.keep)?;
+        let is_full = length > 0 && length + lines.len() as u64 > self.max_bytes;
+        // Nobody could read a file of two forms.
+        let is_other = length > 0 && !self.is_of_this_form(&mut file)?;
+        if is_full || is_other {
+            // That one did not have to go for being full: it is kept though none are.
+            rotate(&self.path, if is_other { self.keep.max(1) } else { self.keep })?;
             file = regular::open_or_make(&self.path)?;
             length = self.mend(&mut file)?;
         }
@@ -77,6 +83,19 @@ impl Appended {
         (self.end, self.torn) = (Some((inode, length + (header.len() + lines.len()) as u64)), false);
         self.last = lines;
         Ok(())
+    }
+
+    /// Whether the file begins as ours do.
+    fn is_of_this_form(&self, file: &mut File) -> io::Result<bool> {
+        let inode = file.metadata()?.ino();
+        // What we have begun, or looked at before.
+        if self.end.is_some_and(|(known, _)| known == inode) {
+            return Ok(true);
+        }
+        file.seek(SeekFrom::Start(0))?;
+        let mut begin = Vec::new();
+        file.take(self.opening.len() as u64).read_to_end(&mut begin)?;
+        Ok(begin == self.opening.as_bytes())
     }
 
     /// Cuts off what is not whole; returns how long the file is then.
@@ -139,7 +158,7 @@ mod tests {
     use super::*;
 
     fn appended(path: &Path, keep: u32) -> Appended {
-        Appended::new(path.to_owned(), "head\n".to_owned(), 20, keep)
+        Appended::new(path.to_owned(), "head\n".to_owned(), "head", 20, keep)
     }
 
     fn text(path: &Path) -> String {
@@ -207,7 +226,7 @@ mod tests {
     fn what_somebody_else_appends_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.csv");
-        let mut files = [(); 2].map(|()| Appended::new(path.clone(), "head\n".to_owned(), 1_000, 0));
+        let mut files = [(); 2].map(|()| Appended::new(path.clone(), "head\n".to_owned(), "head", 1_000, 0));
         for (n, lines) in ["1\n", "2\n", "3\n", "4\n"].into_iter().enumerate() {
             files[n % 2].append(lines.into()).unwrap();
         }
@@ -228,6 +247,23 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.append("3\n".into()).unwrap();
         assert_eq!(text(&path), "head\n3\n");
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, aside] = ["a.csv", "a.csv.1"].map(|name| directory.path().join(name));
+        for keep in [2, 0] {
+            fs::write(&path, "{1}\n{2}\n").unwrap();
+            let mut file = appended(&path, keep);
+            file.append("3\n".into()).unwrap();
+            file.append("4\n".into()).unwrap();
+            assert_eq!((&*text(&path), &*text(&aside)), ("head\n3\n4\n", "{1}\n{2}\n"));
+            // And back, without a header.
+            let mut file = Appended::new(path.clone(), String::new(), "{", 1_000, keep);
+            file.append("{5}\n".into()).unwrap();
+            assert_eq!((&*text(&path), &*text(&aside)), ("{5}\n", "head\n3\n4\n"));
+        }
     }
 
     #[test]

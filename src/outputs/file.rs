@@ -141,8 +141,11 @@ impl FileDeliver {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(FileSettings { path, format, max_bytes, keep }: FileSettings) -> Self {
-        let header = if format == Format::Csv { format!("{COLUMNS}\n") } else { String::new() };
-        let file = Appended::new(path.clone(), header, max_bytes, keep);
+        let (header, opening) = match format {
+            Format::Csv => (format!("{COLUMNS}\n"), COLUMNS),
+            Format::Jsonl => (String::new(), "{"),
+        };
+        let file = Appended::new(path.clone(), header, opening, max_bytes, keep);
         Self { path, file: Arc::new(Mutex::new(file)) }
     }
 }
