@@ -553,13 +553,13 @@ fn a_date_that_readings_got_later_counts_for_the_next_life() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);
     let hold = Holdover { id: HoldoverId(9), boot_id: "b".to_owned(), since: Duration::ZERO, offset: None };
-    let held = |first: u64, boot: u64| {
+    let undated_at = |first: u64, boot: u64| {
         let at = Stamp::Undated(Duration::from_secs(boot)).written();
         let mut encoder = Encoder::default();
         encoder.push(&Reading { point: PointId(0), at, value: Value::Integer(1) });
         Arc::new(encoder.finish(Position(first), table(0), Some(hold.id)).unwrap())
     };
-    let (holds, batches) = (vec![hold.clone()], vec![held(0, 60)]);
+    let (holds, batches) = (vec![hold.clone()], vec![undated_at(0, 60)]);
     write(&mut log, Write { holds, batches, sync: true, ..Write::default() }).result.unwrap();
     drop(log);
     let (mut log, opened) = open(&disk);
@@ -570,7 +570,7 @@ fn a_date_that_readings_got_later_counts_for_the_next_life() {
     let (mut log, opened) = open(&disk);
     assert_eq!(opened.newest, Timestamp::from_millis(START + 60_000));
     // One that came too late for that is of the same hold.
-    append(&mut log, [held(1, 70)]);
+    append(&mut log, [undated_at(1, 70)]);
     assert_eq!(log.newest, Timestamp::from_millis(START + 70_000));
 }
 

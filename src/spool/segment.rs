@@ -42,8 +42,8 @@ impl Facts {
 
     /// The greatest date in it that is known, whatever else is in it.
     pub(super) fn newest_known<'h>(&self, hold: impl Fn(HoldoverId) -> Option<&'h Holdover>) -> Option<Timestamp> {
-        let held = self.undated.iter().filter_map(|(&id, &boot)| hold(id)?.date(boot));
-        self.dated.max(held.max())
+        let later = self.undated.iter().filter_map(|(&id, &boot)| hold(id)?.date(boot));
+        self.dated.max(later.max())
     }
 
     /// The greatest date in it; `None` when it holds readings without one, or none at all.

@@ -98,7 +98,7 @@ impl Anchor {
     pub fn until_slot(self, boot: Duration) -> Duration {
         let into = Duration::from_millis(self.on_grid(boot).as_millis() % millis(SLOT));
         // To the whole millisecond at which the polls of that slot are due.
-        (SLOT - into).saturating_sub(boot.saturating_sub(Duration::from_millis(millis(boot))))
+        SLOT.saturating_sub(into).saturating_sub(boot.saturating_sub(Duration::from_millis(millis(boot))))
     }
 
     /// The time on the grid's clock at this time since boot.
