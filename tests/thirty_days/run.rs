@@ -124,7 +124,7 @@ pub struct Run<'a> {
     /// There was a moment in which files were removed or damaged.
     ever_meddled: bool,
     ever_cut: bool,
-    /// A life ended while something was in memory only.
+    /// A life ended while something was in memory only: readings, or that a limit has taken some.
     ever_forgotten: bool,
     ever_limited: BTreeSet<&'static str>,
     checks: BTreeMap<Duration, Vec<Check>>,

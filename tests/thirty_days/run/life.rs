@@ -2,7 +2,7 @@
 
 use super::world::{is_far_ahead, ms};
 use super::{
-    AGENT_ID, AgentId, Anchor, BUILT, Batcher, Clocks, Device, Duration, End, Grid, Holdover, Kind, Life, Limits,
+    AGENT_ID, AgentId, Anchor, BUILT, Batcher, Clocks, Device, Done, Duration, End, Grid, Holdover, Kind, Life, Limits,
     MINUTE, Moment, NEVER, Opened, OutputPlan, OutputState, Pipeline, Run, SECOND, Schedule, Sink, Start, Timeline,
     Timestamp, UnderWay, VecDeque, Violation, Weather, What, encoder, old,
 };
@@ -308,16 +308,18 @@ impl Run<'_> {
         for lane in 0..self.life.flights.len() {
             self.hang_up(lane)?;
         }
-        if let Some(UnderWay { job: Some(job), .. }) = self.life.job.take()
-            && self.rng.bool()
-        {
-            self.set_disk();
-            self.disk.end_after(Some(self.rng.u64(0..8)));
-            if let Some(log) = &mut self.life.log {
-                log.perform(job);
+        let mut untold = None;
+        if let Some(UnderWay { job, done, .. }) = self.life.job.take() {
+            untold = done;
+            if let Some(job) = job.filter(|_| self.rng.bool()) {
+                self.set_disk();
+                self.disk.end_after(Some(self.rng.u64(0..8)));
+                untold = self.life.log.as_mut().map(|log| log.perform(job));
+                self.disk.end_after(None);
             }
-            self.disk.end_after(None);
         }
+        // Nobody has counted what a limit took in the last moment.
+        self.ever_forgotten |= matches!(untold, Some(Done::Written(written)) if !written.evicted.is_empty());
         let amnesia = self.life.from_memory || self.meddled;
         self.ever_forgotten |= self.life.from_memory;
         for output in (0..self.outputs.len()).filter(|_| end == End::Stored) {

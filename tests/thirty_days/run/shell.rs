@@ -473,7 +473,7 @@ impl Run<'_> {
                         self.scenario.memory.is_some()
                             && self.last_trouble(|what| matches!(what, What::Disk(_))).is_some()
                     }
-                    // What others had from memory when the agent was killed was never on disk.
+                    // What others had from memory when the agent was killed was never on disk; what a limit took is not.
                     DropReason::Vanished => self.ever_meddled || self.ever_cut || self.ever_forgotten,
                     DropReason::NeverDated => self.ever_cut,
                     DropReason::OutputMaxAge => {
