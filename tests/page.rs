@@ -163,7 +163,8 @@ fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_d
         "status_listen: {address}\nagent_hostname: gateway7.example.net\npolling_interval: 100ms\nflush_interval: 50ms\n\
          readings_in_metrics: true\ndevices: {{'{0}': {{name: boiler}}}}\npolling_groups:\n  - group_name: boilers\n    \
          ip_devices: ['{0}', '127.0.0.1:1']\n    input_registers:\n      - {{address: 30001, name: flow, \
-         unit_of_measurement: °C, multiplier: 0.1}}\n      - {{address: 30002, values: {{1: heating}}}}\n      - 30003\n",
+         unit_of_measurement: °C, multiplier: 0.1}}\n      - {{address: 30002, values: {{1: heating}}}}\n      - 30003\n      \
+         - {{address: 30002, counter: true}}\n",
         device.target()
     ));
     let pid = rustix::process::Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
@@ -175,14 +176,14 @@ fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_d
     let read = || serde_json::from_str::<Value>(&get(address, "/status.json").1).unwrap();
     agent.until("the refused value to be known", || {
         let boiler = of(&read(), &device.target());
-        boiler["values"].as_array().is_some_and(|values| values.len() == 3 && values[2]["why"].is_string())
+        boiler["values"].as_array().is_some_and(|values| values.len() == 4 && values[3]["why"].is_string())
             && boiler["values"][0]["value"].is_number()
     });
     agent.until("the other device to be down", || of(&read(), "127.0.0.1:1")["state"] == "down");
     let status = read();
     assert_eq!(status["schema"], 1);
     let boiler = of(&status, &device.target());
-    let [flow, mode, refused] = [0, 1, 2].map(|place| boiler["values"][place].clone());
+    let [flow, mode, refused] = [0, 1, 3].map(|place| boiler["values"][place].clone());
     assert_eq!(
         (&flow["name"], &flow["unit_of_measurement"], &flow["why"]),
         (&"flow".into(), &"°C".into(), &Value::Null)
@@ -209,7 +210,7 @@ fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_d
     let log: Value = serde_json::from_str(&get(address, "/log.json").1).unwrap();
     assert!(log["lines"].as_array().unwrap().iter().any(|line| line["level"] == "WARNING"), "{log}");
 
-    // As metrics, too; what cannot be read has no sample.
+    // As metrics, too; what cannot be read has no sample, and no series has two.
     let (_, metrics) = get(address, "/metrics");
     let reading = metrics.lines().filter(|line| line.starts_with("pattoo_agent_modbus_reading{")).collect::<Vec<_>>();
     assert!(reading.iter().any(|line| line.contains("name=\"flow\",unit_of_measurement=\"°C\"")), "{reading:?}");

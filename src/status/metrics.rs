@@ -4,6 +4,7 @@
 //! which there are as many as configured, and those of `reading`, which somebody has asked for. Causes are not labels: they are
 //! words for people. What has not happened yet has no sample: a time stamp of 0 would be an alert about 1970.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Write as _};
 
 use super::process::Process;
@@ -216,9 +217,15 @@ fn about_values(page: &mut Page, Snapshot { devices, .. }: &Snapshot) {
     }
     page.family("reading", "gauge", "The last value of a point.");
     for device in devices {
+        // One register read as two types may be one series here, and so may a device under two spellings: a page must not have it
+        // twice, and `check` has warned of it.
+        let mut there = HashSet::new();
         for point in device.values.iter().filter(|point| point.why.is_none()) {
             let Some(value) = &point.value else { continue };
             let (unit, name) = (point.unit.to_string(), point.name.as_ref().unwrap_or(&point.key));
+            if !there.insert((point.unit, &point.group, &point.key, name, &point.unit_of_measurement)) {
+                continue;
+            }
             let labels = [
                 ("device", device.name.as_str()),
                 ("device_name", device.label.as_ref().unwrap_or(&device.name)),
