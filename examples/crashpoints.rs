@@ -1,6 +1,6 @@
 //! Ends the real agent at each of its system calls and looks at what its next life makes of the rest:
 //! `cargo run --release --example crashpoints` tries all points, `-- --sample STEP LIMIT` some of them,
-//! `-- SCENE` all of one scene, `-- SCENE CALL N [ERROR]` one. Prints how many were tried; exits with 1 when anything was lost.
+//! `-- SCENE [CALL]` all of one scene or of one call in it, `-- SCENE CALL N [ERROR]` one. Prints how many were tried; exits with 1 when anything was lost.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,6 +18,9 @@ use std::sync::Mutex;
 
 use support::crashpoints::{Blow, CALLS, Point, Scene, attempt, errors, is_possible, try_all};
 
+/// So many points at once: most of the time of a point is spent waiting.
+const WORKERS: usize = 8;
+
 fn main() -> ExitCode {
     if !is_possible() {
         println!("strace is not there, or may not trace; nothing was tried");
@@ -25,10 +28,15 @@ fn main() -> ExitCode {
     }
     let binary = binary();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut calls = CALLS.to_vec();
     let (only, step, limit) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => (None, 1, usize::MAX),
         ["--sample", step, limit] => (None, step.parse().unwrap(), limit.parse().unwrap()),
         [scene] => (Some(named(scene)), 1, usize::MAX),
+        [scene, call] => {
+            calls.retain(|known| *known == call);
+            (Some(named(scene)), 1, usize::MAX)
+        }
         [scene, call, n, ref error @ ..] if error.len() < 2 => {
             let scene = named(scene);
             let call = CALLS.into_iter().find(|known| *known == call).unwrap();
@@ -37,18 +45,18 @@ fn main() -> ExitCode {
             println!("{point}: {}", attempt(&binary, point).map_or_else(|why| why, |tried| format!("{tried:?}")));
             return ExitCode::SUCCESS;
         }
-        _ => panic!("usage: crashpoints [--sample STEP LIMIT | SCENE [CALL N [ERROR]]]"),
+        _ => panic!("usage: crashpoints [--sample STEP LIMIT | SCENE [CALL [N [ERROR]]]]"),
     };
     let blows = |call| std::iter::once(Blow::Kill).chain(errors(call).iter().copied().map(Blow::Error));
     let mut work: Vec<_> = Scene::ALL
         .into_iter()
         .filter(|scene| only.is_none_or(|only| only == *scene))
-        .flat_map(|scene| CALLS.into_iter().flat_map(move |call| blows(call).map(move |blow| (scene, call, blow))))
+        .flat_map(|scene| calls.iter().flat_map(move |&call| blows(call).map(move |blow| (scene, call, blow))))
         .collect();
     work.reverse();
     let (work, results) = (Mutex::new(work), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..WORKERS {
             scope.spawn(|| {
                 loop {
                     let next = work.lock().unwrap().pop();

@@ -8,7 +8,7 @@
 //!
 //! strace counts N for each thread by itself, and file-system calls of the queue are all made by one thread,
 //! so N = 1, 2, 3 … visits each of them. The runtime wakes its threads by `write`, and no error of a disk comes of that: there only
-//! writes to files are struck. What a power cut does to what was not fsynced, [`powercut`] works out.
+//! writes to files are struck, and in [`Scene::SetAside`], which waits for a search, only these too. What a power cut does to what was not fsynced, [`powercut`] works out.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -158,7 +158,7 @@ pub fn attempt(binary: &Path, point: Point) -> Result<Tried, String> {
     let trace_path = trace.to_str().expect("a path in UTF-8").to_owned();
     let calls = format!("trace={}", point.call);
     let mut arguments = ["-f", "-qq", "-o", &trace_path, "-e", &calls, "-e", &inject].map(str::to_owned).to_vec();
-    if point.call == "write" && point.blow != Blow::Kill {
+    if point.call == "write" && (point.blow != Blow::Kill || point.scene == Scene::SetAside) {
         arguments.extend(
             WRITTEN.iter().flat_map(|name| ["-P".to_owned(), format!("{}", stage.home.path().join(name).display())]),
         );
