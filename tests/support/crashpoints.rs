@@ -364,9 +364,13 @@ fn stage(binary: &Path, scene: Scene) -> Stage {
     } else {
         String::new()
     };
-    home.write_config(&format!(
-        "{outputs}split_refused_after: 1s\npolling_interval: 100ms\nflush_interval: 50ms\nagent_hostname: agent.example.net\npolling_groups:\n{group}"
-    ));
+    let configure = |home: &Home, interval: &str| {
+        home.write_config(&format!(
+            "{outputs}split_refused_after: 1s\npolling_interval: {interval}\nflush_interval: 50ms\n\
+             agent_hostname: agent.example.net\npolling_groups:\n{group}"
+        ));
+    };
+    configure(&home, "100ms");
     let mut stage = Stage { home, device, server, owed: BTreeSet::new(), refused: BTreeSet::new() };
     match scene {
         Scene::Life | Scene::Archives => {}
@@ -374,6 +378,8 @@ fn stage(binary: &Path, scene: Scene) -> Stage {
         Scene::Leftovers => leftovers(&mut stage),
         Scene::SetAside => {
             outage(&mut stage, scene);
+            // The search takes many seconds: what is polled meanwhile is no more of the scene than it must be.
+            configure(&stage.home, "1s");
             stage.server.set(Mode::Refusing(REFUSED.to_owned()));
         }
     }
