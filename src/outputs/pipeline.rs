@@ -583,7 +583,9 @@ impl Pipeline {
         let all = self.tail.end().since(lane.cursor);
         // What was given up or evicted lies behind the cursor, but was counted as lost when it went.
         let given_up = lane.holes.between(lane.cursor, self.tail.end());
-        let evicted = lane.evicted.since(lane.loaded_end());
+        // What a limit took of what was given up before is counted once.
+        let loaded = lane.loaded_end();
+        let evicted = lane.evicted.since(loaded).saturating_sub(lane.holes.between(loaded, lane.evicted));
         all.saturating_sub(given_up).saturating_sub(evicted)
     }
 }
