@@ -270,7 +270,10 @@ impl Run<'_> {
         let (safe, moment) = match end {
             End::Stored => (self.positions.len() as u64, Duration::ZERO),
             End::Killed => (self.life.written, Duration::from_millis(150)),
-            End::Cut => (self.life.durable, self.scenario.flush_interval + Duration::from_millis(200)),
+            // What was found was made durable at the start, though nothing was written since that would say so.
+            End::Cut => {
+                (self.life.durable.max(self.life.found), self.scenario.flush_interval + Duration::from_millis(200))
+            }
         };
         let unsafe_ones = self.positions.iter().skip(usize::try_from(safe).unwrap()).flatten();
         for &(series, n) in unsafe_ones.chain(&self.life.gathered) {
