@@ -104,7 +104,7 @@ impl DevicePlan {
 /// The actor that polls one device.
 #[derive(Debug)]
 pub struct DeviceActor {
-    plan: Rc<Assigned>,
+    assigned: Rc<Assigned>,
     /// What it does once it is started.
     device: Option<Device>,
     /// A task of its own: as a future of the actor, each reply would go through the actor's mailbox and back.
@@ -137,7 +137,7 @@ impl DeviceActor {
         let device = Device {
             called: plan.called(),
             now: plan.clone(),
-            plan: Rc::new(Assigned { plan: RefCell::new(plan), is_new: Notify::new() }),
+            assigned: Rc::new(Assigned { plan: RefCell::new(plan), is_new: Notify::new() }),
             submit,
             context,
             slot,
@@ -149,7 +149,7 @@ impl DeviceActor {
             track,
             _guard: guard,
         };
-        Self { plan: Rc::clone(&device.plan), device: Some(device), polling: None }
+        Self { assigned: Rc::clone(&device.assigned), device: Some(device), polling: None }
     }
 }
 
@@ -177,8 +177,8 @@ impl Handler<DevicePlan> for DeviceActor {
 
     /// A poll that runs goes on as it was; the next one is by this.
     fn handle(&mut self, plan: DevicePlan, _: &mut Self::Context) {
-        self.plan.plan.replace(plan);
-        self.plan.is_new.notify_one();
+        self.assigned.plan.replace(plan);
+        self.assigned.is_new.notify_one();
     }
 }
 
@@ -218,7 +218,7 @@ struct Assigned {
 #[derive(Debug)]
 struct Device {
     /// Replaced by the actor.
-    plan: Rc<Assigned>,
+    assigned: Rc<Assigned>,
     /// The plan by which it polls, until the next poll begins.
     now: DevicePlan,
     /// The device as the log calls it.
@@ -247,7 +247,7 @@ impl Device {
             self.take_over();
             let is_due = tokio::select! {
                 is_due = self.poller.is_due_or_rest() => is_due,
-                () = self.plan.is_new.notified() => false,
+                () = self.assigned.is_new.notified() => false,
             };
             if is_due {
                 self.poll().await;
@@ -257,7 +257,7 @@ impl Device {
 
     /// A reload during a poll is for the next one.
     fn take_over(&mut self) {
-        let plan = self.plan.plan.borrow().clone();
+        let plan = self.assigned.plan.borrow().clone();
         // By pointer, because this is asked before each poll and each rest. A reload makes all settings anew, so the
         // same pointer means that there was none.
         if Arc::ptr_eq(self.poller.polling().core().plan(), &plan.settings) {
