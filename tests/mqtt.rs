@@ -202,10 +202,7 @@ fn an_agent_that_is_killed_says_offline_and_loses_what_was_not_on_disk_yet() {
     let is_last = |heard: &Heard| heard.arrivals.last().is_some_and(|last| last.timestamp > started_at);
     agent.until("the last life", || is_last(&heard(&subscriber.messages())));
     device.set(Mode::Silent);
-    let missing = || {
-        let lost = judged(&device, || subscriber.messages()).lost;
-        lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
-    };
+    let missing = || judged(&device, || subscriber.messages()).lost_but(&kills);
     agent.until("every reading that was on disk", || missing().is_empty());
     agent.stop();
     assert_eq!(missing(), []);

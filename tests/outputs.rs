@@ -63,8 +63,7 @@ fn weighed(device: &Device, arrivals: &[Arrival]) -> Verdict {
 
 /// What was read and not lost by a kill, and is not in `arrivals`.
 fn missing(device: &Device, arrivals: &[Arrival], kills: &[Range<u64>]) -> Vec<(u64, String)> {
-    let lost = weighed(device, arrivals).lost;
-    lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect()
+    weighed(device, arrivals).lost_but(kills)
 }
 
 #[test]

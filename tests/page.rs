@@ -167,8 +167,7 @@ fn programs_get_every_value_with_its_unit_or_why_there_is_none_and_each_key_is_d
          - {{address: 30002, counter: true}}\n",
         device.target()
     ));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    agent.sighup();
     let of = |status: &Value, name: &str| {
         let devices = status["devices"].as_array().unwrap();
         devices.iter().find(|device| device["name"] == name).cloned().unwrap_or_default()

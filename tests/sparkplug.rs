@@ -160,10 +160,7 @@ fn an_agent_that_is_killed_dies_for_the_host_and_loses_what_was_not_on_disk_yet(
         let ends = begun.iter().skip(1).copied().chain([messages.len()]);
         begun.iter().zip(ends).map(|(begin, end)| host(&messages[*begin..end])).collect::<Vec<_>>()
     };
-    let missing = || {
-        let lost = judged(&device, hosts).lost;
-        lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect::<Vec<_>>()
-    };
+    let missing = || judged(&device, hosts).lost_but(&kills);
     agent.until("every reading that was on disk", || missing().is_empty());
     judged(&device, hosts).assert_true();
     agent.stop();

@@ -26,8 +26,7 @@ pub trait Destination {
 
     /// What is not there, but for what these kills may have cost: when it was served, and which.
     fn missing(&self, device: &Device, kills: &[Range<u64>]) -> Vec<(u64, String)> {
-        let lost = self.judged(device).lost.into_iter();
-        lost.filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect()
+        self.judged(device).lost_but(kills)
     }
 
     /// Waits for more than `count` readings more.

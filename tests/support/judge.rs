@@ -6,6 +6,7 @@
 //! a good answer that is not there is *lost*. A mix-up goes unseen once in 65,536 readings.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use super::device::{Device, Fate, Served, Table};
 use super::server::Row;
@@ -72,6 +73,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// What is lost, but for what was served in one of these times: that kills may have cost.
+    pub fn lost_but(self, kills: &[Range<u64>]) -> Vec<(u64, String)> {
+        self.lost.into_iter().filter(|(at, _)| !kills.iter().any(|kill| kill.contains(at))).collect()
+    }
+
     /// Fails the test unless whatever arrived was right; says nothing of what is lost.
     pub fn assert_true(&self) {
         assert!(self.duplicate.is_empty(), "duplicates: {:#?}", self.duplicate);
